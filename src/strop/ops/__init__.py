@@ -1,0 +1,27 @@
+"""What each operator means. Importing this package registers every family."""
+
+import strop.ops.attention as attention
+import strop.ops.conv as conv
+import strop.ops.data as data
+import strop.ops.elementwise as elementwise
+import strop.ops.index as index
+import strop.ops.matmul as matmul
+import strop.ops.norm as norm
+import strop.ops.pool as pool
+import strop.ops.reduce as reduce
+import strop.ops.resize as resize
+import strop.ops.softmax as softmax
+
+__all__ = [
+    "attention",
+    "conv",
+    "data",
+    "elementwise",
+    "index",
+    "matmul",
+    "norm",
+    "pool",
+    "reduce",
+    "resize",
+    "softmax",
+]

@@ -1,0 +1,334 @@
+"""Elementwise ops: one row per function. Reference, loops, vector code, fusion and tests follow from the row's expression.
+
+To add an op, add a row to the table below. Composites are written over the primitives of ``strop.ir.expr``; constants take
+the dtype of the operand they meet. f16 and bf16 are computed in f32 and rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from strop.errors import OptionError, UnsupportedError
+from strop.ir import dtype as dt
+from strop.ir import expr as ex
+from strop.ir import shape as sh
+from strop.ir.dtype import DType
+from strop.ir.expr import Expr, call
+from strop.ir.loops import Program, Stage, loops
+from strop.ir.op import Array, Cost, Op, Sample, Type
+from strop.ops import base
+
+#: Which dtypes an operand may have, by the word in a row.
+KINDS: dict[str, Callable[[DType], bool]] = {
+    "float": lambda d: d.is_float,
+    "number": lambda d: d is not dt.boolean,
+    "int": lambda d: d.is_int,
+    "bool": lambda d: d is dt.boolean,
+    "any": lambda d: True,
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One row: an elementwise function.
+
+    Attributes:
+        name: how the op appears in text.
+        arity: number of operands.
+        build: takes ``arity`` Exprs and the params by name; returns the body. Its dtype is the result's.
+        kinds: per operand one of KINDS. Operands of the same kind have the same dtype.
+        params: names and default values.
+        domain: range of sample values.
+        commutative: operands 0 and 1 may be swapped.
+    """
+
+    name: str
+    arity: int
+    build: Callable[..., Expr]
+    kinds: tuple[str, ...]
+    params: tuple[tuple[str, float], ...] = ()
+    domain: tuple[float, float] = (-3.0, 3.0)
+    commutative: bool = False
+
+
+FUNCTIONS: dict[str, Function] = {}
+
+
+def _row(
+    name: str,
+    kinds: str,
+    build: Callable[..., Expr],
+    domain: tuple[float, float] = (-3.0, 3.0),
+    commutative: bool = False,
+    **params: float,
+) -> None:
+    words = tuple(kinds.split())
+    FUNCTIONS[name] = Function(
+        name, len(words), build, words, tuple(params.items()), domain, commutative
+    )
+
+
+def _primitive(name: str) -> Callable[..., Expr]:
+    return lambda *args: call(name, *args)
+
+
+def _select(condition: Expr, yes: ex.Operand, no: ex.Operand) -> Expr:
+    return call("select", condition, yes, no)
+
+
+def _max(a: ex.Operand, b: ex.Operand) -> Expr:
+    return call("max", a, b)
+
+
+def _min(a: ex.Operand, b: ex.Operand) -> Expr:
+    return call("min", a, b)
+
+
+def _clip(x: Expr, lo: float, hi: float) -> Expr:
+    """max then min, as numpy.clip and ONNX Clip; an infinite bound is no bound, for integers too."""
+    low = x if lo == -math.inf else _max(x, lo)
+    return low if hi == math.inf else _min(low, hi)
+
+
+def _sigmoid(x: Expr) -> Expr:
+    """1 / (1 + exp(-x)): when exp overflows to infinity the quotient is 0, never NaN."""
+    return 1.0 / (1.0 + call("exp", -x))
+
+
+def _softplus(x: Expr) -> Expr:
+    """log(1 + exp(x)) with an exponent that is never positive."""
+    return _max(x, 0.0) + call("log1p", call("exp", -call("abs", x)))
+
+
+def _elu(x: Expr, alpha: float) -> Expr:
+    return _select(x > 0.0, x, alpha * call("expm1", _min(x, 0.0)))
+
+
+def _gelu_tanh(x: Expr) -> Expr:
+    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x))
+    return 0.5 * x * (1.0 + call("tanh", inner))
+
+
+def _shrink(x: Expr, lambd: float, bias: float) -> Expr:
+    return _select(x < -lambd, x + bias, _select(x > lambd, x - bias, 0.0))
+
+
+# ---- the table: arithmetic
+
+_row("add", "number number", _primitive("add"), commutative=True)
+_row("sub", "number number", _primitive("sub"))
+_row("mul", "number number", _primitive("mul"), commutative=True)
+_row("div", "number number", _primitive("div"), domain=(1.0, 9.0))
+_row("pow", "number number", _primitive("pow"), domain=(0.0, 3.0))
+_row("mod", "number number", _primitive("floormod"), domain=(1.0, 9.0))
+_row("fmod", "number number", _primitive("fmod"), domain=(1.0, 9.0))
+_row("min", "number number", _primitive("min"), commutative=True)
+_row("max", "number number", _primitive("max"), commutative=True)
+_row("atan2", "float float", _primitive("atan2"))
+_row("neg", "number", _primitive("neg"))
+_row("abs", "number", _primitive("abs"))
+_row("sign", "number", _primitive("sign"))
+_row("square", "number", lambda x: x * x)
+_row("reciprocal", "float", lambda x: 1.0 / x, domain=(0.25, 4.0))
+_row("sqrt", "float", _primitive("sqrt"), domain=(0.0, 9.0))
+_row("rsqrt", "float", lambda x: 1.0 / call("sqrt", x), domain=(0.25, 9.0))
+_row("floor", "float", _primitive("floor"))
+_row("ceil", "float", _primitive("ceil"))
+_row("round", "float", _primitive("round"))
+_row("trunc", "float", _primitive("trunc"))
+
+# ---- exponentials, logarithms, trigonometry
+
+_row("exp", "float", _primitive("exp"))
+_row("expm1", "float", _primitive("expm1"))
+_row("log", "float", _primitive("log"), domain=(0.1, 9.0))
+_row("log1p", "float", _primitive("log1p"), domain=(-0.9, 9.0))
+_row("sin", "float", _primitive("sin"))
+_row("cos", "float", _primitive("cos"))
+_row("tan", "float", _primitive("tan"), domain=(-1.4, 1.4))
+_row("asin", "float", _primitive("asin"), domain=(-1.0, 1.0))
+_row("acos", "float", _primitive("acos"), domain=(-1.0, 1.0))
+_row("atan", "float", _primitive("atan"))
+_row("sinh", "float", _primitive("sinh"))
+_row("cosh", "float", _primitive("cosh"))
+_row("tanh", "float", _primitive("tanh"))
+_row("asinh", "float", _primitive("asinh"))
+_row("acosh", "float", _primitive("acosh"), domain=(1.0, 9.0))
+_row("atanh", "float", _primitive("atanh"), domain=(-0.9, 0.9))
+_row("erf", "float", _primitive("erf"))
+
+# ---- activations (ONNX operator of the like name unless stated)
+
+_row("relu", "number", lambda x: _max(x, 0))
+_row("leaky_relu", "float", lambda x, alpha: _select(x < 0.0, alpha * x, x), alpha=0.01)
+_row("prelu", "float float", lambda x, slope: _select(x < 0.0, slope * x, x))
+_row("elu", "float", _elu, alpha=1.0)
+_row(
+    "selu",
+    "float",
+    lambda x, alpha, gamma: gamma * _elu(x, alpha),
+    alpha=1.67326319217681884765625,
+    gamma=1.05070102214813232421875,
+)
+_row(
+    "celu",
+    "float",
+    lambda x, alpha: _max(x, 0.0) + alpha * call("expm1", _min(x, 0.0) / alpha),
+    alpha=1.0,
+)
+_row("sigmoid", "float", _sigmoid, domain=(-12.0, 12.0))
+_row("log_sigmoid", "float", lambda x: -_softplus(-x), domain=(-12.0, 12.0))
+_row("softplus", "float", _softplus, domain=(-12.0, 12.0))
+_row("softsign", "float", lambda x: x / (1.0 + call("abs", x)))
+_row(
+    "hard_sigmoid",
+    "float",
+    lambda x, alpha, beta: _clip(alpha * x + beta, 0.0, 1.0),
+    domain=(-5.0, 5.0),
+    alpha=0.2,
+    beta=0.5,
+)
+_row(
+    "hard_swish",
+    "float",
+    lambda x: x * _clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),
+    domain=(-5.0, 5.0),
+)
+_row("clip", "number", _clip, lo=-math.inf, hi=math.inf)
+_row("gelu", "float", lambda x: 0.5 * x * (1.0 + call("erf", x * math.sqrt(0.5))))
+_row("gelu_tanh", "float", _gelu_tanh)
+_row("silu", "float", lambda x: x * _sigmoid(x), domain=(-12.0, 12.0))
+_row("swish", "float", lambda x, alpha: x * _sigmoid(alpha * x), alpha=1.0)
+_row("mish", "float", lambda x: x * call("tanh", _softplus(x)))
+_row("thresholded_relu", "float", lambda x, alpha: _select(x > alpha, x, 0.0), alpha=1.0)
+_row("shrink", "float", _shrink, lambd=0.5, bias=0.0)
+
+# ---- comparisons, logic, bits, selection
+
+_row("eq", "any any", _primitive("eq"), commutative=True)
+_row("ne", "any any", _primitive("ne"), commutative=True)
+_row("lt", "number number", _primitive("lt"))
+_row("le", "number number", _primitive("le"))
+_row("gt", "number number", _primitive("gt"))
+_row("ge", "number number", _primitive("ge"))
+_row("isnan", "float", _primitive("isnan"))
+_row("isinf", "float", _primitive("isinf"))
+_row("and", "bool bool", _primitive("and"), commutative=True)
+_row("or", "bool bool", _primitive("or"), commutative=True)
+_row("xor", "bool bool", _primitive("xor"), commutative=True)
+_row("not", "bool", _primitive("not"))
+_row("bitand", "int int", _primitive("bitand"), domain=(0.0, 99.0), commutative=True)
+_row("bitor", "int int", _primitive("bitor"), domain=(0.0, 99.0), commutative=True)
+_row("bitxor", "int int", _primitive("bitxor"), domain=(0.0, 99.0), commutative=True)
+_row("bitnot", "int", _primitive("bitnot"), domain=(0.0, 99.0))
+_row("shl", "int int", _primitive("shl"), domain=(0.0, 4.0))
+_row("shr", "int int", _primitive("shr"), domain=(0.0, 6.0))
+_row("where", "bool any any", _primitive("select"))
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """A function of FUNCTIONS over operands that broadcast as in numpy.
+
+    Operands: ``arity`` arrays of broadcastable shapes and equal dtype (``where``: a bool condition first).
+    Result: the broadcast shape; comparisons and logic give bool.
+
+    Attributes:
+        fn: name of the row.
+        params: name and value of every param, in the row's order; those left out get their defaults.
+    """
+
+    name: ClassVar[str] = "elementwise"
+
+    fn: str
+    params: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        function = FUNCTIONS.get(self.fn)
+        if function is None:
+            raise UnsupportedError("unknown elementwise function", got=self.fn)
+        given = dict(self.params)
+        unknown = set(given) - {name for name, _ in function.params}
+        if unknown:
+            raise OptionError(
+                f"{self.fn} has no such params",
+                got=", ".join(sorted(unknown)),
+                expected=", ".join(name for name, _ in function.params) or "none",
+            )
+        full = tuple((name, given.get(name, default)) for name, default in function.params)
+        object.__setattr__(self, "params", full)
+
+    @property
+    def label(self) -> str:
+        """The function's name."""
+        return self.fn
+
+    @property
+    def commutative(self) -> bool:  # type: ignore[override]
+        """True when operands 0 and 1 may be swapped."""
+        return self.function.commutative
+
+    @property
+    def function(self) -> Function:
+        """The row."""
+        return FUNCTIONS[self.fn]
+
+    @property
+    def param(self) -> dict[str, float]:
+        """Params by name."""
+        return dict(self.params)
+
+    def expr(self) -> Expr:
+        """The body over ``Input(i)`` with the params bound; the same object for equal ops."""
+        return _expression(self.fn, self.params)
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        base.expect(self, inputs, self.function.arity)
+        seen: dict[str, DType] = {}
+        for kind, type in zip(self.function.kinds, inputs, strict=True):
+            if not KINDS[kind](type.dtype):
+                raise self.fail(f"does not take {type.dtype}", inputs, kind)
+            if seen.setdefault(kind, type.dtype) != type.dtype:
+                raise self.fail("operands have different dtypes", inputs, "one dtype")
+        shape = sh.broadcast(*(t.shape for t in inputs), where=self.fn)
+        result = ex.type_of(self.expr(), [t.dtype for t in inputs])
+        return (Type(result or inputs[0].dtype, shape),)
+
+
+@lru_cache(maxsize=4096)
+def _expression(fn: str, params: tuple[tuple[str, float], ...]) -> Expr:
+    function = FUNCTIONS[fn]
+    return function.build(*(ex.Input(i) for i in range(function.arity)), **dict(params))
+
+
+def make(fn: str, **params: float) -> Elementwise:
+    """An elementwise op by name; params left out get their defaults.
+
+    Raises:
+        UnsupportedError: no such function.
+        OptionError: no such param.
+    """
+    return Elementwise(fn, tuple(params.items()))
+
+
+@dataclass(frozen=True)
+class Cast(Op):
+    """Conversion as numpy ``astype``: float to int truncates, to bool tests for non-zero.
+
+    Attributes:
+        to: dtype of the result.
+    """
+
+    name: ClassVar[str] = "cast"
+
+    to: DType
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        base.expect(self, inputs, 1)
+        return (Type(self.to, inputs[0].shape),)
