@@ -1,0 +1,200 @@
+"""The numpy oracle: runs a graph node by node with ``op.reference`` and checks every declared type on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from strop.errors import GraphError, InputError, StropError, VerifyError
+from strop.ir import dtype as dt
+from strop.ir import shape as sh
+from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Array, Op, Type
+from strop.ir.shape import Dim, DimExpr, Sym
+
+#: Called as watch(value, array) for every input, constant and result in the order they come to exist.
+Watch = Callable[[Value, Array], None]
+
+
+def run(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -> dict[str, Array]:
+    """Runs a graph in numpy.
+
+    A result that nothing reads any more is freed at once, so the peak memory is that of the live values.
+
+    Args:
+        graph: the program; its nodes must be in topological order.
+        inputs: one array per graph input, by the input value's name. Dtypes must be the declared ones; shapes must fit, and
+            bind the symbols of dynamic dims.
+        watch: called with every value and its array.
+
+    Returns:
+        One array per graph output, by output name.
+
+    Raises:
+        InputError: an input is missing, unknown, or of the wrong dtype, rank or shape.
+        VerifyError: an op's reference gave another type than the op's inference declared.
+    """
+    symbols = bind_symbols(graph, inputs)
+    arrays: dict[Value, Array] = {}
+    left = {value: len(value.uses) for value in graph.values.values()}
+    for value in graph.outputs:
+        left[value] += 1
+    for value in graph.inputs:
+        arrays[value] = np.asarray(inputs[value.name])
+    for value in graph.constants():
+        assert value.const is not None
+        arrays[value] = value.const
+    if watch is not None:
+        for value, array in list(arrays.items()):
+            watch(value, array)
+    for node in graph.nodes:
+        _step(node, arrays, symbols)
+        for value in node.outputs:
+            if watch is not None:
+                watch(value, arrays[value])
+            if left[value] == 0:
+                del arrays[value]
+        for operand in node.operands:
+            left[operand] -= 1
+            if left[operand] == 0:
+                del arrays[operand]
+    return {
+        name: arrays[value] for name, value in zip(graph.output_names, graph.outputs, strict=True)
+    }
+
+
+def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) -> None:
+    missing = next((v for v in node.operands if v not in arrays), None)
+    if missing is not None:
+        raise GraphError(
+            "operand has not been computed yet",
+            where=node.name,
+            got=missing,
+            expected="topological order",
+        )
+    operands = [ABSENT if v is None else arrays[v] for v in node.inputs]
+    op = concrete(node.op, symbols) if symbols else node.op
+    try:
+        results = op.reference(*operands)
+    except StropError:
+        raise
+    except Exception as error:
+        raise VerifyError(
+            f"the reference of {node.op.label} failed: {type(error).__name__}: {error}",
+            where=node.name,
+            got=", ".join("absent" if v is None else str(v.type) for v in node.inputs),
+        ) from error
+    if len(results) != len(node.outputs):
+        raise VerifyError(
+            f"the reference of {node.op.label} gave another number of results",
+            where=node.name,
+            got=len(results),
+            expected=len(node.outputs),
+        )
+    for value, result in zip(node.outputs, results, strict=True):
+        array = np.asarray(result)
+        got, expected = (
+            Type(dt.from_numpy(array.dtype), array.shape),
+            concrete_type(value.type, symbols),
+        )
+        if got != expected:
+            raise VerifyError(
+                f"the reference of {node.op.label} gave another type than its inference",
+                where=node.name,
+                got=got,
+                expected=expected,
+            )
+        arrays[value] = array
+
+
+#: Stands for an optional operand that was left out in the middle, as in ``Graph.add``.
+ABSENT: Array = np.zeros((0,), np.float32)
+
+
+def bind_symbols(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """Checks input arrays against the declared inputs and answers the values of the symbols in their shapes.
+
+    Raises:
+        InputError: names the input, what it got and what was expected.
+    """
+    unknown = [name for name in inputs if name not in {v.name for v in graph.inputs}]
+    if unknown:
+        known = ", ".join(v.name for v in graph.inputs)
+        raise InputError(
+            "there is no such input",
+            where=graph.name,
+            got=unknown[0],
+            expected=known or "no inputs",
+        )
+    symbols: dict[str, int] = {}
+    derived: list[tuple[Value, DimExpr, int]] = []
+    for value in graph.inputs:
+        if value.name not in inputs:
+            raise InputError("an input is missing", where=value.name, expected=value.type)
+        array = np.asarray(inputs[value.name])
+        if array.dtype != value.dtype.numpy:
+            raise InputError(
+                "an input has the wrong dtype",
+                where=value.name,
+                got=array.dtype,
+                expected=value.type,
+            )
+        if array.ndim != len(value.shape):
+            raise InputError(
+                "an input has the wrong rank", where=value.name, got=array.ndim, expected=value.type
+            )
+        for dim, extent in zip(value.shape, array.shape, strict=True):
+            fits = extent == dim
+            if isinstance(dim, Sym):
+                fits = (
+                    dim.min <= extent <= dim.max and symbols.setdefault(dim.name, extent) == extent
+                )
+            elif isinstance(dim, DimExpr):
+                derived.append((value, dim, extent))
+                continue
+            if not fits:
+                raise InputError(
+                    "an input has the wrong shape",
+                    where=value.name,
+                    got=array.shape,
+                    expected=value.type,
+                )
+    for value, dim, extent in derived:
+        unbound = [s.name for s in sh.symbols([dim]) if s.name not in symbols]
+        if unbound or sh.evaluate(dim, symbols) != extent:
+            raise InputError(
+                "an input does not fit its derived dim",
+                where=value.name,
+                got=f"{dim} = {extent}",
+                expected=f"{value.type} with {symbols}",
+            )
+    return symbols
+
+
+def concrete_type(type: Type, symbols: Mapping[str, int]) -> Type:
+    """The type with every symbol replaced by its value."""
+    return Type(type.dtype, tuple(sh.evaluate(dim, dict(symbols)) for dim in type.shape))
+
+
+def concrete(op: Op, symbols: Mapping[str, int]) -> Op:
+    """The op with every symbolic dim among its attributes (a Reshape's shape, say) replaced by its value."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(op):
+        old = getattr(op, field.name)
+        new = _evaluate(old, symbols)
+        if new is not old:
+            changes[field.name] = new
+    return op.replace(**changes) if changes else op
+
+
+def _evaluate(value: Any, symbols: Mapping[str, int]) -> Any:
+    if isinstance(value, (Sym, DimExpr)):
+        dim: Dim = value
+        return sh.evaluate(dim, dict(symbols))
+    if isinstance(value, tuple):
+        items = tuple(_evaluate(item, symbols) for item in value)
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    return value
