@@ -1,0 +1,271 @@
+"""The kernel contract: what a region is, what a kernel answers about it, and the table that everything iterates.
+
+A Region is one kernel launch: an anchor op (or none, for a pure elementwise region) and an epilogue expression over the anchor's
+result and further operands. Operands come with Views: logical shape, strides in elements, dtype. A kernel says whether it
+``accepts`` a region, lists its ``space`` of parameter sets, gives its ``cost`` and ``emit``s C.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from strop.ir import shape as sh
+from strop.ir.dtype import DType
+from strop.ir.expr import Expr, Input, show
+from strop.ir.op import Array, Cost, Op, Type
+from strop.target.base import Target
+
+
+
+@dataclass(frozen=True)
+class View:
+    """How a value lies in memory: element at index i is at sum(i[k] * strides[k]) from the operand's pointer.
+
+    A stride of 0 repeats (broadcast). Shapes are static.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: DType
+
+    @staticmethod
+    def dense(shape: Sequence[int], dtype: DType, order: Sequence[int] | None = None) -> View:
+        """A gapless view; ``order`` lists the axes from outermost to innermost (default: row-major)."""
+        shape = tuple(shape)
+        strides = [0] * len(shape)
+        step = 1
+        for axis in reversed(order if order is not None else range(len(shape))):
+            strides[axis] = step
+            step *= shape[axis]
+        return View(shape, tuple(strides), dtype)
+
+    @property
+    def type(self) -> Type:
+        """dtype and logical shape."""
+        return Type(self.dtype, self.shape)
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return sh.count(self.shape)
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last, both included; 0 when empty."""
+        if self.count == 0:
+            return 0
+        return 1 + sum((d - 1) * s for d, s in zip(self.shape, self.strides, strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the span."""
+        return self.span * self.dtype.size
+
+    def is_dense(self, order: Sequence[int] | None = None) -> bool:
+        """True when it equals ``dense(shape, dtype, order)``; strides of axes of length 1 do not matter."""
+        want = View.dense(self.shape, self.dtype, order)
+        return all(d == 1 or a == b for d, a, b in zip(self.shape, self.strides, want.strides, strict=True))
+
+    def broadcast(self, shape: Sequence[int]) -> View:
+        """The view repeated to ``shape`` as numpy broadcasts."""
+        lead = len(shape) - len(self.shape)
+        strides = [0] * lead + [s if d != 1 else 0 for d, s in zip(self.shape, self.strides, strict=True)]
+        return View(tuple(shape), tuple(strides), self.dtype)
+
+    def order(self) -> tuple[int, ...]:
+        """Axes from outermost to innermost by stride; axes of length 1 keep their logical place among equals."""
+        return tuple(sorted(range(len(self.shape)), key=lambda a: (-self.strides[a], a)))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]:({','.join(map(str, self.strides))})"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand of a region: its view, and its array when it is a constant."""
+
+    view: View
+    const: Array | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One kernel launch.
+
+    Attributes:
+        name: the layer's name, for people.
+        op: the anchor, or None for a pure elementwise region.
+        operands: the anchor's operands in order (None: left out), then those of the epilogue, the latter broadcast to the output shape.
+        anchors: how many operands belong to the anchor.
+        epilogue: over Input(0), the anchor's result, and Input(1 + k), operand ``anchors + k``; in a pure elementwise region
+            Input(k) is operand k.
+        outs: views of the results; an epilogue applies to the only result.
+        source: names of the model's nodes that it computes.
+    """
+
+    name: str
+    op: Op | None
+    operands: tuple[Operand | None, ...]
+    anchors: int
+    epilogue: Expr
+    outs: tuple[View, ...]
+    source: tuple[str, ...] = ()
+    work: Cost = field(default=Cost(0, 0))
+
+    @property
+    def out(self) -> View:
+        """The first result."""
+        return self.outs[0]
+
+    def operand(self, index: int) -> Operand:
+        """A present operand."""
+        found = self.operands[index]
+        assert found is not None, f"{self.name}: operand {index} was left out"
+        return found
+
+    @property
+    def extras(self) -> tuple[Operand, ...]:
+        """Operands of the epilogue."""
+        return tuple(o for o in self.operands[self.anchors :] if o is not None)
+
+    @property
+    def has_epilogue(self) -> bool:
+        """True when the anchor's result is not stored as it is."""
+        return self.epilogue != Input(0)
+
+    @property
+    def kind(self) -> str:
+        """The anchor's name, or ``elementwise``."""
+        return self.op.label if self.op is not None else "elementwise"
+
+    def all_f32(self) -> bool:
+        """True when every operand and result is f32."""
+        views = [o.view for o in self.operands if o is not None] + list(self.outs)
+        return all(v.dtype.name == "f32" for v in views)
+
+    def signature(self) -> str:
+        """Text that two regions share when the same code serves both; names and constant contents are left out."""
+        parts = [repr(self.op), show(self.epilogue), str(self.anchors)]
+        for operand in self.operands:
+            if operand is None:
+                parts.append("none")
+            else:
+                parts.append(("const " if operand.const is not None else "") + str(operand.view))
+        parts.extend(map(str, self.outs))
+        return " | ".join(parts)
+
+    def digest(self) -> str:
+        """Short stable hash of the signature."""
+        return hashlib.sha256(self.signature().encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class In:
+    """A kernel pointer: operand ``index`` of the region."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Out:
+    """A kernel pointer: result ``index`` of the region."""
+
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A kernel pointer: an array stored with the weights, e.g. repacked filter values."""
+
+    array: Array
+
+
+Pointer = In | Out | Packed
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """C of one kernel.
+
+    Attributes:
+        body: statements between the braces of ``void f(const strop_args *a, int64_t begin, int64_t end)``, doing tasks
+            [begin, end). It must not contain the layer's name: equal bodies are stored once.
+        pointers: what ``a->p[i]`` is, in order.
+        tasks: how many independent tasks the step has (at least 1).
+        scratch: bytes of private memory per thread.
+        helpers: C text placed before the function (static helpers with unique names), stored once.
+    """
+
+    body: str
+    pointers: tuple[Pointer, ...]
+    tasks: int
+    scratch: int = 0
+    helpers: tuple[str, ...] = ()
+
+
+P = TypeVar("P")
+
+
+class Kernel(ABC, Generic[P]):
+    """One algorithm. Subclasses are stateless; ``P`` is the frozen dataclass of its parameters."""
+
+    #: Unique; equals the name of the file it lives in (a file with several adds a suffix).
+    name: str = ""
+
+    @abstractmethod
+    def accepts(self, region: Region, target: Target) -> str | None:
+        """None when it can do the region, else the reason why not, in words."""
+
+    @abstractmethod
+    def space(self, region: Region, target: Target) -> list[P]:
+        """Parameter sets worth trying, never empty for an accepted region."""
+
+    @abstractmethod
+    def cost(self, region: Region, params: P, target: Target) -> float:
+        """Estimated seconds on one core."""
+
+    @abstractmethod
+    def emit(self, region: Region, params: P, target: Target) -> Emitted:
+        """The C code."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel with parameters, for one region."""
+
+    kernel: Kernel[Any]
+    params: Any
+
+    @property
+    def label(self) -> str:
+        """Readable name, e.g. ``conv_direct(mr=6, nv=4)``."""
+        inner = ", ".join(f"{k}={v}" for k, v in vars(self.params).items()) if self.params is not None else ""
+        return f"{self.kernel.name}({inner})"
+
+    def cost(self, region: Region, target: Target) -> float:
+        """Estimated seconds on one core."""
+        return self.kernel.cost(region, self.params, target)
+
+    def emit(self, region: Region, target: Target) -> Emitted:
+        """The C code."""
+        return self.kernel.emit(region, self.params, target)
+
+
+def moved_bytes(region: Region) -> int:
+    """Bytes that the region must at least read and write."""
+    views = [o.view for o in region.operands if o is not None] + list(region.outs)
+    return sum(min(v.span, v.count) * v.dtype.size for v in views)
+
+
+def memory_seconds(region: Region, target: Target) -> float:
+    """Lower bound of time by bytes: from cache when all fits the last level, else from memory."""
+    size = moved_bytes(region)
+    rate = 4.0 * target.bandwidth if size < target.l2 else 2.0 * target.bandwidth if size < target.l3 else target.bandwidth
+    return size / rate
+
+

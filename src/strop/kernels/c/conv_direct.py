@@ -1,0 +1,335 @@
+"""Convolution and constant-weight matrix multiplication as register-tiled products over output positions.
+
+Positions are (n, h, w) triples; the innermost axis is cut into tiles of ``mr`` positions by ``nv`` vectors of output channels. Weights are
+packed into panels of ``nv`` vectors, [panel][k][nv * lanes]; activations are read in place and broadcast, or, when the convolution pads, from a
+zero-padded copy of the task's input rows in scratch. Output channels must be consecutive; input channels consecutive, or few.
+
+A panel is walked over all positions of a task before the next one, so that it stays in the first or second cache level while the task's
+activations stay in the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from strop.ir.op import Array
+from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
+from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
+from strop.kernels.c.tile import Side, Tile, pack_panels
+from strop.kernels.c.writer import Writer
+from strop.target.base import Target
+from strop.target.isa.table import ISAS
+
+_MR = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+_NV = (1, 2, 3, 4, 6)
+#: Cycles until a multiply-add's result can be used again.
+_LATENCY = 4
+#: Cycles spent around one tile outside its multiply-adds: call, pointers, epilogue per accumulator.
+_TILE_OVERHEAD = 12.0
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Loops over k: outer ones as (name, extent, elements per step), then ``inner`` steps at ``index`` elements."""
+
+    outer: tuple[tuple[str, int, int], ...]
+    inner: int
+    index: str
+
+
+@dataclass(frozen=True)
+class Params:
+    """mr: positions per tile; nv: vectors of output channels per tile."""
+
+    mr: int
+    nv: int
+
+
+class ConvDirect(Kernel[Params]):
+    """See the module's text."""
+
+    name = "conv_direct"
+
+    def accepts(self, region: Region, target: Target) -> str | None:
+        geometry = geometry_of(region)
+        if isinstance(geometry, str):
+            return geometry
+        if geometry.c_stride != 1 and geometry.c > 8:
+            return "input channels are not consecutive"
+        return None
+
+    def space(self, region: Region, target: Target) -> list[Params]:
+        g = _geometry(region)
+        isa = ISAS[target.isa]
+        width = -(-g.o // isa.lanes)
+        longest = g.row_extent
+        found = []
+        for nv in _NV:
+            if nv > width:
+                continue
+            fitting = [mr for mr in _MR if mr <= longest and mr * nv + nv + 1 <= isa.registers]
+            found.extend(Params(mr, nv) for mr in fitting)
+        found.sort(key=lambda p: self.cost(region, p, target))
+        return found[:8]
+
+    def cost(self, region: Region, params: Params, target: Target) -> float:
+        g = _geometry(region)
+        lanes = ISAS[target.isa].lanes
+        per_fma = lanes / target.fma_lanes
+        vectors = -(-g.o // lanes)
+        full, rest = divmod(vectors, params.nv)
+        rows, last = divmod(g.row_extent, params.mr)
+        cycles = 0.0
+        for count_v, nv in ((full, params.nv), (1 if rest else 0, rest)):
+            for count_r, mr in ((rows, params.mr), (1 if last else 0, last)):
+                if count_v and count_r:
+                    cycles += count_v * count_r * _tile_cycles(g, mr, nv, lanes, per_fma, target)
+        cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
+        if g.copies:
+            cycles += 0.3 * g.n * g.groups * g.c * g.padded_h * g.padded_w
+        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+
+    def emit(self, region: Region, params: Params, target: Target) -> Emitted:
+        return _Emitter(region, params, target).emitted()
+
+
+def _geometry(region: Region) -> Geometry:
+    geometry = geometry_of(region)
+    assert isinstance(geometry, Geometry), geometry
+    return geometry
+
+
+def _tile_cycles(g: Geometry, mr: int, nv: int, lanes: int, per_fma: float, target: Target) -> float:
+    k = g.c * g.kh * g.kw
+    panel = k * nv * lanes * 4
+    vector_bytes = lanes * 4
+    source = 64.0 if panel < target.l1 // 2 else 28.0 if panel < target.l2 // 2 else 9.0
+    fma = max(mr * nv * per_fma, _LATENCY)
+    loads = nv * vector_bytes / source + mr * 0.5
+    return k * max(fma, loads) + _TILE_OVERHEAD + 2.0 * mr * nv
+
+
+class _Emitter:
+    """Holds what the pieces of one emission share."""
+
+    def __init__(self, region: Region, params: Params, target: Target) -> None:
+        self.region = region
+        self.params = params
+        self.target = target
+        self.g = _geometry(region)
+        self.lanes = ISAS[target.isa].lanes
+        self.vectors = -(-self.g.o // self.lanes)
+        self.panels = -(-self.vectors // params.nv)
+        self.panel_size = self.g.k * params.nv * self.lanes
+        self.helpers: list[str] = []
+
+    def emitted(self) -> Emitted:
+        g = self.g
+        self._block()
+        w = Writer()
+        pointers: list[Pointer] = [In(0), Packed(self._pack()), Out(0)]
+        w("const float *x = a->p[0];", "const float *weights = a->p[1];", "float *y = a->p[2];")
+        for k in range(len(self.region.extras)):
+            w(f"const float *e{k} = a->p[{3 + k}];")
+            pointers.append(In(self.region.anchors + k))
+        with w.block("for (int64_t task = begin; task < end; task++)"):
+            self._task(w)
+        scratch = self.scratch_floats * 4 if g.copies else 0
+        return Emitted(w.text(), tuple(pointers), self.tasks, scratch, tuple(self.helpers))
+
+    def _pack(self) -> Array:
+        """Weights of all groups, each packed into panels, k in the order the tile walks."""
+        return np.concatenate([pack_panels(m, self.lanes, self.params.nv) for m in weight_matrices(self.region, self.g)])
+
+    @property
+    def group_size(self) -> int:
+        """Floats of one group's packed weights."""
+        return self.g.k * self.vectors * self.lanes
+
+    def _block(self) -> None:
+        """Chooses rows (or positions of a flat row) and panels per task."""
+        g, target = self.g, self.target
+        budget = target.l2 // 3
+        if g.flat:
+            align = self.params.mr
+            rows = max(align, budget // max(1, 4 * g.c) // align * align)
+            self.axis = g.w
+        else:
+            per_row = 4 * g.c * g.padded_w * g.sh
+            rows = max(1, (budget - 4 * g.c * g.padded_w * g.halo) // max(1, per_row))
+            align = 1
+            self.axis = g.h
+        rows = min(rows, self.axis)
+        wanted = 1 if target.cores == 1 else 4 * target.cores
+        outer = g.groups * g.n
+        row_blocks = -(-self.axis // rows)
+        if outer * row_blocks * self.panels >= wanted > outer * row_blocks and self._heavy_weights():
+            split = min(self.panels, -(-wanted // (outer * row_blocks)))
+        else:
+            split = 1
+            if outer * row_blocks < wanted:
+                pieces = -(-wanted // outer)
+                rows = max(align, -(-self.axis // pieces // align) * align)
+                row_blocks = -(-self.axis // rows)
+                if outer * row_blocks < wanted:
+                    split = min(self.panels, -(-wanted // (outer * row_blocks)))
+        self.rows = rows
+        self.row_blocks = row_blocks
+        self.panels_per_task = -(-self.panels // split)
+        self.panel_blocks = -(-self.panels // self.panels_per_task)
+        self.tasks = outer * row_blocks * self.panel_blocks
+        self.in_rows = (min(rows, g.h) - 1) * g.sh + g.halo + 1
+        self.scratch_floats = g.c * self.in_rows * g.padded_w + 64
+
+    def _heavy_weights(self) -> bool:
+        return 4 * self.group_size * self.g.groups > self.target.l2
+
+    # ---- one task
+
+    def _task(self, w: Writer) -> None:
+        g = self.g
+        w(f"const int64_t pb = task % {self.panel_blocks};" if self.panel_blocks > 1 else "const int64_t pb = 0;")
+        w(f"const int64_t rb = task / {self.panel_blocks} % {self.row_blocks};")
+        w(f"const int64_t outer = task / {self.panel_blocks * self.row_blocks};")
+        w(f"const int64_t group = outer % {g.groups}, n = outer / {g.groups};")
+        w(f"const int64_t from = rb * {self.rows};")
+        w(f"const int64_t to = from + {self.rows} < {self.axis} ? from + {self.rows} : {self.axis};")
+        w(f"const float *xn = x + n * {g.x_n} + group * {g.c * g.c_stride};")
+        if g.copies:
+            self._copy_rows(w)
+        w(f"const int64_t last_panel = (pb + 1) * {self.panels_per_task} < {self.panels} ? "
+          f"(pb + 1) * {self.panels_per_task} : {self.panels};")  # fmt: skip
+        with w.block(f"for (int64_t panel = pb * {self.panels_per_task}; panel < last_panel; panel++)"):
+            w(f"const float *wp = weights + group * {self.group_size} + panel * {self.panel_size};")
+            w(f"const int64_t o = group * {g.o} + panel * {self.params.nv * self.lanes};")
+            full, rest = divmod(self.vectors, self.params.nv)
+            tail = g.o % self.lanes
+            if rest or tail:
+                last = Tile(self.params.mr, rest or self.params.nv, tail)
+                if self.panels > 1:
+                    with w.block(f"if (panel < {self.panels - 1})"):
+                        self._positions(w, self.params.nv, 0)
+                        w("continue;")
+                self._positions(w, last.nv, tail)
+            else:
+                self._positions(w, self.params.nv, 0)
+
+    def _copy_rows(self, w: Writer) -> None:
+        """Zero-padded copy of the input rows of this task into scratch, laid out like the input."""
+        g = self.g
+        w("float *xs = a->scratch;")
+        w(f"const int64_t in_from = from * {g.sh} - {g.pad_top};")
+        w(f"const int64_t in_rows = (to - from - 1) * {g.sh} + {g.halo + 1};")
+        channels = g.c if g.c_stride != 1 else 1
+        width = 1 if g.c_stride != 1 else g.c  # floats per pixel within one plane
+        line = g.padded_w * width
+        with w.loop("c", channels) if channels > 1 else w.block(""):
+            plane = "xs" + (f" + c * {self.in_rows * line}" if channels > 1 else "")
+            with w.block("for (int64_t r = 0; r < in_rows; r++)"):
+                w(f"float *to_row = {plane} + r * {line};")
+                w("const int64_t ih = in_from + r;")
+                with w.block(f"if (ih < 0 || ih >= {g.in_h})"):
+                    w(f"memset(to_row, 0, {line} * sizeof(float));", "continue;")
+                w(f"const float *from_row = xn + ih * {g.x_h}" + (f" + c * {g.c_stride};" if channels > 1 else ";"))
+                left, inner = g.pad_left * width, g.in_w_used * width
+                if left:
+                    w(f"memset(to_row, 0, {left} * sizeof(float));")
+                if g.x_w == width:
+                    w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof(float));")
+                else:
+                    with w.loop("i", g.in_w_used):
+                        with w.loop("j", width):
+                            w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
+                if line - left - inner > 0:
+                    w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
+
+    # ---- positions of one panel
+
+    def _positions(self, w: Writer, nv: int, tail: int) -> None:
+        """Walks all positions of the task with full tiles, then the remaining ones with a shorter tile."""
+        g, mr = self.g, self.params.mr
+        full, rest = divmod(g.w, mr)
+        if g.flat:  # tasks start at multiples of mr, so only the very last tile is short
+            w("int64_t p = from;")
+            with w.block(f"for (; p + {mr} <= to; p += {mr})"):
+                self._call(w, Tile(mr, nv, tail), "p")
+            if rest:
+                with w.block("if (p < to)"):
+                    self._call(w, Tile(rest, nv, tail), "p")
+            return
+        with w.block("for (int64_t h = from; h < to; h++)"):
+            if full:
+                with w.loop("p", full * mr, mr):
+                    self._call(w, Tile(mr, nv, tail), "p")
+            if rest:
+                self._call(w, Tile(rest, nv, tail), str(full * mr))
+
+    def _call(self, w: Writer, tile: Tile, p: str) -> None:
+        g = self.g
+        name = self._tile(tile)
+        if g.copies:
+            x = f"xs + (h - from) * {g.sh * g.line} + {p} * {g.sw * g.pixel}"
+        elif g.flat:
+            x = f"xn + {p} * {g.x_step}"
+        else:
+            x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
+        h = "" if g.flat else "h"
+        sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
+        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides])});")
+
+    @staticmethod
+    def _at(base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
+        terms = [base]
+        for stride, var in zip(strides, ("n", h, p, "o"), strict=True):
+            if stride and var and var != "0":
+                terms.append(f"{var} * {stride}" if stride != 1 else var)
+        return " + ".join(terms)
+
+    # ---- the tile
+
+    def _walk(self) -> _Walk:
+        """How a tile walks k; ``weight_matrices`` orders k alike."""
+        g = self.g
+        tap_row, tap = g.dh * g.line, g.dw * g.pixel
+        if g.c_stride != 1:
+            plane = self.in_rows * g.line if g.copies else g.c_stride
+            index = "k" if tap == 1 else f"k * {tap}"
+            return _Walk((("c", g.c, plane), ("kh", g.kh, tap_row)), g.kw, index)
+        if tap == g.c or g.kw == 1:  # the taps of a row and their channels are consecutive
+            return _Walk((("kh", g.kh, tap_row),), g.kw * g.c, "k")
+        return _Walk((("kh", g.kh, tap_row), ("kw", g.kw, tap)), g.c, "k")
+
+    def _tile(self, tile: Tile) -> str:
+        """Defines the tile's function once and returns its name."""
+        g = self.g
+        w = Writer()
+        tile.declare(w)
+        walk = self._walk()
+        rows = [f"xk[{walk.index}{f' + {r * g.row_step}' if r else ''}]" for r in range(tile.mr)]
+        step = tile.nv * self.lanes
+        with ExitStack() as nest:
+            terms = ["x"]
+            for name, extent, stride in walk.outer:
+                if extent > 1:
+                    nest.enter_context(w.loop(name, extent))
+                    terms.append(f"{name} * {stride}")
+            w(f"const float *xk = {' + '.join(terms)};")
+            with w.block(f"for (int64_t k = 0; k < {walk.inner}; k++, w += {step})"):
+                tile.step(w, "w", rows)
+        sides = [Side(f"e{k}", s[2], s[3]) for k, s in enumerate(g.extras)]
+        tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1))
+        parameters = ["const float *x", "const float *w", "float *y", *(f"const float *e{k}" for k in range(len(sides)))]
+        text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        name = f"tile_{tile.mr}x{tile.nv}_{digest}"
+        helper = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {g.k} products each */\nstatic void {name}{text}\n"
+        if helper not in self.helpers:
+            self.helpers.append(helper)
+        return name
+
+
+KERNEL = ConvDirect()

@@ -1,0 +1,31 @@
+"""The kernel table: dispatch, tuning, correctness sweeps, benchmarks and docs iterate it. One line per kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strop.kernels.base import Candidate, Kernel, Region
+from strop.kernels.c import conv_direct, elementwise
+from strop.target.base import Target
+
+KERNELS: tuple[Kernel[Any], ...] = (
+    elementwise.KERNEL,
+    conv_direct.KERNEL,
+)
+
+
+def candidates(region: Region, target: Target) -> list[Candidate]:
+    """Everything that can do the region, cheapest by the cost model first; stable for equal costs."""
+    found = [
+        Candidate(kernel, params)
+        for kernel in KERNELS
+        if kernel.accepts(region, target) is None
+        for params in kernel.space(region, target)
+    ]
+    return sorted(found, key=lambda c: c.cost(region, target))
+
+
+def refusals(region: Region, target: Target) -> dict[str, str]:
+    """Reason per kernel that does not accept the region, for error messages and reports."""
+    reasons = {kernel.name: kernel.accepts(region, target) for kernel in KERNELS}
+    return {name: reason for name, reason in reasons.items() if reason is not None}

@@ -1,0 +1,49 @@
+"""AVX-512 F/BW/CD/DQ/VL: 512-bit vectors, 32 registers, masked tails."""
+
+from __future__ import annotations
+
+from strop.target.isa.base import Instr
+from strop.target.isa.portable import PORTABLE, header
+
+_MASK = "(__mmask16)(n >= VL ? 0xffff : (1u << n) - 1)"
+_INDEX = "_mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32((int)s))"
+
+AVX512 = PORTABLE.extend(
+    "avx512",
+    16,
+    32,
+    "#include <immintrin.h>\n" + header(16),
+    [
+        Instr("vload", "vf", "const float *p", "return _mm512_loadu_ps(p);", expect="vmovups"),
+        Instr("vstore", "void", "float *p, vf x", "_mm512_storeu_ps(p, x);"),
+        Instr("vload_n", "vf", "const float *p, int64_t n", f"return _mm512_maskz_loadu_ps({_MASK}, p);"),
+        Instr("vstore_n", "void", "float *p, vf x, int64_t n", f"_mm512_mask_storeu_ps(p, {_MASK}, x);"),
+        Instr("vgather", "vf", "const float *p, int64_t s", f"return _mm512_i32gather_ps({_INDEX}, p, 4);"),
+        Instr(
+            "vgather_n",
+            "vf",
+            "const float *p, int64_t s, int64_t n",
+            f"return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), {_MASK}, {_INDEX}, p, 4);",
+        ),
+        Instr(
+            "vscatter_n",
+            "void",
+            "float *p, vf x, int64_t s, int64_t n",
+            f"_mm512_mask_i32scatter_ps(p, {_MASK}, {_INDEX}, x, 4);",
+        ),
+        Instr("vset1", "vf", "float x", "return _mm512_set1_ps(x);"),
+        Instr("vzero", "vf", "void", "return _mm512_setzero_ps();"),
+        Instr("vfma", "vf", "vf a, vf b, vf c", "return _mm512_fmadd_ps(a, b, c);", expect="vfmadd"),
+        Instr(
+            "vselect",
+            "vf",
+            "vi m, vf a, vf b",
+            "return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)m), b, a);",
+        ),
+        Instr("vround", "vf", "vf x", "return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);"),
+        Instr("vmax_c", "vf", "vf x, vf c", "return _mm512_max_ps(c, x);", expect="vmaxps"),
+        Instr("vmin_c", "vf", "vf x, vf c", "return _mm512_min_ps(c, x);", expect="vminps"),
+        Instr("vmax", "vf", "vf a, vf b", "return vselect(a != a, a, _mm512_max_ps(a, b));"),
+        Instr("vmin", "vf", "vf a, vf b", "return vselect(a != a, a, _mm512_min_ps(a, b));"),
+    ],
+)

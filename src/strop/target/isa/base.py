@@ -1,0 +1,98 @@
+"""Vector instructions as data: C text, preconditions and a numpy meaning per instruction.
+
+Kernels are written once over the names below; an Isa says what a name is in C. ``vf`` is a vector of ``lanes`` f32, ``vi`` the vector
+of i32 of the same width (also used as a mask: all bits set is true). Arithmetic uses C operators, which clang defines on vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Instr:
+    """One vector operation.
+
+    Attributes:
+        name: what kernels call.
+        result: C result type.
+        params: C parameter list.
+        body: C statements of its definition; may call other instructions.
+        meaning: what it computes, on numpy arrays of ``lanes`` elements (pointers are arrays that start there).
+        needs: preconditions in words, None when there are none.
+        expect: mnemonic that the compiled code must contain on this instruction set, None when it does not matter.
+    """
+
+    name: str
+    result: str
+    params: str
+    body: str
+    meaning: Callable[..., Any] | None = None
+    needs: str | None = None
+    expect: str | None = None
+
+    @property
+    def c(self) -> str:
+        """Its C definition."""
+        return f"static inline {self.result} {self.name}({self.params}) {{ {self.body} }}"
+
+
+@dataclass(frozen=True)
+class Isa:
+    """A vector instruction set.
+
+    Attributes:
+        name: key in the table, also stored in engine files.
+        lanes: f32 per vector.
+        registers: architectural vector registers.
+        header: C text before any definition (includes, vector types).
+        table: instructions by name.
+    """
+
+    name: str
+    lanes: int
+    registers: int
+    header: str
+    table: dict[str, Instr]
+
+    def prologue(self, text: str) -> str:
+        """Definitions of the instructions that ``text`` calls, dependencies first; nothing unused."""
+        order: list[str] = []
+
+        def visit(name: str) -> None:
+            if name in order:
+                return
+            for called in _called(self.table[name].body, self.table):
+                visit(called)
+            order.append(name)
+
+        for name in _called(text, self.table):
+            visit(name)
+        return self.header + "\n" + "\n".join(self.table[name].c for name in order) + "\n"
+
+    def extend(self, name: str, lanes: int, registers: int, header: str, instrs: list[Instr]) -> Isa:
+        """A further instruction set that redefines some instructions of this one."""
+        table = dict(self.table)
+        for instr in instrs:
+            old = table.get(instr.name)
+            if old is not None and instr.meaning is None:
+                instr = Instr(**{**instr.__dict__, "meaning": old.meaning})
+            table[instr.name] = instr
+        return Isa(name, lanes, registers, header, table)
+
+
+_WORD = re.compile(r"\b(v[a-z0-9_]+)\s*\(")
+
+
+def _called(text: str, table: dict[str, Instr]) -> list[str]:
+    return sorted({m for m in _WORD.findall(text) if m in table})
+
+
+def lanes_like(array: np.ndarray[Any, Any], value: Any) -> np.ndarray[Any, Any]:
+    """A vector of one value."""
+    return np.full_like(array, value)

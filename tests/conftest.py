@@ -1,0 +1,38 @@
+"""Command-line options and fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--models", type=Path, default=None, help="folder of .onnx nets for tests marked 'models'")
+    parser.addoption("--slow", action="store_true", help="also run tests marked 'slow'")
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files instead of comparing")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = pytest.mark.skip(reason="slow; run with --slow")
+    models = pytest.mark.skip(reason="needs --models DIR")
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(slow)
+        if "models" in item.keywords and config.getoption("--models") is None:
+            item.add_marker(models)
+
+
+@pytest.fixture(scope="session")
+def models_dir(request: pytest.FixtureRequest) -> Path:
+    """Folder given with --models."""
+    folder = request.config.getoption("--models")
+    if folder is None:
+        pytest.skip("needs --models DIR")
+    return Path(folder)
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """True when golden files are to be rewritten."""
+    return bool(request.config.getoption("--update-golden"))

@@ -1,0 +1,122 @@
+"""Compiles a kernel for a region, runs it on guarded buffers and compares it with the oracle."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from strop.codegen.c import Module
+from strop.ir import dtype as dt
+from strop.ir import expr as ex
+from strop.kernels.base import Candidate, Emitted, In, Kernel, Out, Packed, Region, View
+from strop.target.base import Target
+
+GUARD = 64  # elements around every buffer that must stay untouched
+
+
+class _Args(ctypes.Structure):
+    _fields_ = [
+        ("p", ctypes.POINTER(ctypes.c_void_p)),
+        ("sym", ctypes.c_void_p),
+        ("scratch", ctypes.c_void_p),
+        ("thread", ctypes.c_int32),
+        ("n_threads", ctypes.c_int32),
+    ]
+
+
+def strided(flat: np.ndarray, view: View, at: int = GUARD) -> np.ndarray:
+    """The logical array of a view that starts ``at`` elements into a flat buffer."""
+    return as_strided(flat[at:], view.shape, [s * view.dtype.size for s in view.strides])
+
+
+def buffer_for(view: View, array: np.ndarray | None = None) -> np.ndarray:
+    """A flat guarded buffer that holds ``array`` (broadcastable to the view)."""
+    flat = np.empty(view.span + 2 * GUARD, view.dtype.numpy)
+    flat.view(np.uint8)[:] = 0xA5
+    if array is not None and view.count:
+        target = strided(flat, view)
+        if 0 in [s for s, d in zip(view.strides, view.shape) if d > 1]:
+            flat_index = strided(np.arange(flat.size), View(view.shape, view.strides, dt.i64))
+            flat[flat_index] = np.broadcast_to(array, view.shape)
+        else:
+            target[...] = array
+    return flat
+
+
+def expected(region: Region, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """Oracle: the anchor's reference, then the epilogue in float64 where it is f32."""
+    given = [o.const if o is not None and o.const is not None else a for o, a in zip(region.operands, arrays)]
+    extras = [np.broadcast_to(a, region.out.shape) for a in given[region.anchors :]]
+    if region.op is None:
+        results = [ex.evaluate(region.epilogue, [np.broadcast_to(a, region.out.shape) for a in given])]
+        return [np.broadcast_to(results[0], region.out.shape)]
+    results = list(region.op.reference(*given[: region.anchors]))
+    if region.has_epilogue:
+        results[0] = ex.evaluate(region.epilogue, [results[0], *extras])
+    return results
+
+
+def execute(emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None], target: Target, splits: int = 1) -> list[np.ndarray]:
+    """Runs emitted code; ``splits`` cuts the tasks in that many calls. Raises AssertionError when a guard was written to."""
+    module = Module(target)
+    module.add(emitted, "kernel()", region.name)
+    library = ctypes.CDLL(str(module.compile()))
+    function = ctypes.cast(
+        (ctypes.c_void_p * 1).in_dll(library, "strop_kernel_table")[0],
+        ctypes.CFUNCTYPE(None, ctypes.POINTER(_Args), ctypes.c_int64, ctypes.c_int64),
+    )
+    ins: dict[int, np.ndarray] = {}
+    for i, operand in enumerate(region.operands):
+        if operand is not None:
+            ins[i] = buffer_for(operand.view, operand.const if operand.const is not None else arrays[i])
+    outs = [buffer_for(view) for view in region.outs]
+    untouched = [o.copy() for o in outs]
+    kept: list[Any] = []
+    pointers = (ctypes.c_void_p * max(1, len(emitted.pointers)))()
+    for k, pointer in enumerate(emitted.pointers):
+        if isinstance(pointer, In):
+            flat = ins[pointer.index]
+        elif isinstance(pointer, Out):
+            flat = outs[pointer.index]
+        else:
+            assert isinstance(pointer, Packed)
+            packed = np.ascontiguousarray(pointer.array)
+            kept.append(packed)
+            pointers[k] = packed.ctypes.data
+            continue
+        pointers[k] = flat.ctypes.data + GUARD * flat.itemsize
+    scratch = np.zeros(emitted.scratch + 128, np.uint8)
+    aligned = scratch.ctypes.data + (-scratch.ctypes.data) % 64
+    args = _Args(pointers, None, aligned, 0, 1)
+    for part in range(splits):
+        function(ctypes.byref(args), emitted.tasks * part // splits, emitted.tasks * (part + 1) // splits)
+    for flat, before, view in zip(outs, untouched, region.outs):
+        mask = np.ones(flat.size, bool)
+        if view.count:
+            strided(mask, View(view.shape, view.strides, dt.boolean))[...] = False
+        same = flat.view(np.uint8).reshape(flat.size, -1) == before.view(np.uint8).reshape(flat.size, -1)
+        assert same[mask].all(), f"{region.name}: wrote outside its result"
+    return [strided(flat, view).copy() for flat, view in zip(outs, region.outs)]
+
+
+def check(kernel: Kernel[Any], region: Region, arrays: Sequence[np.ndarray | None], target: Target, tolerance: float = 1e-4, every: bool = True) -> int:
+    """Runs a kernel's whole space (or its first entry) on a region against the oracle; returns how many were checked."""
+    assert kernel.accepts(region, target) is None, kernel.accepts(region, target)
+    want = expected(region, arrays)
+    space = kernel.space(region, target)
+    assert space, f"{kernel.name} accepts {region.name} but offers nothing"
+    for params in space if every else space[:1]:
+        assert kernel.cost(region, params, target) > 0
+        got = execute(kernel.emit(region, params, target), region, arrays, target, splits=2)
+        for g, w in zip(got, want):
+            label = f"{Candidate(kernel, params).label} on {region.name} ({target})"
+            if g.dtype.kind == "f":
+                scale = max(1e-6, float(np.nanmax(np.abs(w[np.isfinite(w)]), initial=0.0)))
+                np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance * scale, err_msg=label)
+            else:
+                np.testing.assert_array_equal(g, w, err_msg=label)
+    return len(space)
