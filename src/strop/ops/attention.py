@@ -15,8 +15,8 @@ from strop.ops import base
 class Attention(Op):
     """softmax(scale * q k^T + mask) v.
 
-    Operands: q[.., S, D], k[.., T, D], v[.., T, E], optional mask that broadcasts to [.., S, T] and is added; one float
-    dtype; leading axes are equal. Result: [.., S, E].
+    Operands: q[.., S, D], k[.., T, D], v[.., T, E], optional mask that broadcasts to [.., S, T] and
+    is added; one float dtype; leading axes are equal. Result: [.., S, E].
 
     Attributes:
         scale: factor of the scores, usually 1 / sqrt(D).
@@ -33,7 +33,9 @@ class Attention(Op):
         dtype = base.floating(self, inputs)
         q, k, v = (t.shape for t in inputs[:3])
         if min(len(q), len(k), len(v)) < 2:
-            raise self.fail("an operand has rank below 2", inputs, "q[.., S, D], k[.., T, D], v[.., T, E]")
+            raise self.fail(
+                "an operand has rank below 2", inputs, "q[.., S, D], k[.., T, D], v[.., T, E]"
+            )
         if not q[:-2] == k[:-2] == v[:-2]:
             raise self.fail("leading axes differ", inputs)
         if q[-1] != k[-1] or k[-2] != v[-2]:

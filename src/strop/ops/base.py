@@ -1,4 +1,4 @@
-"""Helpers shared by the op families: operand checks, window sizes, index expressions, sample arrays."""
+"""Helpers shared by the op families: checks, window sizes, index expressions, sample arrays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from strop.ir import expr as ex
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import Expr
-from strop.ir.op import Array, Op, Type
+from strop.ir.loops import Loop
+from strop.ir.op import Array, Cost, Op, Type
 from strop.ir.shape import Dim, Shape
 
 # ---- checks
 
 
 def expect(op: Op, inputs: Sequence[Type], low: int, high: int | None = None) -> None:
-    """ShapeError unless the number of operands is in ``low..high`` (``high`` None means ``low``)."""
+    """ShapeError unless there are ``low..high`` operands (``high`` None means ``low``)."""
     high = low if high is None else high
     if not low <= len(inputs) <= high:
         wanted = str(low) if low == high else f"{low} to {high}"
@@ -53,9 +54,7 @@ def numeric(op: Op, inputs: Sequence[Type]) -> DType:
 def choice(op: Op, what: str, value: str, allowed: Sequence[str]) -> None:
     """UnsupportedError unless an attribute's value is one of ``allowed``."""
     if value not in allowed:
-        raise UnsupportedError(
-            f"{op.name}: unknown {what}", got=value, expected=", ".join(allowed)
-        )
+        raise UnsupportedError(f"{op.name}: unknown {what}", got=value, expected=", ".join(allowed))
 
 
 def axis_of(op: Op, axis: int, rank: int) -> int:
@@ -72,7 +71,7 @@ def axes_of(op: Op, axes: Sequence[int], rank: int) -> tuple[int, ...]:
 
 
 def same_volume(a: Shape, b: Shape) -> bool:
-    """False when the shapes cannot hold the same number of elements for any probed symbol values."""
+    """False when the element counts differ for every probed assignment of the symbols."""
     left, right = sh.volume(a), sh.volume(b)
     if left == right:
         return True
@@ -84,6 +83,11 @@ def same_volume(a: Shape, b: Shape) -> bool:
         {s.name: min(s.max, s.min * 64 + k) for k, s in enumerate(symbols)},
     ]
     return any(sh.evaluate(left, p) == sh.evaluate(right, p) for p in probes)
+
+
+def moved(types: Sequence[Type]) -> Cost:
+    """Cost of an op that reads and writes what is in ``types`` and computes nothing."""
+    return Cost(0, sum(t.nbytes for t in types))
 
 
 # ---- windows
@@ -142,14 +146,14 @@ def lowest(dtype: DType) -> float | int | bool:
     """The smallest value: -inf for floats."""
     if dtype.is_float:
         return -float("inf")
-    return False if dtype is dt.boolean else int(np.iinfo(dtype.numpy).min)
+    return False if dtype is dt.boolean else int(np.iinfo(str(dtype.numpy)).min)
 
 
 def highest(dtype: DType) -> float | int | bool:
     """The largest value: inf for floats."""
     if dtype.is_float:
         return float("inf")
-    return True if dtype is dt.boolean else int(np.iinfo(dtype.numpy).max)
+    return True if dtype is dt.boolean else int(np.iinfo(str(dtype.numpy)).max)
 
 
 # ---- loop programs
@@ -195,6 +199,24 @@ def inside(index: Expr, extent: Dim) -> Expr:
     return (index >= integer(0)) & (index < size(extent))
 
 
+def guarded(index: Expr, extent: Dim, guards: list[Expr]) -> Expr:
+    """The index forced into range; whether it was in range is appended to ``guards``."""
+    guards.append(inside(index, extent))
+    return clamp(index, extent)
+
+
+def padded_load(
+    source: int, given: Type, index: Sequence[Expr], guards: Sequence[Expr], value: float
+) -> Expr:
+    """An operand's element where all guards hold, else ``value``, in the compute type."""
+    kind = compute_type(given.dtype)
+    if 0 in given.shape:
+        return ex.Const(value, kind)
+    element = load(source, given.dtype, index)
+    condition = all_of(guards)
+    return element if condition is None else select(condition, element, ex.Const(value, kind))
+
+
 def all_of(conditions: Sequence[Expr]) -> Expr | None:
     """Conjunction; None when there is nothing to test."""
     found: Expr | None = None
@@ -209,6 +231,43 @@ def scale(index: Expr, factor: int, offset: int = 0) -> Expr:
     return scaled if offset == 0 else scaled + integer(offset)
 
 
+def floor_div(index: Expr, divisor: Dim) -> Expr:
+    """``index // divisor`` without needless arithmetic."""
+    return index if divisor == 1 else index // size(divisor)
+
+
+def floor_mod(index: Expr, divisor: Dim) -> Expr:
+    """``index % divisor`` without needless arithmetic."""
+    return integer(0) if divisor == 1 else index % size(divisor)
+
+
+def window_index(position: Expr, tap: Expr, stride: int, dilation: int, before: int) -> Expr:
+    """Index of a window's tap on the unpadded axis: position * stride + tap * dilation - before."""
+    return scale(position, stride, -before) + scale(tap, dilation)
+
+
+def broadcast_index(position: Sequence[Expr], shape: Shape) -> list[Expr]:
+    """Indices of an operand of ``shape`` at a position of the shape it broadcasts to."""
+    skipped = len(position) - len(shape)
+    return [
+        integer(0) if dim == 1 else var for dim, var in zip(shape, position[skipped:], strict=True)
+    ]
+
+
+def unflatten(index: Expr, shape: Shape) -> list[Expr]:
+    """Indices, one per axis, of a row-major element number."""
+    found: list[Expr] = []
+    for k in range(len(shape)):
+        outer = floor_div(index, sh.volume(shape[k + 1 :]))
+        found.append(outer if k == 0 else floor_mod(outer, shape[k]))
+    return found
+
+
+def variables(axes: Sequence[Loop]) -> list[Expr]:
+    """The loop variables as Exprs."""
+    return [loop.var for loop in axes]
+
+
 def wrap_negative(index: Expr, extent: Dim) -> Expr:
     """A data-dependent index: negative ones count from the end, bad ones are forced into range."""
     return clamp(select(index < integer(0), index + size(extent), index), extent)
@@ -218,7 +277,11 @@ def wrap_negative(index: Expr, extent: Dim) -> Expr:
 
 
 def random_array(
-    rng: np.random.Generator, shape: Sequence[int], dtype: DType = dt.f32, low: float = -2, high: float = 2
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    dtype: DType = dt.f32,
+    low: float = -2,
+    high: float = 2,
 ) -> Array:
     """Uniform floats in ``low..high``, integers in the same range, or coin flips for bool."""
     if dtype is dt.boolean:

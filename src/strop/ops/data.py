@@ -1,4 +1,4 @@
-"""Ops that move data without computing: views, transposition, joining, cutting, padding, repeating."""
+"""Ops that move data: views, transposition, joining, cutting, padding, repeating."""
 
 from __future__ import annotations
 
@@ -124,8 +124,9 @@ class Slice(Op):
         """The slice with ONNX's (and numpy's) meaning of negative and overlong numbers.
 
         Args:
-            shape: of x. On a symbolic axis a start from the front is taken as it is, a start or stop from the end is
-                relative to the symbol, and a stop of 2**31 - 1 or more is the axis' end.
+            shape: of x. On a symbolic axis a start from the front is taken as it is, a start or
+                stop from the end is relative to the symbol, and a stop of 2**31 - 1 or more is the
+                axis' end.
             starts, stops: per axis in ``axes``.
             axes: None means 0, 1, ...
             steps: None means 1.

@@ -1,16 +1,17 @@
-"""Elementwise ops: one row per function. Reference, loops, vector code, fusion and tests follow from the row's expression.
+"""Elementwise ops: one row per function; reference, code, fusion and tests follow from it.
 
-To add an op, add a row to the table below. Composites are written over the primitives of ``strop.ir.expr``; constants take
-the dtype of the operand they meet. f16 and bf16 are computed in f32 and rounded once.
+To add an op, add a row to the table below. Composites are written over the primitives of
+``strop.ir.expr``; constants take the dtype of the operand they meet. f16 and bf16 are computed in
+f32 and rounded once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,10 +42,11 @@ class Function:
     Attributes:
         name: how the op appears in text.
         arity: number of operands.
-        build: takes ``arity`` Exprs and the params by name; returns the body. Its dtype is the result's.
+        build: takes ``arity`` Exprs and the params by name; returns the body. Its dtype is the
+            result's.
         kinds: per operand one of KINDS. Operands of the same kind have the same dtype.
         params: names and default values.
-        domain: range of sample values.
+        domain: ranges of sample values: one for all operands, or one per operand.
         commutative: operands 0 and 1 may be swapped.
     """
 
@@ -53,7 +55,7 @@ class Function:
     build: Callable[..., Expr]
     kinds: tuple[str, ...]
     params: tuple[tuple[str, float], ...] = ()
-    domain: tuple[float, float] = (-3.0, 3.0)
+    domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)
     commutative: bool = False
 
 
@@ -64,7 +66,7 @@ def _row(
     name: str,
     kinds: str,
     build: Callable[..., Expr],
-    domain: tuple[float, float] = (-3.0, 3.0),
+    domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),),
     commutative: bool = False,
     **params: float,
 ) -> None:
@@ -91,7 +93,7 @@ def _min(a: ex.Operand, b: ex.Operand) -> Expr:
 
 
 def _clip(x: Expr, lo: float, hi: float) -> Expr:
-    """max then min, as numpy.clip and ONNX Clip; an infinite bound is no bound, for integers too."""
+    """max then min, as ONNX Clip; an infinite bound is no bound, for integers too."""
     low = x if lo == -math.inf else _max(x, lo)
     return low if hi == math.inf else _min(low, hi)
 
@@ -124,10 +126,10 @@ def _shrink(x: Expr, lambd: float, bias: float) -> Expr:
 _row("add", "number number", _primitive("add"), commutative=True)
 _row("sub", "number number", _primitive("sub"))
 _row("mul", "number number", _primitive("mul"), commutative=True)
-_row("div", "number number", _primitive("div"), domain=(1.0, 9.0))
-_row("pow", "number number", _primitive("pow"), domain=(0.0, 3.0))
-_row("mod", "number number", _primitive("floormod"), domain=(1.0, 9.0))
-_row("fmod", "number number", _primitive("fmod"), domain=(1.0, 9.0))
+_row("div", "number number", _primitive("div"), domain=((-9.0, 9.0), (1.0, 9.0)))
+_row("pow", "number number", _primitive("pow"), domain=((0.0, 3.0),))
+_row("mod", "number number", _primitive("floormod"), domain=((-9.0, 9.0), (1.0, 9.0)))
+_row("fmod", "number number", _primitive("fmod"), domain=((-9.0, 9.0), (1.0, 9.0)))
 _row("min", "number number", _primitive("min"), commutative=True)
 _row("max", "number number", _primitive("max"), commutative=True)
 _row("atan2", "float float", _primitive("atan2"))
@@ -135,9 +137,9 @@ _row("neg", "number", _primitive("neg"))
 _row("abs", "number", _primitive("abs"))
 _row("sign", "number", _primitive("sign"))
 _row("square", "number", lambda x: x * x)
-_row("reciprocal", "float", lambda x: 1.0 / x, domain=(0.25, 4.0))
-_row("sqrt", "float", _primitive("sqrt"), domain=(0.0, 9.0))
-_row("rsqrt", "float", lambda x: 1.0 / call("sqrt", x), domain=(0.25, 9.0))
+_row("reciprocal", "float", lambda x: 1.0 / x, domain=((0.25, 4.0),))
+_row("sqrt", "float", _primitive("sqrt"), domain=((0.0, 9.0),))
+_row("rsqrt", "float", lambda x: 1.0 / call("sqrt", x), domain=((0.25, 9.0),))
 _row("floor", "float", _primitive("floor"))
 _row("ceil", "float", _primitive("ceil"))
 _row("round", "float", _primitive("round"))
@@ -147,20 +149,20 @@ _row("trunc", "float", _primitive("trunc"))
 
 _row("exp", "float", _primitive("exp"))
 _row("expm1", "float", _primitive("expm1"))
-_row("log", "float", _primitive("log"), domain=(0.1, 9.0))
-_row("log1p", "float", _primitive("log1p"), domain=(-0.9, 9.0))
+_row("log", "float", _primitive("log"), domain=((0.1, 9.0),))
+_row("log1p", "float", _primitive("log1p"), domain=((-0.9, 9.0),))
 _row("sin", "float", _primitive("sin"))
 _row("cos", "float", _primitive("cos"))
-_row("tan", "float", _primitive("tan"), domain=(-1.4, 1.4))
-_row("asin", "float", _primitive("asin"), domain=(-1.0, 1.0))
-_row("acos", "float", _primitive("acos"), domain=(-1.0, 1.0))
+_row("tan", "float", _primitive("tan"), domain=((-1.4, 1.4),))
+_row("asin", "float", _primitive("asin"), domain=((-1.0, 1.0),))
+_row("acos", "float", _primitive("acos"), domain=((-1.0, 1.0),))
 _row("atan", "float", _primitive("atan"))
 _row("sinh", "float", _primitive("sinh"))
 _row("cosh", "float", _primitive("cosh"))
 _row("tanh", "float", _primitive("tanh"))
 _row("asinh", "float", _primitive("asinh"))
-_row("acosh", "float", _primitive("acosh"), domain=(1.0, 9.0))
-_row("atanh", "float", _primitive("atanh"), domain=(-0.9, 0.9))
+_row("acosh", "float", _primitive("acosh"), domain=((1.0, 9.0),))
+_row("atanh", "float", _primitive("atanh"), domain=((-0.9, 0.9),))
 _row("erf", "float", _primitive("erf"))
 
 # ---- activations (ONNX operator of the like name unless stated)
@@ -182,15 +184,15 @@ _row(
     lambda x, alpha: _max(x, 0.0) + alpha * call("expm1", _min(x, 0.0) / alpha),
     alpha=1.0,
 )
-_row("sigmoid", "float", _sigmoid, domain=(-12.0, 12.0))
-_row("log_sigmoid", "float", lambda x: -_softplus(-x), domain=(-12.0, 12.0))
-_row("softplus", "float", _softplus, domain=(-12.0, 12.0))
+_row("sigmoid", "float", _sigmoid, domain=((-12.0, 12.0),))
+_row("log_sigmoid", "float", lambda x: -_softplus(-x), domain=((-12.0, 12.0),))
+_row("softplus", "float", _softplus, domain=((-12.0, 12.0),))
 _row("softsign", "float", lambda x: x / (1.0 + call("abs", x)))
 _row(
     "hard_sigmoid",
     "float",
     lambda x, alpha, beta: _clip(alpha * x + beta, 0.0, 1.0),
-    domain=(-5.0, 5.0),
+    domain=((-5.0, 5.0),),
     alpha=0.2,
     beta=0.5,
 )
@@ -198,12 +200,12 @@ _row(
     "hard_swish",
     "float",
     lambda x: x * _clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),
-    domain=(-5.0, 5.0),
+    domain=((-5.0, 5.0),),
 )
 _row("clip", "number", _clip, lo=-math.inf, hi=math.inf)
 _row("gelu", "float", lambda x: 0.5 * x * (1.0 + call("erf", x * math.sqrt(0.5))))
 _row("gelu_tanh", "float", _gelu_tanh)
-_row("silu", "float", lambda x: x * _sigmoid(x), domain=(-12.0, 12.0))
+_row("silu", "float", lambda x: x * _sigmoid(x), domain=((-12.0, 12.0),))
 _row("swish", "float", lambda x, alpha: x * _sigmoid(alpha * x), alpha=1.0)
 _row("mish", "float", lambda x: x * call("tanh", _softplus(x)))
 _row("thresholded_relu", "float", lambda x, alpha: _select(x > alpha, x, 0.0), alpha=1.0)
@@ -223,12 +225,12 @@ _row("and", "bool bool", _primitive("and"), commutative=True)
 _row("or", "bool bool", _primitive("or"), commutative=True)
 _row("xor", "bool bool", _primitive("xor"), commutative=True)
 _row("not", "bool", _primitive("not"))
-_row("bitand", "int int", _primitive("bitand"), domain=(0.0, 99.0), commutative=True)
-_row("bitor", "int int", _primitive("bitor"), domain=(0.0, 99.0), commutative=True)
-_row("bitxor", "int int", _primitive("bitxor"), domain=(0.0, 99.0), commutative=True)
-_row("bitnot", "int", _primitive("bitnot"), domain=(0.0, 99.0))
-_row("shl", "int int", _primitive("shl"), domain=(0.0, 4.0))
-_row("shr", "int int", _primitive("shr"), domain=(0.0, 6.0))
+_row("bitand", "int int", _primitive("bitand"), domain=((0.0, 99.0),), commutative=True)
+_row("bitor", "int int", _primitive("bitor"), domain=((0.0, 99.0),), commutative=True)
+_row("bitxor", "int int", _primitive("bitxor"), domain=((0.0, 99.0),), commutative=True)
+_row("bitnot", "int", _primitive("bitnot"), domain=((0.0, 99.0),))
+_row("shl", "int int", _primitive("shl"), domain=((0.0, 4.0),))
+_row("shr", "int int", _primitive("shr"), domain=((0.0, 6.0),))
 _row("where", "bool any any", _primitive("select"))
 
 
@@ -236,12 +238,14 @@ _row("where", "bool any any", _primitive("select"))
 class Elementwise(Op):
     """A function of FUNCTIONS over operands that broadcast as in numpy.
 
-    Operands: ``arity`` arrays of broadcastable shapes and equal dtype (``where``: a bool condition first).
+    Operands: ``arity`` arrays of broadcastable shapes and equal dtype (``where``: a bool condition
+    first).
     Result: the broadcast shape; comparisons and logic give bool.
 
     Attributes:
         fn: name of the row.
-        params: name and value of every param, in the row's order; those left out get their defaults.
+        params: name and value of every param, in the row's order; those left out get their
+            defaults.
     """
 
     name: ClassVar[str] = "elementwise"
@@ -300,11 +304,98 @@ class Elementwise(Op):
         result = ex.type_of(self.expr(), [t.dtype for t in inputs])
         return (Type(result or inputs[0].dtype, shape),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        types = [dt.from_numpy(a.dtype) for a in inputs]
+        computed = [
+            a.astype(base.compute_type(t).numpy) for a, t in zip(inputs, types, strict=True)
+        ]
+        result = ex.type_of(self.expr(), types) or types[0]
+        return (ex.cast_array(ex.evaluate(self.expr(), computed), result),)
+
+    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
+        calls = sum(isinstance(node, ex.Call) for node in ex.walk(self.expr()))
+        return Cost(calls * outputs[0].count, base.moved((*inputs, *outputs)).bytes)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        (out,) = outputs
+        axes = loops(out.shape)
+        position = base.variables(axes)
+
+        def operand(node: Expr) -> Expr | None:
+            if not isinstance(node, ex.Input):
+                return None
+            given = inputs[node.index]
+            index = base.broadcast_index(position, given.shape)
+            return base.load(node.index, given.dtype, index)
+
+        body = ex.substitute(self.expr(), operand)
+        if out.dtype is not dt.boolean:
+            body = base.cast(body, base.compute_type(out.dtype), out.dtype)
+        return Program((Stage("out0", out.dtype, axes, body),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for function in FUNCTIONS.values():
+            yield from _samples(function, rng)
+
 
 @lru_cache(maxsize=4096)
 def _expression(fn: str, params: tuple[tuple[str, float], ...]) -> Expr:
     function = FUNCTIONS[fn]
     return function.build(*(ex.Input(i) for i in range(function.arity)), **dict(params))
+
+
+_SHAPES: dict[int, tuple[tuple[tuple[int, ...], ...], ...]] = {
+    1: (((3, 17),), ((),)),
+    2: (((3, 17), (3, 17)), ((2, 1, 5), (3, 1)), ((4,), ())),
+    3: (((3, 7), (3, 7), (3, 7)), ((4, 1), (5,), ())),
+}
+_DTYPES: dict[str, tuple[DType, ...]] = {
+    "float": (dt.f32, dt.f16, dt.bf16, dt.f64),
+    "number": (dt.f32, dt.i32, dt.i64, dt.u8, dt.bf16),
+    "int": (dt.i32, dt.u8, dt.i64, dt.u32),
+    "bool": (dt.boolean,),
+    "any": (dt.f32, dt.boolean, dt.i32, dt.i64, dt.f16),
+}
+
+
+def _samples(function: Function, rng: np.random.Generator) -> Iterator[Sample]:
+    """Every operand shape in the first dtype, then the other dtypes, then other params."""
+    shapes = _SHAPES[function.arity]
+    dtypes = _DTYPES[function.kinds[-1]]
+    default = make(function.name)
+    cases = [(default, dtypes[0], s) for s in shapes] + [
+        (default, d, shapes[0]) for d in dtypes[1:]
+    ]
+    if function.params:
+        other = {
+            name: 1.5 * value if math.isfinite(value) else math.copysign(1.0, value)
+            for name, value in function.params
+        }
+        cases += [(make(function.name, **other), d, shapes[0]) for d in dtypes[:2]]
+    ranges = function.domain * (function.arity // len(function.domain))
+    for op, dtype, operand_shapes in cases:
+        arrays = []
+        for kind, shape, (low, high) in zip(function.kinds, operand_shapes, ranges, strict=True):
+            chosen = dt.boolean if kind == "bool" else dtype
+            array = base.random_array(rng, shape, chosen, low, high)
+            if (
+                dtype.is_float
+                and kind != "bool"
+                and ex.type_of(op.expr(), [dtype] * 3) is dt.boolean
+            ):
+                array = _special(array)
+            arrays.append(array)
+        yield Sample(op, tuple(arrays), function.name)
+
+
+def _special(array: Array) -> Array:
+    """Whole numbers, so that equality occurs, with infinities and NaNs among them."""
+    whole = np.rint(array.astype(np.float32))
+    flat = whole.reshape(-1)
+    for start, value in enumerate((math.inf, math.nan, -math.inf)):
+        flat[start + 1 :: 7] = value
+    return whole.astype(array.dtype)
 
 
 def make(fn: str, **params: float) -> Elementwise:
@@ -332,3 +423,21 @@ class Cast(Op):
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 1)
         return (Type(self.to, inputs[0].shape),)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (ex.cast_array(inputs[0], self.to),)
+
+    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
+        return base.moved((*inputs, *outputs))
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        axes = loops(outputs[0].shape)
+        value = ex.Load(0, tuple(base.variables(axes)))
+        return Program((Stage("out0", self.to, axes, base.cast(value, inputs[0].dtype, self.to)),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for source in (dt.f32, dt.f64, dt.f16, dt.bf16, dt.i8, dt.u8, dt.i32, dt.i64, dt.boolean):
+            for to in (dt.f32, dt.f64, dt.f16, dt.bf16, dt.i8, dt.u8, dt.i32, dt.i64, dt.boolean):
+                low = 0 if to in (dt.u8, dt.boolean) else -9
+                yield Sample(cls(to), (base.random_array(rng, (3, 5), source, low, 9),))

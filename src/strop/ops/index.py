@@ -1,4 +1,4 @@
-"""Ops that pick, place or order elements by index: gathers, scatters, one-hot, top-k, cumulative sum."""
+"""Ops that pick, place or order elements: gathers, scatters, one-hot, top-k, running sum."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Gather(Op):
     """Slices of x along an axis, picked by index; negative indices count from the end.
 
     Operands: x of any dtype and rank 1 or more, indices (i32 or i64) of any shape.
-    Result: x.shape[:axis] + indices.shape + x.shape[axis + 1:]. The reference raises InputError on an index out of
-    range; kernels force it into range.
+    Result: x.shape[:axis] + indices.shape + x.shape[axis + 1:]. The reference raises InputError on
+    an index out of range; kernels force it into range.
 
     Attributes:
         axis: negative counts from the end.
@@ -48,9 +48,10 @@ class Gather(Op):
 
 @dataclass(frozen=True)
 class GatherElements(Op):
-    """out[i][j][k] = x[index[i][j][k]][j][k] for axis 0, and likewise for other axes (ONNX GatherElements).
+    """out[i][j] = x[index[i][j]][j] for axis 0, and likewise for other axes (ONNX GatherElements).
 
-    Operands: x, indices (i32 or i64) of the same rank and, beside the axis, no larger. Result: shape of indices.
+    Operands: x, indices (i32 or i64) of the same rank and, beside the axis, no larger. Result:
+    shape of indices.
 
     Attributes:
         axis: negative counts from the end.
@@ -82,7 +83,8 @@ def _aligned(op: Op, inputs: Sequence[Type], axis: int, indices: Type) -> None:
 class GatherND(Op):
     """Slices of x addressed by the last axis of indices (ONNX GatherND).
 
-    Operands: x, indices[.., L] (i32 or i64) with L constant; the first batch_dims axes of both agree.
+    Operands: x, indices[.., L] (i32 or i64) with L constant; the first batch_dims axes of both
+    agree.
     Result: indices.shape[:-1] + x.shape[batch_dims + L:].
 
     Attributes:
@@ -110,12 +112,13 @@ class GatherND(Op):
 
 @dataclass(frozen=True)
 class ScatterND(Op):
-    """A copy of x with slices set or combined at indices (ONNX ScatterND); of repeated indices the last one counts.
+    """A copy of x with slices set or combined at indices (ONNX ScatterND).
 
-    Operands: x, indices[.., L] (i32 or i64), updates[indices.shape[:-1] + x.shape[L:]]. Result: as x.
+    Operands: x, indices[.., L] (i32 or i64), updates[indices.shape[:-1] + x.shape[L:]]. Result: as
+    x.
 
     Attributes:
-        reduction: none, add, mul, max or min.
+        reduction: none (of repeated indices the last one counts), add, mul, max or min.
     """
 
     name: ClassVar[str] = "scatter_nd"
@@ -142,14 +145,13 @@ class ScatterND(Op):
 
 @dataclass(frozen=True)
 class ScatterElements(Op):
-    """A copy of x with out[index[i][j][k]][j][k] set to or combined with updates[i][j][k] for axis 0, and likewise for
-    other axes (ONNX ScatterElements); of repeated indices the last one counts.
+    """A copy of x with out[index[i][j]][j] set or combined (ONNX ScatterElements; axis 0 shown).
 
     Operands: x, indices (i32 or i64), updates of the shape of indices. Result: as x.
 
     Attributes:
         axis: negative counts from the end.
-        reduction: none, add, mul, max or min.
+        reduction: none (of repeated indices the last one counts), add, mul, max or min.
     """
 
     name: ClassVar[str] = "scatter_elements"
@@ -172,9 +174,10 @@ class ScatterElements(Op):
 
 @dataclass(frozen=True)
 class OneHot(Op):
-    """values[1] where the position along a new axis equals the index, values[0] elsewhere (ONNX OneHot).
+    """values[1] where the position on a new axis equals the index, else values[0] (ONNX OneHot).
 
-    Operands: indices (i32 or i64; negative ones count from the end, those out of range match nothing), values[2].
+    Operands: indices (i32 or i64; negative ones count from the end, those out of range match
+    nothing), values[2].
     Result: shape of indices with ``depth`` inserted at ``axis``, dtype of values.
 
     Attributes:
@@ -199,9 +202,10 @@ class OneHot(Op):
 
 @dataclass(frozen=True)
 class TopK(Op):
-    """The k largest or smallest elements along an axis in order, and their indices; of equal ones the first comes first.
+    """The k largest or smallest elements along an axis in order, and their indices.
 
-    Operand: x of a numeric dtype. Results: values of x's dtype, indices i64.
+    Operand: x of a numeric dtype. Results: values of x's dtype, indices i64. Of equal elements the
+    first comes first.
 
     Attributes:
         axis: negative counts from the end.

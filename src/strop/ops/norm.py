@@ -27,13 +27,15 @@ def _trailing(op: Op, axis: int, inputs: Sequence[Type]) -> Shape:
     inner = inputs[0].shape[axis:]
     for type in inputs[1:]:
         if sh.broadcast(inner, type.shape, where=op.label) != inner:
-            raise op.fail("scale or bias does not fit", inputs, f"broadcastable to {sh.show(inner)}")
+            raise op.fail(
+                "scale or bias does not fit", inputs, f"broadcastable to {sh.show(inner)}"
+            )
     return inner
 
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """(x - mean) / sqrt(var + epsilon) * scale + bias per channel, in inference form (ONNX BatchNormalization).
+    """(x - mean) / sqrt(var + epsilon) * scale + bias per channel (ONNX BatchNormalization).
 
     Operands: x[N, C, ...], scale[C], bias[C], mean[C], var[C]; one float dtype. Result: as x.
 
@@ -54,9 +56,10 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True)
 class LayerNorm(Op):
-    """Zero mean and unit variance over axes ``axis..end``, then scale and bias (ONNX LayerNormalization).
+    """Zero mean and unit variance over the last axes, scale and bias (ONNX LayerNormalization).
 
-    Operands: x, scale and optional bias that broadcast to x.shape[axis:]; one float dtype. Result: as x.
+    Operands: x, scale and optional bias that broadcast to x.shape[axis:]; one float dtype. Result:
+    as x.
 
     Attributes:
         axis: first normalized axis; negative counts from the end.
@@ -100,9 +103,10 @@ class RMSNorm(Op):
 
 @dataclass(frozen=True)
 class GroupNorm(Op):
-    """Zero mean and unit variance per sample and group of channels, then scale and bias per channel.
+    """Zero mean and unit variance per sample and group of channels, then scale and bias.
 
-    Operands: x[N, C, ...], scale[C], bias[C]; one float dtype (ONNX GroupNormalization 21). Result: as x.
+    Operands: x[N, C, ...], scale[C], bias[C]; one float dtype (ONNX GroupNormalization 21). Result:
+    as x.
 
     Attributes:
         groups: divides C.
@@ -126,7 +130,7 @@ class GroupNorm(Op):
 
 @dataclass(frozen=True)
 class InstanceNorm(Op):
-    """Zero mean and unit variance per sample and channel, then scale and bias (ONNX InstanceNormalization).
+    """Zero mean and unit variance per sample and channel (ONNX InstanceNormalization).
 
     Operands: x[N, C, ...], scale[C], bias[C]; one float dtype. Result: as x.
 
@@ -147,9 +151,10 @@ class InstanceNorm(Op):
 
 @dataclass(frozen=True)
 class LRN(Op):
-    """x / (bias + alpha / size * s) ** beta with s the sum of squares over ``size`` neighbouring channels (ONNX LRN).
+    """x / (bias + alpha / size * s) ** beta, s the sum of squares over near channels (ONNX LRN).
 
-    Operand: x[N, C, ...] of a float dtype. Result: as x. The channels of c are c - (size - 1) // 2 to c + size // 2.
+    Operand: x[N, C, ...] of a float dtype. Result: as x. Near c are the channels
+    c - (size - 1) // 2 to c + size // 2.
 
     Attributes:
         size: channels summed.

@@ -1,4 +1,4 @@
-"""Maximum and average over sliding windows (ONNX MaxPool and AveragePool). Global pools are ``Reduce``."""
+"""Maximum and average over sliding windows (ONNX MaxPool, AveragePool)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class _Pool(Op):
 class MaxPool(_Pool):
     """The largest element of each window; padding never wins.
 
-    Operand: x[N, C, *spatial] of a numeric dtype. Result: [N, C, *out], see ``strop.ops.base.window_extent``.
+    Operand: x[N, C, *spatial] of a numeric dtype. Result: [N, C, *out], see
+    ``strop.ops.base.window_extent``.
 
     Attributes:
         kernel, strides, dilations: per spatial axis.
@@ -72,13 +73,15 @@ class MaxPool(_Pool):
 class AveragePool(_Pool):
     """The mean of each window.
 
-    Operand: x[N, C, *spatial] of a float dtype. Result: [N, C, *out], see ``strop.ops.base.window_extent``.
+    Operand: x[N, C, *spatial] of a float dtype. Result: [N, C, *out], see
+    ``strop.ops.base.window_extent``.
 
     Attributes:
         kernel, strides, dilations: per spatial axis.
         pads: before every spatial axis, then after every spatial axis.
         ceil_mode: a last partial window counts.
-        count_include_pad: padding counts as zeros that are averaged; what ceil_mode adds past it never counts.
+        count_include_pad: padding counts as zeros that are averaged; what ceil_mode adds past it
+            never counts.
     """
 
     name: ClassVar[str] = "average_pool"

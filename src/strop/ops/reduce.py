@@ -25,12 +25,13 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 class Reduce(Op):
     """One number per slice over ``axes``.
 
-    Operand: x of a numeric dtype; l2, logsum and logsumexp need a float dtype. An integer mean truncates.
+    Operand: x of a numeric dtype; l2, logsum and logsumexp need a float dtype. An integer mean
+    truncates.
     Result: same dtype.
 
     Attributes:
-        kind: sum, mean, max, min, prod, l1 (sum of magnitudes), l2 (root of sumsq), sumsq (sum of squares),
-            logsum (log of sum), logsumexp (log of the sum of exponentials).
+        kind: sum, mean, max, min, prod, l1 (sum of magnitudes), l2 (root of sumsq), sumsq (sum of
+            squares), logsum (log of sum), logsumexp (log of the sum of exponentials).
         axes: axes to reduce; negative ones count from the end; none leaves every element by itself.
         keepdims: reduced axes stay with size 1.
     """

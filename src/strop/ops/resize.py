@@ -24,21 +24,24 @@ NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 @dataclass(frozen=True)
 class Resize(Op):
-    """Every result element interpolates x around the position its index maps to; separable over axes.
+    """Every result element interpolates x around the position its index maps to.
 
-    Operand: x, any dtype for nearest, else float. Result: shape ``sizes``, same dtype. Axes with size unchanged and
-    scale 1 are left alone. Coordinates are computed in f64.
+    Operand: x, any dtype for nearest, else float. Result: shape ``sizes``, same dtype. Axes with
+    size unchanged and scale 1 are left alone. Coordinates are computed in f64.
 
     Attributes:
         sizes: result shape, all axes.
-        scales: factor per axis (result / x) used in the coordinate formulas; may differ from the ratio of the sizes.
+        scales: factor per axis (result / x) used in the coordinate formulas; may differ from the
+            ratio of the sizes.
         mode: nearest, linear or cubic.
         coordinates: coordinate_transformation_mode of ONNX Resize.
         nearest: nearest_mode of ONNX Resize.
         cubic_a: coefficient of the cubic kernel (Keys 1981).
-        exclude_outside: cubic weights outside x are zero and the rest is rescaled; otherwise edges repeat.
+        exclude_outside: cubic weights outside x are zero and the rest is rescaled; otherwise edges
+            repeat.
         extrapolation: result for positions outside x with tf_crop_and_resize.
-        roi: start of every axis then end of every axis, in 0..1, for tf_crop_and_resize; else empty.
+        roi: start of every axis then end of every axis, in 0..1, for tf_crop_and_resize; else
+            empty.
         antialias: linear and cubic kernels widen when shrinking.
     """
 
@@ -64,10 +67,14 @@ class Resize(Op):
         if self.mode != "nearest":
             base.floating(self, inputs)
         if not len(self.sizes) == len(self.scales) == x.rank:
-            raise self.fail("sizes and scales do not fit the rank", inputs, f"{x.rank} numbers each")
+            raise self.fail(
+                "sizes and scales do not fit the rank", inputs, f"{x.rank} numbers each"
+            )
         if any(s <= 0 for s in self.scales):
             raise self.fail("a scale is not positive", inputs)
         cropped = self.coordinates == "tf_crop_and_resize"
         if len(self.roi) != (2 * x.rank if cropped else 0):
-            raise self.fail("roi does not fit", inputs, "2 * rank numbers with tf_crop_and_resize, else none")
+            raise self.fail(
+                "roi does not fit", inputs, "2 * rank numbers with tf_crop_and_resize, else none"
+            )
         return (Type(x.dtype, self.sizes),)
