@@ -90,7 +90,7 @@ def test_dead_values_are_freed() -> None:
     assert len(seen) == 4
     assert alive[-1] <= 2  # the input, which the caller holds, and the last operand
     assert sum(ref() is not None for ref in seen) <= 2
-    assert list(result.values())[0].tolist() == [-1] * 4
+    assert next(iter(result.values())).tolist() == [-1] * 4
 
 
 def test_watch_sees_every_value_in_order() -> None:

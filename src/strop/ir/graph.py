@@ -225,6 +225,14 @@ class Graph:
             self.set_operand(node, index, new)
         self.outputs = [new if v is old else v for v in self.outputs]
 
+    def rename_node(self, node: Node, name: str) -> None:
+        """Gives a node another name; GraphError when it is taken."""
+        if name != node.name and name in self._node_names:
+            raise GraphError("node name is taken", where=node.name, got=name)
+        self._node_names.discard(node.name)
+        node.name = name
+        self._node_names.add(name)
+
     def users_of(self, value: Value) -> list[str]:
         """Names of what reads a value: nodes and graph outputs."""
         names = [node.name for node in value.users]

@@ -1,0 +1,559 @@
+"""Patterns over graphs, Patches, and the engine that applies rules until none applies.
+
+A rule is a function from a Match to a Patch or None, declared beside its patterns::
+
+    @rule(op("mul", any_value("x"), op("sigmoid", any_value("x"))))
+    def silu(m: Match) -> Patch | None:
+        return m.becomes(make("silu"), m["x"])
+
+A Patch only describes an edit; ``apply`` carries it out: it refuses a replacement of another dtype or
+shape, gives new nodes the union of the provenance of what they stand for and the names of what they
+replace, removes what nothing reads any more, and records the rule and its source line.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strop.errors import GraphError, StropError, VerifyError
+from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Array, Op, Type
+from strop.ir.shape import Shape
+from strop.trace import Trace
+
+# ---- patterns
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Base of patterns: what a value must look like. ``name`` captures it; a name used twice must meet
+    the same value both times.
+    """
+
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class AnyValue(Pattern):
+    """Any value that fulfils ``where``."""
+
+    where: Callable[[Value], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Optional(Pattern):
+    """An operand that may be left out; ``Match.get`` answers None then."""
+
+    inner: Pattern = field(default_factory=AnyValue)
+
+
+@dataclass(frozen=True)
+class Either(Pattern):
+    """The first of several patterns that leads to a match of the whole."""
+
+    choices: tuple[Pattern, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpPattern(Pattern):
+    """The result of a node.
+
+    Attributes:
+        labels: op labels it may have; empty: any.
+        classes: op classes it may have; empty: any.
+        operands: one pattern per operand, tried in both orders when the op is commutative.
+        more: further operands are allowed and not looked at.
+        where: predicate on the node.
+        single_use: its result is read once and is no graph output.
+        result: which result of the node the value must be.
+    """
+
+    labels: tuple[str, ...] = ()
+    classes: tuple[type[Op], ...] = ()
+    operands: tuple[Pattern, ...] = ()
+    more: bool = False
+    where: Callable[[Node], bool] | None = None
+    single_use: bool = False
+    result: int = 0
+
+
+def any_value(name: str | None = None, where: Callable[[Value], bool] | None = None) -> AnyValue:
+    """Any value, optionally one that fulfils ``where``."""
+    return AnyValue(name, where)
+
+
+def const(name: str | None = None, where: Callable[[Array], bool] | None = None) -> AnyValue:
+    """A constant, optionally one whose array fulfils ``where``."""
+    return AnyValue(name, lambda v: v.const is not None and (where is None or where(v.const)))
+
+
+def scalar(number: float, tolerance: float = 1e-6) -> AnyValue:
+    """A constant whose elements all equal ``number`` within a relative tolerance."""
+
+    def equals(value: Value) -> bool:
+        found = uniform(value)
+        return found is not None and abs(found - number) <= tolerance * max(abs(number), 1e-30)
+
+    return AnyValue(None, equals)
+
+
+def splat(name: str) -> AnyValue:
+    """A constant whose elements are all equal; ``uniform(m[name])`` is the number."""
+    return AnyValue(name, lambda v: uniform(v) is not None)
+
+
+def optional(inner: Pattern) -> Optional:
+    """An operand that may be left out."""
+    return Optional(None, inner)
+
+
+def either(*choices: Pattern) -> Either:
+    """One of several patterns."""
+    return Either(None, choices)
+
+
+def op(
+    what: str | type[Op] | Sequence[str | type[Op]],
+    *operands: Any,
+    name: str | None = None,
+    where: Callable[[Node], bool] | None = None,
+    single_use: bool = False,
+    result: int = 0,
+) -> OpPattern:
+    """The result of a node.
+
+    Args:
+        what: label, op class, or several of them.
+        operands: patterns; a final ``...`` allows any further operands.
+        name: captures the value; ``Match.node(name)`` is its node.
+        where: predicate on the node.
+        single_use: its result is read once and is no graph output.
+        result: which result of the node.
+    """
+    kinds = [what] if isinstance(what, (str, type)) else list(what)
+    more = bool(operands) and operands[-1] is ...
+    return OpPattern(
+        name,
+        tuple(k for k in kinds if isinstance(k, str)),
+        tuple(k for k in kinds if not isinstance(k, str)),
+        operands[:-1] if more else operands,
+        more,
+        where,
+        single_use,
+        result,
+    )
+
+
+def uniform(value: Value) -> float | None:
+    """The number that all elements of a constant equal, or None."""
+    array = value.const
+    if array is None or array.size == 0:
+        return None
+    first = array.reshape(-1)[0]
+    if array.size > 1 and not bool((array == first).all()):
+        return None
+    return float(first)
+
+
+# ---- matching
+
+_Bound = dict[str, "Value | None"]
+
+
+class Match:
+    """A place where a pattern fits: the root node and what the names captured."""
+
+    def __init__(self, graph: Graph, root: Node, bound: _Bound) -> None:
+        self.graph = graph
+        self.root = root
+        self._bound = bound
+
+    def __getitem__(self, name: str) -> Value:
+        """The captured value."""
+        value = self._bound[name]
+        if value is None:
+            raise GraphError("an optional operand was left out", where=self.root.name, got=name)
+        return value
+
+    def get(self, name: str) -> Value | None:
+        """The captured value; None for an operand left out or a name in a branch not taken."""
+        return self._bound.get(name)
+
+    def node(self, name: str) -> Node:
+        """The node whose result was captured."""
+        producer = self[name].producer
+        assert producer is not None, f"{name} is no node"
+        return producer
+
+    def array(self, name: str) -> Array:
+        """The array of a captured constant."""
+        array = self[name].const
+        assert array is not None, f"{name} is no constant"
+        return array
+
+    def once(self, name: str) -> bool:
+        """True when the captured value is read once and is no graph output."""
+        value = self[name]
+        return len(value.uses) == 1 and not self.graph.is_output(value)
+
+    def becomes(self, new: Op, *operands: Value | New | None) -> Patch | None:
+        """A Patch that replaces the root's result by one new node; None when the type would change."""
+        patch = Patch(self.graph)
+        result = patch.add(new, *operands)
+        return patch.replace_if_same(self.root.output, result)
+
+    def is_just(self, value: Value) -> Patch | None:
+        """A Patch that replaces the root's result by a present value; None when the type would change."""
+        return Patch(self.graph).replace_if_same(self.root.output, value)
+
+
+def match(pattern: Pattern, node: Node, graph: Graph) -> Match | None:
+    """The first way in which a node fits a pattern, or None."""
+    if not isinstance(pattern, (OpPattern, Either)):
+        raise GraphError("a rule's pattern must be an op", got=type(pattern).__name__)
+    for bound in _value(pattern, node.outputs[0], {}, graph, root=True):
+        return Match(graph, node, bound)
+    return None
+
+
+def _value(
+    pattern: Pattern, value: Value | None, bound: _Bound, graph: Graph, root: bool = False
+) -> Iterator[_Bound]:
+    if isinstance(pattern, Optional):
+        if value is None:
+            yield {**bound, **({pattern.inner.name: None} if pattern.inner.name else {})}
+        else:
+            yield from _value(pattern.inner, value, bound, graph)
+        return
+    if isinstance(pattern, Either):
+        for choice in pattern.choices:
+            yield from _value(choice, value, bound, graph, root)
+        return
+    if value is None:
+        return
+    if pattern.name is not None:
+        if bound.get(pattern.name, value) is not value:
+            return
+        bound = {**bound, pattern.name: value}
+    if isinstance(pattern, AnyValue):
+        if pattern.where is None or pattern.where(value):
+            yield bound
+    elif isinstance(pattern, OpPattern):
+        yield from _node(pattern, value, bound, graph, root)
+
+
+def _node(
+    pattern: OpPattern, value: Value, bound: _Bound, graph: Graph, root: bool
+) -> Iterator[_Bound]:
+    node = value.producer
+    if node is None or node.outputs[pattern.result : pattern.result + 1] != [value]:
+        return
+    named = node.op.label in pattern.labels or isinstance(node.op, pattern.classes)
+    if (pattern.labels or pattern.classes) and not named:
+        return
+    if pattern.single_use and (len(value.uses) != 1 or (not root and graph.is_output(value))):
+        return
+    if pattern.where is not None and not pattern.where(node):
+        return
+    inputs: list[Value | None] = list(node.inputs)
+    missing = len(pattern.operands) - len(inputs)
+    if missing < 0 and not pattern.more:
+        return
+    inputs += [None] * missing
+    yield from _operands(pattern.operands, inputs, bound, graph)
+    if node.op.commutative and len(pattern.operands) >= 2:
+        yield from _operands(pattern.operands, [inputs[1], inputs[0], *inputs[2:]], bound, graph)
+
+
+def _operands(
+    patterns: tuple[Pattern, ...], values: list[Value | None], bound: _Bound, graph: Graph
+) -> Iterator[_Bound]:
+    if not patterns:
+        yield bound
+        return
+    for deeper in _value(patterns[0], values[0], bound, graph):
+        yield from _operands(patterns[1:], values[1:], deeper, graph)
+
+
+# ---- patches
+
+
+@dataclass(frozen=True, eq=False)
+class New:
+    """A result of a node that a Patch will add, or a constant that it brings."""
+
+    type: Type
+    maker: _NewNode | None = None
+    index: int = 0
+    const: Array | None = None
+    name: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """Logical shape."""
+        return self.type.shape
+
+
+@dataclass(eq=False)
+class _NewNode:
+    op: Op
+    operands: list[Value | New | None]
+    name: str
+    results: list[New] = field(default_factory=list)
+
+
+class Patch:
+    """New nodes and the values that they replace. Nothing happens to the graph until ``apply``."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[_NewNode] = []
+        self.replaced: list[tuple[Value, Value | New]] = []
+
+    def const(self, array: Array, name: str = "const") -> New:
+        """A constant to use as an operand or replacement."""
+        array = np.asarray(array)
+        return New(Graph().add_const(array).type, const=array, name=name)
+
+    def add(self, op: Op, *operands: Value | New | None, name: str = "") -> New:
+        """A new node with one result.
+
+        Raises:
+            ShapeError: the operands do not fit the op.
+        """
+        results = self.add_several(op, *operands, name=name)
+        if len(results) != 1:
+            raise GraphError("op has several results, not one", where=op.label, got=len(results))
+        return results[0]
+
+    def add_several(self, op: Op, *operands: Value | New | None, name: str = "") -> list[New]:
+        """A new node with any number of results."""
+        present = list(operands)
+        while present and present[-1] is None:
+            present.pop()
+        absent = Graph._types([None])[0]
+        types = op.infer([absent if v is None else v.type for v in present])
+        node = _NewNode(op, present, name)
+        node.results = [New(type, node, index) for index, type in enumerate(types)]
+        self.nodes.append(node)
+        return node.results
+
+    def replace(self, old: Value, new: Value | New) -> Patch:
+        """Makes every reader of ``old`` read ``new``; GraphError when dtype or shape differ."""
+        if old.type != new.type:
+            raise GraphError(
+                "replacement changes dtype or shape",
+                where=old.name,
+                got=new.type,
+                expected=old.type,
+            )
+        self.replaced.append((old, new))
+        return self
+
+    def replace_if_same(self, old: Value, new: Value | New) -> Patch | None:
+        """As ``replace``, but answers None when dtype or shape differ."""
+        return self.replace(old, new) if old.type == new.type else None
+
+
+def apply(graph: Graph, patch: Patch, trace: Trace, pass_name: str, rule_name: str) -> list[Node]:
+    """Carries out a Patch.
+
+    New nodes get the union of the sources of the nodes that they make superfluous, and a new value that
+    takes the place of a removed one takes its name too.
+
+    Args:
+        graph: the graph the Patch was made for.
+        patch: the edit.
+        trace: records it.
+        pass_name, rule_name: who made it.
+
+    Returns:
+        The nodes that were added, in order.
+
+    Raises:
+        GraphError: the Patch replaces nothing, or replaces a value by one of another dtype or shape.
+    """
+    if patch.graph is not graph or not patch.replaced:
+        raise GraphError("a patch must replace something in its own graph", where=rule_name)
+    for old, new in patch.replaced:
+        if old.type != new.type:
+            raise GraphError(
+                f"{rule_name} changes dtype or shape",
+                where=old.name,
+                got=new.type,
+                expected=old.type,
+            )
+    producers = {id(p): p for old, _ in patch.replaced if (p := old.producer) is not None}
+    before = next(iter(producers.values()), None)
+    made = _Builder(graph, before)
+    targets = [(old, made.value(new)) for old, new in patch.replaced]
+    added = [made.node(node) for node in patch.nodes]
+    for old, target in targets:
+        graph.replace_uses(old, target)
+    removed, source = _remove_dead(graph, producers)
+    if len(producers) != 1:
+        graph.toposort()
+    fresh = {id(v) for node in added for v in node.outputs}
+    for node in added:
+        node.source = source
+    for old, target in targets:
+        if id(old) in removed and id(target) in fresh:
+            graph.rename(target, old.name)
+            if target.producer is not None and target is target.producer.outputs[0]:
+                graph.rename_node(target.producer, removed[id(old)])
+    note = f"{patch.replaced[0][0].name}: " + (
+        ", ".join(n.op.label for n in added) or f"%{targets[0][1].name}"
+    )
+    trace.patched(pass_name, rule_name, note)
+    return added
+
+
+class _Builder:
+    """Turns a Patch's descriptions into nodes and constants of the graph, each once."""
+
+    def __init__(self, graph: Graph, before: Node | None) -> None:
+        self.graph = graph
+        self.before = before
+        self.nodes: dict[int, Node] = {}
+        self.consts: dict[int, Value] = {}
+
+    def value(self, item: Value | New) -> Value:
+        if isinstance(item, Value):
+            return item
+        if item.const is not None:
+            if id(item) not in self.consts:
+                self.consts[id(item)] = self.graph.add_const(item.const, item.name)
+            return self.consts[id(item)]
+        assert item.maker is not None
+        return self.node(item.maker).outputs[item.index]
+
+    def node(self, item: _NewNode) -> Node:
+        if id(item) not in self.nodes:
+            operands = [None if v is None else self.value(v) for v in item.operands]
+            self.nodes[id(item)] = self.graph.add(
+                item.op, operands, name=item.name, before=self.before
+            )
+        return self.nodes[id(item)]
+
+
+def _remove_dead(
+    graph: Graph, producers: dict[int, Node]
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Removes the producers of replaced values and all that only they needed, where nothing reads them.
+
+    Returns:
+        Node name per id of a removed result, and the sources of the producers and all removed nodes.
+    """
+    place = {id(node): at for at, node in enumerate(graph.nodes)}
+    touched = dict(producers)
+    removed: dict[int, str] = {}
+    kept: list[Node] = []  # keeps ids from being reused
+    work = list(producers.values())
+    while work:
+        node = work.pop()
+        if id(node.outputs[0]) in removed or any(graph.users_of(v) for v in node.outputs):
+            continue
+        operands = list(dict.fromkeys(node.operands))
+        graph.remove(node)
+        kept.append(node)
+        touched[id(node)] = node
+        removed.update((id(v), node.name) for v in node.outputs)
+        for value in operands:
+            if value.producer is not None:
+                work.append(value.producer)
+            elif value.const is not None and not value.uses and not graph.is_output(value):
+                del graph.values[value.name]
+    ordered = sorted(touched.values(), key=lambda node: place[id(node)])
+    return removed, tuple(dict.fromkeys(s for node in ordered for s in node.source))
+
+
+# ---- rules and the engine
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Patterns and what to do where one of them fits."""
+
+    name: str
+    patterns: tuple[Pattern, ...]
+    action: Callable[[Match], Patch | None]
+    where: str  # file:line
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where})"
+
+
+def rule(*patterns: Pattern) -> Callable[[Callable[[Match], Patch | None]], Rule]:
+    """Declares a rule: the decorated function gets each Match of one of the patterns."""
+
+    def declare(action: Callable[[Match], Patch | None]) -> Rule:
+        code = action.__code__
+        where = f"{'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_firstlineno}"
+        return Rule(action.__name__, patterns, action, where)
+
+    return declare
+
+
+def rewrite(graph: Graph, rules: Sequence[Rule], trace: Trace, pass_name: str) -> int:
+    """Applies rules, in order, at every node until none applies or the patch fuel is used up.
+
+    Returns:
+        How many patches were applied.
+
+    Raises:
+        VerifyError: the rules do not come to an end, or a rule made an ill-typed node.
+    """
+    limit = 64 + 16 * len(graph.nodes)
+    count = 0
+    changed = True
+    while changed:
+        changed = False
+        for node in list(graph.nodes):
+            while graph.values.get(node.outputs[0].name) is node.outputs[0]:
+                found = _first_patch(graph, node, rules, trace, pass_name)
+                if found is None:
+                    break
+                if not trace.may_patch():
+                    return count
+                chosen, patch = found
+                apply(graph, patch, trace, pass_name, str(chosen))
+                count += 1
+                changed = True
+                if count > limit:
+                    last = ", ".join(name for _, name, _ in trace.patches[-4:])
+                    raise VerifyError(
+                        "the rules of a pass do not come to an end", where=pass_name, got=last
+                    )
+    return count
+
+
+def _first_patch(
+    graph: Graph, node: Node, rules: Sequence[Rule], trace: Trace, pass_name: str
+) -> tuple[Rule, Patch] | None:
+    for candidate, pattern in itertools.chain.from_iterable(
+        ((r, p) for p in r.patterns) for r in rules
+    ):
+        found = match(pattern, node, graph)
+        if trace.debug >= 5:
+            fits = "no" if found is None else "yes"
+            trace.log(5, f"match {pass_name} {candidate.name} at {node.name}: {fits}")
+        if found is None:
+            continue
+        try:
+            patch = candidate.action(found)
+        except StropError as error:
+            raise VerifyError(
+                f"a rule failed: {error.what}",
+                where=f"{pass_name} {candidate} at {node.name}",
+                got=error.got,
+                expected=error.expected,
+            ) from error
+        if patch is not None:
+            return candidate, patch
+    return None
