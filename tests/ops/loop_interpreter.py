@@ -1,7 +1,8 @@
 """Runs loop programs in numpy, whole stages at a time, with strict checks of dtypes and bounds.
 
-Every Load must be in bounds at every point of the loop nest, also where a ``select`` does not use it, and the operands of a
-primitive must agree in dtype, so that emitted C needs no implicit conversion and no lazy evaluation.
+Every Load must be in bounds at every point of the loop nest, also where a ``select`` does not use
+it, and the operands of a primitive must agree in dtype, so that emitted C needs no implicit
+conversion and no lazy evaluation.
 """
 
 from __future__ import annotations

@@ -351,7 +351,7 @@ def _correlate(x: Array, w: Array, op: Conv) -> Array:
 
 
 def _per_channel(windows: Array, w: Array, groups: int) -> Array:
-    """Depthwise convolution, tap by tap; each input channel gives w.shape[0] // groups output channels."""
+    """Depthwise convolution, tap by tap; every channel gives w.shape[0] // groups results."""
     batch, kernel, out = windows.shape[0], w.shape[2:], windows.shape[2 + w.ndim - 2 :]
     factor = w.shape[0] // groups
     weights = w.reshape(groups, factor, *kernel)
