@@ -1,4 +1,4 @@
-"""Every op's samples: inference agrees with the reference, the loop program agrees with the reference."""
+"""Every op's samples: inference and loop program agree with the reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def types_of(arrays: Sequence[np.ndarray[Any, Any]]) -> list[Type]:
 
 
 def assert_close(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], what: str) -> None:
-    """Equal for integers and bools; within the dtype's rounding, relative to the largest element, for floats."""
+    """Equal, or for floats within the dtype's rounding relative to the largest element."""
     assert got.dtype == want.dtype and got.shape == want.shape, what
     kind = dt.from_numpy(want.dtype)
     if not kind.is_float:

@@ -56,7 +56,7 @@ class _Pool(Op):
         )
 
     def _taps(self, x: Array, fill: Any) -> Iterator[Array]:
-        """For every tap of the window its element at every window position; ``fill`` where there is none."""
+        """Per tap of the window its element at every window position; ``fill`` outside x."""
         rank = len(self.kernel)
         out = sh.static(tuple(self._extent(x.shape[2 + k], k) for k in range(rank)))
         margins = [(0, 0), (0, 0)]

@@ -57,8 +57,8 @@ def _log_sum_exp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
 def _mean(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     if x.dtype.kind == "f":
         return np.asarray(np.mean(x, axis=axes, keepdims=keepdims))
-    count = sh.count([x.shape[a] for a in axes])
-    return np.asarray(np.trunc(np.sum(x, axis=axes, keepdims=keepdims) / count))
+    total = np.sum(x, axis=axes, keepdims=keepdims)
+    return np.asarray(np.sign(total) * (np.abs(total) // sh.count([x.shape[a] for a in axes])))
 
 
 #: kind: numpy meaning of (x as float64 or integer, axes, keepdims).
@@ -119,10 +119,11 @@ class Reduce(Op):
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
         (x,), (out,) = inputs, outputs
         axes = base.axes_of(self, self.axes, x.rank)
-        kind = base.compute_type(x.dtype)
+        wide = self.kind == "mean" and x.dtype.is_int  # the sum must not wrap before it is divided
+        kind = dt.i64 if wide else base.compute_type(x.dtype)
         outer, folded, index = reduction(x.shape, axes, self.keepdims)
         folded = folded or (Loop("r", 1),)
-        element = base.load(0, x.dtype, index)
+        element = base.load(0, x.dtype, index, kind)
         if self.kind == "logsumexp":
             return self._log_sum_exp(x, out, outer, folded, element)
         body: Expr = element
@@ -190,6 +191,7 @@ class Reduce(Op):
             for dtype in (dt.f64, dt.f16, dt.bf16, *(() if floats else (dt.i32, dt.i64, dt.u8))):
                 x = base.random_array(rng, (3, 6), dtype, low, 3)
                 yield Sample(cls(kind, (1,), True), (x,))
+        yield Sample(cls("mean", (1,), True), (base.random_array(rng, (3, 40), dt.i8, -120, 120),))
         yield Sample(cls("sum", (1,), True), (base.random_array(rng, (2, 0)),))
 
 
