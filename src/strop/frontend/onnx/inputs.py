@@ -1,0 +1,141 @@
+"""Declared types: graph inputs, their shapes with symbols for what is unknown, and operator set versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from onnx import OperatorSetIdProto, TensorShapeProto, ValueInfoProto
+
+from strop.errors import ModelError, OptionError, UnsupportedError
+from strop.frontend.onnx.registry import MAX_OPSET, MIN_OPSET
+from strop.frontend.onnx.tensors import check_shape, element_type
+from strop.ir.dtype import DType
+from strop.ir.shape import Dim, Sym
+
+
+def input_type(info: ValueInfoProto) -> DType:
+    """Element type of an input; UnsupportedError for sequences, maps and optionals."""
+    kind = info.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise UnsupportedError(
+            "an input is no tensor",
+            where=f"input {info.name}",
+            got=kind or "no type",
+            hint="export the model with tensors as inputs",
+        )
+    return element_type(info.type.tensor_type.elem_type, f"input {info.name}")
+
+
+def plain_domain(domain: str) -> str:
+    """The domain with "" for ai.onnx."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def opset_imports(entries: Iterable[OperatorSetIdProto]) -> dict[str, int]:
+    """Domain to version; UnsupportedError when that of ai.onnx is out of range."""
+    opsets = {plain_domain(e.domain): int(e.version) for e in entries}
+    version = opsets.get("")
+    if version is not None and not MIN_OPSET <= version <= MAX_OPSET:
+        raise UnsupportedError(
+            f"opset {version} is too {'old' if version < MIN_OPSET else 'new'}",
+            where="opset_import of ai.onnx",
+            got=version,
+            expected=f"{MIN_OPSET} to {MAX_OPSET}",
+            hint="convert the model with onnx.version_converter, or export it with another opset",
+        )
+    return opsets
+
+
+class InputShapes:
+    """Shapes of the graph inputs: declared, or replaced by the caller, with symbols for what is unknown.
+
+    A dim with a name becomes the symbol of that name, one without becomes ``INPUT_AXIS``. Symbols are at least 1.
+
+    Args:
+        given: shapes by input name that replace the declared ones.
+    """
+
+    def __init__(self, given: Mapping[str, Sequence[Dim]]) -> None:
+        self.given = given
+        self._bound: dict[str, Dim] = {}
+        self._symbols: dict[str, Sym] = {}
+
+    def bind(self, info: ValueInfoProto) -> None:
+        """Notes what a replaced shape says about named dims, for the other inputs that use the names.
+
+        Raises:
+            OptionError: a replaced shape has another rank, a dim below 1, or contradicts another one.
+        """
+        shape = self.given.get(info.name)
+        if shape is None:
+            return
+        where = f"shape of input {info.name}"
+        if any(isinstance(dim, int) and dim < 1 for dim in shape):
+            raise OptionError("a dim must be positive", where=where, got=tuple(shape))
+        if not info.type.tensor_type.HasField("shape"):
+            return
+        declared = info.type.tensor_type.shape.dim
+        if len(declared) != len(shape):
+            raise OptionError(
+                "a shape has the wrong rank",
+                where=where,
+                got=f"{len(shape)} dims",
+                expected=f"{len(declared)} dims",
+            )
+        for dim, new in zip(declared, shape, strict=True):
+            if dim.dim_param and self._bound.setdefault(dim.dim_param, new) != new:
+                known = self._bound[dim.dim_param]
+                raise OptionError(
+                    f"dim {dim.dim_param} is given two values", where=where, got=new, expected=known
+                )
+
+    def of(self, info: ValueInfoProto) -> tuple[Dim, ...]:
+        """The shape of an input; ModelError when it is neither declared nor given."""
+        if info.name in self.given:
+            return tuple(self.given[info.name])
+        if not info.type.tensor_type.HasField("shape"):
+            raise ModelError(
+                "an input declares no shape",
+                where=f"input {info.name}",
+                hint=f"give it one with --shape {info.name}=...",
+            )
+        shape = tuple(
+            self._dim(dim, info, axis) for axis, dim in enumerate(info.type.tensor_type.shape.dim)
+        )
+        check_shape(tuple(dim for dim in shape if isinstance(dim, int)), f"input {info.name}")
+        return shape
+
+    def _dim(self, dim: TensorShapeProto.Dimension, info: ValueInfoProto, axis: int) -> Dim:
+        if dim.HasField("dim_value") and dim.dim_value != -1:  # some exporters write -1 for unknown
+            return int(dim.dim_value)
+        wanted = dim.dim_param or f"{info.name}_{axis}"
+        return self._bound[wanted] if wanted in self._bound else self._symbol(wanted)
+
+    def _symbol(self, text: str) -> Sym:
+        """The symbol for a dim's name: an identifier, unique per name."""
+        if text not in self._symbols:
+            name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "dim"
+            name = f"d{name}" if name[0].isdigit() else name
+            taken = {s.name for s in self._symbols.values()}
+            while name in taken:
+                name += "_"
+            self._symbols[text] = Sym(name)
+        return self._symbols[text]
+
+
+def static_type(info: ValueInfoProto) -> tuple[DType, tuple[int, ...]] | None:
+    """dtype and shape that a value_info declares, or None when they are not complete."""
+    if info.type.WhichOneof("value") != "tensor_type" or not info.type.tensor_type.HasField(
+        "shape"
+    ):
+        return None
+    dims = info.type.tensor_type.shape.dim
+    if not all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims):
+        return None
+    try:
+        return element_type(info.type.tensor_type.elem_type, info.name), tuple(
+            int(d.dim_value) for d in dims
+        )
+    except (ModelError, UnsupportedError):
+        return None

@@ -1,0 +1,108 @@
+"""Soundness of a graph's names: defined once, defined before they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx import GraphProto, NodeProto
+
+from strop.errors import ModelError
+
+
+def check_unique(graph: GraphProto) -> None:
+    """ModelError when two inputs, outputs or initializers have the same name or none at all."""
+    for kind, names in (
+        ("inputs", [i.name for i in graph.input]),
+        ("outputs", [o.name for o in graph.output]),
+        (
+            "initializers",
+            [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer],
+        ),
+    ):
+        seen: set[str] = set()
+        for name in names:
+            if not name or name in seen:
+                raise ModelError(
+                    f"two {kind} have the same name" if name else f"one of the {kind} has no name",
+                    where=f"graph {graph.name}",
+                    got=repr(name),
+                    expected="each name once",
+                )
+            seen.add(name)
+
+
+def sorted_nodes(
+    nodes: Sequence[NodeProto], defined: set[str], where: str
+) -> list[tuple[int, NodeProto]]:
+    """Nodes with their positions, such that operands come before readers; stable.
+
+    Args:
+        nodes: in the model's order, which need not be topological.
+        defined: names defined outside of the nodes.
+        where: for messages.
+
+    Raises:
+        ModelError: a name is defined twice or nowhere, or nodes read each other in a cycle.
+    """
+    producers = _producers(nodes, defined, where)
+    known = set(defined)
+    order: list[tuple[int, NodeProto]] = []
+    waiting: dict[str, list[int]] = {}
+    missing: dict[int, int] = {}
+
+    def emit(first: int) -> None:
+        ready = [first]
+        for index in ready:
+            order.append((index, nodes[index]))
+            for output in nodes[index].output:
+                known.add(output)
+                for reader in waiting.pop(output, []):
+                    missing[reader] -= 1
+                    if missing[reader] == 0:
+                        del missing[reader]
+                        ready.append(reader)
+
+    for index, node in enumerate(nodes):
+        ahead = {name for name in node.input if name and name not in known}
+        for name in ahead:
+            if name not in producers:
+                raise ModelError(
+                    "a value is read that nothing defines",
+                    where=f"{where}, {_label(node, index)}",
+                    got=name,
+                    expected="an input, an initializer or a node's output",
+                )
+            waiting.setdefault(name, []).append(index)
+        if ahead:
+            missing[index] = len(ahead)
+        else:
+            emit(index)
+    if missing:
+        stuck = sorted(missing)
+        raise ModelError(
+            "nodes read each other in a cycle",
+            where=where,
+            got=", ".join(_label(nodes[i], i) for i in stuck[:8])
+            + (", ..." if len(stuck) > 8 else ""),
+        )
+    return order
+
+
+def _label(node: NodeProto, index: int) -> str:
+    return f"node {node.name or f'{node.op_type}_{index}'} ({node.op_type})"
+
+
+def _producers(nodes: Sequence[NodeProto], defined: set[str], where: str) -> set[str]:
+    """Names of all results; ModelError when one is defined twice."""
+    found: set[str] = set()
+    for index, node in enumerate(nodes):
+        for name in node.output:
+            if name and (name in found or name in defined):
+                raise ModelError(
+                    "a value is defined twice",
+                    where=f"{where}, {_label(node, index)}",
+                    got=name,
+                    expected="one definition",
+                )
+            found.add(name)
+    return found
