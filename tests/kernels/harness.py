@@ -60,15 +60,23 @@ def expected(region: Region, arrays: Sequence[np.ndarray | None]) -> list[np.nda
     return results
 
 
-def execute(emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None], target: Target, splits: int = 1) -> list[np.ndarray]:
-    """Runs emitted code; ``splits`` cuts the tasks in that many calls. Raises AssertionError when a guard was written to."""
+def compiled(emitted: Sequence[Emitted], target: Target) -> list[Any]:
+    """Compiles kernels together; returns their functions in order."""
     module = Module(target)
-    module.add(emitted, "kernel()", region.name)
+    numbers = [module.add(e, "kernel()", "test") for e in emitted]
     library = ctypes.CDLL(str(module.compile()))
-    function = ctypes.cast(
-        (ctypes.c_void_p * 1).in_dll(library, "strop_kernel_table")[0],
-        ctypes.CFUNCTYPE(None, ctypes.POINTER(_Args), ctypes.c_int64, ctypes.c_int64),
-    )
+    table = (ctypes.c_void_p * len(module.functions)).in_dll(library, "strop_kernel_table")
+    prototype = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Args), ctypes.c_int64, ctypes.c_int64)
+    return [ctypes.cast(table[n], prototype) for n in numbers]
+
+
+def execute(emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None], target: Target, splits: int = 1) -> list[np.ndarray]:
+    """Compiles emitted code and runs it; ``splits`` cuts the tasks in that many calls."""
+    return run(compiled([emitted], target)[0], emitted, region, arrays, splits)
+
+
+def run(function: Any, emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None], splits: int = 1) -> list[np.ndarray]:
+    """Runs a compiled kernel on guarded buffers. Raises AssertionError when a guard was written to."""
     ins: dict[int, np.ndarray] = {}
     for i, operand in enumerate(region.operands):
         if operand is not None:
@@ -105,18 +113,36 @@ def execute(emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None
 
 def check(kernel: Kernel[Any], region: Region, arrays: Sequence[np.ndarray | None], target: Target, tolerance: float = 1e-4, every: bool = True) -> int:
     """Runs a kernel's whole space (or its first entry) on a region against the oracle; returns how many were checked."""
-    assert kernel.accepts(region, target) is None, kernel.accepts(region, target)
-    want = expected(region, arrays)
-    space = kernel.space(region, target)
-    assert space, f"{kernel.name} accepts {region.name} but offers nothing"
-    for params in space if every else space[:1]:
-        assert kernel.cost(region, params, target) > 0
-        got = execute(kernel.emit(region, params, target), region, arrays, target, splits=2)
-        for g, w in zip(got, want):
+    return check_all(kernel, [(region, arrays)], target, tolerance, every)
+
+
+def check_all(
+    kernel: Kernel[Any],
+    cases: Sequence[tuple[Region, Sequence[np.ndarray | None]]],
+    target: Target,
+    tolerance: float = 1e-4,
+    every: bool = True,
+) -> int:
+    """``check`` on several regions whose code is compiled together."""
+    work = []
+    for region, arrays in cases:
+        assert kernel.accepts(region, target) is None, f"{region.name}: {kernel.accepts(region, target)}"
+        space = kernel.space(region, target)
+        assert space, f"{kernel.name} accepts {region.name} but offers nothing"
+        for params in space if every else space[:1]:
+            assert kernel.cost(region, params, target) > 0
+            work.append((region, arrays, params, kernel.emit(region, params, target)))
+    functions = compiled([emitted for *_, emitted in work], target)
+    wanted: dict[int, list[np.ndarray]] = {}
+    for (region, arrays, params, emitted), function in zip(work, functions):
+        if id(region) not in wanted:
+            wanted[id(region)] = expected(region, arrays)
+        got = run(function, emitted, region, arrays, splits=2)
+        for g, w in zip(got, wanted[id(region)]):
             label = f"{Candidate(kernel, params).label} on {region.name} ({target})"
             if g.dtype.kind == "f":
                 scale = max(1e-6, float(np.nanmax(np.abs(w[np.isfinite(w)]), initial=0.0)))
                 np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance * scale, err_msg=label)
             else:
                 np.testing.assert_array_equal(g, w, err_msg=label)
-    return len(space)
+    return len(work)
