@@ -20,11 +20,9 @@ from pathlib import Path
 
 from strop import knobs
 from strop.errors import ToolchainError
+from strop.runtime import sources as runtime_sources
+from strop.runtime.sources import INCLUDE_DIR
 from strop.target.base import Target, host_cores
-
-#: Headers shared by generated kernels and the runtime.
-INCLUDE_DIR = Path(__file__).resolve().parent.parent / "runtime" / "include"
-RUNTIME_DIR = Path(__file__).resolve().parent.parent / "runtime" / "src"
 
 _FLAGS = (
     "-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-stack-protector",
@@ -148,9 +146,12 @@ def link_shared(objects: Sequence[Path], target: Target, libs: Sequence[str] = (
 def runtime_library(target: Target) -> Path:
     """The native runtime, compiled for the target's operating system and architecture at their baseline."""
     baseline = replace(target, cpu={"x86_64": "x86_64"}.get(target.arch, target.cpu))
-    sources = [p.read_text(encoding="utf-8") for p in sorted(RUNTIME_DIR.glob("*.c"))]
-    objects = compile_all(sources, baseline, extra=(f"-I{RUNTIME_DIR}",))
-    return link_shared(objects, baseline, libs=("-lpthread", "-ldl", "-lm"))
+    folder = INCLUDE_DIR.parent / "src"
+    headers = "".join(p.read_text(encoding="utf-8") for p in runtime_sources.all_files() if p.suffix == ".h")
+    texts = [p.read_text(encoding="utf-8") for p in runtime_sources.source_files()]
+    stamp = f"-DSTROP_HEADERS_{hashlib.sha256(headers.encode()).hexdigest()[:16]}"  # headers are part of the cache key
+    objects = compile_all(texts, baseline, extra=(f"-I{folder}", stamp))
+    return link_shared(objects, baseline, runtime_sources.LINK_FLAGS[2:])
 
 
 def _key(compiler: Compiler, flags: Sequence[str], text: str, headers: str) -> str:

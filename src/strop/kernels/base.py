@@ -20,7 +20,6 @@ from strop.ir.op import Array, Cost, Op, Type
 from strop.target.base import Target
 
 
-
 @dataclass(frozen=True)
 class View:
     """How a value lies in memory: element at index i is at sum(i[k] * strides[k]) from the operand's pointer.
@@ -216,6 +215,9 @@ class Kernel(ABC, Generic[P]):
 
     #: Unique; equals the name of the file it lives in (a file with several adds a suffix).
     name: str = ""
+    #: True when each element of an epilogue operand is read only before the result's element at the same place is written, so that
+    #: the result may overwrite the operand.
+    in_place: bool = False
 
     @abstractmethod
     def accepts(self, region: Region, target: Target) -> str | None:

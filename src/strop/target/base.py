@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from strop.errors import TargetError
 
-#: OpenMP-like threads are never assumed; this is the default when nothing is known of the machine.
 _KIB = 1024
 
 
@@ -52,8 +51,8 @@ class Target:
 
     @property
     def section(self) -> str:
-        """Name of the kernels section in an engine file."""
-        return self.name
+        """Name of the kernels section in an engine file, in the spelling the runtime's CPU check knows."""
+        return self.name.replace("x86-64", "x86_64")
 
     def with_cores(self, cores: int) -> Target:
         """The same machine, work split for another number of threads."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class ConvDirect(Kernel[Params]):
     """See the module's text."""
 
     name = "conv_direct"
+    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         geometry = geometry_of(region)
@@ -67,7 +69,7 @@ class ConvDirect(Kernel[Params]):
         isa = ISAS[target.isa]
         width = -(-g.o // isa.lanes)
         longest = g.row_extent
-        found = []
+        found: list[Params] = []
         for nv in _NV:
             if nv > width:
                 continue
@@ -107,10 +109,16 @@ def _tile_cycles(g: Geometry, mr: int, nv: int, lanes: int, per_fma: float, targ
     k = g.c * g.kh * g.kw
     panel = k * nv * lanes * 4
     vector_bytes = lanes * 4
-    source = 64.0 if panel < target.l1 // 2 else 28.0 if panel < target.l2 // 2 else 9.0
+    source = 64.0 if panel < target.l1 // 2 else 32.0 if panel < target.l2 * 9 // 10 else 20.0
     fma = max(mr * nv * per_fma, _LATENCY)
-    loads = nv * vector_bytes / source + mr * 0.5
-    return k * max(fma, loads) + _TILE_OVERHEAD + 2.0 * mr * nv
+    loads = nv * vector_bytes / source + mr * 0.5 + mr * _aliasing(g.row_step * 4, mr)
+    return k * max(fma, loads) + _TILE_OVERHEAD + (2.0 + 0.6 * mr) * nv
+
+
+def _aliasing(row_bytes: int, mr: int) -> float:
+    """Cycles per row lost when many rows of a tile fall into one set of the first cache level (8 ways, 4 KiB apart)."""
+    rows_per_set = mr * gcd(row_bytes, 4096) / 4096
+    return 3.0 if rows_per_set > 6 else 0.0
 
 
 class _Emitter:
@@ -241,9 +249,8 @@ class _Emitter:
                 if g.x_w == width:
                     w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof(float));")
                 else:
-                    with w.loop("i", g.in_w_used):
-                        with w.loop("j", width):
-                            w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
+                    with w.loop("i", g.in_w_used), w.loop("j", width):
+                        w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
                 if line - left - inner > 0:
                     w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strop.ir.expr import Expr, Input
-from strop.kernels.base import Emitted, In, Kernel, Out, Region, View, memory_seconds
+from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
 from strop.kernels.c.vector import VectorC, vectorizable
 from strop.kernels.c.writer import ScalarC, Writer
 from strop.target.base import Target
@@ -60,6 +60,7 @@ class Elementwise(Kernel[Params]):
     """See the module's text."""
 
     name = "elementwise"
+    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if region.op is not None:
@@ -85,7 +86,7 @@ class Elementwise(Kernel[Params]):
             const = "" if k == 0 else "const "
             w(f"{const}{view.dtype.c} *{_base(k)} = a->p[{k}];")
         _nest(w, region, axes, split, params, target)
-        pointers = (Out(0), *(In(i) for i in range(len(region.operands))))
+        pointers: tuple[Pointer, ...] = (Out(0), *(In(i) for i in range(len(region.operands))))
         return Emitted(w.text(), pointers, tasks)
 
 
@@ -127,7 +128,7 @@ def _nest(w: Writer, region: Region, axes: Axes, step: int, params: Params, targ
         terms = [f"i{d} * {axes.strides[k][d]}" for d in range(rank - 1) if axes.strides[k][d]]
         return " + ".join([_base(k), *terms])
 
-    with _loops(w, axes.extents[:-1], depth):
+    with _Loops(w, axes.extents[:-1], depth):
         for k in range(len(axes.strides)):
             const = "" if k == 0 else "const "
             kind = _views(region)[k].dtype.c
@@ -143,7 +144,7 @@ def _row(k: int) -> str:
     return f"{_base(k)}_row"
 
 
-class _loops:
+class _Loops:
     """Nested for loops over the outer axes; the first covers [from, to)."""
 
     def __init__(self, w: Writer, extents: tuple[int, ...], depth: int) -> None:

@@ -1,6 +1,6 @@
 """The register tile that matrix-like kernels share: MR rows by NV vectors of accumulators, and its fused epilogue.
 
-A row is an output position (pixel, token), a column an output channel. Rows lie ``row`` elements apart, columns are consecutive.
+A row is an output position (pixel, token), a column an output channel.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Tile:
             w: where to write.
             epilogue: over Input(0), the accumulator, and Input(1 + k), ``sides[k]``.
             sides: epilogue operands.
-            out: the result; its columns are consecutive.
+            out: the result.
         """
         inputs = [dt.f32] * (1 + len(sides))
         shared = self._shared(w, epilogue, sides)
@@ -89,7 +89,10 @@ class Tile:
                     printer = VectorC(inputs, load, w)
                     text = printer.print(epilogue)
                     address = self._address(out, r, v)
-                    w(f"vstore_n({address}, {text}, {self.tail});" if partial else f"vstore({address}, {text});")
+                    if out.column != 1:
+                        w(f"vscatter_n({address}, {text}, {out.column}, {self.tail if partial else 'VL'});")
+                    else:
+                        w(f"vstore_n({address}, {text}, {self.tail});" if partial else f"vstore({address}, {text});")
 
     def _shared(self, w: Writer, epilogue: Expr, sides: Sequence[Side]) -> dict[tuple[int, int], str]:
         """Operands that are the same for all rows are loaded once per column vector."""

@@ -26,7 +26,7 @@ class Writer:
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
         """``head { ... }``"""
-        self(head + " {")
+        self(f"{head} {{" if head else "{")
         self._depth += 1
         yield
         self._depth -= 1
@@ -47,11 +47,11 @@ def literal(value: float | int | bool, dtype: DType) -> str:
     if dtype.name == "bool":
         return "true" if value else "false"
     if not dtype.is_float:
-        number = int(value)
-        if dtype.name == "i64" and number == -(1 << 63):
+        whole = int(value)
+        if dtype.name == "i64" and whole == -(1 << 63):
             return "INT64_MIN"
         suffix = {"i64": "LL", "u64": "ULL", "u32": "U"}.get(dtype.name, "")
-        return f"{number}{suffix}" if number >= 0 else f"({number}{suffix})"
+        return f"{whole}{suffix}" if whole >= 0 else f"({whole}{suffix})"
     number = float(value)
     if math.isnan(number):
         return "NAN"

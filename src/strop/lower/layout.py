@@ -1,0 +1,274 @@
+"""Where every value lies: buffers, views into them, and the copies that no view can spare.
+
+Layouts are chosen once, here. Reshape, Transpose, Slice and Split become views where strides allow; producers of a Concat write into
+their slice of its buffer; what remains is an explicit copy step, so that nothing moves unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from strop.errors import UnsupportedError
+from strop.ir.graph import Graph, Node, Value
+from strop.kernels.base import View
+from strop.lower import views
+from strop.lower.layout_rules import feeds_spatial, is_spatial, required_order, wanted_order
+from strop.lower.regions import Group
+from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
+
+#: Copy steps are named after why they exist.
+LAYOUT, CONCAT, OUTPUT, RESHAPE = "layout", "concat", "output", "reshape"
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A run of memory.
+
+    Attributes:
+        kind: ``arena``, ``input`` or ``output``.
+        index: input or output number; buffer number in the arena.
+        size: bytes.
+        name: of the value it was made for.
+    """
+
+    kind: str
+    index: int
+    size: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """A value in memory: a view that starts ``offset`` elements into a buffer."""
+
+    buffer: Buffer
+    offset: int
+    view: View
+
+
+@dataclass(eq=False)
+class Launch:
+    """One step before its kernel is chosen.
+
+    Attributes:
+        group: what it computes; None for a copy.
+        inputs: placement per operand; None for one left out or constant.
+        consts: the constant value per operand, or None.
+        outputs: placement per result.
+        reason: why a copy exists.
+        source: names of the model's nodes.
+    """
+
+    name: str
+    group: Group | None
+    inputs: list[Placement | None]
+    consts: list[Value | None]
+    outputs: list[Placement]
+    reason: str = ""
+    source: tuple[str, ...] = ()
+    swaps: bool = field(default=False)
+
+
+class Layout:
+    """Places every value of a grouped graph; ``launches`` are the steps in order."""
+
+    def __init__(self, graph: Graph, items: Sequence[Group | Node]) -> None:
+        self.graph = graph
+        self.items = items
+        self.buffers: list[Buffer] = []
+        self.places: dict[Value, Placement] = {}
+        self.launches: list[Launch] = []
+        self.outputs: list[Buffer] = []
+        self._slices: dict[Value, tuple[Value, int, int]] = {}
+        self._made_by_group: set[Value] = {v for i in items if isinstance(i, Group) for v in i.outputs}
+        self._copied: dict[tuple[Value, tuple[int, ...]], Placement] = {}
+        self._run()
+
+    # ---- driver
+
+    def _run(self) -> None:
+        for index, value in enumerate(self.graph.inputs):
+            buffer = Buffer("input", index, value.type.nbytes, value.name)
+            self.places[value] = Placement(buffer, 0, View.dense(value.type.static_shape, value.dtype))
+        self._elide_concats()
+        for item in self.items:
+            if isinstance(item, Group):
+                self._place_group(item)
+            else:
+                self._place_view(item)
+        self._place_outputs()
+
+    # ---- concat elision
+
+    def _elide_concats(self) -> None:
+        """Decides which values are written straight into a concat's buffer; later concats first, so that nests resolve."""
+        for item in reversed(self.items):
+            if isinstance(item, Group) or not isinstance(item.op, Concat):
+                continue
+            at = 0
+            for value in item.operands:
+                size = value.type.static_shape[item.op.axis]
+                if self._writes_into(value, item):
+                    self._slices[value] = (item.output, item.op.axis, at)
+                at += size
+
+    def _writes_into(self, value: Value, concat: Node) -> bool:
+        made_here = value in self._made_by_group or (value.producer is not None and isinstance(value.producer.op, Concat))
+        once = sum(v is value for v in concat.operands) == 1
+        return made_here and once and value not in self._slices and not self.graph.is_output(value)
+
+    # ---- placing
+
+    def _buffer(self, size: int, name: str) -> Buffer:
+        buffer = Buffer("arena", len(self.buffers), size, name)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _place(self, value: Value, order: tuple[int, ...]) -> Placement:
+        """The value's own placement: its slice of a concat, or a new buffer in the given order."""
+        known = self.places.get(value)
+        if known is not None:
+            return known
+        if value in self._slices:
+            parent_value, axis, start = self._slices[value]
+            parent = self._place(parent_value, wanted_order(parent_value))
+            view, offset = views.sliced(parent.view, axis, start, value.type.static_shape[axis])
+            placement = Placement(parent.buffer, parent.offset + offset, view)
+        else:
+            view = View.dense(value.type.static_shape, value.dtype, order)
+            placement = Placement(self._buffer(value.type.nbytes, value.name), 0, view)
+        self.places[value] = placement
+        return placement
+
+    def _place_group(self, group: Group) -> None:
+        inputs: list[Placement | None] = []
+        consts: list[Value | None] = []
+        for index, value in enumerate(group.operands):
+            const = value if value is not None and value.const is not None else None
+            placement = None
+            if value is not None and const is None:
+                placement = self.places[value]
+                if group.anchor is not None and index < group.anchors:
+                    order = required_order(group.anchor, index, placement.view)
+                    if order is not None:
+                        placement = self._copy(value, placement, order, LAYOUT)
+            inputs.append(placement)
+            consts.append(const)
+        outputs = [self._place(v, self._order_of(group, v, inputs)) for v in group.outputs]
+        self.launches.append(Launch(group.name, group, inputs, consts, outputs, source=tuple(dict.fromkeys(group.source))))
+
+    def _order_of(self, group: Group, value: Value, inputs: Sequence[Placement | None]) -> tuple[int, ...]:
+        """Elementwise and keepdims-like groups keep the order of what they read."""
+        like = [p for p in inputs if p is not None and p.view.shape == value.type.static_shape]
+        if group.anchor is None and like and not (is_spatial(value) or feeds_spatial(value)):
+            return like[0].view.order()
+        return wanted_order(value)
+
+    def _copy(self, value: Value, source: Placement, order: tuple[int, ...], reason: str) -> Placement:
+        """The value in another order; made once per order."""
+        key = (value, order)
+        if key not in self._copied:
+            view = View.dense(source.view.shape, source.view.dtype, order)
+            copy = Placement(self._buffer(view.nbytes, f"{value.name}.{reason}"), 0, view)
+            self._move(value, source, copy, reason)
+            self._copied[key] = copy
+        return self._copied[key]
+
+    def _move(self, value: Value, source: Placement | None, target: Placement, reason: str) -> None:
+        producer = value.producer
+        const = value if source is None else None
+        swaps = source is not None and source.view.order() != target.view.order()
+        nodes = producer.source if producer is not None else ()
+        name = f"{value.name} ({reason} copy)"
+        self.launches.append(Launch(name, None, [source], [const], [target], reason, nodes, swaps))
+
+    # ---- views
+
+    def _place_view(self, node: Node) -> None:
+        op = node.op
+        if isinstance(op, Concat):
+            self._place_concat(node, op)
+            return
+        value = node.operand(0)
+        if value.const is not None:
+            raise UnsupportedError("a constant reaches lowering unfolded", where=node.name)
+        source = self.places[value]
+        if isinstance(op, Identity):
+            self._alias(node.output, source)
+        elif isinstance(op, Transpose):
+            self._alias(node.output, Placement(source.buffer, source.offset, views.transposed(source.view, op.perm)))
+        elif isinstance(op, Split):
+            start = 0
+            for result in node.outputs:
+                size = result.type.static_shape[op.axis]
+                view, offset = views.sliced(source.view, op.axis, start, size)
+                self._alias(result, Placement(source.buffer, source.offset + offset, view))
+                start += size
+        elif isinstance(op, Slice):
+            self._place_slice(node, op, source)
+        else:
+            assert isinstance(op, Reshape)
+            self._place_reshape(node, value, source)
+
+    def _alias(self, value: Value, placement: Placement) -> None:
+        self.places[value] = placement
+
+    def _place_slice(self, node: Node, op: Slice, source: Placement) -> None:
+        view, offset = source.view, source.offset
+        starts = [int(s) for s in op.starts]  # type: ignore[arg-type]
+        for axis, start, step in zip(op.axes, starts, op.steps, strict=True):
+            view, more = views.sliced(view, axis, start, node.output.type.static_shape[axis], step)
+            offset += more
+        self._alias(node.output, Placement(source.buffer, offset, view))
+
+    def _place_reshape(self, node: Node, value: Value, source: Placement) -> None:
+        shape = node.output.type.static_shape
+        view = views.reshaped(source.view, shape)
+        if view is not None:
+            self._alias(node.output, Placement(source.buffer, source.offset, view))
+            return
+        wanted = View.dense(shape, source.view.dtype, wanted_order(node.output))
+        inner = views.reshaped(wanted, source.view.shape)
+        if inner is None:
+            wanted = View.dense(shape, source.view.dtype)
+            inner = views.reshaped(wanted, source.view.shape)
+            assert inner is not None, "a dense row-major array has every shape"
+        buffer = self._buffer(wanted.nbytes, node.output.name)
+        self._move(node.output, source, Placement(buffer, 0, inner), RESHAPE)
+        self._alias(node.output, Placement(buffer, 0, wanted))
+
+    def _place_concat(self, node: Node, op: Concat) -> None:
+        whole = self._place(node.output, wanted_order(node.output))
+        at = 0
+        for value in node.operands:
+            size = value.type.static_shape[op.axis]
+            view, offset = views.sliced(whole.view, op.axis, at, size)
+            if not (value in self._slices and self._slices[value][0] is node.output):
+                source = None if value.const is not None else self.places[value]
+                target = Placement(whole.buffer, whole.offset + offset, view)
+                self._move(value, source, target, CONCAT)
+            at += size
+
+    # ---- graph outputs
+
+    def _place_outputs(self) -> None:
+        for index, value in enumerate(self.graph.outputs):
+            buffer = Buffer("output", index, value.type.nbytes, self.graph.output_names[index])
+            self.outputs.append(buffer)
+            place = self.places.get(value)
+            if place is not None and self._becomes_output(place, value, buffer):
+                continue
+            target = Placement(buffer, 0, View.dense(value.type.static_shape, value.dtype))
+            self._move(value, place, target, OUTPUT)
+
+    def _becomes_output(self, place: Placement, value: Value, output: Buffer) -> bool:
+        """Turns an arena buffer that holds exactly the row-major result into the caller's memory."""
+        buffer = place.buffer
+        if buffer.kind != "arena" or place.offset or buffer.size != output.size or not place.view.is_dense():
+            return False
+        buffer.kind, buffer.index = "output", output.index
+        self.outputs[output.index] = buffer
+        return True
+
+

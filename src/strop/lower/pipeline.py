@@ -1,0 +1,147 @@
+"""Portable graph to launches for one target: the ordered list of lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from strop.errors import UnsupportedError
+from strop.ir import shape as sh
+from strop.ir.expr import Input
+from strop.ir.graph import Graph, Value
+from strop.ir.op import Cost
+from strop.kernels.base import Candidate, Operand, Region, View
+from strop.kernels.table import candidates, refusals
+from strop.lower import regions
+from strop.lower.layout import Buffer, Launch, Layout, Placement
+from strop.lower.prepare import prepare
+from strop.target.base import Target
+from strop.trace import Trace
+
+
+@dataclass(eq=False)
+class Step:
+    """One kernel launch with open or chosen candidates.
+
+    Attributes:
+        region: what the kernel sees.
+        inputs: placement per operand; None for constants and operands left out.
+        outputs: placement per result.
+        candidates: kernels that can do it, best estimate first.
+        chosen: the one in force.
+        copy: why it is a copy step, or empty.
+        swaps: True when a copy changes the order of axes.
+        seconds: measured time of the chosen candidate on one core, if tuning measured it.
+    """
+
+    region: Region
+    inputs: list[Placement | None]
+    outputs: list[Placement]
+    candidates: list[Candidate]
+    chosen: Candidate
+    copy: str = ""
+    swaps: bool = False
+    seconds: float | None = None
+
+
+@dataclass(eq=False)
+class Lowered:
+    """A program for one target."""
+
+    target: Target
+    graph: Graph
+    steps: list[Step]
+    buffers: list[Buffer]
+    outputs: list[Buffer] = field(default_factory=list)
+
+
+def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
+    """Chooses layouts and regions and asks every kernel; choices stay open, the estimate's favourite in force.
+
+    Raises:
+        UnsupportedError: the graph has symbolic dims, or an op has no kernel.
+    """
+    _require_static(graph)
+    prepared = prepare(graph)
+    trace.dump("20_lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
+    groups = regions.form(prepared)
+    layout = Layout(prepared, groups)
+    steps = [_step(launch, target) for launch in layout.launches]
+    lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
+    trace.dump("21_lower.regions.txt", lambda: show(lowered))
+    return lowered
+
+
+def _require_static(graph: Graph) -> None:
+    for value in graph.inputs:
+        if not sh.is_static(value.shape):
+            names = ", ".join(s.name for s in sh.symbols(value.shape))
+            raise UnsupportedError(
+                "input shape is symbolic; engines are built for fixed shapes",
+                where=value.name,
+                got=sh.show(value.shape),
+                hint=f"pass --shape {value.name}=... (or shapes={{'{value.name}': (...)}}) to fix {names}",
+            )
+
+
+def _step(launch: Launch, target: Target) -> Step:
+    region = _region(launch)
+    found = candidates(region, target)
+    if not found:
+        reasons = "; ".join(f"{k}: {v}" for k, v in refusals(region, target).items())
+        raise UnsupportedError(
+            f"no kernel can do {region.kind}", where=region.name, got=region.signature(), expected=reasons
+        )
+    return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps)
+
+
+def _region(launch: Launch) -> Region:
+    outs = tuple(p.view for p in launch.outputs)
+    group = launch.group
+    anchors = group.anchors if group is not None else 0
+    operands: list[Operand | None] = []
+    for index, (placement, const) in enumerate(zip(launch.inputs, launch.consts, strict=True)):
+        operand = _operand(placement, const)
+        if operand is not None and index >= anchors:
+            shape = outs[0].shape
+            operand = Operand(operand.view.broadcast(shape), operand.const, operand.name)
+        operands.append(operand)
+    op = group.anchor.op if group is not None and group.anchor is not None else None
+    epilogue = group.epilogue if group is not None else Input(0)
+    return Region(launch.name, op, tuple(operands), anchors, epilogue, outs, launch.source, _work(launch, outs))
+
+
+def _operand(placement: Placement | None, const: Value | None) -> Operand | None:
+    if placement is not None:
+        return Operand(placement.view, None, placement.buffer.name)
+    if const is not None and const.const is not None:
+        array = np.ascontiguousarray(const.const)
+        return Operand(View.dense(array.shape, const.dtype), array, const.name)
+    return None
+
+
+def _work(launch: Launch, outs: Sequence[View]) -> Cost:
+    """Operations and bytes of all nodes in the launch; bytes inside a fused region do not move and do not count."""
+    moved = sum(p.view.count * p.view.dtype.size for p in launch.inputs if p is not None)
+    moved += sum(v.const.nbytes for v in launch.consts if v is not None and v.const is not None)
+    moved += sum(v.count * v.dtype.size for v in outs)
+    if launch.group is None:
+        return Cost(0, moved)
+    flops = 0
+    for node in launch.group.nodes:
+        types = [v.type for v in node.operands]
+        flops += node.op.cost(types, [v.type for v in node.outputs]).flops
+    return Cost(flops, moved)
+
+
+def show(lowered: Lowered) -> str:
+    """One line per step with the chosen kernel and its competitors."""
+    lines = []
+    for index, step in enumerate(lowered.steps):
+        lines.append(f"{index:4d} {step.region.name}: {step.region.signature()}")
+        for candidate in step.candidates[:6]:
+            mark = "*" if candidate is step.chosen else " "
+            lines.append(f"      {mark} {candidate.label} {candidate.cost(step.region, lowered.target) * 1e6:.1f} us")
+    return "\n".join(lines)

@@ -1,0 +1,77 @@
+"""Rewrites of the portable graph that only make sense once values lie channels-last."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from strop.ir.graph import Graph, Node
+from strop.lower.layout_rules import is_spatial
+from strop.ops.conv import Conv, ConvTranspose
+from strop.ops.data import Reshape, Transpose
+from strop.ops.elementwise import make
+from strop.ops.matmul import MatMul
+
+
+def prepare(graph: Graph) -> Graph:
+    """A copy of the graph, ready for regions."""
+    graph = graph.clone()
+    for node in list(graph.nodes):
+        if isinstance(node.op, MatMul):
+            flatten_channels_last(graph, node)
+        elif isinstance(node.op, (Conv, ConvTranspose)) and node.has(2):
+            split_bias(graph, node)
+    graph.prune()
+    return graph
+
+
+def split_bias(graph: Graph, node: Node) -> None:
+    """Makes a convolution's bias an elementwise operand, so that the epilogue takes it.
+
+    Before: Conv(x, w, b[O]).
+    After: Add(Conv(x, w), b[O, 1, 1]).
+    """
+    bias = node.operand(2)
+    spatial = len(node.output.shape) - 2
+    shape = (*bias.shape, *([1] * spatial))
+    if bias.const is not None:
+        aligned = graph.add_const(bias.const.reshape(bias.type.static_shape + (1,) * spatial), bias.name)
+    else:
+        aligned = graph.add(Reshape(shape), [bias], name=bias.name, before=node).output
+    bare = graph.add(node.op, [node.operand(0), node.operand(1)], name=node.name, source=node.source, before=node)
+    total = graph.add(make("add"), [bare.output, aligned], name=node.name, source=node.source, before=node)
+    graph.replace_uses(node.output, total.output)
+    graph.remove(node)
+
+
+def flatten_channels_last(graph: Graph, node: Node) -> None:
+    """Lets a fully connected layer read a flattened image as it lies.
+
+    Before: MatMul(Reshape(x[N, C, H, W] -> [N, C*H*W]), constant w).
+    After: MatMul(Reshape(Transpose(x, N H W C) -> [N, H*W*C]), w with its rows reordered).
+    Unless: x is not made by a spatial op, H*W is 1, or the reshape is used elsewhere.
+    """
+    weight = node.operand(1)
+    flat = node.operand(0)
+    producer = flat.producer
+    if weight.const is None or producer is None or not isinstance(producer.op, Reshape) or len(flat.uses) != 1:
+        return
+    image = producer.operand(0)
+    op = node.op
+    assert isinstance(op, MatMul)
+    if len(image.shape) < 3 or len(flat.shape) != 2 or weight.const.ndim != 2 or op.transpose_a or not is_spatial(image):
+        return
+    n, c, *spatial = image.type.static_shape
+    size = int(np.prod(spatial))
+    if size == 1 or c == 1 or flat.type.static_shape != (n, c * size) or graph.is_output(flat):
+        return
+    matrix = weight.const.T if op.transpose_b else weight.const
+    reordered = matrix.reshape(c, size, -1).transpose(1, 0, 2).reshape(size * c, -1)
+    perm = (0, *range(2, len(image.shape)), 1)
+    turned = graph.add(Transpose(perm), [image], name=producer.name, source=producer.source, before=node)
+    again = graph.add(Reshape((n, size * c)), [turned.output], name=producer.name, source=producer.source, before=node)
+    new_weight = graph.add_const(np.ascontiguousarray(reordered), weight.name)
+    product = graph.add(
+        MatMul(), [again.output, new_weight], name=node.name, source=node.source, before=node
+    )
+    graph.replace_uses(node.output, product.output)
+    graph.remove(node)

@@ -1,0 +1,159 @@
+"""What becomes one kernel: every op that moves or computes data anchors a group; elementwise ops join the group that produces their operand.
+
+Before: Conv -> Add(residual) -> Relu, three nodes.
+After: one Group with the anchor Conv and the epilogue max(add($0, $1), 0).
+Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is not f32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from strop.ir.expr import Cast as CastExpr
+from strop.ir.expr import Expr, Input, substitute
+from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Op
+from strop.ops.attention import Attention
+from strop.ops.conv import Conv, ConvTranspose
+from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
+from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.matmul import MatMul
+from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.reduce import Reduce
+from strop.ops.resize import Resize
+from strop.ops.softmax import Softmax
+
+#: Ops that are views where strides allow it; layout decides.
+VIEW_OPS: tuple[type[Op], ...] = (Reshape, Transpose, Slice, Split, Concat, Identity)
+#: Anchors whose kernels apply an epilogue.
+FUSING: tuple[type[Op], ...] = (
+    Conv, ConvTranspose, MatMul, MaxPool, AveragePool, Reduce, LayerNorm, RMSNorm, InstanceNorm, GroupNorm, LRN, Softmax,
+    Attention, Resize,
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Group:
+    """The nodes of one kernel launch.
+
+    Attributes:
+        anchor: the op that is not elementwise, or None.
+        nodes: all nodes, in order.
+        operands: the anchor's (None: left out), then the epilogue's.
+        anchors: how many operands belong to the anchor.
+        epilogue: as in ``strop.kernels.base.Region``.
+        outputs: results.
+    """
+
+    anchor: Node | None
+    nodes: list[Node]
+    operands: list[Value | None]
+    anchors: int
+    epilogue: Expr
+    outputs: list[Value]
+    source: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The layer's name: the anchor's, else the last node's."""
+        return (self.anchor or self.nodes[-1]).name
+
+    def extra(self, value: Value) -> Input:
+        """The epilogue's name of an operand, added when it is new."""
+        shift = 0 if self.anchor is None else 1
+        for index in range(self.anchors, len(self.operands)):
+            if self.operands[index] is value:
+                return Input(index - self.anchors + shift)
+        self.operands.append(value)
+        return Input(len(self.operands) - 1 - self.anchors + shift)
+
+
+def form(graph: Graph) -> list[Group | Node]:
+    """Groups and view nodes in an order in which they can run."""
+    made: dict[Value, Group] = {}
+    items: list[Group | Node] = []
+    for node in graph.nodes:
+        if isinstance(node.op, VIEW_OPS):
+            items.append(node)
+            continue
+        if isinstance(node.op, (Elementwise, Cast, Expand)):
+            group = _elementwise(graph, node, made)
+            items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
+        else:
+            group = _anchor(node)
+        items.append(group)
+        for value in node.outputs:
+            made[value] = group
+    return items
+
+
+def _anchor(node: Node) -> Group:
+    operands = list(node.inputs)
+    return Group(node, [node], operands, len(operands), Input(0), list(node.outputs), list(node.source))
+
+
+def _expression(op: Op) -> Expr:
+    if isinstance(op, Elementwise):
+        return op.expr()
+    if isinstance(op, Cast):
+        return CastExpr(op.to, Input(0))
+    return Input(0)  # Expand: the operand, broadcast
+
+
+def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
+    """Joins the node to the group of one of its operands, or starts a group; takes in elementwise operands as well."""
+    host = _host(graph, node, made)
+    if host is None:
+        host = Group(None, [], [], 0, Input(0), [])
+        absorbed: dict[Value, Expr] = {}
+    else:
+        absorbed = {host.outputs[0]: host.epilogue}
+    for value in node.operands:
+        other = made.get(value)
+        if other is not None and other is not host and other.anchor is None and _joins(graph, node, value, other, host):
+            absorbed[value] = _import(other, host)
+            host.nodes.extend(other.nodes)
+            host.source.extend(other.source)
+            other.nodes = []
+    replaced = {
+        i: absorbed[v] if v in absorbed else host.extra(v) for i, v in enumerate(node.inputs) if v is not None
+    }
+    host.epilogue = substitute(
+        _expression(node.op), lambda e: replaced[e.index] if isinstance(e, Input) else None
+    )
+    host.nodes.append(node)
+    host.source.extend(node.source)
+    host.outputs = [node.output]
+    return host
+
+
+def _import(other: Group, host: Group) -> Expr:
+    """The other group's expression over the host's operands."""
+    names = {}
+    for index, value in enumerate(other.operands):
+        assert value is not None
+        names[index] = host.extra(value)
+    return substitute(other.epilogue, lambda e: names[e.index] if isinstance(e, Input) else None)
+
+
+def _host(graph: Graph, node: Node, made: dict[Value, Group]) -> Group | None:
+    """The group that the node joins: an anchored one before an elementwise one, the latest first."""
+    found = [g for v in reversed(node.operands) if (g := made.get(v)) is not None and _joins(graph, node, v, g, g)]
+    found.sort(key=lambda g: g.anchor is None)
+    anchored = [g for g in found if g.anchor is not None]
+    if anchored:
+        return max(anchored, key=lambda g: graph.nodes.index(g.nodes[-1]))
+    return found[0] if found else None
+
+
+def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) -> bool:
+    """True when the group may compute the node right after its result ``value``."""
+    if not group.nodes or len(group.outputs) != 1 or group.outputs[0] is not value:
+        return False
+    if graph.is_output(value) or value.users != [node] or value.shape != node.output.shape:
+        return False
+    if host.anchor is not None:
+        values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
+        return isinstance(host.anchor.op, FUSING) and all(v.dtype.name == "f32" for v in values)
+    return True
