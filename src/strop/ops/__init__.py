@@ -10,6 +10,7 @@ import strop.ops.norm as norm
 import strop.ops.pool as pool
 import strop.ops.reduce as reduce
 import strop.ops.resize as resize
+import strop.ops.scatter as scatter
 import strop.ops.softmax as softmax
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "pool",
     "reduce",
     "resize",
+    "scatter",
     "softmax",
 ]

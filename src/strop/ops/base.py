@@ -85,6 +85,20 @@ def same_volume(a: Shape, b: Shape) -> bool:
     return any(sh.evaluate(left, p) == sh.evaluate(right, p) for p in probes)
 
 
+class Mover(Op):
+    """Base of ops that compute nothing: every operand and result is moved once."""
+
+    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
+        return moved((*inputs, *outputs))
+
+
+class View(Op):
+    """Base of ops whose result is an operand's memory under another type; they cost nothing."""
+
+    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
+        return Cost(0, 0)
+
+
 def moved(types: Sequence[Type]) -> Cost:
     """Cost of an op that reads and writes what is in ``types`` and computes nothing."""
     return Cost(0, sum(t.nbytes for t in types))
@@ -169,6 +183,13 @@ def cast(value: Expr, given: DType, to: DType) -> Expr:
     return value if given == to else ex.Cast(to, value)
 
 
+def literal(value: float | int | bool, dtype: DType) -> Expr:
+    """A literal of a dtype, its value a Python number of the like kind."""
+    if dtype.is_float:
+        return ex.Const(float(value), dtype)
+    return ex.Const(bool(value) if dtype is dt.boolean else int(value), dtype)
+
+
 def integer(value: int) -> Expr:
     """An int64 literal."""
     return ex.Const(value, dt.i64)
@@ -209,12 +230,12 @@ def padded_load(
     source: int, given: Type, index: Sequence[Expr], guards: Sequence[Expr], value: float
 ) -> Expr:
     """An operand's element where all guards hold, else ``value``, in the compute type."""
-    kind = compute_type(given.dtype)
+    other = literal(value, compute_type(given.dtype))
     if 0 in given.shape:
-        return ex.Const(value, kind)
+        return other
     element = load(source, given.dtype, index)
     condition = all_of(guards)
-    return element if condition is None else select(condition, element, ex.Const(value, kind))
+    return element if condition is None else select(condition, element, other)
 
 
 def all_of(conditions: Sequence[Expr]) -> Expr | None:

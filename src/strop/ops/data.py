@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from strop.errors import ShapeError
+from strop.ir import dtype as dt
+from strop.ir import expr as ex
 from strop.ir import shape as sh
-from strop.ir.op import Op, Type
+from strop.ir.expr import Expr, call
+from strop.ir.loops import Program, Stage, loops
+from strop.ir.op import Array, Cost, Op, Sample, Type
 from strop.ir.shape import Dim, Shape
 from strop.ops import base
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
+_DTYPES = (dt.f32, dt.i64, dt.u8, dt.boolean, dt.f16, dt.bf16)  # of samples
+
+
+def _copy(out: Type, index: Sequence[Expr], number: int = 0) -> Stage:
+    """Result ``number``: operand 0 at an index made of the variables of ``loops(out.shape)``."""
+    return Stage(f"out{number}", out.dtype, loops(out.shape), ex.Load(0, tuple(index)))
+
+
+def _position(out: Type) -> list[Expr]:
+    """The variables of ``loops(out.shape)``."""
+    return base.variables(loops(out.shape))
 
 
 @dataclass(frozen=True)
-class Identity(Op):
+class Identity(base.View):
     """The operand itself."""
 
     name: ClassVar[str] = "identity"
@@ -25,9 +42,17 @@ class Identity(Op):
         base.expect(self, inputs, 1)
         return (inputs[0],)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0],)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for shape in ((3, 4), (), (2, 0, 3)):
+            yield Sample(cls(), (base.random_array(rng, shape),))
+
 
 @dataclass(frozen=True)
-class Reshape(Op):
+class Reshape(base.View):
     """The same elements in row-major order under another shape.
 
     Attributes:
@@ -46,9 +71,24 @@ class Reshape(Op):
             raise self.fail(f"cannot become {sh.show(self.shape)}", inputs, "equal element counts")
         return (Type(inputs[0].dtype, self.shape),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0].reshape(sh.static(self.shape, self.name)),)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for shape, target in (
+            ((2, 3, 4), (6, 4)),
+            ((2, 3, 4), (24,)),
+            ((6,), (1, 2, 3)),
+            ((1,), ()),
+            ((), (1, 1)),
+            ((2, 0), (0, 5)),
+        ):
+            yield Sample(cls(target), (base.random_array(rng, shape),))
+
 
 @dataclass(frozen=True)
-class Transpose(Op):
+class Transpose(base.Mover):
     """Axes in another order: axis k of the result is axis perm[k] of x.
 
     Attributes:
@@ -66,9 +106,32 @@ class Transpose(Op):
             raise self.fail(f"perm {self.perm} is no permutation of the axes", inputs)
         return (Type(x.dtype, tuple(x.shape[p] for p in self.perm)),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (np.ascontiguousarray(np.transpose(inputs[0], self.perm)),)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        position = _position(outputs[0])
+        index = [position[self.perm.index(k)] for k in range(len(self.perm))]
+        return Program((_copy(outputs[0], index),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for shape, perm in (
+            ((2, 3, 4, 5), (0, 2, 3, 1)),
+            ((2, 3, 4, 5), (0, 3, 1, 2)),
+            ((7, 5), (1, 0)),
+            ((2, 3, 4), (2, 0, 1)),
+            ((33, 17), (1, 0)),
+            ((4,), (0,)),
+            ((2, 3, 2, 2, 3), (0, 1, 4, 2, 3)),
+        ):
+            yield Sample(cls(perm), (base.random_array(rng, shape),))
+        for dtype in _DTYPES:
+            yield Sample(cls((2, 1, 0)), (base.random_array(rng, (3, 4, 2), dtype),))
+
 
 @dataclass(frozen=True)
-class Concat(Op):
+class Concat(base.Mover):
     """Operands one after the other along an axis; all other sizes agree.
 
     Attributes:
@@ -92,6 +155,47 @@ class Concat(Op):
                 raise self.fail(f"operands differ beside axis {axis}", inputs)
             shape[axis] = sh.add(shape[axis], type.shape[axis])
         return (Type(dtype, tuple(shape)),)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (np.concatenate(inputs, axis=self.axis),)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        (out,) = outputs
+        axes = loops(out.shape)
+        axis = base.axis_of(self, self.axis, out.rank)
+        along = axes[axis].var
+        body: Expr | None = None
+        start = out.shape[axis]
+        for number in range(len(inputs) - 1, -1, -1):
+            given = inputs[number]
+            end, start = start, sh.sub(start, given.shape[axis])
+            if number == 0:
+                start = 0
+            if 0 in given.shape:
+                continue
+            index = base.variables(axes)
+            offset = along if start == 0 else along - base.size(start)
+            index[axis] = base.clamp(offset, given.shape[axis]) if len(inputs) > 1 else offset
+            element = ex.Load(number, tuple(index))
+            body = element if body is None else base.select(along < base.size(end), element, body)
+        if body is None:
+            body = base.literal(0, out.dtype)
+        return Program((Stage("out0", out.dtype, axes, body),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for axis, shapes in (
+            (1, ((1, 3, 4), (1, 5, 4), (1, 1, 4))),
+            (0, ((2, 3), (1, 3))),
+            (-1, ((2, 3, 2), (2, 3, 7))),
+            (1, ((2, 4),)),
+            (1, ((2, 0), (2, 3), (2, 0))),
+            (2, ((1, 2, 3, 3), (1, 2, 2, 3), (1, 2, 1, 3), (1, 2, 4, 3))),
+        ):
+            yield Sample(cls(axis), tuple(base.random_array(rng, s) for s in shapes))
+        for dtype in _DTYPES:
+            operands = tuple(base.random_array(rng, (2, n), dtype) for n in (3, 4))
+            yield Sample(cls(1), operands)
 
 
 @dataclass(frozen=True)
@@ -167,6 +271,44 @@ class Slice(Op):
             shape[axis] = max(length, 0) if isinstance(length, int) else length
         return (Type(x.dtype, tuple(shape)),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        starts = sh.static(self.starts, self.name)
+        stops = sh.static(self.stops, self.name)
+        cut = [slice(None)] * inputs[0].ndim
+        for axis, start, stop, step in zip(self.axes, starts, stops, self.steps, strict=True):
+            empty = start == -1  # before the first element of a walk to the front
+            cut[axis] = slice(0, 0) if empty else slice(start, None if stop < 0 else stop, step)
+        return (np.ascontiguousarray(inputs[0][tuple(cut)]),)
+
+    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
+        return base.moved((*outputs, *outputs))
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        index = _position(outputs[0])
+        for axis, start, step in zip(self.axes, self.starts, self.steps, strict=True):
+            walked = base.scale(index[axis], step)
+            index[axis] = walked if start == 0 else walked + base.size(start)
+        return Program((_copy(outputs[0], index),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        big = 1 << 40
+        for shape, starts, stops, axes, steps in (
+            ((5, 6), (1,), (4,), (0,), (1,)),
+            ((5, 6), (1, 0), (5, 6), (0, 1), (2, 3)),
+            ((2, 7), (-3,), (big,), (1,), (1,)),
+            ((2, 7), (-1,), (-big,), (-1,), (-1,)),
+            ((2, 7), (5,), (1,), (1,), (-2,)),
+            ((3, 4, 5), (0, 1), (2, -1), (2, 0), (1, 1)),
+            ((4,), (3,), (1,), (0,), (1,)),
+            ((4, 2), (2,), (-9,), (0,), (-1,)),
+        ):
+            op = cls.of(shape, starts, stops, axes, steps)
+            yield Sample(op, (base.random_array(rng, shape),))
+        for dtype in _DTYPES:
+            x = base.random_array(rng, (6, 4), dtype)
+            yield Sample(cls((1, 3), (6, -1), (0, 1), (2, -1)), (x,))
+
 
 def _bounds(size: Dim, start: int, stop: int, step: int) -> tuple[Dim, Dim]:
     """Normalized start and stop on one axis."""
@@ -184,7 +326,7 @@ def _bounds(size: Dim, start: int, stop: int, step: int) -> tuple[Dim, Dim]:
 
 
 @dataclass(frozen=True)
-class Split(Op):
+class Split(base.Mover):
     """x cut into consecutive parts along an axis; one result per part.
 
     Attributes:
@@ -210,9 +352,39 @@ class Split(Op):
             raise self.fail(f"parts {sh.show(self.sizes)} do not add up to axis {axis}", inputs)
         return tuple(Type(x.dtype, (*x.shape[:axis], s, *x.shape[axis + 1 :])) for s in self.sizes)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        ends = np.cumsum(sh.static(self.sizes, self.name))
+        parts = np.split(inputs[0], ends[:-1], axis=self.axis)
+        return tuple(np.ascontiguousarray(part) for part in parts)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        axis = base.axis_of(self, self.axis, inputs[0].rank)
+        start: Dim = 0
+        stages = []
+        for number, out in enumerate(outputs):
+            index = _position(out)
+            if start != 0:
+                index[axis] = index[axis] + base.size(start)
+            stages.append(_copy(out, index, number))
+            start = sh.add(start, self.sizes[number])
+        return Program(tuple(stages))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for shape, axis, sizes in (
+            ((2, 9), 1, (3, 3, 3)),
+            ((2, 9), -1, (1, 8)),
+            ((6, 2, 3), 0, (2, 0, 4)),
+            ((1, 8, 3, 3), 1, (4, 4)),
+            ((5,), 0, (5,)),
+        ):
+            yield Sample(cls(axis, sizes), (base.random_array(rng, shape),))
+        for dtype in _DTYPES:
+            yield Sample(cls(1, (2, 3)), (base.random_array(rng, (2, 5), dtype),))
+
 
 @dataclass(frozen=True)
-class Pad(Op):
+class Pad(base.Mover):
     """x with elements added before and after its axes (ONNX Pad); negative numbers cut off.
 
     Attributes:
@@ -248,9 +420,74 @@ class Pad(Op):
             shape.append(grown)
         return (Type(x.dtype, tuple(shape)),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        (x,) = inputs
+        both = [(self.pads[k], self.pads[x.ndim + k]) for k in range(x.ndim)]
+        cut = tuple(
+            slice(max(-before, 0), size - max(-after, 0))
+            for size, (before, after) in zip(x.shape, both, strict=True)
+        )
+        grown = [(max(before, 0), max(after, 0)) for before, after in both]
+        if self.mode != "constant":
+            return (np.pad(x[cut], grown, mode=self.mode),)  # type: ignore[call-overload]
+        value = np.asarray(self.value).astype(x.dtype)
+        return (np.pad(x[cut], grown, constant_values=value),)
+
+    def _kept(self, size: Dim, k: int) -> Dim:
+        """What is left of axis k after cutting, before padding."""
+        return sh.add(size, min(self.pads[k], 0) + min(self.pads[len(self.pads) // 2 + k], 0))
+
+    def _index(self, var: Expr, size: Dim, k: int, guards: list[Expr]) -> Expr:
+        """Index into axis k of x; for mode constant whether it is in range goes to ``guards``."""
+        before, after = self.pads[k], self.pads[len(self.pads) // 2 + k]
+        if before == after == 0:
+            return var
+        kept = self._kept(size, k)
+        at = base.scale(var, 1, -max(before, 0))
+        if before <= 0 and after <= 0:
+            pass
+        elif self.mode == "constant":
+            at = base.guarded(at, kept, guards)
+        elif self.mode == "edge":
+            at = base.clamp(at, kept)
+        elif self.mode == "reflect":
+            mirrored = call("abs", at)
+            mirrored = call("min", mirrored, base.size(sh.mul(sh.sub(kept, 1), 2)) - mirrored)
+            at = base.clamp(mirrored, kept)
+        else:
+            at = base.floor_mod(at, kept)
+        return base.scale(at, 1, max(-before, 0))
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        (x,), (out,) = inputs, outputs
+        axes = loops(out.shape)
+        guards: list[Expr] = []
+        index = [self._index(loop.var, x.shape[k], k, guards) for k, loop in enumerate(axes)]
+        kept = Type(x.dtype, tuple(self._kept(size, k) for k, size in enumerate(x.shape)))
+        body = base.padded_load(0, kept, index, guards, self.value)
+        body = base.cast(body, base.compute_type(x.dtype), x.dtype)
+        return Program((Stage("out0", out.dtype, axes, body),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for mode in PAD_MODES:
+            for shape, pads in (
+                ((2, 3, 4, 5), (0, 0, 1, 2, 0, 0, 2, 1)),
+                ((4, 5), (0, 0, 0, 0)),
+                ((5, 6), (1, -2, 3, 2)),
+                ((5, 6), (-1, -1, -1, -2)),
+                ((4,), (3, 3)),
+            ):
+                yield Sample(cls(pads, mode, 1.5), (base.random_array(rng, shape),))
+        for dtype in _DTYPES:
+            yield Sample(
+                cls((1, 0, 0, 2), "constant", 3.0), (base.random_array(rng, (3, 2), dtype),)
+            )
+        yield Sample(cls((0, 2, 0, 1)), (base.random_array(rng, (2, 0)),), "empty")
+
 
 @dataclass(frozen=True)
-class Expand(Op):
+class Expand(base.Mover):
     """Broadcast to a shape; x and the shape broadcast both ways, as ONNX Expand.
 
     Attributes:
@@ -266,9 +503,31 @@ class Expand(Op):
         shape = sh.broadcast(inputs[0].shape, self.shape, where=self.name)
         return (Type(inputs[0].dtype, shape),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        (x,) = inputs
+        shape = np.broadcast_shapes(x.shape, sh.static(self.shape, self.name))
+        return (np.ascontiguousarray(np.broadcast_to(x, shape)).reshape(shape),)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        index = base.broadcast_index(_position(outputs[0]), inputs[0].shape)
+        return Program((_copy(outputs[0], index),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for shape, target in (
+            ((3, 1), (3, 4)),
+            ((3,), (2, 4, 3)),
+            ((2, 3, 1), (1, 5)),
+            ((), (2, 2)),
+            ((1, 4), (4,)),
+        ):
+            yield Sample(cls(target), (base.random_array(rng, shape),))
+        for dtype in _DTYPES:
+            yield Sample(cls((2, 3)), (base.random_array(rng, (2, 1), dtype),))
+
 
 @dataclass(frozen=True)
-class Tile(Op):
+class Tile(base.Mover):
     """x repeated along its axes.
 
     Attributes:
@@ -287,23 +546,27 @@ class Tile(Op):
         shape = tuple(sh.mul(d, r) for d, r in zip(x.shape, self.repeats, strict=True))
         return (Type(x.dtype, shape),)
 
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (np.tile(inputs[0], self.repeats),)
 
-@dataclass(frozen=True)
-class Trilu(Op):
-    """Keeps a triangle of the last two axes and sets the rest to zero.
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        index = [
+            var if repeat == 1 else base.floor_mod(var, dim)
+            for var, dim, repeat in zip(
+                _position(outputs[0]), inputs[0].shape, self.repeats, strict=True
+            )
+        ]
+        return Program((_copy(outputs[0], index),))
 
-    Attributes:
-        upper: keep column - row >= k; otherwise keep column - row <= k.
-        k: diagonal.
-    """
-
-    name: ClassVar[str] = "trilu"
-
-    upper: bool = True
-    k: int = 0
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        base.expect(self, inputs, 1)
-        if inputs[0].rank < 2:
-            raise self.fail("rank below 2", inputs)
-        return (inputs[0],)
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for shape, repeats in (
+            ((2, 3), (2, 2)),
+            ((3,), (4,)),
+            ((2, 1, 3), (1, 5, 1)),
+            ((2, 2), (0, 3)),
+            ((), ()),
+        ):
+            yield Sample(cls(repeats), (base.random_array(rng, shape),))
+        for dtype in _DTYPES:
+            yield Sample(cls((1, 2)), (base.random_array(rng, (3, 2), dtype),))

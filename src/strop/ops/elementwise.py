@@ -409,7 +409,7 @@ def make(fn: str, **params: float) -> Elementwise:
 
 
 @dataclass(frozen=True)
-class Cast(Op):
+class Cast(base.Mover):
     """Conversion as numpy ``astype``: float to int truncates, to bool tests for non-zero.
 
     Attributes:
@@ -426,9 +426,6 @@ class Cast(Op):
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         return (ex.cast_array(inputs[0], self.to),)
-
-    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
-        return base.moved((*inputs, *outputs))
 
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
         axes = loops(outputs[0].shape)

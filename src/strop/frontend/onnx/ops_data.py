@@ -24,8 +24,8 @@ from strop.ops.data import (
     Split,
     Tile,
     Transpose,
-    Trilu,
 )
+from strop.ops.index import Trilu
 
 # ---- constants and shapes
 
