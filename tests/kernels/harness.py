@@ -97,11 +97,12 @@ def run(function: Any, emitted: Emitted, region: Region, arrays: Sequence[np.nda
             pointers[k] = packed.ctypes.data
             continue
         pointers[k] = flat.ctypes.data + GUARD * flat.itemsize
-    scratch = np.zeros(emitted.scratch + 128, np.uint8)
-    aligned = scratch.ctypes.data + (-scratch.ctypes.data) % 64
-    args = _Args(pointers, None, aligned, 0, 1)
+    scratch = np.full(emitted.scratch + 256, 0xFF, np.uint8)  # NaN to who reads before writing
+    lead = -scratch.ctypes.data % 64
+    args = _Args(pointers, None, scratch.ctypes.data + lead, 0, 1)
     for part in range(splits):
         function(ctypes.byref(args), emitted.tasks * part // splits, emitted.tasks * (part + 1) // splits)
+    assert (scratch[lead + emitted.scratch :] == 0xFF).all(), f"{region.name}: wrote beyond its scratch"
     for flat, before, view in zip(outs, untouched, region.outs):
         mask = np.ones(flat.size, bool)
         if view.count:
