@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from typing import ClassVar
 
 import numpy as np
@@ -335,8 +336,9 @@ class Elementwise(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
-        for function in FUNCTIONS.values():
-            yield from _samples(function, rng)
+        streams = [_samples(function, rng) for function in FUNCTIONS.values()]
+        for round_ in zip_longest(*streams):  # every function once before any function twice
+            yield from (sample for sample in round_ if sample is not None)
 
 
 @lru_cache(maxsize=4096)
