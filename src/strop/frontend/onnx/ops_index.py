@@ -9,17 +9,10 @@ from strop.frontend.onnx.operands import Operand
 from strop.frontend.onnx.registry import onnx_op
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ops.data import Reshape
-from strop.ops.elementwise import Cast
-from strop.ops.index import (
-    Gather,
-    GatherElements,
-    GatherND,
-    OneHot,
-    ScatterElements,
-    ScatterND,
-    TopK,
-)
+from strop.ops.data import Expand, Reshape
+from strop.ops.elementwise import Cast, make
+from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK
+from strop.ops.scatter import ScatterElements, ScatterND
 
 
 @onnx_op("Gather", since=1)
@@ -79,6 +72,26 @@ def top_k_10(node: NodeContext) -> tuple[Operand, ...]:
     node.ignore("sorted")
     k = int(node.scalar(1, "K"))
     return node.steps(TopK(node.axis(default=-1), k, node.flag("largest", True)), node.operand(0))
+
+
+@onnx_op("ReverseSequence", since=10)
+def reverse_sequence(node: NodeContext) -> Operand:
+    """The first sequence_lens[b] steps of sample b in reverse order, the rest as it is."""
+    x, lengths = node.operand(0), node.operand(1)
+    time, batch = node.integer("time_axis", 0), node.integer("batch_axis", 1)
+    if {time, batch} != {0, 1} or x.type.rank < 2:
+        raise node.malformed(
+            "axes do not fit", got=f"time_axis {time}, batch_axis {batch}", expected="0 and 1"
+        )
+    (steps,) = sh.static(x.type.shape[time : time + 1], node.where)
+    step = node.const(np.arange(steps).reshape((-1, 1) if time == 0 else (1, -1)))
+    samples = x.type.shape[batch]
+    length = node.step(Reshape((1, samples) if time == 0 else (samples, 1)), lengths)
+    inside = node.step(make("lt"), step, length)
+    last = node.step(make("sub"), length, node.const(np.asarray(1)))
+    index = node.step(make("where"), inside, node.step(make("sub"), last, step), step)
+    column = node.step(Reshape((*index.type.shape, *(1,) * (x.type.rank - 2))), index)
+    return node.step(GatherElements(time), x, node.step(Expand(x.type.shape), column))
 
 
 @onnx_op("Compress", since=9)

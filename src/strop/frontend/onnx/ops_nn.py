@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from strop.frontend.onnx.context import NodeContext
@@ -162,6 +164,24 @@ def average_pool(node: NodeContext) -> Operand:
         kernel, strides, pads, dilations, node.flag("ceil_mode"), node.flag("count_include_pad")
     )
     return node.step(op, node.operand(0))
+
+
+@onnx_op("LpPool", since=2)
+def lp_pool(node: NodeContext) -> Operand:
+    """Root of the sum of powers: an average that counts the padding, times the window's size."""
+    power, rank = node.integer("p", 2), _spatial_rank(node)
+    if power < 1 or node.flag("ceil_mode"):
+        raise node.unsupported(
+            "only p of 1 and more without ceil_mode is supported", got=f"p {power}"
+        )
+    kernel = _window(node, "kernel_shape", rank, None)
+    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
+    pads = _pads(node, kernel, strides, dilations)
+    x = node.step(make("abs"), node.operand(0))
+    powers = x if power == 1 else node.step(make("pow"), x, node.like(power, x))
+    mean = node.step(AveragePool(kernel, strides, pads, dilations, False, True), powers)
+    total = node.step(make("mul"), mean, node.like(prod(kernel), x))
+    return total if power == 1 else node.step(make("pow"), total, node.like(1 / power, x))
 
 
 @onnx_op("GlobalAveragePool", "GlobalMaxPool", since=1)
@@ -348,7 +368,8 @@ def dropout_7(node: NodeContext) -> tuple[Operand, ...]:
     """Does nothing in inference; the mask (result 1) is all true."""
     node.ignore("ratio", "seed")
     x = node.operand(0)
-    if node.optional(2) is not None and node.scalar(2, "training_mode"):
+    training = node.optional(2) is not None and node.scalar(2, "training_mode")
+    if training and (node.optional(1) is None or node.scalar(1, "ratio") != 0):
         raise node.unsupported(
             "training_mode is not supported", got=True, hint="export the model for inference"
         )

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 # Importing these registers their import functions.
+import strop.frontend.onnx.ops_attention
 import strop.frontend.onnx.ops_data
 import strop.frontend.onnx.ops_index
 import strop.frontend.onnx.ops_math
@@ -20,7 +21,6 @@ from strop.frontend.onnx import wire
 from strop.frontend.onnx.importer import Importer, Verdict, combined
 from strop.frontend.onnx.tensors import TensorReader
 from strop.ir.graph import Graph
-from strop.ir.op import Array
 from strop.ir.shape import Dim
 
 Source = str | Path | bytes | ModelProto
@@ -87,8 +87,7 @@ def _map(path: Path) -> memoryview:
             raise ModelError("there is no such model file", where=str(path), got=kind, hint=hint)
         if path.stat().st_size == 0:
             raise ModelError("the model file is empty", where=str(path), hint="copy it again")
-        mapped: Array = np.memmap(path, np.uint8, mode="r")
-        return memoryview(mapped)
+        return np.memmap(path, np.uint8, mode="r").data
     except OSError as error:
         raise ModelError(
             "the model file cannot be read", where=str(path), got=error.strerror, hint=hint
