@@ -1,0 +1,79 @@
+"""The ``strop`` command: finds the verb, and turns errors into one message and exit code 1.
+
+Exit codes: 0 done; 1 a StropError; 2 the command line itself is wrong; 3 ``strop check`` found naive steps; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from strop import knobs
+from strop.cli.output import show_error
+from strop.errors import StropError
+from strop.version import VERSION
+
+#: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function.
+VERBS = ("demo", "build", "run", "bench", "inspect", "check", "dump", "ops", "knobs")
+
+
+class Verbs(TyperGroup):
+    """Imports a verb's module when it is asked for, so that a verb only needs what it uses."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs, in order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of one verb, or None when there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(import_module(f"strop.cli.{cmd_name}").command)
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Makes a small, fast engine file of a trained network, and runs it.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"strop {VERSION}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Makes a small, fast engine file of a trained network, and runs it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; always ends in SystemExit."""
+    try:
+        typer.main.get_command(app)(
+            args=None if arguments is None else list(arguments), prog_name="strop"
+        )
+    except StropError as error:
+        if knobs.DEBUG.get() >= 1:
+            raise
+        show_error(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What verbs share in talking: errors, tables, JSON, numbers with units, and the progress bar of a build."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from strop.engine.stages import STAGES
+from strop.errors import StropError
+
+_WIDE = 200
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on stdout or stderr as they are now; wide when nobody looks, so that no table is cut."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=False, width=None if stream.isatty() else _WIDE)
+
+
+def show_error(error: StropError) -> None:
+    """The error on stderr: a panel on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        body = escape(str(error))
+        console(stderr=True).print(Panel(body, title=type(error).__name__, title_align="left", border_style="red"))
+    else:
+        print(f"strop: {error}", file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """A line on stderr that does not end the command."""
+    print(f"strop: {text}", file=sys.stderr)
+
+
+def show_json(value: Any) -> None:
+    """The value as JSON on stdout."""
+    print(json.dumps(value, indent=2))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
+    """A table on stdout; columns named in ``right`` are right-aligned."""
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    console().print(made)
+
+
+def pairs(rows: Iterable[tuple[str, object]]) -> None:
+    """Label and value per line on stdout, aligned."""
+    items = list(rows)
+    width = max((len(label) for label, _ in items), default=0)
+    for label, value in items:
+        print(f"{label:<{width}}  {value}")
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``12.3 MiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def number(count: float) -> str:
+    """A large count for people: ``4.1 G``."""
+    for unit in ("", " k", " M", " G"):
+        if abs(count) < 1000:
+            return f"{count:.0f}" if unit == "" else f"{count:.1f}{unit}"
+        count /= 1000
+    return f"{count:.1f} T"
+
+
+def micros(nanoseconds: float | None) -> str:
+    """Nanoseconds as microseconds; empty for None."""
+    return "" if nanoseconds is None else f"{nanoseconds / 1e3:.1f}"
+
+
+class StageBar:
+    """Progress of a build on stderr: the stage, how many stages are done, and the work inside it.
+
+    Used as the ``progress`` of ``build``. Shows nothing when stderr is no terminal, or ``quiet``.
+    """
+
+    def __init__(self, quiet: bool = False, stages: Sequence[str] = STAGES) -> None:
+        self._stages = list(stages)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console(stderr=True),
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self._whole = self._bar.add_task("build", total=len(self._stages))
+        self._part = self._bar.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> StageBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tells how far a stage is; ``total`` 0 when that is not known."""
+        if stage in self._stages:
+            self._bar.update(self._whole, description=stage, completed=self._stages.index(stage))
+        self._bar.update(self._part, description="", completed=done, total=total or None, visible=total > 0)
