@@ -75,13 +75,24 @@ def execute(emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None
     return run(compiled([emitted], target)[0], emitted, region, arrays, splits)
 
 
-def run(function: Any, emitted: Emitted, region: Region, arrays: Sequence[np.ndarray | None], splits: int = 1) -> list[np.ndarray]:
-    """Runs a compiled kernel on guarded buffers. Raises AssertionError when a guard was written to."""
+def run(
+    function: Any,
+    emitted: Emitted,
+    region: Region,
+    arrays: Sequence[np.ndarray | None],
+    splits: int = 1,
+    overwrite: int | None = None,
+) -> list[np.ndarray]:
+    """Runs a compiled kernel on guarded buffers; the first result is put into operand ``overwrite``'s buffer when given.
+    Raises AssertionError when a guard was written to."""
     ins: dict[int, np.ndarray] = {}
     for i, operand in enumerate(region.operands):
         if operand is not None:
             ins[i] = buffer_for(operand.view, operand.const if operand.const is not None else arrays[i])
     outs = [buffer_for(view) for view in region.outs]
+    if overwrite is not None:
+        assert region.operand(overwrite).view == region.out
+        outs[0] = ins[overwrite]
     untouched = [o.copy() for o in outs]
     kept: list[Any] = []
     pointers = (ctypes.c_void_p * max(1, len(emitted.pointers)))()

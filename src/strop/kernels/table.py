@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from strop.kernels.base import Candidate, Kernel, Region
-from strop.kernels.c import conv_direct, elementwise
+from strop.kernels.c import conv_direct, conv_winograd, elementwise
 from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (
     elementwise.KERNEL,
     conv_direct.KERNEL,
+    conv_depthwise.KERNEL,
+    conv_winograd.KERNEL,
 )
 
 
