@@ -1,0 +1,413 @@
+"""One context of an engine: binds numpy arrays where they lie and runs."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import addressof, byref, c_char, c_uint64, c_void_p
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy import empty, ndarray
+from numpy.typing import ArrayLike, NDArray
+
+from strop.errors import InputError, RuntimeFailure
+from strop.ir.dtype import DType
+from strop.runtime.library import ErrorStruct, Library, MemoryStruct
+
+Array: TypeAlias = NDArray[Any]
+
+_PLAIN = 0x101  # numpy's flags C_CONTIGUOUS and ALIGNED
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of an engine: row-major."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """A kernel call of an engine: `tasks` pieces of work, dealt in multiples of `grain`."""
+
+    name: str
+    kernel: int
+    tasks: int
+    grain: int
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A step and the least time that it took in any run of a profile."""
+
+    name: str
+    nanoseconds: int
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """Bytes: weights are shared by all contexts, arena and scratch are one context's own."""
+
+    weights: int
+    arena: int
+    scratch: int
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """What a context needs to know of its engine.
+
+    `keep` is whatever the engine's memory belongs to.
+    """
+
+    where: str
+    lib: Library
+    handle: c_void_p
+    keep: object
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    step_names: tuple[str, ...]
+
+
+class Context:
+    """Memory and threads to run an engine with. One thread may use it at a time.
+
+    Attributes:
+        threads: how many threads a run uses.
+    """
+
+    def __init__(self, engine: EngineView, threads: int) -> None:
+        """Make a context; `threads` of 0 is one per processor that this process may use.
+
+        Raises:
+            RuntimeFailure: no memory for the arena, or the threads cannot be started.
+        """
+        self._engine = engine
+        self._lib = engine.lib
+        self._inputs = [_Port(tensor, "input", engine.where) for tensor in engine.inputs]
+        self._outputs = [_Port(tensor, "output", engine.where) for tensor in engine.outputs]
+        self._output_types = [(port.shape, port.dtype) for port in self._outputs]
+        self._input_slots = _Slots(len(self._inputs))
+        self._output_slots = _Slots(len(self._outputs))
+        self._error = ErrorStruct()
+        self._error_at = byref(self._error)
+        self._handle = c_void_p()
+        code = self._lib.strop_context_create(
+            engine.handle, threads, byref(self._handle), self._error_at
+        )
+        self._lib.check(code, self._error, engine.where)
+        self._finalizer = finalizer(
+            self, self._lib.strop_context_destroy, self._handle, engine.keep
+        )
+        self.threads: int = self._lib.strop_context_threads(self._handle)
+        self._call: Callable[..., int] = self._lib.strop_context_call
+        self._arguments = (
+            self._handle,
+            self._input_slots.pointers,
+            self._output_slots.pointers,
+            self._error_at,
+        )
+        self._lock = threading.Lock()
+
+    # ---- running ----
+
+    def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
+        """Run on positional inputs; one array, or a tuple when there are several outputs.
+
+        Raises:
+            InputError: the number of inputs, a dtype or a shape is wrong.
+        """
+        if len(inputs) != len(self._inputs):
+            raise InputError(
+                "wrong number of inputs",
+                where=self._engine.where,
+                got=len(inputs),
+                expected=f"{len(self._inputs)}: {_list(self._inputs)}",
+            )
+        outputs = self._run(inputs, None)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run(
+        self, inputs: Mapping[str, ArrayLike], *, out: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Run on named inputs.
+
+        Args:
+            inputs: every input of the engine, by name. An array that is C-contiguous and aligned
+                is read in place; others are copied. dtypes and shapes are never converted.
+            out: arrays to write outputs into, by name: C-contiguous, and overlapping neither
+                inputs nor each other. Outputs that are not in it are new arrays.
+
+        Returns:
+            Every output, by name.
+
+        Raises:
+            InputError: a name is missing or unknown, a dtype or a shape is wrong, or an array of
+                `out` cannot be written in place.
+            RuntimeFailure: the context is closed or in use by another thread.
+        """
+        arrays = self._by_position(inputs)
+        given = None
+        if out:
+            _check_names(out, self._outputs, self._engine.where)
+            given = [out.get(port.name) for port in self._outputs]
+        results = self._run(arrays, given)
+        return {port.name: array for port, array in zip(self._outputs, results, strict=True)}
+
+    def profile(self, inputs: Mapping[str, ArrayLike], *, runs: int = 10) -> tuple[StepTime, ...]:
+        """Run `runs` times after a first one; the least time of every step, with its barrier.
+
+        Raises:
+            InputError: as run(), or `runs` is not a positive number.
+        """
+        if not 1 <= runs < 1 << 32:
+            raise InputError("a profile needs at least one run", where=self._engine.where, got=runs)
+        names = self._engine.step_names
+        times = (c_uint64 * len(names))()
+
+        def measure() -> int:
+            code: int = self._lib.strop_context_profile(
+                self._handle, runs, times, len(names), self._error_at
+            )
+            return code
+
+        self._run(self._by_position(inputs), None, measure)
+        return tuple(StepTime(name, time) for name, time in zip(names, times, strict=True))
+
+    def _run(
+        self,
+        arrays: Sequence[ArrayLike],
+        given: Sequence[Array | None] | None,
+        then: Callable[[], int] | None = None,
+    ) -> list[Array]:
+        """Bind, run, and do `then` while everything is bound."""
+        if not self._lock.acquire(False):
+            raise RuntimeFailure(
+                "the context is in use by another thread",
+                where=self._engine.where,
+                hint="make one context per thread: session.context()",
+            )
+        try:
+            inputs = self._bind_inputs(arrays)
+            if given is None:
+                outputs = [empty(shape, dtype) for shape, dtype in self._output_types]
+                for i, output in enumerate(outputs):
+                    self._output_slots.point_at_new(i, output)
+            else:
+                outputs = self._bind_given_outputs(given, inputs)
+            code = self._call(*self._arguments)
+            if code == 0 and then is not None:
+                code = then()
+            if code != 0:
+                self._lib.check(code, self._error, self._engine.where)
+            return outputs
+        finally:
+            self._lock.release()
+
+    def _bind_inputs(self, arrays: Sequence[ArrayLike]) -> list[Array]:
+        """Point the input slots at the arrays or, where they do not fit, at copies that do."""
+        inputs: list[Array] = []
+        for i, value in enumerate(arrays):
+            port = self._inputs[i]
+            array = value if type(value) is ndarray and port.fits(value) else port.adapt(value)
+            self._input_slots.point_at(i, array)
+            inputs.append(array)
+        return inputs
+
+    def _bind_given_outputs(
+        self, given: Sequence[Array | None], inputs: Sequence[Array]
+    ) -> list[Array]:
+        outputs: list[Array] = []
+        for i, (port, array) in enumerate(zip(self._outputs, given)):
+            if array is None:
+                array = empty(port.shape, port.dtype)
+            else:
+                port.check_output(array, (*inputs, *outputs))
+            self._output_slots.point_at(i, array)
+            outputs.append(array)
+        return outputs
+
+    def _by_position(self, inputs: Mapping[str, ArrayLike]) -> list[ArrayLike]:
+        try:
+            arrays = [inputs[port.name] for port in self._inputs]
+        except KeyError as error:
+            raise InputError(
+                f"input '{error.args[0]}' is missing",
+                where=self._engine.where,
+                got=", ".join(map(str, inputs)) or "no inputs",
+                expected=_list(self._inputs),
+            ) from None
+        if len(inputs) != len(arrays):
+            _check_names(inputs, self._inputs, self._engine.where)
+        return arrays
+
+    # ---- memory ----
+
+    @property
+    def memory(self) -> MemoryFigures:
+        """What this context takes, and the weights it shares; waits for a run to end."""
+        figures = MemoryStruct()
+        with self._lock:
+            self._check_open()
+            self._lib.strop_context_memory(self._handle, byref(figures))
+        return MemoryFigures(figures.weights, figures.arena, figures.scratch)
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise RuntimeFailure("the context is closed", where=self._engine.where)
+
+    def _refuse(self, *arguments: object) -> int:
+        """Stands for the native call once the context is closed."""
+        self._check_open()
+        raise AssertionError("refused although open")
+
+    def close(self) -> None:
+        """Give the memory back; waits for a run to end."""
+        with self._lock:
+            self._finalizer()
+            self._call = self._refuse
+
+
+class _Port:
+    """An input or output as numpy sees it."""
+
+    __slots__ = ("dtype", "name", "role", "shape", "text", "where")
+
+    def __init__(self, tensor: TensorInfo, role: str, where: str) -> None:
+        self.role = role
+        self.where = where
+        self.name = tensor.name
+        self.dtype = tensor.dtype.numpy
+        self.shape = tensor.shape
+        self.text = str(tensor)
+
+    def fits(self, array: Array) -> bool:
+        """Whether the runtime can use the array in place."""
+        return (
+            array.dtype == self.dtype
+            and array.shape == self.shape
+            and array.flags.num & _PLAIN == _PLAIN
+        )
+
+    def adapt(self, value: ArrayLike) -> Array:
+        """An array with the same elements that fits; refuses another dtype or shape."""
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise self._error("is not an array", got=error) from error
+        self._check_type(array)
+        return np.require(array, requirements=("C", "A"))
+
+    def check_output(self, array: Array, others: Sequence[Array]) -> None:
+        """Refuses an array that an output cannot be written into in place."""
+        if not isinstance(array, ndarray):
+            raise self._error("is not an array", got=type(array).__name__)
+        self._check_type(array)
+        if not (self.fits(array) and array.flags.writeable):
+            raise self._error(
+                "cannot be written in place",
+                got=f"strides {array.strides}, writeable: {array.flags.writeable}",
+                expected="a C-contiguous, aligned, writeable array",
+                hint="np.empty(shape, dtype) makes one",
+            )
+        if any(np.may_share_memory(array, other) for other in others):
+            raise self._error(
+                "overlaps another array of this run",
+                expected="memory of its own",
+                hint="np.empty(shape, dtype) makes it",
+            )
+
+    def _check_type(self, array: Array) -> None:
+        if array.dtype != self.dtype:
+            hint = f"convert it: x.astype('{self.dtype}')"
+            raise self._error("has the wrong dtype", array.dtype, self.dtype, hint)
+        if array.shape != self.shape:
+            raise self._error("has the wrong shape", array.shape, self.shape)
+
+    def _error(
+        self, what: str, got: object = None, expected: object = None, hint: str | None = None
+    ) -> InputError:
+        return InputError(
+            f"{self.role} '{self.name}' {what}",
+            where=self.where,
+            got=got,
+            expected=self.text if expected is None else expected,
+            hint=hint,
+        )
+
+
+def _no_array() -> None:
+    return None
+
+
+class _Slots:
+    """The array of pointers that a run takes; remembers whose address each slot holds.
+
+    Asking numpy for an address is a large part of a short call, so it is not repeated for an
+    array that is still the same. numpy refuses to move the data of an array that has a weak
+    reference to it.
+    """
+
+    __slots__ = ("_addresses", "_owners", "pointers")
+
+    def __init__(self, count: int) -> None:
+        self.pointers = (c_void_p * (count + 1))()  # one spare: a view of nothing is refused
+        self._addresses = memoryview(self.pointers).cast("B").cast("P")
+        self._owners: list[Callable[[], Array | None]] = [_no_array] * count
+
+    def point_at(self, index: int, array: Array) -> None:
+        """The slot holds the address of `array`."""
+        if self._owners[index]() is not array:
+            self.point_at_new(index, array)
+            self._owners[index] = weakref.ref(array)
+
+    def point_at_new(self, index: int, array: Array) -> None:
+        """The same for an array that was in no slot before and will not be again."""
+        self._owners[index] = _no_array
+        self._addresses[index] = _address(array)
+
+
+def _address(array: Array) -> int:
+    try:
+        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):  # read-only, empty, or a dtype of ml_dtypes
+        return array.ctypes.data
+
+
+def _list(ports: Sequence[_Port]) -> str:
+    return "; ".join(port.text for port in ports) or "none"
+
+
+def _check_names(given: Mapping[str, object], ports: Sequence[_Port], where: str) -> None:
+    """Refuses names that no port has."""
+    unknown = set(given) - {port.name for port in ports}
+    if unknown:
+        role = ports[0].role if ports else "tensor"
+        raise InputError(
+            f"no {role} has this name",
+            where=where,
+            got=", ".join(sorted(map(repr, unknown))),
+            expected=_list(ports),
+        )
+
+
+def finalizer(
+    owner: object, destroy: Callable[[c_void_p], None], handle: c_void_p, keep: object
+) -> weakref.finalize[..., Any]:
+    """Destroys a handle when its owner goes, or when it is called; keeps `keep` until then."""
+
+    def release(destroy: Callable[[c_void_p], None], handle: c_void_p, keep: object) -> None:
+        destroy(handle)
+
+    result: weakref.finalize[..., Any] = weakref.finalize(owner, release, destroy, handle, keep)
+    # At exit the memory goes with the process, while threads may still be running.
+    result.atexit = False
+    return result

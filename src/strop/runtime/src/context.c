@@ -1,0 +1,234 @@
+/* context.c - creating contexts and binding their inputs and outputs. */
+#include "context.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "platform.h"
+#include "pool.h"
+
+#define PAGE 4096u
+
+/* ---- one user at a time -------------------------------------------------------------------- */
+
+int context_enter(strop_context *context, strop_error *error)
+{
+    const unsigned mine = pool_generation() + 1;
+    unsigned user = atomic_load_explicit(&context->in_use, memory_order_relaxed);
+
+    /* A mark of another generation was left by a thread that fork() did not take along. */
+    if (user == mine || !atomic_compare_exchange_strong_explicit(
+                            &context->in_use, &user, mine, memory_order_acquire,
+                            memory_order_relaxed))
+        return strop_fail(error, STROP_ERR_BUSY, "%s: the context is in use by another thread; "
+                          "create one context per thread", context->engine->where);
+    return STROP_OK;
+}
+
+void context_leave(strop_context *context)
+{
+    atomic_store_explicit(&context->in_use, 0, memory_order_release);
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+void strop_context_destroy(strop_context *context)
+{
+    if (!context)
+        return;
+    platform_free(context->arena, context->arena_size);
+    platform_free(context->scratch, context->scratch_stride * (size_t)context->threads);
+    free(context->steps);
+    free(context->ranges);
+    free(context->operands);
+    free(context->is_bound);
+    strop_engine_destroy(context->engine);
+    free(context);
+}
+
+static bool allocate(strop_context *context)
+{
+    const strop_plan_header *h = context->engine->plan.header;
+    const size_t threads = (size_t)context->threads;
+
+    context->arena_size = h->arena_bytes;
+    context->scratch_stride = (h->scratch_bytes + PAGE - 1) / PAGE * PAGE;
+    context->arena = platform_allocate(context->arena_size);
+    context->scratch = platform_allocate(context->scratch_stride * threads);
+    context->steps = calloc((size_t)h->n_steps + 1, sizeof *context->steps);
+    context->ranges = calloc((size_t)h->n_steps * threads + 1, sizeof *context->ranges);
+    context->operands = calloc((size_t)h->n_args + 1, sizeof *context->operands);
+    context->is_bound = calloc((size_t)h->n_inputs + h->n_outputs + 1, sizeof *context->is_bound);
+    return context->arena && context->scratch && context->steps && context->ranges &&
+           context->operands && context->is_bound;
+}
+
+/* Deals a step's tasks to the threads in equal runs of whole grains; thread 0 gets the first, and
+ * all of a step that has only one grain. Returns whether a thread other than 0 has work. */
+static bool deal_tasks(const strop_step_record *step, int32_t threads, context_range *ranges)
+{
+    const int64_t grains = (step->n_tasks + step->grain - 1) / step->grain;
+
+    for (int32_t t = 0; t < threads; t++) {
+        const int64_t begin = (grains * t + threads - 1) / threads * step->grain;
+        const int64_t end = (grains * (t + 1) + threads - 1) / threads * step->grain;
+
+        ranges[t].begin = begin < step->n_tasks ? begin : step->n_tasks;
+        ranges[t].end = end < step->n_tasks ? end : step->n_tasks;
+    }
+    return ranges[0].end < step->n_tasks;
+}
+
+static void prepare_steps(strop_context *context)
+{
+    const engine_plan *plan = &context->engine->plan;
+    bool shared_before = false;
+
+    for (uint32_t i = 0; i < context->n_steps; i++) {
+        const strop_step_record *record = &plan->steps[i];
+        context_step *step = &context->steps[i];
+        const bool shared = deal_tasks(record, context->threads,
+                                       context->ranges + (size_t)i * (size_t)context->threads);
+
+        step->kernel = context->engine->code.kernels[record->kernel];
+        step->operands = context->operands + record->first_arg;
+        step->n_tasks = record->n_tasks;
+        /* Two steps that thread 0 does alone follow each other without meeting the others. */
+        if (i > 0)
+            context->steps[i - 1].barrier = shared || shared_before;
+        shared_before = shared;
+        step->barrier = true;
+    }
+}
+
+static void resolve_operands(strop_context *context)
+{
+    const engine_plan *plan = &context->engine->plan;
+
+    for (uint32_t i = 0; i < plan->header->n_args; i++) {
+        const strop_arg_record *arg = &plan->args[i];
+
+        if (arg->space == STROP_SPACE_ARENA)
+            context->operands[i] = context->arena + arg->offset;
+        else if (arg->space == STROP_SPACE_WEIGHTS) /* kernels only read them */
+            context->operands[i] = (void *)(uintptr_t)(context->engine->weights + arg->offset);
+    }
+}
+
+int strop_context_create(strop_engine *engine, int32_t threads, strop_context **result,
+                         strop_error *error)
+{
+    strop_context *context;
+    char buffer[128];
+    int code;
+
+    if (!engine || !result)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "strop_context_create: NULL argument");
+    *result = NULL;
+    if (threads < 0 || threads > STROP_MAX_THREADS)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %" PRId32 " threads; 0 (all) to %d can be "
+                          "had", engine->where, threads, STROP_MAX_THREADS);
+    if (threads == 0)
+        threads = platform_cpu_count();
+    if (threads > STROP_MAX_THREADS)
+        threads = STROP_MAX_THREADS;
+    code = threads > 1 ? pool_reserve(threads - 1) : 0;
+    if (code)
+        return strop_fail(error, STROP_ERR_SYSTEM, "%s: cannot start %" PRId32 " threads: %s",
+                          engine->where, threads - 1,
+                          platform_error_text(code, buffer, sizeof buffer));
+    context = calloc(1, sizeof *context);
+    if (!context)
+        return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory", engine->where);
+    engine_retain(engine);
+    context->engine = engine;
+    context->threads = threads;
+    context->n_steps = engine->plan.header->n_steps;
+    if (!allocate(context)) {
+        strop_context_destroy(context);
+        return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory for an arena of %" PRIu64
+                          " bytes and %" PRId32 " times %" PRIu64 " bytes of scratch", engine->where,
+                          engine->plan.header->arena_bytes, threads,
+                          engine->plan.header->scratch_bytes);
+    }
+    prepare_steps(context);
+    resolve_operands(context);
+    *result = context;
+    return STROP_OK;
+}
+
+/* ---- questions ----------------------------------------------------------------------------- */
+
+int32_t strop_context_threads(const strop_context *context)
+{
+    return context->threads;
+}
+
+void strop_context_memory(const strop_context *context, strop_memory_info *info)
+{
+    info->weights = context->engine->weights_size;
+    info->arena = context->arena_size;
+    info->scratch = context->scratch_stride * (uint64_t)context->threads;
+}
+
+/* ---- binding ------------------------------------------------------------------------------- */
+
+int context_bind(strop_context *context, uint32_t tensor, const void *data, strop_error *error)
+{
+    const strop_engine *engine = context->engine;
+    const strop_tensor_record *record = &engine->plan.tensors[tensor];
+    char buffer[256];
+
+    if (!data && record->bytes > 0)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s is bound to NULL", engine->where,
+                          engine_tensor_text(engine, tensor, buffer, sizeof buffer));
+    if ((uintptr_t)data % dtype_size(record->dtype) != 0)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s is not aligned to its %" PRIu64
+                          "-byte elements", engine->where,
+                          engine_tensor_text(engine, tensor, buffer, sizeof buffer),
+                          dtype_size(record->dtype));
+    for (uint32_t u = engine->first_use[tensor]; u < engine->first_use[tensor + 1]; u++)
+        context->operands[engine->uses[u].arg] =
+            (uint8_t *)(uintptr_t)data + engine->uses[u].offset;
+    context->is_bound[tensor] = true;
+    return STROP_OK;
+}
+
+static int bind_checked(strop_context *context, const char *role, uint32_t index, uint32_t first,
+                        uint32_t count, const void *data, uint64_t size, strop_error *error)
+{
+    const strop_engine *engine = context->engine;
+    char buffer[256];
+    int code;
+
+    if (index >= count)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s %" PRIu32 " of %" PRIu32,
+                          engine->where, role, index, count);
+    if (engine->plan.tensors[first + index].bytes != size)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s has %" PRIu64 " bytes, not %" PRIu64,
+                          engine->where,
+                          engine_tensor_text(engine, first + index, buffer, sizeof buffer),
+                          engine->plan.tensors[first + index].bytes, size);
+    code = context_enter(context, error);
+    if (code)
+        return code;
+    code = context_bind(context, first + index, data, error);
+    context_leave(context);
+    return code;
+}
+
+int strop_context_bind_input(strop_context *context, uint32_t index, const void *data,
+                             uint64_t size, strop_error *error)
+{
+    const strop_plan_header *h = context->engine->plan.header;
+
+    return bind_checked(context, "input", index, 0, h->n_inputs, data, size, error);
+}
+
+int strop_context_bind_output(strop_context *context, uint32_t index, void *data, uint64_t size,
+                              strop_error *error)
+{
+    const strop_plan_header *h = context->engine->plan.header;
+
+    return bind_checked(context, "output", index, h->n_inputs, h->n_outputs, data, size, error);
+}

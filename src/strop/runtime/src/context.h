@@ -1,0 +1,43 @@
+/* context.h - the insides of a context: memory, resolved operands, and who does which tasks. */
+#ifndef STROP_CONTEXT_H
+#define STROP_CONTEXT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+typedef struct context_step {
+    strop_kernel kernel;
+    void *const *operands;
+    int64_t n_tasks;
+    bool barrier; /* all threads meet behind this step */
+} context_step;
+
+typedef struct context_range {
+    int64_t begin, end;
+} context_range;
+
+struct strop_context {
+    strop_engine *engine;
+    int32_t threads;
+    atomic_uint in_use; /* pool_generation() + 1 of the process that is using it, or 0 */
+    uint32_t n_steps;
+    context_step *steps;
+    context_range *ranges; /* [n_steps][threads] */
+    void **operands;       /* of all steps, numbered like the plan's args */
+    bool *is_bound;        /* per tensor: inputs, then outputs */
+    uint8_t *arena;
+    uint8_t *scratch; /* threads times scratch_stride */
+    size_t arena_size, scratch_stride;
+};
+
+/* One thread at a time: fails with STROP_ERR_BUSY when another one is inside. */
+int context_enter(strop_context *context, strop_error *error);
+void context_leave(strop_context *context);
+
+/* Points every operand in tensor `tensor` (inputs, then outputs) at `data`. */
+int context_bind(strop_context *context, uint32_t tensor, const void *data, strop_error *error);
+
+#endif /* STROP_CONTEXT_H */

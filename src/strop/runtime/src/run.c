@@ -1,0 +1,150 @@
+/* run.c - walking the steps. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "context.h"
+#include "cpu.h"
+#include "platform.h"
+#include "pool.h"
+
+typedef struct job {
+    const strop_context *context;
+    int32_t threads;
+    uint64_t *nanoseconds; /* per step, the least so far; NULL: do not measure */
+} job;
+
+/* All that one thread does in a run. */
+static void walk(const void *argument, int32_t thread)
+{
+    /* The job is gone once the last barrier is passed: keep what the loop reads. */
+    const job work = *(const job *)argument;
+    const strop_context *const context = work.context;
+    const context_step *const steps = context->steps;
+    const uint32_t n_steps = context->n_steps;
+    const int32_t threads = work.threads;
+    const context_range *range = context->ranges + thread;
+    const bool measures = work.nanoseconds != NULL;
+    strop_args args = {
+        .p = NULL,
+        .sym = NULL,
+        .scratch = context->scratch + context->scratch_stride * (size_t)thread,
+        .thread = thread,
+        .n_threads = threads,
+    };
+    const uint64_t mode = cpu_enter_float_mode(
+        (context->engine->plan.header->flags & STROP_PLAN_FLUSH_DENORMALS) != 0);
+    uint64_t before = measures ? platform_nanoseconds() : 0;
+
+    for (uint32_t i = 0; i < n_steps; i++, range += threads) {
+        const context_step *step = &steps[i];
+
+        args.p = step->operands;
+        if (threads == 1) {
+            if (step->n_tasks > 0)
+                step->kernel(&args, 0, step->n_tasks);
+        } else {
+            const bool meets = step->barrier || measures;
+
+            if (range->begin < range->end)
+                step->kernel(&args, range->begin, range->end);
+            if (meets)
+                pool_barrier(threads);
+        }
+        if (measures && thread == 0) {
+            const uint64_t now = platform_nanoseconds();
+
+            if (now - before < work.nanoseconds[i])
+                work.nanoseconds[i] = now - before;
+            before = now;
+        }
+    }
+    cpu_leave_float_mode(mode);
+}
+
+static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error)
+{
+    const strop_engine *engine = context->engine;
+    job work = {context, context->threads, nanoseconds};
+    char buffer[128];
+
+    if (context->n_steps == 0)
+        return STROP_OK;
+    if (work.threads > 1) {
+        /* Workers can be missing after fork(). */
+        const int code = pool_reserve(work.threads - 1);
+
+        if (code)
+            return strop_fail(error, STROP_ERR_SYSTEM, "%s: cannot start %" PRId32 " threads: %s",
+                              engine->where, work.threads - 1,
+                              platform_error_text(code, buffer, sizeof buffer));
+        if (pool_run(work.threads, walk, &work))
+            return STROP_OK;
+        work.threads = 1;
+    }
+    walk(&work, 0);
+    return STROP_OK;
+}
+
+static int check_bound(const strop_context *context, strop_error *error)
+{
+    const strop_engine *engine = context->engine;
+    const uint32_t n = engine->plan.header->n_inputs + engine->plan.header->n_outputs;
+    char buffer[256];
+
+    for (uint32_t i = 0; i < n; i++)
+        if (!context->is_bound[i])
+            return strop_fail(error, STROP_ERR_UNBOUND, "%s: %s is not bound", engine->where,
+                              engine_tensor_text(engine, i, buffer, sizeof buffer));
+    return STROP_OK;
+}
+
+int strop_context_run(strop_context *context, strop_error *error)
+{
+    int code = context_enter(context, error);
+
+    if (code)
+        return code;
+    code = check_bound(context, error);
+    if (!code)
+        code = run(context, NULL, error);
+    context_leave(context);
+    return code;
+}
+
+int strop_context_call(strop_context *context, const void *const *inputs, void *const *outputs,
+                       strop_error *error)
+{
+    const strop_plan_header *h = context->engine->plan.header;
+    int code = context_enter(context, error);
+
+    if (code)
+        return code;
+    for (uint32_t i = 0; i < h->n_inputs && !code; i++)
+        code = context_bind(context, i, inputs[i], error);
+    for (uint32_t i = 0; i < h->n_outputs && !code; i++)
+        code = context_bind(context, h->n_inputs + i, outputs[i], error);
+    if (!code)
+        code = run(context, NULL, error);
+    context_leave(context);
+    return code;
+}
+
+int strop_context_profile(strop_context *context, uint32_t runs, uint64_t *nanoseconds,
+                          uint32_t n_steps, strop_error *error)
+{
+    int code;
+
+    if (runs == 0 || !nanoseconds || n_steps != context->n_steps)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: profile of %" PRIu32 " steps in %" PRIu32
+                          " runs; the engine has %" PRIu32 " steps", context->engine->where, n_steps,
+                          runs, context->n_steps);
+    code = context_enter(context, error);
+    if (code)
+        return code;
+    code = check_bound(context, error);
+    memset(nanoseconds, 0xff, n_steps * sizeof *nanoseconds);
+    for (uint32_t i = 0; i < runs && !code; i++)
+        code = run(context, nanoseconds, error);
+    context_leave(context);
+    return code;
+}

@@ -1,0 +1,121 @@
+/*
+ * strop_format.h - the bytes of an engine file; the C twin of strop/engine/format.py.
+ *
+ *     header | section table | zeros to a multiple of 4096
+ *     section 0 | zeros to a multiple of 4096
+ *     section 1 | ...
+ *
+ * Numbers are little endian. Sections follow each other without gaps. Every byte of the file is
+ * covered by exactly one checksum: those before the first section by the header's (computed with
+ * that field zero), the others by their section's.
+ */
+#ifndef STROP_FORMAT_H
+#define STROP_FORMAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "engine files are little endian and so must be the machine that maps them"
+#endif
+
+#define STROP_FORMAT_VERSION 1u
+#define STROP_PLAN_ABI 1u
+#define STROP_ALIGNMENT 4096u
+#define STROP_MAX_SECTIONS 256u
+
+#define STROP_MAX_TENSORS (1u << 16)
+#define STROP_MAX_STEPS (1u << 20)
+#define STROP_MAX_ARGS (1u << 24)
+#define STROP_MAX_STRINGS (1u << 28)
+#define STROP_MAX_BYTES (UINT64_C(1) << 44) /* file, arena, one tensor */
+#define STROP_MAX_TASKS (INT64_C(1) << 40)
+
+static const char strop_magic[8] = {'S', 'T', 'R', 'O', 'P', '\0', '\r', '\n'};
+
+enum strop_section_kind {
+    STROP_SECTION_MANIFEST = 1, /* JSON */
+    STROP_SECTION_GRAPH = 2,    /* portable IR text */
+    STROP_SECTION_PLAN = 3,     /* the records below; flags: STROP_PLAN_ABI */
+    STROP_SECTION_WEIGHTS = 4,
+    STROP_SECTION_KERNELS = 5, /* shared object; name: target; flags: STROP_KERNEL_ABI */
+    STROP_SECTION_RUNTIME = 6  /* shared object; name: os-arch; flags: STROP_ABI_VERSION */
+};
+
+typedef struct strop_file_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t n_sections;
+    uint64_t file_size;
+    uint64_t table_checksum;
+    uint8_t zero[32];
+} strop_file_header;
+
+typedef struct strop_section_record {
+    uint32_t kind;
+    uint32_t flags;
+    uint64_t offset;
+    uint64_t size;
+    uint64_t checksum; /* of [offset, offset + size rounded up to 4096) */
+    char name[64];     /* NUL padded */
+} strop_section_record;
+
+/* The plan section: header, inputs, outputs, steps, args, strings; nothing before or after. */
+typedef struct strop_plan_header {
+    uint32_t abi;
+    uint32_t n_inputs;
+    uint32_t n_outputs;
+    uint32_t n_steps;
+    uint32_t n_args;
+    uint32_t n_syms;
+    uint32_t n_string_bytes;
+    uint32_t flags; /* STROP_PLAN_* */
+    uint64_t arena_bytes;
+    uint64_t scratch_bytes; /* per thread */
+    uint64_t n_kernels;
+} strop_plan_header;
+
+#define STROP_PLAN_FLUSH_DENORMALS 1u /* run with denormal floats read and written as zero */
+#define STROP_PLAN_KNOWN_FLAGS STROP_PLAN_FLUSH_DENORMALS
+
+typedef struct strop_tensor_record {
+    uint32_t name; /* offset in strings */
+    uint32_t dtype;
+    uint32_t rank;
+    uint32_t flags; /* 0 */
+    int64_t dims[8];
+    uint64_t bytes;
+} strop_tensor_record;
+
+typedef struct strop_step_record {
+    uint32_t kernel;
+    uint32_t first_arg;
+    uint32_t n_args;
+    uint32_t name;   /* offset in strings */
+    int64_t n_tasks; /* >= 0 */
+    int64_t grain;   /* >= 1: tasks are dealt to threads in multiples of it */
+    uint64_t flags;  /* 0 */
+} strop_step_record;
+
+enum strop_space {
+    STROP_SPACE_ARENA = 0,
+    STROP_SPACE_WEIGHTS = 1,
+    STROP_SPACE_INPUT = 2,
+    STROP_SPACE_OUTPUT = 3
+};
+
+typedef struct strop_arg_record {
+    uint32_t space;
+    uint32_t index;  /* of the input or output, else 0 */
+    uint64_t offset; /* bytes from the start of the space or tensor */
+    uint64_t size;   /* bytes the kernel may touch from there */
+} strop_arg_record;
+
+_Static_assert(sizeof(strop_file_header) == 64, "file header");
+_Static_assert(sizeof(strop_section_record) == 96, "section record");
+_Static_assert(sizeof(strop_plan_header) == 56, "plan header");
+_Static_assert(sizeof(strop_tensor_record) == 88, "tensor record");
+_Static_assert(sizeof(strop_step_record) == 40, "step record");
+_Static_assert(sizeof(strop_arg_record) == 24, "arg record");
+
+#endif /* STROP_FORMAT_H */
