@@ -32,7 +32,7 @@ from strop.errors import (
     VerifyError,
 )
 from strop.target.base import Target
-from strop.version import VERSION as __version__
+from strop.version import __version__
 
 if TYPE_CHECKING:
     from strop.engine.build import build

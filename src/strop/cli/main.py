@@ -16,10 +16,21 @@ from typer.core import TyperGroup
 from strop import knobs
 from strop.cli.output import show_error
 from strop.errors import StropError
-from strop.version import VERSION
+from strop.version import __version__
 
-#: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function.
-VERBS = ("demo", "build", "run", "bench", "inspect", "check", "dump", "ops", "knobs")
+#: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function, and this the first line
+#: of that function's docstring.
+VERBS = {
+    "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
+    "build": "Makes an engine file of an ONNX model.",
+    "run": "Runs an engine or a model once.",
+    "bench": "Measures an engine or a model: latency, throughput, memory.",
+    "inspect": "Tells what an engine does, step by step.",
+    "check": "Tells what a build would make of every node of a model.",
+    "dump": "Prints the text inside an engine or a model.",
+    "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
+    "knobs": "Lists the environment variables, their values and defaults.",
+}
 
 
 class Verbs(TyperGroup):
@@ -37,6 +48,11 @@ class Verbs(TyperGroup):
         single.command(cmd_name)(import_module(f"strop.cli.{cmd_name}").command)
         return typer.main.get_command(single)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of verbs in the help text; imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
 
 app = typer.Typer(
     cls=Verbs,
@@ -49,7 +65,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"strop {VERSION}")
+        print(f"strop {__version__}")
         raise typer.Exit()
 
 
@@ -69,10 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=None if arguments is None else list(arguments), prog_name="strop"
         )
     except StropError as error:
-        if knobs.DEBUG.get() >= 1:
+        if _wants_traceback():
             raise
         show_error(error)
         sys.exit(1)
+
+
+def _wants_traceback() -> bool:
+    try:
+        return knobs.DEBUG.get() >= 1
+    except StropError:
+        return False
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""``strop build MODEL -o FILE``: an ONNX model to an engine file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strop.cli.output import StageBar, pairs, show_json, size, warn
+from strop.cli.source import build, check_output, parse_shapes
+from strop.engine.describe import Description, describe
+from strop.engine.engine import Engine
+from strop.engine.stages import STAGES, Stopped
+from strop.errors import OptionError
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="ONNX model.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Engine file to write.")] = None,
+    target: Annotated[str, typer.Option(help="Machine the code is for: host, x86-64-v3, ...")] = "host",
+    threads: Annotated[int | None, typer.Option(help="Threads to split work for; all cores by default.")] = None,
+    level: Annotated[int, typer.Option(help="Effort of choosing kernels: 0 by estimates, 5 measures everything.")] = 3,
+    budget: Annotated[float | None, typer.Option(help="Seconds that measuring may take.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Shape of an input, name=1x3x224x224; repeatable.")] = None,
+    dump: Annotated[Path | None, typer.Option(help="Folder that receives the text of every stage.")] = None,
+    stop_after: Annotated[str | None, typer.Option(help=f"End after a stage: {', '.join(STAGES)}.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Makes an engine file of an ONNX model."""
+    stop = None if stop_after == STAGES[-1] else stop_after
+    if output is None and stop is None:
+        raise OptionError("no output file", expected="-o FILE", hint=f"strop build {model} -o {model.stem}.strop")
+    if output is not None:
+        check_output(output, "--output")
+    started = time.perf_counter()
+    try:
+        with StageBar(quiet=json) as bar:
+            engine = build(
+                model,
+                target=target,
+                threads=threads,
+                level=level,
+                budget=budget,
+                shapes=parse_shapes(shape or ()),
+                dump=dump,
+                stop_after=stop,
+                progress=bar,
+            )
+    except Stopped as stopped:
+        if output is not None:
+            warn(f"{output} is not written: the build {stopped}")
+        if json:
+            show_json({"stopped_after": stopped.stage})
+        else:
+            print(stopped)
+        return
+    assert output is not None, "a build that does not stop early ends with an engine"
+    engine.save(output)
+    _report(engine, output, time.perf_counter() - started, json)
+
+
+def _report(engine: Engine, output: Path, seconds: float, json: bool) -> None:
+    found = describe(engine)
+    file_bytes = output.stat().st_size
+    if json:
+        show_json(
+            {
+                "engine": str(output),
+                "file_bytes": file_bytes,
+                "seconds": seconds,
+                **{k: v for k, v in found.to_json().items() if k != "steps"},
+            }
+        )
+        return
+    pairs(summary(found, file_bytes, seconds, output))
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def summary(found: Description, file_bytes: int, seconds: float, output: Path) -> list[tuple[str, object]]:
+    """What a build tells at its end, as label and value."""
+    totals, memory = found.totals, found.memory
+    return [
+        ("engine", f"{output} ({size(file_bytes)})"),
+        ("target", f"{found.target}, {found.threads} thread{'s' * (found.threads != 1)}"),
+        ("steps", f"{totals.steps} for {totals.nodes} nodes ({totals.fused_nodes} fused into others)"),
+        ("copies", copies(found)),
+        ("weights", size(memory.weights)),
+        ("arena", f"{size(memory.arena)} (at least {size(memory.live_peak)} are alive at once)"),
+        ("built in", f"{seconds:.1f} s"),
+    ]
+
+
+def copies(found: Description) -> str:
+    """Copy steps by reason, and how many change the order of axes."""
+    totals = found.totals
+    by_reason = ", ".join(f"{count} {reason}" for reason, count in sorted(totals.copies.items())) or "none"
+    return f"{by_reason}; layout transposes: {totals.transposes_inside} inside, {totals.transposes_at_edges} at the edges"

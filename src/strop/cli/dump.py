@@ -1,0 +1,50 @@
+"""``strop dump ENGINE|MODEL``: the text inside: a model's graph as it is read, an engine's graph, manifest or sections."""
+
+from __future__ import annotations
+
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strop.cli.output import show_json, size, table
+from strop.cli.source import is_engine, parse_shapes
+from strop.engine.engine import Engine
+from strop.engine.format import read_header
+from strop.errors import OptionError
+
+
+class Part(str, Enum):
+    """What to print."""
+
+    GRAPH = "graph"
+    MANIFEST = "manifest"
+    SECTIONS = "sections"
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="ENGINE|MODEL", help="Engine file or ONNX model.")],
+    part: Annotated[Part, typer.Option(help="Which part of an engine; a model only has a graph.")] = Part.GRAPH,
+    shape: Annotated[list[str] | None, typer.Option(help="Shape of a model's input, name=1x3x224x224.")] = None,
+) -> None:
+    """Prints the text inside an engine or a model."""
+    if not is_engine(source):
+        if part is not Part.GRAPH:
+            raise OptionError("a model has no such part", where="--part", got=part.value, expected="graph, or an engine file")
+        print(_model_text(source, shape or []))
+    elif part is Part.SECTIONS:
+        rows = ((e.kind.name.lower(), e.name, e.offset, size(e.size), f"{e.checksum:016x}") for e in read_header(source))
+        table("", ("section", "name", "offset", "size", "checksum"), rows, right=("offset", "size"))
+    elif part is Part.MANIFEST:
+        show_json(Engine(source).manifest)
+    else:
+        print(Engine(source).graph_text)
+
+
+def _model_text(model: Path, shapes: list[str]) -> str:
+    """Imported at first use: the parts of an engine need no ``onnx``."""
+    graph = import_module("strop.frontend.onnx.reader").read_onnx(model, parse_shapes(shapes))
+    text: str = import_module("strop.ir.text").show(graph)
+    return text

@@ -1,0 +1,36 @@
+"""``strop ops``: the source ops that can be read, and the kernels."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated
+
+import typer
+
+from strop.cli.output import show_json, table
+from strop.frontend.onnx import supported_op_types
+from strop.kernels.table import KERNELS
+
+
+def command(
+    kernels: Annotated[bool, typer.Option("--kernels", help="List the kernels instead.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lists ONNX ops with the opsets they are read from, or the kernels."""
+    if kernels:
+        rows = {kernel.name: _sentence(kernel) for kernel in KERNELS}
+        columns = ("kernel", "what it does")
+    else:
+        rows = supported_op_types()
+        columns = ("ONNX op", "opsets")
+    if json:
+        show_json(rows)
+        return
+    table("", columns, rows.items())
+    print(f"{len(rows)} {'kernels' if kernels else 'ops'}")
+
+
+def _sentence(kernel: object) -> str:
+    """First line of the docstring of the module that holds the kernel."""
+    module = inspect.getmodule(type(kernel))
+    return ((module.__doc__ if module else None) or type(kernel).__doc__ or "").strip().split("\n")[0]

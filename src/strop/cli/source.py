@@ -1,0 +1,176 @@
+"""What verbs share in reading their arguments: engines or models, shapes, and arrays from files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strop.engine.engine import Engine, load
+from strop.engine.format import MAGIC
+from strop.errors import InputError, OptionError
+from strop.trace import Progress
+
+Array = NDArray[Any]
+
+#: What numpy raises on a file that holds no array.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)
+
+
+def is_engine(path: Path) -> bool:
+    """True for a file that is, or by its name should be, an engine.
+
+    Raises:
+        OptionError: there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC))
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            "the file cannot be read",
+            where=str(path),
+            got=getattr(error, "strerror", None) or error,
+            expected="an engine file or an ONNX model",
+        ) from None
+    return start == MAGIC or path.suffix == ".strop"
+
+
+def build(model: Path, **options: Any) -> Engine:
+    """``strop.engine.build.build``, imported at first use: verbs that only run engines need no compiler."""
+    engine: Engine = import_module("strop.engine.build").build(model, **options)
+    return engine
+
+
+def open_engine(
+    path: Path,
+    *,
+    threads: int | None = None,
+    shapes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Engine:
+    """Loads an engine file, or builds a model at level 0 in memory."""
+    if is_engine(path):
+        if shapes:
+            raise OptionError("an engine's shapes are fixed", where="--shape", hint="give --shape to strop build")
+        return load(path, threads=threads)
+    return build(path, level=0, threads=threads, shapes=parse_shapes(shapes), progress=progress)
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+    """``name=1x3x224x224`` texts to a dict; None when there are none.
+
+    Raises:
+        OptionError: names the text that is not of this form.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        parts = dims.split("x") if dims else []
+        if not name or not all(p.isascii() and p.isdigit() and 0 < int(p) < 1 << 31 for p in parts):
+            raise OptionError(
+                "unusable shape", where="--shape", got=text, expected="name=1x3x224x224, or name= for a scalar"
+            )
+        if name in shapes:
+            raise OptionError("the input is given two shapes", where="--shape", got=name)
+        shapes[name] = tuple(map(int, parts))
+    return shapes or None
+
+
+def check_output(path: Path, where: str) -> None:
+    """OptionError when a file cannot be made at this place; asked before long work, not instead of handling a failure."""
+    folder = path.absolute().parent
+    problem = None
+    if path.is_dir():
+        problem = "a folder"
+    elif not folder.is_dir():
+        problem = f"no folder {folder}"
+    elif not os.access(folder, os.W_OK):
+        problem = f"folder {folder} is not writable"
+    if problem is not None:
+        raise OptionError(
+            "cannot write the output file",
+            where=f"{where} {path}",
+            got=problem,
+            expected="a path in a writable folder",
+            hint="make the folder, or write elsewhere",
+        )
+
+
+def read_inputs(engine: Engine, texts: Sequence[str]) -> dict[str, Array]:
+    """Arrays for an engine's inputs from ``name=file.npy``, ``file.npy`` (an only input) and ``file.npz`` texts.
+
+    Raises:
+        InputError: a file holds no arrays, or it is not clear which input one is for.
+    """
+    arrays: dict[str, Array] = {}
+    for text in texts:
+        name, _, file = text.rpartition("=")
+        if not name and Path(file).suffix == ".npz":
+            found = _read_npz(Path(file))
+        elif not name and len(engine.inputs) == 1:
+            found = {engine.inputs[0].name: _read_npy(Path(file))}
+        elif name:
+            found = {name: _read_npy(Path(file))}
+        else:
+            expected = ", ".join(f"{t.name}=FILE" for t in engine.inputs)
+            raise InputError("which input is the array for?", where="--input", got=text, expected=expected)
+        for key, array in found.items():
+            if key in arrays:
+                raise InputError("the input is given twice", where="--input", got=key)
+            arrays[key] = array
+    return arrays
+
+
+def _read_npy(path: Path) -> Array:
+    try:
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except _UNREADABLE as error:
+        raise _no_array(path, error, "an array written by numpy.save") from error
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
+    except _UNREADABLE as error:
+        raise _no_array(path, error, "arrays written by numpy.savez") from error
+
+
+def _no_array(path: Path, error: BaseException, expected: str) -> InputError:
+    got = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    return InputError("cannot read the input file", where=str(path), got=got, expected=expected)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes arrays by name as numpy.savez does, whole or not at all. Any name is allowed.
+
+    Raises:
+        OptionError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise OptionError(
+            "cannot write the output file", where=str(path), got=error.strerror or error, hint="write elsewhere"
+        ) from error

@@ -1,0 +1,227 @@
+"""What an engine does, step by step, with totals: the manifest and the plan as dataclasses. Runs nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from strop.engine.engine import Engine
+from strop.engine.format import EngineFile, SectionKind
+from strop.engine.plan import Plan, Space, decode_plan
+from strop.errors import EngineFileError
+from strop.runtime.context import StepTime
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One kernel call.
+
+    Attributes:
+        name: the layer it computes.
+        kind: the op that anchors it, ``elementwise``, or ``copy (reason)``.
+        kernel: algorithm and parameters.
+        source: names of the model's nodes that it computes.
+        inputs: dtype, shape and strides per operand; None for one left out.
+        outputs: likewise.
+        flops: operations; a multiply-add counts 2.
+        bytes: read and written.
+        tasks: pieces that threads share.
+        fused: whether elementwise work is done on the anchor's result before it is stored.
+        copy: why it only moves bytes (``layout``, ``concat``, ``output``, ``reshape``), else empty.
+        transpose: whether it moves bytes into another order of axes.
+        edge: whether it reads a graph input or writes a graph output itself.
+        estimated_ns: what the cost model expects on one core.
+        measured_ns: what tuning measured on one core, or None.
+        time_ns: what a profile measured just now, or None.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    source: tuple[str, ...]
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str, ...]
+    flops: int
+    bytes: int
+    tasks: int
+    fused: bool
+    copy: str
+    transpose: bool
+    edge: bool
+    estimated_ns: int
+    measured_ns: int | None
+    time_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the steps.
+
+    Attributes:
+        steps: kernel calls.
+        nodes: the model's nodes that they compute.
+        fused_nodes: nodes that have no step of their own.
+        copies: copy steps per reason.
+        transposes_inside: steps that only bring bytes into another order of axes between two layers.
+        transposes_at_edges: the same where the caller's row-major input or output is read or written.
+        flops: operations of one run.
+        bytes: bytes that all steps read and write.
+        time_ns: sum of the steps' times, or None without a profile.
+    """
+
+    steps: int
+    nodes: int
+    fused_nodes: int
+    copies: dict[str, int]
+    transposes_inside: int
+    transposes_at_edges: int
+    flops: int
+    bytes: int
+    time_ns: int | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. ``live_peak`` is the largest sum of buffers alive at one step, which no ``arena`` can undercut."""
+
+    weights: int
+    arena: int
+    live_peak: int
+    scratch_per_thread: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """An engine in words and numbers."""
+
+    model: str
+    target: str
+    isa: str
+    threads: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    memory: Memory
+    totals: Totals
+    steps: tuple[StepReport, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers."""
+        return asdict(self)
+
+
+def describe(engine: Engine, times: Sequence[StepTime] = ()) -> Description:
+    """Tells what an engine does.
+
+    Args:
+        engine: built or loaded; code for another machine is described as well.
+        times: of a profile, one per step; none to leave times out.
+
+    Raises:
+        EngineFileError: the manifest does not tell what it should, or does not fit the plan.
+    """
+    manifest = engine.manifest
+    plan = _plan(engine)
+    records = _get(engine, manifest, "steps", list)
+    if len(records) != len(plan.steps) or (times and len(times) != len(records)):
+        raise _bad(engine, f"{len(records)} steps", f"the plan's {len(plan.steps)}")
+    steps = tuple(
+        _step(engine, record, edge=_at_edge(plan, index), time=times[index].nanoseconds if times else None)
+        for index, record in enumerate(records)
+    )
+    notes = _get(engine, manifest, "notes", list) if "notes" in manifest else []
+    return Description(
+        model=_get(engine, manifest, "model", str),
+        target=_get(engine, manifest, "target", str),
+        isa=_get(engine, manifest, "isa", str),
+        threads=_get(engine, manifest, "threads", int),
+        inputs=tuple(f"{t.name}: {t.dtype}[{', '.join(map(str, t.shape))}]" for t in plan.inputs),
+        outputs=tuple(f"{t.name}: {t.dtype}[{', '.join(map(str, t.shape))}]" for t in plan.outputs),
+        memory=memory_of(engine),
+        totals=_totals(steps),
+        steps=steps,
+        notes=tuple(map(str, notes)),
+    )
+
+
+def memory_of(engine: Engine) -> Memory:
+    """What the build recorded about memory; EngineFileError when it did not."""
+    found = _get(engine, engine.manifest, "memory", dict)
+    return Memory(*(_get(engine, found, name, int) for name in Memory.__dataclass_fields__))
+
+
+def _plan(engine: Engine) -> Plan:
+    file = EngineFile(engine.path)
+    plan, weights = file.find(SectionKind.PLAN), file.find(SectionKind.WEIGHTS)
+    assert plan is not None and weights is not None, "EngineFile refuses a file without them"
+    return decode_plan(file.read(plan), weights.size)
+
+
+def _step(engine: Engine, record: Any, edge: bool, time: int | None) -> StepReport:
+    if not isinstance(record, dict):
+        raise _bad(engine, type(record).__name__, "an object per step")
+    measured = record.get("measured_ns")
+    return StepReport(
+        name=_get(engine, record, "name", str),
+        kind=_get(engine, record, "kind", str),
+        kernel=_get(engine, record, "kernel", str),
+        source=tuple(map(str, _get(engine, record, "source", list))),
+        inputs=tuple(None if i is None else str(i) for i in _get(engine, record, "inputs", list)),
+        outputs=tuple(map(str, _get(engine, record, "outputs", list))),
+        flops=_get(engine, record, "flops", int),
+        bytes=_get(engine, record, "bytes", int),
+        tasks=_get(engine, record, "tasks", int),
+        fused=_get(engine, record, "epilogue", bool),
+        copy=_get(engine, record, "copy", str),
+        transpose=_get(engine, record, "transpose", bool),
+        edge=edge,
+        estimated_ns=_get(engine, record, "estimated_ns", int),
+        measured_ns=measured if isinstance(measured, int) else None,
+        time_ns=time,
+    )
+
+
+def _at_edge(plan: Plan, index: int) -> bool:
+    return any(arg.space in (Space.INPUT, Space.OUTPUT) for arg in plan.steps[index].args)
+
+
+def _totals(steps: Sequence[StepReport]) -> Totals:
+    copies: dict[str, int] = {}
+    for step in steps:
+        if step.copy:
+            copies[step.copy] = copies.get(step.copy, 0) + 1
+    nodes = {name for step in steps for name in step.source}
+    with_nodes = sum(bool(step.source) and not step.copy for step in steps)
+    timed = [step.time_ns for step in steps if step.time_ns is not None]
+    return Totals(
+        steps=len(steps),
+        nodes=len(nodes),
+        fused_nodes=max(0, len(nodes) - with_nodes),
+        copies=copies,
+        transposes_inside=sum(s.transpose and not s.edge for s in steps),
+        transposes_at_edges=sum(s.transpose and s.edge for s in steps),
+        flops=sum(s.flops for s in steps),
+        bytes=sum(s.bytes for s in steps),
+        time_ns=sum(timed) if timed else None,
+    )
+
+
+def _get(engine: Engine, record: dict[str, Any], name: str, kind: type[T]) -> T:
+    value = record.get(name)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _bad(engine, f"{name}: {value!r:.80}", f"{name} as {kind.__name__}")
+    return value
+
+
+def _bad(engine: Engine, got: str, expected: str) -> EngineFileError:
+    return EngineFileError(
+        "the manifest of the engine is malformed",
+        where=str(engine.path),
+        got=got,
+        expected=expected,
+        hint="build the engine again",
+    )
