@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from strop.kernels.base import Candidate, Kernel, Region
-from strop.kernels.c import conv_direct, conv_winograd, elementwise
+from strop.kernels.c import (
+    conv_depthwise,
+    conv_direct,
+    conv_winograd,
+    elementwise,
+)
 from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (

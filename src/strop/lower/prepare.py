@@ -6,6 +6,7 @@ import numpy as np
 
 from strop.ir.graph import Graph, Node
 from strop.lower.layout_rules import is_spatial
+from strop.lower.regions import is_view
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Reshape, Transpose
 from strop.ops.elementwise import make
@@ -16,12 +17,22 @@ def prepare(graph: Graph) -> Graph:
     """A copy of the graph, ready for regions."""
     graph = graph.clone()
     for node in list(graph.nodes):
-        if isinstance(node.op, MatMul):
+        if is_view(node.op) and node.operands and all(v.const is not None for v in node.operands):
+            evaluate(graph, node)
+        elif isinstance(node.op, MatMul):
             flatten_channels_last(graph, node)
         elif isinstance(node.op, (Conv, ConvTranspose)) and node.has(2):
             split_bias(graph, node)
     graph.prune()
     return graph
+
+
+def evaluate(graph: Graph, node: Node) -> None:
+    """Replaces a view of constants by constants, so that no kernel has to make it."""
+    arrays = node.op.reference(*(v.const for v in node.operands if v.const is not None))
+    for value, array in zip(node.outputs, arrays, strict=True):
+        graph.replace_uses(value, graph.add_const(np.ascontiguousarray(array), value.name))
+    graph.remove(node)
 
 
 def split_bias(graph: Graph, node: Node) -> None:

@@ -69,12 +69,17 @@ class Group:
         return Input(len(self.operands) - 1 - self.anchors + shift)
 
 
+def is_view(op: Op) -> bool:
+    """True when the op only renames memory where strides allow it. Walking backwards is left to a kernel."""
+    return isinstance(op, VIEW_OPS) and not (isinstance(op, Slice) and any(s < 0 for s in op.steps))
+
+
 def form(graph: Graph) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run."""
     made: dict[Value, Group] = {}
     items: list[Group | Node] = []
     for node in graph.nodes:
-        if isinstance(node.op, VIEW_OPS):
+        if is_view(node.op):
             items.append(node)
             continue
         if isinstance(node.op, (Elementwise, Cast, Expand)):
