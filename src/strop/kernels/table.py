@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strop.kernels.base import Candidate, Kernel, Region
-from strop.kernels.c import (
+from strop.kernels.c import (, conv_depthwise, softmax
     conv_depthwise,
     conv_direct,
     conv_winograd,
@@ -17,6 +17,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     elementwise.KERNEL,
     conv_direct.KERNEL,
     conv_depthwise.KERNEL,
+    softmax.KERNEL,
     conv_winograd.KERNEL,
 )
 
