@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from strop.kernels.base import Candidate, Kernel, Region
-from strop.kernels.c import (, conv_depthwise, softmax
+from strop.kernels.c import (
     conv_depthwise,
     conv_direct,
     conv_winograd,
     elementwise,
+    softmax,
 )
 from strop.target.base import Target
 
