@@ -48,6 +48,7 @@ def test_reference_has_the_inferred_type(name: str) -> None:
     samples = named_samples(name)
     assert len(samples) >= 3
     for sample in samples:
+        assert all(isinstance(a, np.ndarray) for a in sample.inputs), sample.op
         inferred = list(sample.op.infer(types_of(sample.inputs)))
         assert types_of(sample.op.reference(*sample.inputs)) == inferred, sample.op
 

@@ -24,7 +24,8 @@ LAYOUTS = ("NCHW", "NHWC")
 class Conv(Op):
     """Cross-correlation of x with w, plus b per output channel.
 
-    Operands: x[N, C, *spatial], w[O, C/groups, *kernel], optional b[O]; one float dtype.
+    Operands: x[N, C, *spatial], w[O, C/groups, *kernel], optional b[O]; one float dtype; w is
+    static.
     Result: [N, O, *out] with out = (in + pads - dilation * (kernel - 1) - 1) // stride + 1.
 
     Attributes:
@@ -56,7 +57,7 @@ class Conv(Op):
         base.expect(self, inputs, 2, 3)
         dtype = base.floating(self, inputs)
         base.choice(self, "layout", self.layout, LAYOUTS)
-        x, w = inputs[0].shape, inputs[1].shape
+        x, w = inputs[0].shape, sh.static(inputs[1].shape, self.name)
         if not 3 <= len(x) <= 5 or len(w) != len(x):
             raise self.fail("ranks do not fit", inputs, "x and w of equal rank 3 to 5")
         rank = len(x) - 2
@@ -64,15 +65,15 @@ class Conv(Op):
             self, rank, strides=self.strides, pads=self.pads, dilations=self.dilations
         )
         channels = x[self.channel_axis(len(x))]
-        if self.groups < 1 or channels != sh.mul(w[1], self.groups):
+        if self.groups < 1 or channels != w[1] * self.groups:
             raise self.fail(
                 "channels of x and w do not fit", inputs, f"C = groups * w[1], groups {self.groups}"
             )
-        if isinstance(w[0], int) and w[0] % self.groups:
+        if w[0] % self.groups:
             raise self.fail("groups do not divide the output channels", inputs)
         if len(inputs) == 3 and inputs[2].shape != (w[0],):
             raise self.fail("bias does not fit", inputs, f"[{w[0]}]")
-        kernel = sh.static(w[2:], self.name)
+        kernel = w[2:]
         out = tuple(
             _out(self, x[axis], kernel[k], k) for k, axis in enumerate(self.spatial_axes(len(x)))
         )
@@ -144,7 +145,8 @@ class Conv(Op):
 class ConvTranspose(Op):
     """Transposed convolution: the gradient of Conv with respect to its input, plus b.
 
-    Operands: x[N, C, *spatial], w[C, O/groups, *kernel], optional b[O]; one float dtype.
+    Operands: x[N, C, *spatial], w[C, O/groups, *kernel], optional b[O]; one float dtype; w is
+    static.
     Result: [N, O, *out] with out = (in - 1) * stride + output_padding + dilation * (kernel - 1) + 1
     - pads.
 
@@ -167,7 +169,7 @@ class ConvTranspose(Op):
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 2, 3)
         dtype = base.floating(self, inputs)
-        x, w = inputs[0].shape, inputs[1].shape
+        x, w = inputs[0].shape, sh.static(inputs[1].shape, self.name)
         if not 3 <= len(x) <= 5 or len(w) != len(x):
             raise self.fail("ranks do not fit", inputs, "x and w of equal rank 3 to 5")
         rank = len(x) - 2
@@ -181,12 +183,12 @@ class ConvTranspose(Op):
         )
         if x[1] != w[0]:
             raise self.fail("channels of x and w do not fit", inputs, "C = w[0]")
-        if self.groups < 1 or (isinstance(w[0], int) and w[0] % self.groups):
+        if self.groups < 1 or w[0] % self.groups:
             raise self.fail(f"groups {self.groups} do not divide the channels", inputs)
-        channels = sh.mul(w[1], self.groups)
+        channels = w[1] * self.groups
         if len(inputs) == 3 and inputs[2].shape != (channels,):
             raise self.fail("bias does not fit", inputs, f"[{channels}]")
-        kernel = sh.static(w[2:], self.name)
+        kernel = w[2:]
         out: list[Dim] = []
         for k in range(rank):
             grown = sh.mul(sh.sub(x[2 + k], 1), self.strides[k])

@@ -393,7 +393,7 @@ def _samples(function: Function, rng: np.random.Generator) -> Iterator[Sample]:
 
 def _special(array: Array) -> Array:
     """Whole numbers, so that equality occurs, with infinities and NaNs among them."""
-    whole = np.rint(array.astype(np.float32))
+    whole = np.asarray(np.rint(array.astype(np.float32)))
     flat = whole.reshape(-1)
     for start, value in enumerate((math.inf, math.nan, -math.inf)):
         flat[start + 1 :: 7] = value

@@ -351,7 +351,7 @@ def _sample_op(
     extrapolation = 0.0
     if coordinates == "tf_crop_and_resize":
         still = len(shape) - 2
-        roi = (0.0, 0.0, *[-0.2] * still, 1.0, 1.0, *[0.9] * still)
+        roi = (0.0, 0.0, *[-0.25] * still, 1.0, 1.0, *[0.875] * still)
         extrapolation = 7.0
     return Resize(
         sizes,
