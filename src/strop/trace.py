@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strop import knobs
+from strop.errors import OptionError
 
 #: Called as progress(stage, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
@@ -71,12 +72,25 @@ class Trace:
             self.log(1, text)
 
     def dump(self, name: str, text: Callable[[], str]) -> None:
-        """Writes ``NN_name`` into the dump folder; ``text`` is only called when there is one."""
+        """Writes ``NN_name`` into the dump folder; ``text`` is only called when there is one.
+
+        Raises:
+            OptionError: the folder or the file cannot be written.
+        """
         if self.dump_dir is None:
             return
         path = self.dump_dir / f"{self._dumped:02d}_{name}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text(), encoding="utf-8")
+        content = text()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise OptionError(
+                "cannot write a dump file",
+                where=str(path),
+                got=error.strerror or error,
+                hint="dump into a folder that can be made and written",
+            ) from error
         self._dumped += 1
 
     def patched(self, pass_name: str, rule: str, note: str) -> None:

@@ -37,7 +37,8 @@ def command(
     if per_step:
         whole = max(1, sum(step.nanoseconds for step in report.steps))
         rows = [(s.name, micros(s.nanoseconds), f"{100 * s.nanoseconds / whole:.1f}") for s in report.steps]
-        table("\nleast time per step", ("step", "us", "%"), rows, right=("us", "%"))
+        print("\nleast time per step")
+        table(("step", "us", "%"), rows, right=("us", "%"))
 
 
 def _lines(report: Report) -> list[tuple[str, object]]:

@@ -40,11 +40,11 @@ def command(
 
 
 def _show(report: CheckReport) -> None:
-    table("", ("node", "op", "fate", "how"), ((n.name, n.op, n.fate, _how(n)) for n in report.nodes))
+    table(("node", "op", "fate", "how"), ((n.name, n.op, n.fate, _how(n)) for n in report.nodes))
     total = ", ".join(f"{count} {fate}" for fate, count in report.counts.items())
     print(f"{report.model} for {report.target}: {len(report.nodes)} nodes: {total}")
 
 
 def _how(node: NodeFate) -> str:
-    parts = [node.kernel, f"in step {node.step}" * bool(node.step), node.reason, f"try: {node.hint}" * bool(node.hint)]
+    parts = [node.kernel, f"with {node.step}" * bool(node.step), node.reason, f"try: {node.hint}" * bool(node.hint)]
     return "; ".join(part for part in parts if part)

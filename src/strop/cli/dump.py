@@ -36,7 +36,7 @@ def command(
         print(_model_text(source, shape or []))
     elif part is Part.SECTIONS:
         rows = ((e.kind.name.lower(), e.name, e.offset, size(e.size), f"{e.checksum:016x}") for e in read_header(source))
-        table("", ("section", "name", "offset", "size", "checksum"), rows, right=("offset", "size"))
+        table(("section", "name", "offset", "size", "checksum"), rows, right=("offset", "size"))
     elif part is Part.MANIFEST:
         show_json(Engine(source).manifest)
     else:

@@ -41,7 +41,7 @@ def steps_table(found: Description) -> None:
     columns = ["#", "step", "kind", "kernel", "output", "flops", "bytes", "tasks", "est. us", "tuned us"]
     right = ["#", "flops", "bytes", "tasks", "est. us", "tuned us", "us"]
     rows = [_row(index, step, timed) for index, step in enumerate(found.steps)]
-    table("", columns + ["us"] * timed + ["nodes"], rows, right=right)
+    table(columns + ["us"] * timed + ["nodes"], rows, right=right)
 
 
 def _row(index: int, step: StepReport, timed: bool) -> list[object]:

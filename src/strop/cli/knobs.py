@@ -17,7 +17,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         keys = ("name", "value", "default", "doc")
         show_json([{k: v if isinstance(v, (int, str)) or v is None else str(v) for k, v in zip(keys, row)} for row in rows])
         return
-    table("", ("variable", "value", "default", "meaning"), ([n, _text(v), _text(d), doc] for n, v, d, doc in rows))
+    table(("variable", "value", "default", "meaning"), ([n, _text(v), _text(d), doc] for n, v, d, doc in rows))
 
 
 def _text(value: object) -> str:

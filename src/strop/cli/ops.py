@@ -26,7 +26,7 @@ def command(
     if json:
         show_json(rows)
         return
-    table("", columns, rows.items())
+    table(columns, rows.items())
     print(f"{len(rows)} {'kernels' if kernels else 'ops'}")
 
 

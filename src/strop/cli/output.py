@@ -24,7 +24,7 @@ from rich.table import Table
 from strop.engine.stages import STAGES
 from strop.errors import StropError
 
-_WIDE = 200
+_WIDE = 1000
 
 
 def console(stderr: bool = False) -> Console:
@@ -52,9 +52,9 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
     """A table on stdout; columns named in ``right`` are right-aligned."""
-    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:

@@ -40,7 +40,7 @@ def command(
         show_json({"outputs": found, "written": None if output is None else str(output)})
         return
     columns = ("output", "dtype", "shape", "min", "max", "mean", "not finite", "largest at")
-    table("", columns, ([name, *_cells(row)] for name, row in found.items()))
+    table(columns, ([name, *_cells(row)] for name, row in found.items()))
     if output is not None:
         print(f"written to {output}")
 

@@ -69,7 +69,7 @@ def build(
     with _Stage(trace, "frontend"):
         graph = model if isinstance(model, Graph) else read_onnx(model, shapes)
         verify(graph, "imported")
-        trace.dump("00_frontend.ir", lambda: show_graph(graph))
+        trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):
         graph = optimize(graph, trace)
     with _Stage(trace, "lower"):
@@ -79,7 +79,7 @@ def build(
     with _Stage(trace, "codegen"):
         parts = Assembler(lowered, plan_memory(lowered))
         parts.emit()
-        trace.dump("40_codegen.c", lambda: "\n".join(parts.module.units()))
+        trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
         sections = parts.sections(graph, {"level": level, "notes": trace.notes}, trace)
     with _Stage(trace, "engine"):
         return Engine.from_sections(sections)

@@ -38,7 +38,7 @@ class NodeFate:
         op: its op type.
         fate: one of ``FATES``.
         kernel: the algorithm of its step, else empty.
-        step: name of the step, when that is another node's, else empty.
+        step: the first node of its step, when that is another one, else empty.
         reason: why it is unsupported or naive, else empty.
         hint: what to try, or None.
     """
@@ -140,11 +140,10 @@ def _fate(verdict: Verdict, step: Step | None, copy: Step | None, is_view: bool)
     name, op = verdict.name, verdict.op_type
     if step is None:
         if is_view and copy is not None:
-            return NodeFate(name, op, "copy", copy.chosen.kernel.name, copy.region.name, copy.copy)
+            return NodeFate(name, op, "copy", copy.chosen.kernel.name, reason=copy.copy)
         return NodeFate(name, op, "view" if is_view else "folded")
-    kernel, region = step.chosen.kernel.name, step.region
-    own = len(region.source) == 1 or region.name == name
-    elsewhere = "" if region.name == name else region.name
+    kernel, owner = step.chosen.kernel.name, step.region.source[0]
+    elsewhere = "" if owner == name else owner
     if kernel.startswith("naive"):
         return NodeFate(name, op, "naive", kernel, elsewhere, "no faster kernel accepts it")
-    return NodeFate(name, op, "kernel" if own else "fused", kernel, elsewhere)
+    return NodeFate(name, op, "fused" if elsewhere else "kernel", kernel, elsewhere)

@@ -65,12 +65,12 @@ def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
     """
     _require_static(graph)
     prepared = prepare(graph)
-    trace.dump("20_lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
+    trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared)
     layout = Layout(prepared, groups)
     steps = [_step(launch, target) for launch in layout.launches]
     lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
-    trace.dump("21_lower.regions.txt", lambda: show(lowered))
+    trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
 
 
