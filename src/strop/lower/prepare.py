@@ -52,6 +52,7 @@ def split_bias(graph: Graph, node: Node) -> None:
     total = graph.add(make("add"), [bare.output, aligned], name=node.name, source=node.source, before=node)
     graph.replace_uses(node.output, total.output)
     graph.remove(node)
+    graph.rename_node(bare, node.name)
 
 
 def flatten_channels_last(graph: Graph, node: Node) -> None:
@@ -86,3 +87,4 @@ def flatten_channels_last(graph: Graph, node: Node) -> None:
     )
     graph.replace_uses(node.output, product.output)
     graph.remove(node)
+    graph.rename_node(product, node.name)
