@@ -103,8 +103,12 @@ def compare(got: Array, expected: Array, rtol: float = 1e-5, atol: float = 1e-6)
     """Equal dtype and shape, close elements."""
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
-    if got.dtype.name == "bfloat16":  # as onnx.backend.test.runner: two units in the last place
-        got, expected, rtol = got.astype(np.float32), expected.astype(np.float32), 2**-6
+    unit = {"bfloat16": 2**-7, "float16": 2**-10}.get(got.dtype.name)
+    if (
+        unit is not None
+    ):  # two units in the last place, as onnx.backend.test.runner has it for bfloat16
+        got, expected = got.astype(np.float32), expected.astype(np.float32)
+        rtol = max(rtol, 2 * unit)
     np.testing.assert_allclose(got, expected, rtol, atol)
 
 
