@@ -327,9 +327,13 @@ def test_fuel_stops_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_debug_level_5_logs_tried_matches(capsys: pytest.CaptureFixture[str]) -> None:
-    rewrite(_silu_net(), [silu], Trace(debug=5), "test")
+    net = Net()
+    y = net("mul", net.x, net("sigmoid", net.x))
+    graph = net.done(net("mul", y, net("tanh", y)))
+    rewrite(graph, [silu, double_negation], Trace(debug=5), "test")
     lines = capsys.readouterr().err.splitlines()
-    assert "[strop] match test silu at sigmoid: no" in lines
+    assert "[strop] match test double_negation at mul: no" not in lines  # it cannot start there
+    assert "[strop] match test silu at mul.1: no" in lines
     assert "[strop] match test silu at mul: yes" in lines
 
 

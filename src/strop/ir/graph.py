@@ -225,6 +225,10 @@ class Graph:
             self.set_operand(node, index, new)
         self.outputs = [new if v is old else v for v in self.outputs]
 
+    def has_node(self, name: str) -> bool:
+        """True when a node has this name."""
+        return name in self._node_names
+
     def rename_node(self, node: Node, name: str) -> None:
         """Gives a node another name; GraphError when it is taken."""
         if name != node.name and name in self._node_names:

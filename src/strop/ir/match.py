@@ -13,7 +13,6 @@ replace, removes what nothing reads any more, and records the rule and its sourc
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -305,6 +304,7 @@ class _NewNode:
     op: Op
     operands: list[Value | New | None]
     name: str
+    source: tuple[str, ...] | None
     results: list[New] = field(default_factory=list)
 
 
@@ -321,25 +321,43 @@ class Patch:
         array = np.asarray(array)
         return New(Graph().add_const(array).type, const=array, name=name)
 
-    def add(self, op: Op, *operands: Value | New | None, name: str = "") -> New:
+    def add(
+        self,
+        op: Op,
+        *operands: Value | New | None,
+        name: str = "",
+        source: tuple[str, ...] | None = None,
+    ) -> New:
         """A new node with one result.
+
+        Args:
+            op: the op.
+            operands: present or new values; None for an optional one left out.
+            name: wanted name; by default that of the node it replaces, else the op's label.
+            source: provenance, where it is not that of all that the patch makes superfluous.
 
         Raises:
             ShapeError: the operands do not fit the op.
         """
-        results = self.add_several(op, *operands, name=name)
+        results = self.add_several(op, *operands, name=name, source=source)
         if len(results) != 1:
             raise GraphError("op has several results, not one", where=op.label, got=len(results))
         return results[0]
 
-    def add_several(self, op: Op, *operands: Value | New | None, name: str = "") -> list[New]:
-        """A new node with any number of results."""
+    def add_several(
+        self,
+        op: Op,
+        *operands: Value | New | None,
+        name: str = "",
+        source: tuple[str, ...] | None = None,
+    ) -> list[New]:
+        """As ``add``, for a node with any number of results."""
         present = list(operands)
         while present and present[-1] is None:
             present.pop()
         absent = Graph._types([None])[0]
         types = op.infer([absent if v is None else v.type for v in present])
-        node = _NewNode(op, present, name)
+        node = _NewNode(op, present, name, source)
         node.results = [New(type, node, index) for index, type in enumerate(types)]
         self.nodes.append(node)
         return node.results
@@ -399,14 +417,9 @@ def apply(graph: Graph, patch: Patch, trace: Trace, pass_name: str, rule_name: s
     removed, source = _remove_dead(graph, producers)
     if len(producers) != 1:
         graph.toposort()
-    fresh = {id(v) for node in added for v in node.outputs}
-    for node in added:
-        node.source = source
-    for old, target in targets:
-        if id(old) in removed and id(target) in fresh:
-            graph.rename(target, old.name)
-            if target.producer is not None and target is target.producer.outputs[0]:
-                graph.rename_node(target.producer, removed[id(old)])
+    for item, node in zip(patch.nodes, added, strict=True):
+        node.source = source if item.source is None else item.source
+    _take_names(graph, made, targets, removed)
     note = f"{patch.replaced[0][0].name}: " + (
         ", ".join(n.op.label for n in added) or f"%{targets[0][1].name}"
     )
@@ -420,26 +433,62 @@ class _Builder:
     def __init__(self, graph: Graph, before: Node | None) -> None:
         self.graph = graph
         self.before = before
+        self.items: list[_NewNode] = []
         self.nodes: dict[int, Node] = {}
-        self.consts: dict[int, Value] = {}
+        self.consts: dict[int, tuple[New, Value]] = {}
 
     def value(self, item: Value | New) -> Value:
         if isinstance(item, Value):
             return item
         if item.const is not None:
             if id(item) not in self.consts:
-                self.consts[id(item)] = self.graph.add_const(item.const, item.name)
-            return self.consts[id(item)]
+                self.consts[id(item)] = (item, self.graph.add_const(item.const, item.name))
+            return self.consts[id(item)][1]
         assert item.maker is not None
         return self.node(item.maker).outputs[item.index]
 
     def node(self, item: _NewNode) -> Node:
         if id(item) not in self.nodes:
+            self.items.append(item)
             operands = [None if v is None else self.value(v) for v in item.operands]
             self.nodes[id(item)] = self.graph.add(
                 item.op, operands, name=item.name, before=self.before
             )
         return self.nodes[id(item)]
+
+
+def _take_names(
+    graph: Graph,
+    made: _Builder,
+    targets: list[tuple[Value, Value]],
+    removed: dict[int, str],
+) -> None:
+    """New values take the names of the removed ones they stand for, else the wanted names if free."""
+    fresh = {id(v) for node in made.nodes.values() for v in node.outputs}
+    settled: set[int] = set()
+    for old, target in targets:
+        if id(old) in removed and id(target) in fresh and id(target) not in settled:
+            graph.rename(target, old.name)
+            settled.add(id(target))
+            node = target.producer
+            if (
+                node is not None
+                and target is node.outputs[0]
+                and not graph.has_node(removed[id(old)])
+            ):
+                graph.rename_node(node, removed[id(old)])
+                settled.add(id(node))
+    wanted: list[tuple[str, Node | None, Value]] = [
+        (item.name, None, value) for item, value in made.consts.values()
+    ]
+    wanted += [
+        (item.name, made.nodes[id(item)], made.nodes[id(item)].outputs[0]) for item in made.items
+    ]
+    for name, maker, value in wanted:
+        if name and id(value) not in settled and name not in graph.values:
+            graph.rename(value, name)
+        if name and maker is not None and id(maker) not in settled and not graph.has_node(name):
+            graph.rename_node(maker, name)
 
 
 def _remove_dead(
@@ -510,13 +559,14 @@ def rewrite(graph: Graph, rules: Sequence[Rule], trace: Trace, pass_name: str) -
         VerifyError: the rules do not come to an end, or a rule made an ill-typed node.
     """
     limit = 64 + 16 * len(graph.nodes)
+    table = _Table(rules)
     count = 0
     changed = True
     while changed:
         changed = False
         for node in list(graph.nodes):
             while graph.values.get(node.outputs[0].name) is node.outputs[0]:
-                found = _first_patch(graph, node, rules, trace, pass_name)
+                found = _first_patch(graph, node, table, trace, pass_name)
                 if found is None:
                     break
                 if not trace.may_patch():
@@ -533,12 +583,33 @@ def rewrite(graph: Graph, rules: Sequence[Rule], trace: Trace, pass_name: str) -
     return count
 
 
+class _Table:
+    """The rules' patterns by what they may start at, in order."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rows = [(rule, pattern) for rule in rules for pattern in rule.patterns]
+        self.by_kind: dict[tuple[str, type[Op]], list[tuple[Rule, Pattern]]] = {}
+
+    def rows_for(self, op: Op) -> list[tuple[Rule, Pattern]]:
+        """The rows whose root pattern allows an op of this label and class."""
+        kind = (op.label, type(op))
+        if kind not in self.by_kind:
+            self.by_kind[kind] = [row for row in self.rows if _may_start(row[1], op)]
+        return self.by_kind[kind]
+
+
+def _may_start(pattern: Pattern, op: Op) -> bool:
+    if isinstance(pattern, Either):
+        return any(_may_start(choice, op) for choice in pattern.choices)
+    if isinstance(pattern, OpPattern) and (pattern.labels or pattern.classes):
+        return op.label in pattern.labels or isinstance(op, pattern.classes)
+    return True
+
+
 def _first_patch(
-    graph: Graph, node: Node, rules: Sequence[Rule], trace: Trace, pass_name: str
+    graph: Graph, node: Node, table: _Table, trace: Trace, pass_name: str
 ) -> tuple[Rule, Patch] | None:
-    for candidate, pattern in itertools.chain.from_iterable(
-        ((r, p) for p in r.patterns) for r in rules
-    ):
+    for candidate, pattern in table.rows_for(node.op):
         found = match(pattern, node, graph)
         if trace.debug >= 5:
             fits = "no" if found is None else "yes"
