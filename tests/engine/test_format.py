@@ -29,7 +29,7 @@ WEIGHTS = np.arange(5000, dtype=np.float32)
 
 def sections(weights: list[object] | None = None) -> list[Section]:
     return [
-        Section(SectionKind.MANIFEST, "manifest", ["{}".encode()]),
+        Section(SectionKind.MANIFEST, "manifest", [b"{}"]),
         Section(SectionKind.PLAN, "plan", [b"a plan"]),
         Section(SectionKind.WEIGHTS, "weights", weights if weights is not None else [WEIGHTS]),  # type: ignore[arg-type]
         Section(SectionKind.KERNELS, "x86_64-v4", [b"code", bytearray(b" of "), memoryview(b"machines")]),

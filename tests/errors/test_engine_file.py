@@ -184,10 +184,11 @@ print(accepted, refused)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_hostile_numbers_are_refused_by_c_and_python_alike(path: Path, seed: int) -> None:
-    out = syn.run_script(HOSTILE, syn.runtime_path(), path, seed, 3000, timeout=120)
+def test_hostile_numbers_are_refused_by_c_and_python_alike(tmp_path: Path, seed: int) -> None:
+    small = syn.write(tmp_path / "e.strop", runtimes={})
+    out = syn.run_script(HOSTILE, syn.runtime_path(), small, seed, 1500, timeout=120)
     accepted, refused = map(int, out.split())
-    assert accepted > 50 and refused > 1000
+    assert accepted > 25 and refused > 500
 
 
 # ---- other files, other machines -----------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_code_for_another_cpu(tmp_path: Path, names: list[str]) -> None:
 
 @pytest.mark.parametrize("names", [[], [f"linux-{syn.OTHER_MACHINE}", f"win32-{syn.MACHINE}"]])
 def test_runtime_for_another_system(tmp_path: Path, names: list[str]) -> None:
-    file = syn.write(tmp_path / "e.strop", runtimes={name: b"" for name in names})
+    file = syn.write(tmp_path / "e.strop", runtimes=dict.fromkeys(names, b""))
     with pytest.raises(TargetError, match="no runtime for this system") as caught:
         Session(file, threads=1)
     assert caught.value.expected == runtime_name()

@@ -21,8 +21,8 @@ from tests.runtime import synthetic as syn
 pytestmark = syn.needs_linux
 
 
-def run(program: Path, engine: Path) -> str:
-    done = subprocess.run([program, engine], capture_output=True, text=True, timeout=60)
+def run(program: Path, engine: Path, *arguments: str) -> str:
+    done = subprocess.run([program, engine, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -31,6 +31,20 @@ def test_c_program_with_the_sources(tmp_path: Path) -> None:
     files = [syn.HERE / "program.c", *sources.source_files()]
     program = syn.compile_native(files, "program-c", "-std=gnu11", "-O2", "-lpthread", "-ldl")
     assert run(program, syn.write(tmp_path / "e.strop")) == "ok\n"
+
+
+def test_many_users_of_one_pool_while_forking(tmp_path: Path) -> None:
+    files = [syn.HERE / "stress.c", *sources.source_files()]
+    program = syn.compile_native(files, "stress", "-std=gnu11", "-O2", "-lpthread", "-ldl")
+    assert run(program, syn.write(tmp_path / "e.strop"), "3") == "ok\n"
+
+
+@pytest.mark.slow  # the sanitizer's library is built first
+def test_many_users_of_one_pool_race_for_nothing(tmp_path: Path) -> None:
+    files = [syn.HERE / "stress.c", *sources.source_files()]
+    flags = ("-std=gnu11", "-g", "-O1", "-fsanitize=thread", "-lpthread", "-ldl")
+    program = syn.compile_native(files, "stress-tsan", *flags)
+    assert run(program, syn.write(tmp_path / "e.strop"), "0") == "ok\n"
 
 
 @pytest.mark.slow  # the C++ standard library is built first

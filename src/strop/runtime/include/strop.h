@@ -107,7 +107,7 @@ STROP_API uint32_t strop_abi_version(void);
 /* The most recent failure on the calling thread, or a code of STROP_OK. */
 STROP_API const strop_error *strop_last_error(void);
 
-/* 1 when this processor executes code built for `target` ("x86_64-v3", "aarch64+dotprod"), else 0. */
+/* 1 when this processor executes code built for `target` ("x86_64-v3", "aarch64+dotprod"). */
 STROP_API int strop_cpu_supports(const char *target);
 
 /* The target that describes this processor best, e.g. "x86_64-v4+avx512vnni". */

@@ -126,13 +126,14 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
         return strop_fail(error, STROP_ERR_ARGUMENT, "strop_context_create: NULL argument");
     *result = NULL;
     if (threads < 0 || threads > STROP_MAX_THREADS)
-        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %" PRId32 " threads; 0 (all) to %d can be "
-                          "had", engine->where, threads, STROP_MAX_THREADS);
+        return strop_fail(error, STROP_ERR_ARGUMENT,
+                          "%s: %" PRId32 " threads; 0 (all) to %d can be had", engine->where,
+                          threads, STROP_MAX_THREADS);
     if (threads == 0)
         threads = platform_cpu_count();
     if (threads > STROP_MAX_THREADS)
         threads = STROP_MAX_THREADS;
-    code = threads > 1 ? pool_reserve(threads - 1) : 0;
+    code = pool_reserve(threads - 1);
     if (code)
         return strop_fail(error, STROP_ERR_SYSTEM, "%s: cannot start %" PRId32 " threads: %s",
                           engine->where, threads - 1,
@@ -146,9 +147,10 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
     context->n_steps = engine->plan.header->n_steps;
     if (!allocate(context)) {
         strop_context_destroy(context);
-        return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory for an arena of %" PRIu64
-                          " bytes and %" PRId32 " times %" PRIu64 " bytes of scratch", engine->where,
-                          engine->plan.header->arena_bytes, threads,
+        return strop_fail(error, STROP_ERR_SYSTEM,
+                          "%s: out of memory for an arena of %" PRIu64 " bytes and %" PRId32
+                          " times %" PRIu64 " bytes of scratch",
+                          engine->where, engine->plan.header->arena_bytes, threads,
                           engine->plan.header->scratch_bytes);
     }
     prepare_steps(context);

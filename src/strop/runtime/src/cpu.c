@@ -181,7 +181,8 @@ static int has_feature(const feature *f, const uint64_t words[N_WORDS])
 static int has_level(int level, const uint64_t words[N_WORDS])
 {
     for (size_t i = 0; i < N_FEATURES; i++)
-        if (features[i].level > 0 && features[i].level <= level && !has_feature(&features[i], words))
+        if (features[i].level > 0 && features[i].level <= level &&
+            !has_feature(&features[i], words))
             return 0;
     return 1;
 }
@@ -232,7 +233,8 @@ const char *strop_cpu_target(void)
             end = (size_t)snprintf(text, sizeof text, "%s", bases[i].name);
         }
     for (size_t i = 0; i < N_FEATURES; i++)
-        if ((features[i].level < 0 || features[i].level > level) && has_feature(&features[i], words))
+        if ((features[i].level < 0 || features[i].level > level) &&
+            has_feature(&features[i], words))
             end += (size_t)snprintf(text + end, sizeof text - end, "+%s", features[i].name);
     return text;
 }

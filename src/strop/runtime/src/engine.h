@@ -68,7 +68,8 @@ struct strop_engine {
 
 void engine_retain(strop_engine *engine);
 /* "input 'x'" or "output 'y'" of tensor i (inputs, then outputs). */
-const char *engine_tensor_text(const strop_engine *engine, uint32_t tensor, char *buffer, size_t size);
+const char *engine_tensor_text(const strop_engine *engine, uint32_t tensor, char *buffer,
+                               size_t size);
 
 /* Bytes per element, or 0 for a number that is no dtype. */
 uint64_t dtype_size(uint32_t dtype);

@@ -14,7 +14,7 @@ static int check_header(const engine_file *file, const strop_file_header *header
 {
     if (file->size < sizeof *header)
         return strop_fail(error, STROP_ERR_FILE,
-                          "%s: not an engine file or truncated: %zu bytes, the header alone has %zu",
+                          "%s: not an engine file or truncated: %zu bytes, the header has %zu",
                           file->where, file->size, sizeof *header);
     if (memcmp(header->magic, strop_magic, sizeof strop_magic) != 0)
         return strop_fail(error, STROP_ERR_FILE,
@@ -74,8 +74,10 @@ static int check_section(const engine_file *file, uint32_t index, uint64_t start
                           ", which this runtime does not know", file->where, index, s->kind);
     if (s->offset != start || s->size > file->size - start ||
         round_up(s->size) > file->size - start)
-        return strop_fail(error, STROP_ERR_FILE, "%s: corrupt: section %" PRIu32 " '%s' at %" PRIu64
-                          " with %" PRIu64 " bytes", file->where, index, s->name, s->offset, s->size);
+        return strop_fail(error, STROP_ERR_FILE,
+                          "%s: corrupt: section %" PRIu32 " '%s' at %" PRIu64 " with %" PRIu64
+                          " bytes",
+                          file->where, index, s->name, s->offset, s->size);
     if (strop_hash64(file->data + s->offset, round_up(s->size)) != s->checksum)
         return strop_fail(error, STROP_ERR_FILE, "%s: corrupt: bytes of section %" PRIu32
                           " '%s' were changed", file->where, index, s->name);

@@ -12,10 +12,9 @@
 
 #define CACHE_LINE 128 /* two, for processors that fetch lines in pairs */
 
-/* How long to spin before sleeping, in nanoseconds: for the next run, and for the end of a step.
- * With more threads than processors, whom one waits for may need the processor one spins on. */
-#define SPIN_FOR_RUN 100000u
-#define SPIN_FOR_STEP 200000u
+/* How long to spin before sleeping, in nanoseconds. With more threads than processors there is no
+ * spinning between steps: whom one waits for may need the processor one would spin on. */
+#define SPIN_NS 100000u
 #define SPINS_PER_CLOCK_READ 64
 
 /* A word that changes; those who wait for it to differ from a value they saw may sleep on it. */
@@ -43,7 +42,7 @@ static struct {
 
 /* Held while workers are started, and across fork(). */
 static pthread_mutex_t growth = PTHREAD_MUTEX_INITIALIZER;
-static bool watches_fork;
+static atomic_bool watches_fork;
 static int n_cpus;
 
 /* ---- gate ---------------------------------------------------------------------------------- */
@@ -90,14 +89,15 @@ static void gate_wait(gate *g, uint32_t seen, uint64_t spin_ns)
 
 void pool_barrier(int32_t threads)
 {
-    /* Read before arriving: the gate cannot open without this thread. */
+    /* Read before arriving, as long as the gate cannot open and no other run can begin. */
     const uint32_t seen = atomic_load_explicit(&pool.barrier.word, memory_order_relaxed);
+    const uint64_t spin_ns = pool.spins ? SPIN_NS : 0;
 
     if (atomic_fetch_add_explicit(&pool.arrived, 1, memory_order_acq_rel) + 1 == threads) {
         atomic_store_explicit(&pool.arrived, 0, memory_order_relaxed);
         gate_open(&pool.barrier);
     } else {
-        gate_wait(&pool.barrier, seen, pool.spins ? SPIN_FOR_STEP : 0);
+        gate_wait(&pool.barrier, seen, spin_ns);
     }
 }
 
@@ -135,7 +135,7 @@ static void *worker_main(void *argument)
     worker *self = argument;
 
     for (uint32_t seen = 0;; seen++) {
-        gate_wait(&self->gate, seen, SPIN_FOR_RUN);
+        gate_wait(&self->gate, seen, SPIN_NS);
         pool.work(pool.job, self->thread);
     }
     return NULL;
@@ -150,13 +150,13 @@ int pool_reserve(int32_t workers)
 {
     int code = 0;
 
-    if (pool_size() >= workers)
+    if (pool_size() >= workers && atomic_load_explicit(&watches_fork, memory_order_acquire))
         return 0;
     pthread_mutex_lock(&growth);
-    if (!watches_fork) {
+    if (!atomic_load_explicit(&watches_fork, memory_order_relaxed)) {
         n_cpus = platform_cpu_count();
         code = platform_at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-        watches_fork = code == 0;
+        atomic_store_explicit(&watches_fork, code == 0, memory_order_release);
     }
     for (int32_t i = pool_size(); i < workers && code == 0; i++) {
         char name[24];

@@ -14,7 +14,8 @@
  * nothing of `job` after that. */
 typedef void (*pool_work)(const void *job, int32_t thread);
 
-/* Makes sure that `workers` worker threads exist. Returns 0 or an errno value. */
+/* Makes sure that `workers` worker threads exist, and that fork() is noticed. Returns 0 or an
+ * errno value. */
 int pool_reserve(int32_t workers);
 
 /* Runs work(job, t) on `threads` threads, the caller being thread 0, and returns when all are

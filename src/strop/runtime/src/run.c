@@ -135,9 +135,10 @@ int strop_context_profile(strop_context *context, uint32_t runs, uint64_t *nanos
     int code;
 
     if (runs == 0 || !nanoseconds || n_steps != context->n_steps)
-        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: profile of %" PRIu32 " steps in %" PRIu32
-                          " runs; the engine has %" PRIu32 " steps", context->engine->where, n_steps,
-                          runs, context->n_steps);
+        return strop_fail(error, STROP_ERR_ARGUMENT,
+                          "%s: profile of %" PRIu32 " steps in %" PRIu32
+                          " runs; the engine has %" PRIu32 " steps",
+                          context->engine->where, n_steps, runs, context->n_steps);
     code = context_enter(context, error);
     if (code)
         return code;
