@@ -107,7 +107,7 @@ class Transpose(base.Mover):
         return (Type(x.dtype, tuple(x.shape[p] for p in self.perm)),)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        return (np.ascontiguousarray(np.transpose(inputs[0], self.perm)),)
+        return (np.asarray(np.transpose(inputs[0], self.perm), order="C"),)
 
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
         position = _position(outputs[0])
@@ -278,7 +278,7 @@ class Slice(Op):
         for axis, start, stop, step in zip(self.axes, starts, stops, self.steps, strict=True):
             empty = start == -1  # before the first element of a walk to the front
             cut[axis] = slice(0, 0) if empty else slice(start, None if stop < 0 else stop, step)
-        return (np.ascontiguousarray(inputs[0][tuple(cut)]),)
+        return (np.asarray(inputs[0][tuple(cut)], order="C"),)
 
     def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
         return base.moved((*outputs, *outputs))
