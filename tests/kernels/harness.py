@@ -49,7 +49,7 @@ def buffer_for(view: View, array: np.ndarray | None = None) -> np.ndarray:
 
 def expected(region: Region, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """Oracle: the anchor's reference, then the epilogue in float64 where it is f32."""
-    given = [o.const if o is not None and o.const is not None else a for o, a in zip(region.operands, arrays)]
+    given = [o.logical if o is not None and o.const is not None else a for o, a in zip(region.operands, arrays)]
     extras = [np.broadcast_to(a, region.out.shape) for a in given[region.anchors :]]
     if region.op is None:
         results = [ex.evaluate(region.epilogue, [np.broadcast_to(a, region.out.shape) for a in given])]
@@ -88,7 +88,7 @@ def run(
     ins: dict[int, np.ndarray] = {}
     for i, operand in enumerate(region.operands):
         if operand is not None:
-            ins[i] = buffer_for(operand.view, operand.const if operand.const is not None else arrays[i])
+            ins[i] = buffer_for(operand.view, operand.logical if operand.const is not None else arrays[i])
     outs = [buffer_for(view) for view in region.outs]
     if overwrite is not None:
         assert region.operand(overwrite).view == region.out

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import Expr, Input, show
@@ -85,11 +87,26 @@ class View:
 
 @dataclass(frozen=True)
 class Operand:
-    """An operand of a region: its view, and its array when it is a constant."""
+    """An operand of a region.
+
+    Attributes:
+        view: how it lies in memory.
+        const: the dense array that the view indexes, when it is a constant; its own shape may differ from the view's.
+        name: of the value, for people.
+    """
 
     view: View
     const: Array | None = None
     name: str = ""
+
+    @property
+    def logical(self) -> Array | None:
+        """The constant in the view's logical shape, not to be written to; None when it is no constant."""
+        if self.const is None:
+            return None
+        flat = np.ascontiguousarray(self.const).reshape(-1)
+        strides = [s * flat.itemsize for s in self.view.strides]
+        return np.lib.stride_tricks.as_strided(flat, self.view.shape, strides, writeable=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from strop.errors import UnsupportedError
 from strop.ir.graph import Graph, Node, Value
 from strop.kernels.base import View
 from strop.lower import views
-from strop.lower.layout_rules import feeds_spatial, is_spatial, required_order, wanted_order
+from strop.lower.layout_rules import required_order, spatial_order, wanted_order
 from strop.lower.regions import Group
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
 
@@ -161,7 +161,7 @@ class Layout:
     def _order_of(self, group: Group, value: Value, inputs: Sequence[Placement | None]) -> tuple[int, ...]:
         """Elementwise and keepdims-like groups keep the order of what they read."""
         like = [p for p in inputs if p is not None and p.view.shape == value.type.static_shape]
-        if group.anchor is None and like and not (is_spatial(value) or feeds_spatial(value)):
+        if group.anchor is None and like and spatial_order(value) is None:
             return like[0].view.order()
         return wanted_order(value)
 

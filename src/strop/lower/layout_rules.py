@@ -25,38 +25,56 @@ _FOLLOWS: tuple[type[Op], ...] = (Elementwise, Cast, Identity, Slice, Split, Con
 PLANAR_CHANNELS = 4
 
 
-def is_spatial(value: Value, seen: frozenset[Value] = frozenset()) -> bool:
-    """True when a spatial op made the value, possibly through ops that keep the order."""
-    node = value.producer
-    if node is None or len(value.shape) < 3:
-        return False
+def channel_axis(op: Op, rank: int) -> int:
+    """Logical axis of the channels of a spatial op's data."""
+    return rank - 1 if isinstance(op, Conv) and op.layout == "NHWC" else 1
+
+
+def _channels_innermost(op: Op, rank: int) -> tuple[int, ...]:
+    return channels_last(rank) if channel_axis(op, rank) == 1 else tuple(range(rank))
+
+
+def made_order(value: Value) -> tuple[int, ...] | None:
+    """The channels-innermost order of a value that a spatial op made, possibly through ops that keep the order; else None."""
+    node, rank = value.producer, len(value.shape)
+    if node is None or rank < 3:
+        return None
     if isinstance(node.op, SPATIAL):
-        return True
+        return _channels_innermost(node.op, rank)
     if isinstance(node.op, _FOLLOWS):
-        return any(is_spatial(v) for v in node.operands if v.shape and len(v.shape) == len(value.shape))
-    return False
+        orders = (made_order(v) for v in node.operands if len(v.shape) == rank)
+        return next((order for order in orders if order is not None), None)
+    return None
 
 
-def feeds_spatial(value: Value, depth: int = 8) -> bool:
-    """True when a spatial op reads the value as its data, possibly through ops that keep the order."""
-    if len(value.shape) < 3 or depth == 0:
-        return False
+def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
+    """The channels-innermost order that a spatial op wants of a value it reads, possibly through ops that keep the order."""
+    rank = len(value.shape)
+    if rank < 3 or depth == 0:
+        return None
     for node, index in value.uses:
         if isinstance(node.op, SPATIAL) and index == 0:
-            return True
-        if isinstance(node.op, _FOLLOWS) and any(
-            len(v.shape) == len(value.shape) and feeds_spatial(v, depth - 1) for v in node.outputs
-        ):
-            return True
-    return False
+            return _channels_innermost(node.op, rank)
+        if isinstance(node.op, _FOLLOWS):
+            for result in node.outputs:
+                order = read_order(result, depth - 1) if len(result.shape) == rank else None
+                if order is not None:
+                    return order
+    return None
+
+
+def spatial_order(value: Value) -> tuple[int, ...] | None:
+    """The order that spatial ops around the value want, or None when there are none."""
+    return made_order(value) or read_order(value)
 
 
 def wanted_order(value: Value) -> tuple[int, ...]:
     """Axes from outermost to innermost in which a new buffer for the value should lie."""
     rank = len(value.shape)
     node = value.producer
-    if rank >= 3 and (is_spatial(value) or feeds_spatial(value)):
-        return channels_last(rank)
+    order = spatial_order(value)
+    if order is not None:
+        return order
     turned = _only_transpose(value)
     if turned is not None and node is not None and isinstance(node.op, (Attention, MatMul)) and turned[-1] == rank - 1:
         return turned
@@ -74,8 +92,9 @@ def required_order(node: Node, index: int, view: View) -> tuple[int, ...] | None
     """The order into which an anchor's operand must be copied before its kernels do well; None when it may stay."""
     op, rank = node.op, len(view.shape)
     if isinstance(op, SPATIAL) and index == 0 and rank >= 3:
-        few = isinstance(op, Conv) and view.shape[1] <= PLANAR_CHANNELS * op.groups and op.groups == 1
-        return None if view.strides[1] == 1 or view.shape[1] == 1 or few else channels_last(rank)
+        axis = channel_axis(op, rank)
+        few = isinstance(op, Conv) and view.shape[axis] <= PLANAR_CHANNELS and op.groups == 1
+        return None if view.strides[axis] == 1 or view.shape[axis] == 1 or few else _channels_innermost(op, rank)
     innermost_matters = (
         (isinstance(op, MatMul) and index == 0 and not op.transpose_a)
         or (isinstance(op, (LayerNorm, RMSNorm)) and index == 0)

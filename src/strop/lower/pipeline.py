@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from strop.kernels.table import candidates, refusals
 from strop.lower import regions
 from strop.lower.layout import Buffer, Launch, Layout, Placement
 from strop.lower.prepare import prepare
+from strop.lower.views import transposed
+from strop.ops.conv import Conv
 from strop.target.base import Target
 from strop.trace import Trace
 
@@ -110,7 +112,25 @@ def _region(launch: Launch) -> Region:
         operands.append(operand)
     op = group.anchor.op if group is not None and group.anchor is not None else None
     epilogue = group.epilogue if group is not None else Input(0)
-    return Region(launch.name, op, tuple(operands), anchors, epilogue, outs, launch.source, _work(launch, outs))
+    region = Region(launch.name, op, tuple(operands), anchors, epilogue, outs, launch.source, _work(launch, outs))
+    return _channels_first(region)
+
+
+def _channels_first(region: Region) -> Region:
+    """Kernels know one logical order: a convolution over N, ..., C becomes one over N, C, ... on permuted views."""
+    if not isinstance(region.op, Conv) or region.op.layout == "NCHW":
+        return region
+    rank = len(region.out.shape)
+    perm = (0, rank - 1, *range(1, rank - 1))
+
+    def turn(operand: Operand | None, index: int) -> Operand | None:
+        if operand is None or index == 1:
+            return operand
+        return Operand(transposed(operand.view, perm), operand.const, operand.name)
+
+    operands = tuple(turn(o, i) for i, o in enumerate(region.operands))
+    outs = tuple(transposed(v, perm) for v in region.outs)
+    return replace(region, op=region.op.replace(layout="NCHW"), operands=operands, outs=outs)
 
 
 def _operand(placement: Placement | None, const: Value | None) -> Operand | None:

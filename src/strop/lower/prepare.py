@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from strop.ir.graph import Graph, Node
-from strop.lower.layout_rules import is_spatial
+from strop.lower.layout_rules import channel_axis, made_order
 from strop.lower.regions import is_view
+from strop.lower.views import channels_last
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Reshape, Transpose
 from strop.ops.elementwise import make
@@ -39,10 +40,11 @@ def split_bias(graph: Graph, node: Node) -> None:
     """Makes a convolution's bias an elementwise operand, so that the epilogue takes it.
 
     Before: Conv(x, w, b[O]).
-    After: Add(Conv(x, w), b[O, 1, 1]).
+    After: Add(Conv(x, w), b[O, 1, 1]), or b[O] for channels last.
     """
     bias = node.operand(2)
-    spatial = len(node.output.shape) - 2
+    rank = len(node.output.shape)
+    spatial = rank - 1 - channel_axis(node.op, rank)
     shape = (*bias.shape, *([1] * spatial))
     if bias.const is not None:
         aligned = graph.add_const(bias.const.reshape(bias.type.static_shape + (1,) * spatial), bias.name)
@@ -70,7 +72,7 @@ def flatten_channels_last(graph: Graph, node: Node) -> None:
     image = producer.operand(0)
     op = node.op
     assert isinstance(op, MatMul)
-    if len(image.shape) < 3 or len(flat.shape) != 2 or weight.const.ndim != 2 or op.transpose_a or not is_spatial(image):
+    if len(image.shape) < 3 or len(flat.shape) != 2 or weight.const.ndim != 2 or op.transpose_a or made_order(image) != channels_last(len(image.shape)):
         return
     n, c, *spatial = image.type.static_shape
     size = int(np.prod(spatial))
@@ -78,8 +80,7 @@ def flatten_channels_last(graph: Graph, node: Node) -> None:
         return
     matrix = weight.const.T if op.transpose_b else weight.const
     reordered = matrix.reshape(c, size, -1).transpose(1, 0, 2).reshape(size * c, -1)
-    perm = (0, *range(2, len(image.shape)), 1)
-    turned = graph.add(Transpose(perm), [image], name=producer.name, source=producer.source, before=node)
+    turned = graph.add(Transpose(channels_last(len(image.shape))), [image], name=producer.name, source=producer.source, before=node)
     again = graph.add(Reshape((n, size * c)), [turned.output], name=producer.name, source=producer.source, before=node)
     new_weight = graph.add_const(np.ascontiguousarray(reordered), weight.name)
     product = graph.add(
