@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from strop.optimize.pipeline import optimize
-
 from strop import knobs
 from strop.engine.arena import plan_memory
 from strop.engine.assemble import Assembler
@@ -19,6 +17,7 @@ from strop.ir.graph import Graph
 from strop.ir.text import show as show_graph
 from strop.ir.verify import verify
 from strop.lower.pipeline import lower
+from strop.optimize.pipeline import optimize
 from strop.target.base import Target
 from strop.target.detect import parse as parse_target
 from strop.trace import Progress, Trace

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +72,16 @@ class Engine:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the engine file, whole or not at all."""
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
-            shutil.copyfile(self.path, temporary)
-            os.replace(temporary, target)
+            try:
+                shutil.copyfile(self.path, temporary)
+                os.replace(temporary, target)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise EngineFileError(
                 "cannot write the engine file",
                 where=str(target),
