@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from strop import knobs
 from strop.cli.output import show_error
-from strop.errors import StropError
+from strop.errors import OptionError, StropError
 from strop.version import __version__
 
 #: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function, and this the first line
@@ -84,11 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.main.get_command(app)(
             args=None if arguments is None else list(arguments), prog_name="strop"
         )
-    except StropError as error:
-        if _wants_traceback():
+    except (StropError, ModuleNotFoundError) as error:
+        shown = error if isinstance(error, StropError) else _missing_package(error)
+        if shown is None or _wants_traceback():
             raise
-        show_error(error)
+        show_error(shown)
         sys.exit(1)
+
+
+def _missing_package(error: ModuleNotFoundError) -> StropError | None:
+    """The error for a package that should have been installed with Strop; None when a module of Strop itself is missing."""
+    package = (error.name or "strop").split(".")[0]
+    if package == "strop":
+        return None
+    return OptionError(f"the package {package} is not installed", hint=f"pip install {package}")
 
 
 def _wants_traceback() -> bool:
