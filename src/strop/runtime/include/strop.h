@@ -16,6 +16,12 @@
  *     strop_context_destroy(context);
  *     strop_engine_destroy(engine);
  *
+ * The library is in every engine file for the use of Python; programs compile its sources in, or
+ * make it with
+ *
+ *     cc -std=gnu11 -O3 -fPIC -shared -fvisibility=hidden -Iinclude src/[a-z]*.c \
+ *         -Wl,-z,nodelete -lpthread -ldl -o libstrop.so
+ *
  * Functions that can fail return STROP_OK (0) or one of the codes below and, when `error` is not
  * NULL, describe the failure there. Handles are opaque. An engine may be used from any number of
  * threads; a context by one thread at a time. Contexts of one engine, and of several engines, run
