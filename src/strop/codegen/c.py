@@ -16,7 +16,9 @@ from strop.target.isa.table import ISAS
 
 #: Version of ``strop_kernel`` calls, as in strop_kernel.h.
 KERNEL_ABI = 1
+#: Most translation units, and characters below which another one costs more than it saves.
 _UNITS = 8
+_UNIT_SIZE = 50_000
 
 
 @dataclass
@@ -73,7 +75,8 @@ class Module:
 
     def units(self) -> list[str]:
         """C texts: the functions, dealt out by length over a few units, then the table."""
-        bins: list[list[Function]] = [[] for _ in range(min(_UNITS, max(1, len(self.functions))))]
+        length = sum(len(f.emitted.body) for f in self.functions)
+        bins: list[list[Function]] = [[] for _ in range(min(_UNITS, 1 + length // _UNIT_SIZE))]
         sizes = [0] * len(bins)
         for function in sorted(self.functions, key=lambda f: (-len(f.emitted.body), f.name)):
             smallest = sizes.index(min(sizes))

@@ -10,6 +10,9 @@ from strop.kernels.c import (
     conv_direct,
     conv_winograd,
     elementwise,
+    norm,
+    norm_channels,
+    norm_lrn,
     softmax,
 )
 from strop.target.base import Target
@@ -20,6 +23,9 @@ KERNELS: tuple[Kernel[Any], ...] = (
     conv_depthwise.KERNEL,
     softmax.KERNEL,
     conv_winograd.KERNEL,
+    norm.KERNEL,
+    norm_channels.KERNEL,
+    norm_lrn.KERNEL,
 )
 
 
