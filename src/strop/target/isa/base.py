@@ -1,7 +1,8 @@
 """Vector instructions as data: C text, preconditions and a numpy meaning per instruction.
 
 Kernels are written once over the names below; an Isa says what a name is in C. ``vf`` is a vector of ``lanes`` f32, ``vi`` the vector
-of i32 of the same width (also used as a mask: all bits set is true). Arithmetic uses C operators, which clang defines on vectors.
+of i32 of the same width (also used as a mask: all bits set is true); ``vd`` and ``vl`` are ``lanes`` f64 and i64. Arithmetic,
+comparisons and bit operations use C operators, which clang defines on vectors.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Instr:
         result: C result type.
         params: C parameter list.
         body: C statements of its definition; may call other instructions.
-        meaning: what it computes, on numpy arrays of ``lanes`` elements (pointers are arrays that start there).
+        meaning: what it computes, on numpy arrays of ``lanes`` elements. A pointer is the array of all elements from there to the
+            last one it may touch; an instruction that stores answers that array's new content. An answer longer than a vector is cut.
         needs: preconditions in words, None when there are none.
         expect: mnemonic that the compiled code must contain on this instruction set, None when it does not matter.
     """
@@ -39,7 +39,10 @@ class Instr:
     @property
     def c(self) -> str:
         """Its C definition."""
-        return f"static inline {self.result} {self.name}({self.params}) {{ {self.body} }}"
+        head = f"static inline {self.result} {self.name}({self.params}) {{"
+        if "\n" not in self.body:
+            return f"{head} {self.body} }}"
+        return "\n".join([head, *(f"  {line}" for line in self.body.splitlines()), "}"])
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,3 @@ _WORD = re.compile(r"\b(v[a-z0-9_]+)\s*\(")
 def _called(text: str, table: dict[str, Instr]) -> list[str]:
     return sorted({m for m in _WORD.findall(text) if m in table})
 
-
-def lanes_like(array: np.ndarray[Any, Any], value: Any) -> np.ndarray[Any, Any]:
-    """A vector of one value."""
-    return np.full_like(array, value)

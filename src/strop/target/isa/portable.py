@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 
+from strop.target.isa import vecmath
 from strop.target.isa.base import Instr, Isa
+
+Array = np.ndarray[Any, Any]
 
 
 def header(lanes: int) -> str:
@@ -18,39 +21,48 @@ def header(lanes: int) -> str:
         f"typedef float vf_u __attribute__((vector_size({size}), aligned(4)));\n"
         f"typedef int32_t vi __attribute__((vector_size({size})));\n"
         f"typedef int32_t vi_u __attribute__((vector_size({size}), aligned(4)));\n"
+        f"typedef double vd __attribute__((vector_size({2 * size})));\n"
+        f"typedef int64_t vl __attribute__((vector_size({2 * size})));\n"
     )
 
 
-def _lane_call(name: str, libm: str, meaning: object) -> Instr:
-    return Instr(
-        name,
-        "vf",
-        "vf x",
-        f"vf r; for (int i = 0; i < VL; i++) r[i] = {libm}(x[i]); return r;",
-        meaning,  # type: ignore[arg-type]
-    )
+def _lane_call(name: str, meaning: Any) -> Instr:
+    body = f"vf r; for (int i = 0; i < VL; i++) r[i] = {name}f(x[i]); return r;"
+    return Instr(f"v{name}", "vf", "vf x", body, meaning)
 
 
+#: Functions that are called lane by lane from the C library.
 _LIBM = {
-    "expm1": np.expm1, "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
-    "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": np.vectorize(math.erf),
+    "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
+    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
 }  # fmt: skip
 
 
-def _select(mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    return np.where(mask != 0, a, b)
+def _stored(p: Array, x: Array, n: int | None = None, s: int = 1) -> Array:
+    """``p`` after lanes 0..n-1 of ``x`` were stored s elements apart."""
+    result = p.copy()
+    count = len(x) if n is None else min(n, len(x))
+    result[: count * s : s] = x[:count]
+    return result
 
 
-_BASE = [
+def _loaded(p: Array, n: int, s: int = 1) -> Array:
+    """Elements s apart, those from n on replaced by 0 of the same type."""
+    lanes = p[::s]
+    return np.where(np.arange(len(lanes)) < n, lanes, np.zeros_like(lanes))
+
+
+_MEMORY = [
     Instr("vload", "vf", "const float *p", "return *(const vf_u *)p;", lambda p: p),
-    Instr("vstore", "void", "float *p, vf x", "*(vf_u *)p = x;"),
+    Instr("vstore", "void", "float *p, vf x", "*(vf_u *)p = x;", _stored),
+    Instr("vload_i", "vi", "const int32_t *p", "return *(const vi_u *)p;", lambda p: p),
+    Instr("vstore_i", "void", "int32_t *p, vi x", "*(vi_u *)p = x;", _stored),
     Instr(
         "vload_n",
         "vf",
         "const float *p, int64_t n",
         "vf r = {0}; for (int i = 0; i < VL; i++) if (i < n) r[i] = p[i]; return r;",
-        lambda p, n: np.where(np.arange(len(p)) < n, p, 0),
+        _loaded,
         needs="0 <= n; lanes from n on are 0 and not read",
     ),
     Instr(
@@ -58,6 +70,7 @@ _BASE = [
         "void",
         "float *p, vf x, int64_t n",
         "for (int i = 0; i < VL; i++) if (i < n) p[i] = x[i];",
+        _stored,
         needs="0 <= n; elements from n on are not written",
     ),
     Instr(
@@ -65,22 +78,31 @@ _BASE = [
         "vf",
         "const float *p, int64_t s",
         "vf r; for (int i = 0; i < VL; i++) r[i] = p[i * s]; return r;",
-        needs="lanes s elements apart",
+        lambda p, s: p[::s],
+        needs="lanes s elements apart; s * VL fits i32",
     ),
     Instr(
         "vgather_n",
         "vf",
         "const float *p, int64_t s, int64_t n",
         "vf r = {0}; for (int i = 0; i < VL; i++) if (i < n) r[i] = p[i * s]; return r;",
+        lambda p, s, n: _loaded(p, n, s),
+        needs="as vgather; lanes from n on are 0 and not read",
     ),
     Instr(
         "vscatter_n",
         "void",
         "float *p, vf x, int64_t s, int64_t n",
         "for (int i = 0; i < VL; i++) if (i < n) p[i * s] = x[i];",
+        lambda p, x, s, n: _stored(p, x, n, s),
+        needs="lanes s elements apart; s * VL fits i32; elements of lanes from n on are not written",
     ),
+]
+
+_BASIC = [
     Instr("vset1", "vf", "float x", "return x - (vf){0};", lambda x: x),
-    Instr("vzero", "vf", "void", "return (vf){0};"),
+    Instr("vzero", "vf", "void", "return (vf){0};", lambda: np.float32(0)),
+    Instr("viota", "vi", "void", "vi r; for (int i = 0; i < VL; i++) r[i] = i; return r;", lambda: np.arange(64, dtype=np.int32)),
     Instr("vfma", "vf", "vf a, vf b, vf c", "return a * b + c;", lambda a, b, c: a * b + c),
     Instr("vand", "vi", "vi a, vi b", "return a & b;", lambda a, b: a & b),
     Instr(
@@ -88,15 +110,57 @@ _BASE = [
         "vf",
         "vi m, vf a, vf b",
         "return (vf)((m & (vi)a) | (~m & (vi)b));",
-        _select,
+        lambda m, a, b: np.where(m != 0, a, b),
         needs="m is a mask",
     ),
-    Instr("vabs", "vf", "vf x", "return __builtin_elementwise_abs(x);", np.abs),
+    Instr(
+        "vselect_i",
+        "vi",
+        "vi m, vi a, vi b",
+        "return (m & a) | (~m & b);",
+        lambda m, a, b: np.where(m != 0, a, b),
+        needs="m is a mask",
+    ),
+    Instr(
+        "vany",
+        "int",
+        "vi m",
+        "int r = 0; for (int i = 0; i < VL; i++) r |= m[i]; return r != 0;",
+        lambda m: np.any(m != 0),
+        needs="m is a mask; 1 when a lane is set, else 0",
+    ),
+    Instr("vabs", "vf", "vf x", "return (vf)((vi)x & 0x7fffffff);", np.abs),
     Instr("vsqrt", "vf", "vf x", "return __builtin_elementwise_sqrt(x);", np.sqrt),
-    Instr("vfloor", "vf", "vf x", "return __builtin_elementwise_floor(x);", np.floor),
-    Instr("vceil", "vf", "vf x", "return __builtin_elementwise_ceil(x);", np.ceil),
-    Instr("vtrunc", "vf", "vf x", "return __builtin_elementwise_trunc(x);", np.trunc),
-    Instr("vround", "vf", "vf x", "return __builtin_elementwise_roundeven(x);", np.rint),
+    Instr("vcvt_i", "vi", "vf x", "return __builtin_convertvector(x, vi);", lambda x: x.astype(np.int32), needs="x fits i32"),
+    Instr("vcvt_f", "vf", "vi x", "return __builtin_convertvector(x, vf);", lambda x: x.astype(np.float32)),
+]
+
+#: |x| below 2^23 is rounded by adding 2^23; what is larger is whole already. The sign of x is kept, of zero too.
+_ROUND = """const vf a = vabs(x);
+const vf whole = (a + vset1(8388608.0f)) - vset1(8388608.0f);
+const vf y = vselect(a < vset1(8388608.0f), whole, a);
+return (vf)(((vi)y & 0x7fffffff) | ((vi)x & INT32_MIN));"""
+
+_TRUNC = """const vf y = vround(vabs(x));
+const vf down = vselect(y > vabs(x), y - vset1(1.0f), y);
+return (vf)(((vi)down & 0x7fffffff) | ((vi)x & INT32_MIN));"""
+
+_ROUNDING = [
+    Instr("vround", "vf", "vf x", _ROUND, np.rint),
+    Instr("vfloor", "vf", "vf x", "const vf y = vround(x); return vselect(y > x, y - vset1(1.0f), y);", np.floor),
+    Instr(
+        "vceil",
+        "vf",
+        "vf x",
+        "const vf y = vround(x);\n"
+        "const vf up = vselect(y < x, y + vset1(1.0f), y);\n"
+        "return (vf)(((vi)up & 0x7fffffff) | ((vi)x & INT32_MIN));",
+        np.ceil,
+    ),
+    Instr("vtrunc", "vf", "vf x", _TRUNC, np.trunc),
+]
+
+_EXTREMES = [
     Instr(
         "vmax_c",
         "vf",
@@ -113,21 +177,35 @@ _BASE = [
         lambda x, c: np.where(x > c, c, x),
         needs="c is not NaN; NaN in x is kept",
     ),
-    Instr("vmax", "vf", "vf a, vf b", "return vselect(a != a, a, vselect(b > a, b, vselect(b != b, b, a)));", np.maximum),
-    Instr("vmin", "vf", "vf a, vf b", "return vselect(a != a, a, vselect(b < a, b, vselect(b != b, b, a)));", np.minimum),
+    Instr("vmax", "vf", "vf a, vf b", "return vselect((a > b) | (a != a), a, b);", np.maximum, needs="NaN wins"),
+    Instr("vmin", "vf", "vf a, vf b", "return vselect((a < b) | (a != a), a, b);", np.minimum, needs="NaN wins"),
     Instr("vhadd", "float", "vf x", "float r = 0; for (int i = 0; i < VL; i++) r += x[i]; return r;", np.sum),
-    Instr("vhmax", "float", "vf x", "float r = x[0]; for (int i = 1; i < VL; i++) r = r < x[i] ? x[i] : r; return r;", np.max),
-    Instr("vhmin", "float", "vf x", "float r = x[0]; for (int i = 1; i < VL; i++) r = r > x[i] ? x[i] : r; return r;", np.min),
+    Instr("vhmul", "float", "vf x", "float r = x[0]; for (int i = 1; i < VL; i++) r *= x[i]; return r;", np.prod),
     Instr(
-        "vpow",
-        "vf",
-        "vf a, vf b",
-        "vf r; for (int i = 0; i < VL; i++) r[i] = powf(a[i], b[i]); return r;",
-        np.power,
+        "vhmax",
+        "float",
+        "vf x",
+        "float r = x[0]; for (int i = 1; i < VL; i++) r = r > x[i] || r != r ? r : x[i]; return r;",
+        np.max,
+        needs="NaN wins",
     ),
-    Instr("vcvt_i", "vi", "vf x", "return __builtin_convertvector(x, vi);", lambda x: x.astype(np.int32)),
-    Instr("vcvt_f", "vf", "vi x", "return __builtin_convertvector(x, vf);", lambda x: x.astype(np.float32)),
-    *(_lane_call(f"v{name}", f"{name}f", meaning) for name, meaning in _LIBM.items()),
+    Instr(
+        "vhmin",
+        "float",
+        "vf x",
+        "float r = x[0]; for (int i = 1; i < VL; i++) r = r < x[i] || r != r ? r : x[i]; return r;",
+        np.min,
+        needs="NaN wins",
+    ),
+]
+
+_BASE = [
+    *_MEMORY,
+    *_BASIC,
+    *_ROUNDING,
+    *_EXTREMES,
+    *vecmath.INSTRS,
+    *(_lane_call(name, meaning) for name, meaning in _LIBM.items()),
 ]
 
 PORTABLE = Isa("portable", 4, 16, header(4), {i.name: i for i in _BASE})
