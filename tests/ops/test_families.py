@@ -369,7 +369,7 @@ def test_costs_count_a_multiply_add_as_two() -> None:
 # ---- refusals
 
 F, G = Type(dt.f32, (2, 3, 8, 8)), Type(dt.f32, (4, 3, 3, 3))
-V, I = Type(dt.f32, (6,)), Type(dt.i64, (2,))  # noqa: E741
+V, I = Type(dt.f32, (6,)), Type(dt.i64, (2,))
 PLAIN = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)}
 REFUSED: list[tuple[Op, list[Type], str]] = [
     (make("add"), [F, V], "broadcast"),

@@ -13,7 +13,8 @@ from strop.ir.expr import Acc, Axis, Const, Expr
 from strop.ir.shape import Dim
 
 #: How a stage folds: None means that ``body`` is the element and ``reduce`` is empty. argmax and argmin store the index along
-#: the single reduce axis of the first best element; argmax_last and argmin_last of the last best.
+#: the single reduce axis of the first best element; argmax_last and argmin_last of the last best. There ``acc_dtype`` is
+#: the dtype compared and Acc is the int64 index.
 COMBINES = (None, "add", "mul", "max", "min", "or", "and", "argmax", "argmin", "argmax_last", "argmin_last")
 
 

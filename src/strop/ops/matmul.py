@@ -52,8 +52,11 @@ class MatMul(Op):
         a, b = (base.wide(x) for x in inputs)
         a = a.swapaxes(-1, -2) if self.transpose_a else a
         b = b.swapaxes(-1, -2) if self.transpose_b else b
+        shape = (*a.shape[:-1], b.shape[-1])
+        flat = a.reshape(-1, a.shape[-1]) if b.ndim == 2 < a.ndim else a  # one product, not many
         with np.errstate(all="ignore"):
-            return (base.narrow(np.matmul(a, b), inputs[0]),)
+            product = np.matmul(flat, b)
+        return (base.narrow(product if flat is a else product.reshape(shape), inputs[0]),)
 
     def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
         inner = inputs[0].static_shape[-2 if self.transpose_a else -1]
