@@ -6,7 +6,7 @@ A knob is read at each use, so tests may set it with ``monkeypatch.setenv``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -64,8 +64,21 @@ PATCHES: Knob[int] = Knob("STROP_PATCHES", int, -1, "stop rewriting after this m
 def cache_dir() -> Path:
     """Folder for everything that may be deleted at any time; created on demand."""
     path = CACHE.get() or _cache_root()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(
+            "the cache folder cannot be made",
+            where=str(path),
+            got=error.strerror or error,
+            hint="set STROP_CACHE to a folder that can be written",
+        ) from error
     return path
+
+
+def environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process, with some variables changed."""
+    return {**os.environ, **changes}
 
 
 def inventory() -> list[Knob[object]]:

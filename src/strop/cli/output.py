@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,17 +28,16 @@ from strop.errors import StropError
 _WIDE = 1000
 
 
-def console(stderr: bool = False) -> Console:
-    """A console on stdout or stderr as they are now; wide when nobody looks, so that no table is cut."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=False, width=None if stream.isatty() else _WIDE)
+def console(stream: TextIO) -> Console:
+    """A console on a stream; wide when nobody looks, so that no table is cut."""
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else _WIDE)
 
 
 def show_error(error: StropError) -> None:
     """The error on stderr: a panel on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         body = escape(str(error))
-        console(stderr=True).print(Panel(body, title=type(error).__name__, title_align="left", border_style="red"))
+        console(sys.stderr).print(Panel(body, title=type(error).__name__, title_align="left", border_style="red"))
     else:
         print(f"strop: {error}", file=sys.stderr)
 
@@ -59,7 +59,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Seque
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
-    console().print(made)
+    if sys.stdout.isatty():
+        console(sys.stdout).print(made)
+        return
+    text = io.StringIO()
+    console(text).print(made)
+    print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
@@ -107,7 +112,7 @@ class StageBar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console(stderr=True),
+            console=console(sys.stderr),
             transient=True,
             disable=quiet or not sys.stderr.isatty(),
         )

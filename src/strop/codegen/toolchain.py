@@ -61,7 +61,7 @@ def find() -> Compiler:
 @lru_cache
 def _find(command: str) -> Compiler:
     if command:
-        words = tuple(shlex.split(command))
+        words = _words(command)
         if shutil.which(words[0]) is None:
             raise ToolchainError("the C compiler in STROP_CC is not there", got=command, hint="unset STROP_CC")
         return Compiler(words, False, _version([*words, "--version"]))
@@ -78,8 +78,21 @@ def _find(command: str) -> Compiler:
     return Compiler((str(zig), "cc"), True, _version([str(zig), "version"]))
 
 
+def _words(command: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError:
+        words = ()
+    if not words:
+        raise ToolchainError("STROP_CC is no command", got=repr(command), expected="a C compiler, e.g. clang")
+    return words
+
+
 def _version(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, env=_environment())
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, env=_environment())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolchainError("the C compiler does not start", got=error, where=" ".join(command)) from None
     if done.returncode != 0:
         raise ToolchainError("the C compiler does not start", got=done.stderr.strip()[-2000:], where=" ".join(command))
     return done.stdout.splitlines()[0] if done.stdout else ""
@@ -88,7 +101,7 @@ def _version(command: Sequence[str]) -> str:
 def _environment() -> dict[str, str]:
     """The compiler's environment: its own caches live inside ours."""
     zig_cache = str(knobs.cache_dir() / "zig")
-    return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": zig_cache, "ZIG_LOCAL_CACHE_DIR": zig_cache}
+    return knobs.environment({"ZIG_GLOBAL_CACHE_DIR": zig_cache, "ZIG_LOCAL_CACHE_DIR": zig_cache})
 
 
 def compile_all(
