@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from strop.errors import UnsupportedError
 from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Type
 from strop.kernels.base import View
 from strop.lower import views
 from strop.lower.layout_rules import required_order, spatial_order, wanted_order
@@ -45,6 +46,10 @@ class Placement:
     buffer: Buffer
     offset: int
     view: View
+
+    def same(self, other: Placement) -> bool:
+        """True when both name the same memory in the same order."""
+        return self.buffer is other.buffer and self.offset == other.offset and self.view == other.view
 
 
 @dataclass(eq=False)
@@ -81,6 +86,7 @@ class Layout:
         self.launches: list[Launch] = []
         self.outputs: list[Buffer] = []
         self._slices: dict[Value, tuple[Value, int, int]] = {}
+        self._orders: dict[Value, tuple[int, ...]] = {}
         self._made_by_group: set[Value] = {v for i in items if isinstance(i, Group) for v in i.outputs}
         self._copied: dict[tuple[Value, tuple[int, ...]], Placement] = {}
         self._run()
@@ -107,11 +113,30 @@ class Layout:
             if isinstance(item, Group) or not isinstance(item.op, Concat):
                 continue
             at = 0
+            self._overlap_split(item, item.op.axis)
             for value in item.operands:
                 size = value.type.static_shape[item.op.axis]
                 if self._writes_into(value, item):
                     self._slices[value] = (item.output, item.op.axis, at)
                 at += size
+
+    def _overlap_split(self, concat: Node, axis: int) -> None:
+        """Lets the last part of a Split be the first part of a Concat: both lie in one wide buffer,
+        ``[other parts of the split][shared part][other operands of the concat]``."""
+        shared = concat.operand(0)
+        split = shared.producer
+        if split is None or not isinstance(split.op, Split) or split.op.axis != axis or split.outputs[-1] is not shared:
+            return
+        whole, result = split.operand(0), concat.output
+        if whole not in self._made_by_group or {whole, result, shared} & (self._slices.keys() | set(self.graph.outputs)):
+            return
+        before, size = whole.type.static_shape[axis], shared.type.static_shape[axis]
+        shape = list(result.type.static_shape)
+        shape[axis] += before - size
+        wide = Value(f"{result.name}.wide", Type(result.dtype, tuple(shape)))
+        self._orders[wide] = wanted_order(result)
+        self._slices[whole] = (wide, axis, 0)
+        self._slices[result] = (wide, axis, before - size)
 
     def _writes_into(self, value: Value, concat: Node) -> bool:
         made_here = value in self._made_by_group or (value.producer is not None and isinstance(value.producer.op, Concat))
@@ -132,7 +157,7 @@ class Layout:
             return known
         if value in self._slices:
             parent_value, axis, start = self._slices[value]
-            parent = self._place(parent_value, wanted_order(parent_value))
+            parent = self._place(parent_value, self._orders.get(parent_value) or wanted_order(parent_value))
             view, offset = views.sliced(parent.view, axis, start, value.type.static_shape[axis])
             placement = Placement(parent.buffer, parent.offset + offset, view)
         else:
@@ -244,9 +269,9 @@ class Layout:
         for value in node.operands:
             size = value.type.static_shape[op.axis]
             view, offset = views.sliced(whole.view, op.axis, at, size)
-            if not (value in self._slices and self._slices[value][0] is node.output):
-                source = None if value.const is not None else self.places[value]
-                target = Placement(whole.buffer, whole.offset + offset, view)
+            source = None if value.const is not None else self.places[value]
+            target = Placement(whole.buffer, whole.offset + offset, view)
+            if source is None or not source.same(target):
                 self._move(value, source, target, CONCAT)
             at += size
 

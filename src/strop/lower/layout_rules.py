@@ -27,7 +27,7 @@ PLANAR_CHANNELS = 4
 
 def channel_axis(op: Op, rank: int) -> int:
     """Logical axis of the channels of a spatial op's data."""
-    return rank - 1 if isinstance(op, Conv) and op.layout == "NHWC" else 1
+    return op.channel_axis(rank) if isinstance(op, Conv) else 1
 
 
 def _channels_innermost(op: Op, rank: int) -> tuple[int, ...]:

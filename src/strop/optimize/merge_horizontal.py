@@ -25,7 +25,7 @@ from strop.ir.graph import Graph, Node, Value
 from strop.ir.match import New, Patch, apply
 from strop.ir.op import Array, Op
 from strop.ops.conv import Conv
-from strop.ops.data import Split
+from strop.ops.data import Concat, Split
 from strop.ops.elementwise import Elementwise
 from strop.ops.matmul import MatMul
 from strop.optimize.base import Options, along_axis
@@ -128,6 +128,12 @@ def _shorten(branches: Sequence[_Branch]) -> None:
         branch.shifts = {at: a for at, a in branch.shifts.items() if at < common}
 
 
+def _starts_concat(value: Value) -> bool:
+    """True when a Concat's first operand is the value. Such a branch comes last in the merged result, so that both can lie in one
+    buffer: ``[others..., value][further operands...]``."""
+    return any(isinstance(n.op, Concat) and index == 0 for n, index in value.uses)
+
+
 def run(graph: Graph, trace: Trace, options: Options) -> None:
     """Runs the pass."""
     for value in list(graph.values.values()):
@@ -143,6 +149,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
             if not trace.may_patch():
                 return
             _shorten(branches)
+            branches.sort(key=lambda b: _starts_concat(b.end))  # stable
             apply(graph, _merged(graph, value, branches), trace, NAME, "merge")
 
 

@@ -168,10 +168,12 @@ class _Emitter:
         """Transformed filters, [panel][point][c][columns of the panel]."""
         weight = self.region.operand(1).const
         assert weight is not None
-        g_matrix = np.array(self.f.g, dtype=np.float64)
-        w64 = weight.reshape(self.g.o, self.g.c, 3, 3).astype(np.float64)
-        u = np.einsum("ar,ocrs,bs->abco", g_matrix, w64, g_matrix, optimize=True).astype(np.float32)
-        u = u.reshape(self.points, self.g.c, self.g.o)
+        taps = np.ascontiguousarray(weight.reshape(self.g.o, self.g.c, 3, 3).transpose(2, 3, 1, 0), dtype=np.float64)
+        g = np.array(self.f.g, dtype=np.float64)
+        half = [[sum(g[b, s] * taps[r, s] for s in range(3)) for b in range(self.a)] for r in range(3)]
+        u = [
+            sum(g[i, r] * half[r][j] for r in range(3)).astype(np.float32) for i in range(self.a) for j in range(self.a)
+        ]
         parts = []
         for panel in range(self.panels):
             columns = slice(panel * self.width, (panel + 1) * self.width)
