@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from strop.errors import KernelError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
-from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, type_of
+from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, children, type_of, walk
 
 
 class Writer:
@@ -72,27 +72,85 @@ def _shortest_f32(number: float) -> str:
     return text
 
 
-#: Helpers that scalar C text of the primitives may call.
+#: Helpers that scalar C text of the primitives may call. What C leaves undefined is given numpy's result: a quotient by zero is 0, a
+#: shift by the width or more empties the number.
 SCALAR_HELPERS = r"""
-#define strop_min(a, b) ({ __typeof__(a) a_ = (a); __typeof__(a) b_ = (b); a_ != a_ ? a_ : b_ != b_ ? b_ : b_ < a_ ? b_ : a_; })
-#define strop_max(a, b) ({ __typeof__(a) a_ = (a); __typeof__(a) b_ = (b); a_ != a_ ? a_ : b_ != b_ ? b_ : b_ > a_ ? b_ : a_; })
-#define strop_sign(a) ({ __typeof__(a) a_ = (a); (__typeof__(a))(a_ != a_ ? a_ : (a_ > 0) - (a_ < 0)); })
-#define strop_iabs(a) ({ __typeof__(a) a_ = (a); (__typeof__(a))(a_ < 0 ? -a_ : a_); })
-#define strop_floordiv(a, b) ({ __typeof__(a) a_ = (a), b_ = (b), q_ = a_ / b_; (__typeof__(a))(q_ - (a_ % b_ != 0 && ((a_ < 0) != (b_ < 0)))); })
-#define strop_floormodi(a, b) ({ __typeof__(a) a_ = (a), b_ = (b), r_ = a_ % b_; (__typeof__(a))(r_ != 0 && ((r_ < 0) != (b_ < 0)) ? r_ + b_ : r_); })
+#define strop_min(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); a_ != a_ ? a_ : b_ != b_ ? b_ : b_ < a_ ? b_ : a_; })
+#define strop_max(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); a_ != a_ ? a_ : b_ != b_ ? b_ : b_ > a_ ? b_ : a_; })
+#define strop_sign(a) ({ __auto_type a_ = (a); (__typeof__(a_))(a_ != a_ ? a_ : (a_ > 0) - (a_ < 0)); })
+#define strop_iabs(a) ({ __auto_type a_ = (a); (__typeof__(a_))(a_ < 0 ? -a_ : a_); })
+#define strop_unsafe(a, b) (b == 0 || ((__typeof__(a))-1 < 0 && b == (__typeof__(b))-1))
+#define strop_idiv(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); (__typeof__(a_))(strop_unsafe(a_, b_) ? (b_ == 0 ? 0 : 0 - (uint64_t)a_) : a_ / b_); })
+#define strop_irem(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); (__typeof__(a_))(strop_unsafe(a_, b_) ? 0 : a_ % b_); })
+#define strop_floordiv(a, b) ({ __auto_type c_ = (a); __auto_type d_ = (b); (__typeof__(c_))(strop_idiv(c_, d_) - (strop_irem(c_, d_) != 0 && ((c_ < 0) != (d_ < 0)))); })
+#define strop_floormodi(a, b) ({ __auto_type c_ = (a); __auto_type d_ = (b); __auto_type r_ = strop_irem(c_, d_); (__typeof__(c_))(r_ != 0 && ((r_ < 0) != (d_ < 0)) ? r_ + d_ : r_); })
 #define strop_floormodf(a, b) ({ float a_ = (a), b_ = (b), r_ = fmodf(a_, b_); r_ != 0 && ((r_ < 0) != (b_ < 0)) ? r_ + b_ : r_; })
 #define strop_floormod(a, b) ({ double a_ = (a), b_ = (b), r_ = fmod(a_, b_); r_ != 0 && ((r_ < 0) != (b_ < 0)) ? r_ + b_ : r_; })
-#define strop_ipow(a, b) ({ __typeof__(a) x_ = (a), r_ = 1; for (int64_t n_ = (b); n_ > 0; n_ >>= 1) { if (n_ & 1) r_ *= x_; x_ *= x_; } r_; })
+#define strop_ipow(a, b) ({ __auto_type x_ = (a); __typeof__(x_) r_ = 1; for (int64_t n_ = (b); n_ > 0; n_ >>= 1) { if (n_ & 1) r_ *= x_; x_ *= x_; } r_; })
+#define strop_shl(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? (uint64_t)a_ << n_ : 0); })
+#define strop_shr(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? a_ >> n_ : a_ < 0 ? -1 : 0); })
+static inline float strop_from_bf16(uint16_t x) { uint32_t w = (uint32_t)x << 16; float y; memcpy(&y, &w, 4); return y; }
+static inline uint16_t strop_to_bf16(float x) {
+  uint32_t w;
+  memcpy(&w, &x, 4);
+  return x != x ? (uint16_t)(w >> 16 | 64) : (uint16_t)((w + 0x7fff + (w >> 16 & 1)) >> 16);
+}
 """
 
 
+def _held(dtype: DType) -> DType:
+    """The type a value of ``dtype`` has in C variables: f32 for f16 and bf16, which exist only in memory."""
+    return dt.f32 if dtype.name in ("f16", "bf16") else dtype
+
+
+def from_memory(text: str, dtype: DType) -> str:
+    """C text of a stored element as a value."""
+    if dtype.name == "f16":
+        return f"(float){text}"
+    return f"strop_from_bf16({text})" if dtype.name == "bf16" else text
+
+
+def to_memory(text: str, dtype: DType) -> str:
+    """C text of a value as it is stored."""
+    if dtype.name == "f16":
+        return f"(_Float16){text}"
+    return f"strop_to_bf16({text})" if dtype.name == "bf16" else text
+
+
+def _children_of(expr: Expr) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+    """Direct sub-expressions: those always evaluated, and those that a condition guards."""
+    if isinstance(expr, Call) and expr.fn in ("select", "and", "or"):
+        return expr.args[:1], expr.args[1:]
+    return children(expr), ()
+
+
+def _shared(expr: Expr) -> set[int]:
+    """ids of calls and casts that occur more than once and are evaluated whatever the conditions are."""
+    uses: dict[int, int] = {}
+    always: set[int] = set()
+    for node in walk(expr):
+        for child in children(node):
+            uses[id(child)] = uses.get(id(child), 0) + 1
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        if id(node) not in always:
+            always.add(id(node))
+            stack.extend(_children_of(node)[0])
+    return {key for key in always if uses.get(key, 0) > 1}
+
+
 class ScalarC:
-    """Prints expressions as scalar C, one statement per shared node.
+    """Prints expressions as scalar C. f16 and bf16 are computed in f32 and rounded where the expression casts and where it is stored.
+
+    With ``emit``, sub-expressions that are used more than once become variables first, unless a condition guards them.
 
     Args:
         inputs: operand types.
-        load: C text of an operand's element: load(Input or Load, index texts).
+        load: C text of an operand's stored element: load(Input or Load, index texts).
         named: types of named stages and of ``acc``.
+        emit: receives statements.
+        prefix: of the variables made.
     """
 
     def __init__(
@@ -100,48 +158,81 @@ class ScalarC:
         inputs: Sequence[DType],
         load: Callable[[Expr, list[str]], str],
         named: dict[str, DType] | None = None,
+        emit: Callable[[str], None] | None = None,
+        prefix: str = "t",
     ) -> None:
         self._inputs = inputs
         self._load = load
         self._named = named or {}
+        self._emit = emit
+        self._prefix = prefix
+        self._shared: set[int] = set()
+        self._memo: dict[int, str] = {}
+        self._kept: list[Expr] = []  # ids in the memo stay taken
+        self._made = 0
 
     def print(self, expr: Expr, wanted: DType) -> str:
-        """C text of a value of type ``wanted``."""
-        kind = type_of(expr, self._inputs, self._named) or wanted
+        """C text of a value of type ``wanted`` as it is stored."""
+        return to_memory(self.value(expr, wanted), wanted)
+
+    def value(self, expr: Expr, wanted: DType) -> str:
+        """C text of a value of type ``wanted``; f32 for f16 and bf16."""
+        kind = self._type(expr) or wanted
+        if self._emit is not None:
+            self._shared |= _shared(expr)
+            self._kept.append(expr)
         text = self._visit(expr, kind)
-        return text if kind == wanted else f"({wanted.c}){text}"
+        return text if _held(kind) == _held(wanted) else f"({_held(wanted).c}){text}"
+
+    def _type(self, expr: Expr) -> DType | None:
+        return type_of(expr, self._inputs, self._named)
 
     def _visit(self, expr: Expr, wanted: DType) -> str:
+        known = self._memo.get(id(expr))
+        if known is not None:
+            return known
+        text = self._text(expr, wanted)
+        if self._emit is not None and id(expr) in self._shared and isinstance(expr, (Call, Cast, Load, Input)):
+            kind = _held(self._type(expr) or wanted)
+            name = f"{self._prefix}{self._made}"
+            self._made += 1
+            self._emit(f"const {kind.c} {name} = {text};")
+            self._memo[id(expr)] = text = name
+        return text
+
+    def _text(self, expr: Expr, wanted: DType) -> str:
         if isinstance(expr, Const):
             return literal(expr.value, expr.dtype or (dt.boolean if isinstance(expr.value, bool) else wanted))
         if isinstance(expr, Axis):
             return expr.name
+        if isinstance(expr, Size):
+            if not isinstance(expr.dim, int):
+                raise KernelError("a symbolic size reaches a kernel for fixed shapes", got=expr.dim)
+            return literal(expr.dim, dt.i64)
         if isinstance(expr, Acc):
             return "acc"
         if isinstance(expr, Input):
-            return self._load(expr, [])
+            return from_memory(self._load(expr, []), self._inputs[expr.index])
         if isinstance(expr, Load):
-            return self._load(expr, [self._visit(i, dt.i64) for i in expr.index])
+            text = self._load(expr, [self._visit(i, dt.i64) for i in expr.index])
+            return from_memory(text, self._type(expr) or wanted)
         if isinstance(expr, Cast):
-            source = type_of(expr.arg, self._inputs, self._named) or expr.to
+            source = self._type(expr.arg) or expr.to
             return _cast(self._visit(expr.arg, source), source, expr.to)
-        assert isinstance(expr, Call)
-        return self._call(expr, wanted)
+        if isinstance(expr, Call):
+            return self._call(expr, wanted)
+        raise KernelError("scalar C of a symbolic size is not there", got=expr)
 
     def _call(self, expr: Call, wanted: DType) -> str:
         primitive = PRIMITIVES[expr.fn]
         typed = expr.args[1:] if expr.fn == "select" else expr.args
-        kind = next((t for a in typed if (t := type_of(a, self._inputs, self._named))), wanted)
-        args = [
-            self._visit(a, dt.boolean if expr.fn == "select" and i == 0 else kind) for i, a in enumerate(expr.args)
-        ]
+        kind = next((t for a in typed if (t := self._type(a))), wanted)
+        args = [self._visit(a, dt.boolean if expr.fn == "select" and i == 0 else kind) for i, a in enumerate(expr.args)]
         template = primitive.c
         if not kind.is_float and primitive.c_int is not None:
             template = primitive.c_int
         suffix = "" if kind.name == "f64" else "f"
         text = template.format(*args, f=suffix)
-        if kind.name in ("f16", "bf16"):
-            raise KernelError(f"scalar C of {expr.fn} on {kind} is not there", got=kind)
         if primitive.result == "same" and kind.is_int and kind.size < 4:
             text = f"({kind.c}){text}"  # C promotes; the value must wrap as the type does
         return text
@@ -150,6 +241,10 @@ class ScalarC:
 def _cast(text: str, source: DType, to: DType) -> str:
     if to.name == "bool":
         return f"({text} != 0)"
+    if to.name == "f16":
+        return text if source.name == "f16" else f"(float)(_Float16){text}"
+    if to.name == "bf16":
+        return text if source.name == "bf16" else f"strop_from_bf16(strop_to_bf16((float){text}))"
     if source.is_float and to.is_int:
         return f"({to.c})(int64_t){text}" if to.name != "u64" else f"(uint64_t){text}"
     return f"({to.c}){text}"
