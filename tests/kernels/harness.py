@@ -11,8 +11,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from strop.codegen.c import Module
 from strop.ir import dtype as dt
-from strop.ir import expr as ex
 from strop.kernels.base import Candidate, Emitted, In, Kernel, Out, Packed, Region, View
+from strop.kernels.oracle import expected
 from strop.target.base import Target
 
 GUARD = 64  # elements around every buffer that must stay untouched
@@ -45,19 +45,6 @@ def buffer_for(view: View, array: np.ndarray | None = None) -> np.ndarray:
         else:
             target[...] = array
     return flat
-
-
-def expected(region: Region, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    """Oracle: the anchor's reference, then the epilogue in float64 where it is f32."""
-    given = [o.logical if o is not None and o.const is not None else a for o, a in zip(region.operands, arrays)]
-    extras = [np.broadcast_to(a, region.out.shape) for a in given[region.anchors :]]
-    if region.op is None:
-        results = [ex.evaluate(region.epilogue, [np.broadcast_to(a, region.out.shape) for a in given])]
-        return [np.broadcast_to(results[0], region.out.shape)]
-    results = list(region.op.reference(*given[: region.anchors]))
-    if region.has_epilogue:
-        results[0] = ex.evaluate(region.epilogue, [results[0], *extras])
-    return results
 
 
 def compiled(emitted: Sequence[Emitted], target: Target) -> list[Any]:

@@ -1,0 +1,252 @@
+"""The parent's side of the worker process: starts it, hands it libraries and operands, and survives its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strop.errors import ToolchainError
+from strop.ir.op import Array
+from strop.tune import worker
+
+#: Seconds that any command but a run may take.
+_PATIENCE = 120.0
+
+
+class Lost(Exception):
+    """The worker ended while it did a command.
+
+    Attributes:
+        verdict: ``crashed`` or ``hung``.
+    """
+
+    def __init__(self, verdict: str, text: str) -> None:
+        super().__init__(text)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Memory of an operand or result: ``size`` bytes whose first element is ``start`` bytes in; ``data`` is an operand's content."""
+
+    size: int
+    start: int
+    data: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What a region needs in the worker; ``flush`` bytes are read before a timed run."""
+
+    operands: tuple[Space | None, ...]
+    outs: tuple[Space, ...]
+    flush: int
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A kernel to be run.
+
+    Attributes:
+        kernel: number in the open library.
+        pointers: (space, index or name of a packed array) per pointer, see strop.tune.worker.
+        packed: arrays by name.
+        tasks: how many there are.
+        scratch: bytes.
+        limit: seconds after which it hangs.
+    """
+
+    kernel: int
+    pointers: tuple[tuple[str, int | str], ...]
+    packed: dict[str, Array]
+    tasks: int
+    scratch: int
+    limit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What a run gave: nanoseconds, whether scratch was overrun, and the results' memory when asked for."""
+
+    ns: int
+    overrun: bool
+    outs: list[Array]
+
+
+class Bench:
+    """A worker that is started on demand, and anew after it was lost. A context manager: it is gone afterwards."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._library: Path | None = None
+        self._load: Load | None = None
+        self._sent: set[str] = set()
+        self._opened = self._loaded = False
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        process, self._process = self._process, None
+        self._opened = self._loaded = False
+        self._sent.clear()
+        if process is not None:
+            process.kill()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):  # what was buffered for a process that is gone
+                        stream.close()
+            process.wait()
+
+    def open(self, library: Path) -> str | None:
+        """Opens a library of candidates; answers why it cannot be, or None."""
+        self._library, self._load, self._opened, self._loaded = library, None, False, False
+        try:
+            return self._open()
+        except Lost as lost:
+            return str(lost)
+
+    def load(self, load: Load) -> None:
+        """Makes a region current; it is sent with the next run."""
+        self._load, self._loaded = load, False
+
+    def run(self, launch: Launch, timed: bool, over: int | None = None) -> Ran:
+        """Runs a kernel of the open library on the current region.
+
+        Args:
+            launch: the kernel.
+            timed: True to time all tasks with caches prepared; False to get the results of the tasks, done in two calls.
+            over: operand that the first result overwrites, or None.
+
+        Raises:
+            Lost: the worker did not survive it.
+        """
+        self._prepare(launch)
+        command = {
+            "do": "run",
+            "kernel": launch.kernel,
+            "pointers": launch.pointers,
+            "tasks": launch.tasks,
+            "scratch": launch.scratch,
+            "timed": timed,
+            "over": over,
+            "answer": not timed,
+            "limit": launch.limit,
+        }
+        answer = self._ask(command, (), launch.limit)
+        load = self._load
+        assert load is not None
+        outs = [] if timed else [np.frombuffer(self._read(o.size), np.uint8) for o in load.outs]
+        return Ran(answer["ns"], answer["overrun"], outs)
+
+    def _prepare(self, launch: Launch) -> None:
+        """Brings the worker to where the launch can run."""
+        load = self._load
+        assert load is not None
+        if not self._opened:
+            failed = self._open()
+            if failed:
+                raise Lost("crashed", failed)
+        if not self._loaded:
+            command = {
+                "do": "region",
+                "operands": [o and [o.size, o.start] for o in load.operands],
+                "outs": [[o.size, o.start] for o in load.outs],
+                "flush": load.flush,
+            }
+            self._sent.clear()
+            self._ask(command, [o.data for o in load.operands if o is not None and o.data is not None])
+            self._loaded = True
+        for name, array in launch.packed.items():
+            if name not in self._sent:
+                self._ask({"do": "pack", "name": name, "bytes": array.nbytes}, [array])
+                self._sent.add(name)
+
+    def _open(self) -> str | None:
+        answer = self._ask({"do": "open", "library": str(self._library)}, ())
+        self._opened = "failed" not in answer
+        return answer.get("failed")
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if not sys.executable:
+            raise ToolchainError("kernels cannot be measured: this process has no Python command", hint="build with level 0")
+        command = [sys.executable, "-I", "-S", str(worker.__file__)]
+        try:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        except OSError as error:
+            raise ToolchainError(
+                "kernels cannot be measured: Python does not start", got=error, where=command[0], hint="build with level 0"
+            ) from None
+
+    def _ask(self, command: dict[str, Any], payload: Sequence[Array], limit: float = _PATIENCE) -> dict[str, Any]:
+        """Sends a command and reads its answer."""
+        if self._process is None:
+            self._process = self._start()
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(limit + 2.0, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(command).encode() + b"\n")
+            for array in payload:
+                process.stdin.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            process.stdin.flush()
+            line = process.stdout.readline()
+            if not line.endswith(b"\n"):
+                raise self._lost(late.is_set())
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._lost(late.is_set()) from None
+        finally:
+            timer.cancel()
+
+    def _read(self, size: int) -> bytes:
+        assert self._process is not None and self._process.stdout is not None
+        data = self._process.stdout.read(size)
+        if len(data) != size:
+            raise self._lost(False)
+        return data
+
+    def _lost(self, late: bool) -> Lost:
+        """The exception for a worker that is gone."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            code = 0
+        self.close()
+        if late or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
+            return Lost("hung", "it does not end")
+        if code < 0 and os.name == "posix":
+            return Lost("crashed", f"signal {-code} ({_signal_name(-code)})")
+        return Lost("crashed", f"the process ended with status {code}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
