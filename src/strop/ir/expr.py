@@ -194,10 +194,10 @@ PRIMITIVES: dict[str, Primitive] = {
     "add": Primitive(2, "same", np.add, "({0} + {1})"),
     "sub": Primitive(2, "same", np.subtract, "({0} - {1})"),
     "mul": Primitive(2, "same", np.multiply, "({0} * {1})"),
-    "div": Primitive(2, "same", _div, "({0} / {1})"),
+    "div": Primitive(2, "same", _div, "({0} / {1})", "strop_idiv({0}, {1})"),
     "floordiv": Primitive(2, "same", np.floor_divide, "floor{f}({0} / {1})", "strop_floordiv({0}, {1})"),
     "floormod": Primitive(2, "same", np.mod, "strop_floormod{f}({0}, {1})", "strop_floormodi({0}, {1})"),
-    "fmod": Primitive(2, "same", _fmod, "fmod{f}({0}, {1})", "({0} % {1})"),
+    "fmod": Primitive(2, "same", _fmod, "fmod{f}({0}, {1})", "strop_irem({0}, {1})"),
     "min": Primitive(2, "same", np.minimum, "strop_min({0}, {1})"),
     "max": Primitive(2, "same", np.maximum, "strop_max({0}, {1})"),
     "pow": Primitive(2, "same", np.power, "pow{f}({0}, {1})", "strop_ipow({0}, {1})"),
@@ -245,8 +245,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "bitor": Primitive(2, "same", np.bitwise_or, "({0} | {1})"),
     "bitxor": Primitive(2, "same", np.bitwise_xor, "({0} ^ {1})"),
     "bitnot": Primitive(1, "same", np.bitwise_not, "(~{0})"),
-    "shl": Primitive(2, "same", _shift_left, "({0} << {1})"),
-    "shr": Primitive(2, "same", np.right_shift, "({0} >> {1})"),
+    "shl": Primitive(2, "same", _shift_left, "strop_shl({0}, {1})"),
+    "shr": Primitive(2, "same", np.right_shift, "strop_shr({0}, {1})"),
     "select": Primitive(3, "select", np.where, "({0} ? {1} : {2})"),
 }
 

@@ -65,8 +65,6 @@ class Elementwise(Kernel[Params]):
     def accepts(self, region: Region, target: Target) -> str | None:
         if region.op is not None:
             return "it has an anchor op"
-        if any(v.dtype.name in ("f16", "bf16") for v in _views(region)):
-            return "16-bit floats are not done here"
         return None
 
     def space(self, region: Region, target: Target) -> list[Params]:
@@ -204,7 +202,7 @@ def _scalar_row(w: Writer, expr: Expr, region: Region, axes: Axes, start: str, s
         return at(node.index + 1)
 
     with w.block(f"for (int64_t j = {start}; j < {stop}; j++)"):
-        w(f"{at(0)} = {ScalarC(inputs, load).print(expr, region.out.dtype)};")
+        w(f"{at(0)} = {ScalarC(inputs, load, emit=w).print(expr, region.out.dtype)};")
 
 
 KERNEL = Elementwise()

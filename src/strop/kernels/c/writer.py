@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from strop.errors import KernelError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
-from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, children, type_of, walk
+from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, Size, children, type_of, walk
 
 
 class Writer:
@@ -221,7 +221,7 @@ class ScalarC:
             return _cast(self._visit(expr.arg, source), source, expr.to)
         if isinstance(expr, Call):
             return self._call(expr, wanted)
-        raise KernelError("scalar C of a symbolic size is not there", got=expr)
+        raise KernelError("an expression has no scalar C", got=expr)
 
     def _call(self, expr: Call, wanted: DType) -> str:
         primitive = PRIMITIVES[expr.fn]
