@@ -6,10 +6,12 @@ from typing import Any
 
 from strop.kernels.base import Candidate, Kernel, Region
 from strop.kernels.c import (
+    attention,
     conv_depthwise,
     conv_direct,
     conv_winograd,
     elementwise,
+    naive,
     norm,
     norm_channels,
     norm_lrn,
@@ -26,6 +28,8 @@ KERNELS: tuple[Kernel[Any], ...] = (
     norm.KERNEL,
     norm_channels.KERNEL,
     norm_lrn.KERNEL,
+    naive.KERNEL,
+    attention.KERNEL,
 )
 
 
@@ -34,13 +38,20 @@ def candidates(region: Region, target: Target) -> list[Candidate]:
     found = [
         Candidate(kernel, params)
         for kernel in KERNELS
-        if kernel.accepts(region, target) is None
+        if refusal(kernel, region, target) is None
         for params in kernel.space(region, target)
     ]
     return sorted(found, key=lambda c: c.cost(region, target))
 
 
+def refusal(kernel: Kernel[Any], region: Region, target: Target) -> str | None:
+    """Why a kernel does not take a region; None when it does."""
+    if region.has_prologue and not kernel.prologue:
+        return "no prologue is applied here"
+    return kernel.accepts(region, target)
+
+
 def refusals(region: Region, target: Target) -> dict[str, str]:
     """Reason per kernel that does not accept the region, for error messages and reports."""
-    reasons = {kernel.name: kernel.accepts(region, target) for kernel in KERNELS}
+    reasons = {kernel.name: refusal(kernel, region, target) for kernel in KERNELS}
     return {name: reason for name, reason in reasons.items() if reason is not None}

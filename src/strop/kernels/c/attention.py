@@ -1,0 +1,458 @@
+"""Scaled dot-product attention that never holds the scores of all queries.
+
+Per head the keys are packed, scaled and transposed, into panels [panel][d][vectors of keys] and the values into panels [panel][t][vectors], both
+in scratch. Then blocks of ``mr`` queries are taken one after the other: their scores against all keys (or, for long sequences, a chunk of
+them) as register tiles into scratch that stays in the first cache level, the softmax of each row there, and the products with the values as register
+tiles again. Over several chunks the maxima, sums and results so far are corrected as in online softmax (Milakov and Gimelshein 2018, Dao et al. 2022).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from strop.ir import dtype as dt
+from strop.ir.shape import count
+from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
+from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.rows import Track, address, indices, keep, merged, tree, vectors
+from strop.kernels.c.tile import Side, Tile
+from strop.kernels.c.transpose import transpose_helper
+from strop.kernels.c.vector import vectorizable
+from strop.kernels.c.writer import Writer, literal
+from strop.ops.attention import Attention
+from strop.target.base import Target
+from strop.target.isa.table import ISAS
+
+#: Keys whose scores are held at once for one block of queries, when there are more than ``_WHOLE``.
+_CHUNK = 512
+_WHOLE = 768
+#: Vectors per iteration of the loops over a row of scores.
+_UNROLL = 4
+#: Register tiles worth trying, (mr, nv).
+_TILES = ((6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 4), (4, 3), (6, 2), (4, 2), (3, 3), (2, 4))
+#: Estimated cycles per vector of scores between the two products.
+_EXP_CYCLES = 15.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and strides. Views are numbered result, q, k, v, mask (where there is one), extras.
+
+    Attributes:
+        heads: loops over the leading axes, strides per view.
+        s, t, d, e: queries, keys, elements of a key, elements of a value.
+        row: elements between neighbours along the first of the last two axes, per view.
+        column: the same along the last axis.
+        mask: there is one.
+    """
+
+    heads: Axes
+    s: int
+    t: int
+    d: int
+    e: int
+    row: tuple[int, ...]
+    column: tuple[int, ...]
+    mask: bool
+
+
+def plan_of(region: Region) -> Plan | str:
+    """The plan, or why the region is not done here."""
+    if not isinstance(region.op, Attention):
+        return "the anchor is not attention"
+    if not region.all_f32() or not vectorizable(region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]):
+        return "not f32, or the epilogue has no vector form"
+    q, k, v = (region.operand(i).view for i in range(3))
+    if region.out.count == 0 or k.count == 0 or q.count == 0:
+        return "an operand or the result is empty"
+    views = [region.out, q, k, v]
+    mask = region.anchors == 4 and region.operands[3] is not None
+    if mask:
+        views.append(region.operand(3).view.broadcast((*q.shape[:-1], k.shape[-2])))
+    views.extend(e.view for e in region.extras)
+    if region.out.strides[-1] != 1 and region.out.shape[-1] > 1:
+        return "the elements of a result are not consecutive"
+    heads = merged(views, range(len(q.shape) - 2))
+    row, column = tuple(x.strides[-2] for x in views), tuple(x.strides[-1] for x in views)
+    return Plan(heads, q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], row, (1, *column[1:]), mask)
+
+
+@dataclass(frozen=True)
+class Params:
+    """mr: queries per tile; nv: vectors of keys or values per tile."""
+
+    mr: int
+    nv: int
+
+
+@dataclass(frozen=True)
+class Panels:
+    """``number`` panels of ``nv`` vectors from element ``start`` on."""
+
+    start: int
+    nv: int
+    number: int
+
+
+def balanced(vectors: int, nv: int, lanes: int) -> list[Panels]:
+    """Vectors dealt out to the fewest panels of at most ``nv``, as evenly as possible, wider ones first."""
+    number = -(-vectors // nv)
+    narrow, wider = divmod(vectors, number)
+    found = [Panels(0, narrow + 1, wider)] if wider else []
+    return [*found, Panels(wider * (narrow + 1) * lanes, narrow, number - wider)]
+
+
+class AttentionKernel(Kernel[Params]):
+    """See the module's text."""
+
+    name = "attention"
+    in_place = True
+
+    def accepts(self, region: Region, target: Target) -> str | None:
+        plan = plan_of(region)
+        return plan if isinstance(plan, str) else None
+
+    def space(self, region: Region, target: Target) -> list[Params]:
+        plan = _plan(region)
+        isa = ISAS[target.isa]
+        widest = -(-max(plan.t, plan.e) // isa.lanes)
+        found = [Params(min(mr, plan.s), min(nv, widest)) for mr, nv in _TILES if mr * nv + nv + 1 <= isa.registers]
+        found = list(dict.fromkeys(found))
+        found.sort(key=lambda p: self.cost(region, p, target))
+        return found[:6]
+
+    def cost(self, region: Region, params: Params, target: Target) -> float:
+        plan = _plan(region)
+        lanes = ISAS[target.isa].lanes
+        per_fma = lanes / target.fma_lanes
+        keys, values = -(-plan.t // lanes), -(-plan.e // lanes)
+        seen = 0.5 if isinstance(region.op, Attention) and region.op.causal else 1.0
+        cycles = 0.0
+        for rows, mr in ((plan.s // params.mr, params.mr), (1, plan.s % params.mr)):
+            if not rows or not mr:
+                continue
+            scores = sum(_tile_cycles(b, mr, plan.d, per_fma) for b in balanced(keys, params.nv, lanes))
+            products = sum(_tile_cycles(b, mr, plan.t, per_fma) for b in balanced(values, params.nv, lanes))
+            cycles += rows * (seen * (scores + products + mr * keys * _EXP_CYCLES) + 40.0 * mr)
+        cycles += 0.6 * plan.t * plan.d + plan.t * values * 2.0
+        return max(count(plan.heads.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target))
+
+    def emit(self, region: Region, params: Params, target: Target) -> Emitted:
+        return _Emitter(region, params, target).emitted()
+
+
+def _tile_cycles(panels: Panels, mr: int, steps: int, per_fma: float) -> float:
+    """Cycles of one tile of queries against some panels, ``steps`` products per element."""
+    nv = panels.nv
+    return panels.number * (steps * max(mr * nv * per_fma, nv + 0.5 * mr, 4.0) + 2.0 * mr * nv + 12.0)
+
+
+def _plan(region: Region) -> Plan:
+    plan = plan_of(region)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+class _Emitter:
+    """Holds what the pieces of one emission share."""
+
+    def __init__(self, region: Region, params: Params, target: Target) -> None:
+        op = region.op
+        assert isinstance(op, Attention)
+        self.region = region
+        self.params = params
+        self.target = target
+        self.op = op
+        self.plan = plan = _plan(region)
+        self.lanes = ISAS[target.isa].lanes
+        self.names = ["y", "q", "k", "v", *(["mask"] if plan.mask else []), *(f"e{i}" for i in range(len(region.extras)))]
+        self.chunked = plan.t > _WHOLE
+        self.dynamic = self.chunked or op.causal  # how many keys a block sees is known only at run time
+        wide = params.nv * self.lanes
+        if self.dynamic:
+            self.key_panels = [Panels(0, params.nv, -(-plan.t // wide))]
+            self.padded = self.key_panels[0].number * wide
+            self.chunk = min(self.padded, -(-_CHUNK // wide) * wide) if self.chunked else self.padded
+        else:
+            self.key_panels = balanced(-(-plan.t // self.lanes), params.nv, self.lanes)
+            self.padded = -(-plan.t // self.lanes) * self.lanes
+            self.chunk = self.padded
+        self.value_panels = balanced(-(-plan.e // self.lanes), params.nv, self.lanes)
+        self.value_width = -(-plan.e // self.lanes) * self.lanes
+        self.helpers: list[str] = []
+
+    def emitted(self) -> Emitted:
+        plan, mr = self.plan, self.params.mr
+        self._block()
+        w = Writer()
+        for i, name in enumerate(self.names):
+            w(f"{'' if i == 0 else 'const '}float *{name} = a->p[{i}];")
+        sizes = {"keys": self.padded * plan.d, "values": plan.t * self.value_width, "scores": mr * self.chunk}
+        if self.chunked:
+            sizes["sofar"] = mr * self.value_width
+        at = 0
+        for name, size in sizes.items():
+            w(f"float *{name} = (float *)a->scratch{f' + {at}' if at else ''};")
+            at += -(-size // 16) * 16
+        w("int64_t packed = -1;")
+        with w.block("for (int64_t task = begin; task < end; task++)"):
+            w(f"const int64_t head = task / {self.blocks};" if self.blocks > 1 else "const int64_t head = task;")
+            found = indices(w, "head", plan.heads.extents, "i")
+            for name, strides in zip(self.names, plan.heads.strides, strict=True):
+                w(f"{'' if name == 'y' else 'const '}float *{name}_head = {address(name, strides, found)};")
+            with w.block("if (packed != head)"):
+                self._pack_keys(w)
+                self._pack_values(w)
+                w("packed = head;")
+            self._queries(w, list(sizes))
+        pointers: tuple[Pointer, ...] = (
+            Out(0),
+            *(In(i) for i in range(4 if plan.mask else 3)),
+            *(In(self.region.anchors + i) for i in range(len(self.region.extras))),
+        )
+        return Emitted(w.text(), pointers, count(plan.heads.extents) * self.blocks, 4 * at, tuple(self.helpers))
+
+    def _block(self) -> None:
+        """Chooses queries per task: all of a head, or less when there are more cores than heads."""
+        plan, mr = self.plan, self.params.mr
+        heads, wanted = count(plan.heads.extents), 4 * self.target.cores
+        self.queries = plan.s
+        if self.target.cores > 1 and heads < wanted:
+            most = max(1, plan.s // 48)  # every task packs keys and values anew
+            pieces = min(most, -(-wanted // heads))
+            self.queries = min(plan.s, -(-plan.s // pieces // mr) * mr)
+        self.blocks = -(-plan.s // self.queries)
+
+    def _queries(self, w: Writer, scratch: list[str]) -> None:
+        """Full tiles of queries, then the rest."""
+        plan, mr = self.plan, self.params.mr
+        first, last = "0", str(plan.s)
+        if self.blocks > 1:
+            w(f"const int64_t from = task % {self.blocks} * {self.queries};")
+            w(f"const int64_t to = from + {self.queries} < {plan.s} ? from + {self.queries} : {plan.s};")
+            first, last = "from", "to"
+        w(f"int64_t s = {first};")
+        with w.block(f"for (; s + {mr} <= {last}; s += {mr})"):
+            self._call(w, mr, scratch)
+        if plan.s % mr:
+            with w.block(f"if (s < {last})"):
+                self._call(w, plan.s % mr, scratch)
+
+    def _call(self, w: Writer, mr: int, scratch: list[str]) -> None:
+        row = self.plan.row
+        arguments = list(scratch)
+        for i, name in enumerate(self.names):
+            if name not in ("k", "v"):
+                arguments.append(address(f"{name}_head", (row[i],), ("s",)))
+        if self.op.causal:
+            arguments.append("s")
+        w(f"{self._attend(mr)}({', '.join(arguments)});")
+
+    # ---- packing
+
+    def _pack_keys(self, w: Writer) -> None:
+        plan = self.plan
+        scale = literal(self.op.scale, dt.f32)
+        kt, kd = plan.row[2], plan.column[2]
+        for panels in self.key_panels:
+            wide = panels.nv * self.lanes
+            stop = panels.start + wide * panels.number
+            with w.loop("panel", stop, wide, panels.start), w.loop("i", wide, self.lanes):
+                w(f"const float *from = k_head + (panel + i) * {kt};", f"float *to = keys + panel * {plan.d} + i;")
+                if kd == 1 and plan.t >= self.lanes and plan.d >= self.lanes:
+                    name, text = transpose_helper(self.lanes)
+                    if text not in self.helpers:
+                        self.helpers.append(text)
+                    whole = plan.d // self.lanes * self.lanes
+                    with w.block(f"if (panel + i + VL <= {plan.t})"):
+                        with w.loop("j", whole, self.lanes):
+                            w(f"{name}(from + j, {kt}, to + j * {wide}, {wide}, vset1({scale}));")
+                        if whole < plan.d:
+                            with w.loop("j", plan.d, 1, whole), w.loop("l", self.lanes):
+                                w(f"to[j * {wide} + l] = from[l * {kt} + j] * {scale};")
+                        w("continue;")
+                with w.loop("j", plan.d), w.loop("l", self.lanes):
+                    w(f"to[j * {wide} + l] = panel + i + l < {plan.t} ? from[l * {kt} + j * {kd}] * {scale} : 0;")
+
+    def _pack_values(self, w: Writer) -> None:
+        plan = self.plan
+        source = Track("from", plan.column[3])
+        for panels, tail in self._value_runs():
+            wide = panels.nv * self.lanes
+            stop = panels.start + wide * panels.number
+            with w.loop("panel", stop, wide, panels.start), w.loop("t", plan.t):
+                w(f"const float *from = {address('v_head', (plan.row[3], plan.column[3]), ('t', 'panel'))};")
+                w(f"float *to = values + panel * {plan.t} + t * {wide};")
+                for i in range(panels.nv):
+                    rest = tail if i == panels.nv - 1 else 0
+                    w(Track("to", 1).store(f"{i} * VL" if i else "0", source.load(f"{i} * VL" if i else "0", rest)))
+
+    def _value_runs(self) -> Iterator[tuple[Panels, int]]:
+        """Panels of values with the lanes of their last vector (0: all); the panel with a partial vector is apart."""
+        tail = self.plan.e % self.lanes
+        *others, last = self.value_panels
+        for panels in others:
+            yield panels, 0
+        if not tail:
+            yield last, 0
+            return
+        wide = last.nv * self.lanes
+        if last.number > 1:
+            yield Panels(last.start, last.nv, last.number - 1), 0
+        yield Panels(last.start + (last.number - 1) * wide, last.nv, 1), tail
+
+    # ---- one block of queries
+
+    def _attend(self, mr: int) -> str:
+        """Defines the function for ``mr`` queries once and returns its name."""
+        w = Writer()
+        scratch = ["keys", "values", "scores", *(["sofar"] if self.chunked else [])]
+        parameters = [f"float *{name}" for name in scratch]
+        parameters += [f"{'' if n == 'y' else 'const '}float *{n}" for n in self.names if n not in ("k", "v")]
+        parameters += ["int64_t s"] if self.op.causal else []
+        w(f"float inverse[{mr}];")
+        if self.chunked:
+            w(f"float most[{mr}], sum[{mr}], shrink[{mr}];")
+            w(f"for (int64_t r = 0; r < {mr}; r++) most[r] = -INFINITY, sum[r] = 0;")
+        with self._chunks(w, mr):
+            self._scores(w, mr)
+            with w.loop("r", mr):
+                self._softmax(w)
+            for panels, tail in self._value_runs():
+                self._products(w, Tile(mr, panels.nv, tail), panels)
+        text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
+        name = f"attend_{mr}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        helper = f"/* {mr} queries against all keys of a head */\nstatic void {name}{text}\n"
+        if helper not in self.helpers:
+            self.helpers.append(helper)
+        return name
+
+    @contextmanager
+    def _chunks(self, w: Writer, mr: int) -> Iterator[None]:
+        """The loop over chunks of keys from ``t0`` on, ``seen`` of which the block of queries sees."""
+        t = self.plan.t
+        if not self.dynamic:
+            yield
+            return
+        if self.op.causal:
+            w(f"const int64_t all = s + {mr} < {t} ? s + {mr} : {t};")
+        else:
+            w(f"const int64_t all = {t};")
+        if not self.chunked:
+            w("const int64_t seen = all;")
+            yield
+            return
+        with w.block(f"for (int64_t t0 = 0; t0 < all; t0 += {self.chunk})"):
+            w(f"const int64_t seen = all - t0 < {self.chunk} ? all - t0 : {self.chunk};")
+            yield
+
+    def _scores(self, w: Writer, mr: int) -> None:
+        """Products of the queries with all keys of the chunk, into ``scores`` [mr][chunk]."""
+        plan = self.plan
+        rows = [address("q", (1, plan.column[1]), (str(r * plan.row[1]), "d")) for r in range(mr)]
+        for panels in self.key_panels:
+            tile = Tile(mr, panels.nv)
+            wide = panels.nv * self.lanes
+            stop = "seen" if self.dynamic else str(panels.start + wide * panels.number)
+            with w.loop("panel", stop, wide, panels.start):
+                base = "(t0 + panel)" if self.chunked else "panel"
+                tile.declare(w)
+                w(f"const float *key = keys + {base} * {plan.d};")
+                with w.block(f"for (int64_t d = 0; d < {plan.d}; d++, key += {wide})"):
+                    tile.step(w, "key", [f"*({row})" for row in rows])
+                for r in range(mr):
+                    for v in range(panels.nv):
+                        w(f"vstore(scores + {r * self.chunk + v * self.lanes} + panel, {tile.acc(r, v)});")
+
+    def _softmax(self, w: Writer) -> None:
+        """Row ``r`` of the scores becomes exponentials; their sum's inverse goes to ``inverse`` after the last chunk."""
+        plan = self.plan
+        w(f"float *row = scores + r * {self.chunk};")
+        if self.op.causal:
+            own = f"s + r + 1{' - t0' if self.chunked else ''}"
+            w(f"const int64_t sees = {own} < seen ? {own} : seen;")
+        mask = None
+        if plan.mask:
+            start = address("mask", (plan.row[4], plan.column[4] if self.chunked else 0), ("r", "t0"))
+            w(f"const float *mask_row = {start};")
+            mask = Track("mask_row", plan.column[4])
+        w("vf " + ", ".join(f"m{u} = vset1(-INFINITY)" for u in range(_UNROLL)) + ";")
+        for at, tail, u in self._row(w):
+            with w.block(""):
+                text = f"vload(row + {at})"
+                if mask is not None:
+                    text = f"{text} + {self._mask(mask, at, tail)}"
+                if self.dynamic:
+                    limit = "sees" if self.op.causal else "seen"
+                    text = f"vselect(viota() < (vi){{0}} + (int32_t)({limit} - {at}), {text}, vset1(-INFINITY))"
+                else:
+                    text = keep(text, "vset1(-INFINITY)", tail)
+                w(f"const vf x = {text};", f"m{u} = vmax_c(x, m{u});")
+                if self.dynamic or tail or mask is not None:
+                    w(f"vstore(row + {at}, x);")
+        w(f"const float top = vhmax({tree('vmax_c', [f'm{u}' for u in range(_UNROLL)])});")
+        if self.chunked:
+            w("const float peak = most[r] > top ? most[r] : top;")
+        else:
+            w("const float peak = top;")
+        w("const float base = peak == -INFINITY ? 0.0f : peak;  /* sees nothing: all exponentials are 0 */")
+        w("vf " + ", ".join(f"s{u} = vzero()" for u in range(_UNROLL)) + ";")
+        for at, _, u in self._row(w):
+            with w.block(""):
+                w(f"const vf x = vexp(vload(row + {at}) - vset1(base));", f"s{u} = s{u} + x;", f"vstore(row + {at}, x);")
+        total = f"vhadd({tree('+', [f's{u}' for u in range(_UNROLL)])})"
+        if self.chunked:
+            w("shrink[r] = vexp(vset1(most[r] - base))[0];", "most[r] = peak;", f"sum[r] = sum[r] * shrink[r] + {total};")
+            total = "sum[r]"
+        w(f"const float total = {total};", "inverse[r] = total == 0 ? 0.0f : 1.0f / total;")
+
+    def _row(self, w: Writer) -> Iterator[tuple[str, int, int]]:
+        """Vectors of a row of scores, as ``rows.vectors``."""
+        if not self.dynamic:
+            yield from vectors(w, self.plan.t, self.lanes, _UNROLL)
+            return
+        with w.block("for (int64_t j = 0; j < seen; j += VL)"):
+            yield "j", 0, 0
+
+    def _mask(self, mask: Track, at: str, tail: int) -> str:
+        if not self.dynamic:
+            return mask.load(at, tail)
+        if mask.step == 0:
+            return mask.load(at)
+        if mask.step == 1:
+            return f"vload_n({mask.at(at)}, seen - {at})"
+        return f"vgather_n({mask.at(at)}, {mask.step}, seen - {at})"
+
+    def _products(self, w: Writer, tile: Tile, panels: Panels) -> None:
+        """Weighted sums of the values, corrected by earlier chunks; after the last one, the results."""
+        plan = self.plan
+        wide = tile.nv * self.lanes
+        with w.loop("panel", panels.start + wide * panels.number, wide, panels.start):
+            tile.declare(w)
+            w(f"const float *value = values + panel * {plan.t}{f' + t0 * {wide}' if self.chunked else ''};")
+            stop = "seen" if self.dynamic else str(plan.t)
+            with w.block(f"for (int64_t t = 0; t < {stop}; t++, value += {wide})"):
+                tile.step(w, "value", [f"scores[{r * self.chunk} + t]" for r in range(tile.mr)])
+            accs = [(r, v, tile.acc(r, v)) for r in range(tile.mr) for v in range(tile.nv)]
+            if self.chunked:
+                sofar = {(r, v): f"sofar + {r * self.value_width + v * self.lanes} + panel" for r, v, _ in accs}
+                with w.block("if (t0 > 0)"):
+                    for r, v, acc in accs:
+                        w(f"{acc} = vfma(vset1(shrink[{r}]), vload({sofar[r, v]}), {acc});")
+                with w.block(f"if (t0 + {self.chunk} < all)"):
+                    for r, v, acc in accs:
+                        w(f"vstore({sofar[r, v]}, {acc});")
+                    w("continue;")
+            for r, _, acc in accs:
+                w(f"{acc} = {acc} * vset1(inverse[{r}]);")
+            sides = [
+                Side(address(name, (column,), ("panel",)), row, column)
+                for name, row, column in zip(self.names, plan.row, plan.column, strict=True)
+            ]
+            tile.finish(w, self.region.epilogue, sides[5 if plan.mask else 4 :], sides[0])
+
+
+KERNEL = AttentionKernel()
