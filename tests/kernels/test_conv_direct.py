@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,22 @@ def test_matmul(shape, transpose, target):
     )
     region = Region("fc", MatMul(transpose_b=transpose), operands, 2, Input(0) + Input(1), (out,))
     check(KERNEL, region, [rng.standard_normal(shape).astype(np.float32), None, None], target, every=False)
+
+
+@pytest.mark.parametrize("target", HERE, ids=str)
+@pytest.mark.parametrize(("n", "c", "slices"), [(1, 32, 0), (1, 19, 6), (2, 16, 0)])
+def test_prologue(n, c, slices, target):
+    """A batch norm and ReLU before a 1x1 convolution are applied to the rows that feed it."""
+    rng = np.random.default_rng(4)
+    region, arrays = conv_region(rng, n=n, c=c, h=5, w=7, o=24, k=1, slices=slices)
+    shape = region.operand(0).view.shape
+    scale = View.dense((1, c, 1, 1), dt.f32).broadcast(shape)
+    shift = View.dense((n, c, 1, 1), dt.f32).broadcast(shape)  # made at run time, one per image
+    values = [rng.standard_normal((m, c, 1, 1)).astype(np.float32) for m in (1, n)]
+    region = dataclasses.replace(
+        region,
+        operands=(*region.operands, Operand(scale, values[0]), Operand(shift)),
+        prologue=call("max", Input(0) * Input(1) + Input(2), 0.0),
+        prologues=2,
+    )
+    check(KERNEL, region, [*arrays, None, values[1]], target.with_cores(2), every=False)

@@ -116,12 +116,17 @@ class Region:
     Attributes:
         name: the layer's name, for people.
         op: the anchor, or None for a pure elementwise region.
-        operands: the anchor's operands in order (None: left out), then those of the epilogue, the latter broadcast to the output shape.
+        operands: the anchor's operands in order (None: left out), then those of the epilogue, broadcast to the output shape, then those of
+            the prologue, broadcast to the shape of the anchor's first operand.
         anchors: how many operands belong to the anchor.
         epilogue: over Input(0), the anchor's result, and Input(1 + k), operand ``anchors + k``; in a pure elementwise region
             Input(k) is operand k.
         outs: views of the results; an epilogue applies to the only result.
         source: names of the model's nodes that it computes.
+        work: operations and bytes of all its nodes.
+        prologue: over Input(0), an element of the anchor's first operand, and Input(1 + k), the k-th prologue operand: what the anchor
+            reads in place of its first operand.
+        prologues: how many operands, the last ones, belong to the prologue.
     """
 
     name: str
@@ -132,6 +137,8 @@ class Region:
     outs: tuple[View, ...]
     source: tuple[str, ...] = ()
     work: Cost = field(default=Cost(0, 0))
+    prologue: Expr = Input(0)
+    prologues: int = 0
 
     @property
     def out(self) -> View:
@@ -147,7 +154,17 @@ class Region:
     @property
     def extras(self) -> tuple[Operand, ...]:
         """Operands of the epilogue."""
-        return tuple(o for o in self.operands[self.anchors :] if o is not None)
+        return tuple(o for o in self.operands[self.anchors : len(self.operands) - self.prologues] if o is not None)
+
+    @property
+    def prologue_operands(self) -> tuple[Operand, ...]:
+        """Operands of the prologue."""
+        return tuple(o for o in self.operands[len(self.operands) - self.prologues :] if o is not None)
+
+    @property
+    def has_prologue(self) -> bool:
+        """True when the anchor reads something else than its first operand as it is."""
+        return self.prologue != Input(0)
 
     @property
     def has_epilogue(self) -> bool:
@@ -167,6 +184,8 @@ class Region:
     def signature(self) -> str:
         """Text that two regions share when the same code serves both; names and constant contents are left out."""
         parts = [repr(self.op), show(self.epilogue), str(self.anchors)]
+        if self.has_prologue:
+            parts.append(f"prologue {self.prologues} {show(self.prologue)}")
         for operand in self.operands:
             if operand is None:
                 parts.append("none")
@@ -235,6 +254,8 @@ class Kernel(ABC, Generic[P]):
     #: True when each element of an epilogue operand is read only before the result's element at the same place is written, so that
     #: the result may overwrite the operand.
     in_place: bool = False
+    #: True when regions with a prologue may be accepted; others never see one.
+    prologue: bool = False
 
     @abstractmethod
     def accepts(self, region: Region, target: Target) -> str | None:

@@ -28,11 +28,10 @@ _OFF_BY_ONE = 1e-3
 def random_operands(region: Region, rng: np.random.Generator) -> list[Array | None]:
     """An array of the view's logical shape per operand; None for constants and operands left out.
 
-    Floats are standard normal. Integers of 16 bits and more may be indices and stay below the smallest dim of any float operand;
-    smaller integers cover their range.
+    Floats are standard normal. Integers of 16 bits and more may be indices and stay below the smallest dim of any operand; smaller
+    integers cover their range.
     """
-    present = [o.view for o in region.operands if o is not None]
-    dims = [d for v in present if v.dtype.is_float for d in v.shape]
+    dims = [d for o in region.operands if o is not None for d in o.view.shape]
     limit = max(1, min(dims, default=8))
     arrays: list[Array | None] = []
     for operand in region.operands:
@@ -90,6 +89,9 @@ def expected(region: Region, arrays: Sequence[Array | None], low: int = 0, high:
     given = [o.logical if o is not None and o.const is not None else a for o, a in zip(region.operands, arrays, strict=True)]
     given = [None if a is None or o is None else np.broadcast_to(a, o.view.shape)
              for a, o in zip(given, region.operands, strict=True)]  # fmt: skip
+    if region.has_prologue:
+        end = len(given) - region.prologues
+        given = [ex.evaluate(region.prologue, [_array(given[0]), *(_array(a) for a in given[end:])]), *given[1:end]]
     shape = list(region.out.shape)
     op = region.op
     axis = rows(region)

@@ -103,16 +103,20 @@ def _region(launch: Launch) -> Region:
     outs = tuple(p.view for p in launch.outputs)
     group = launch.group
     anchors = group.anchors if group is not None else 0
+    prologues = group.prologues if group is not None else 0
+    epilogue_end = len(launch.inputs) - prologues
     operands: list[Operand | None] = []
     for index, (placement, const) in enumerate(zip(launch.inputs, launch.consts, strict=True)):
         operand = _operand(placement, const)
         if operand is not None and index >= anchors:
-            shape = outs[0].shape
+            first = operands[0] if operands else None
+            shape = first.view.shape if index >= epilogue_end and first is not None else outs[0].shape
             operand = Operand(operand.view.broadcast(shape), operand.const, operand.name)
         operands.append(operand)
     op = group.anchor.op if group is not None and group.anchor is not None else None
     epilogue = group.epilogue if group is not None else Input(0)
-    region = Region(launch.name, op, tuple(operands), anchors, epilogue, outs, launch.source, _work(launch, outs))
+    region = Region(launch.name, op, tuple(operands), anchors, epilogue, outs, launch.source, _work(launch, outs),
+                    group.prologue if group is not None else Input(0), prologues)  # fmt: skip
     return _channels_first(region)
 
 

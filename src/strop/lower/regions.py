@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from strop.ir.expr import Cast as CastExpr
-from strop.ir.expr import Expr, Input, substitute
+from strop.ir.expr import Call, Expr, Input, substitute, walk
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
 from strop.ops.attention import Attention
@@ -33,6 +33,10 @@ FUSING: tuple[type[Op], ...] = (
 )  # fmt: skip
 
 
+#: Primitives that a prologue may repeat for every block of output channels.
+_CHEAP = ("add", "sub", "mul", "max", "min", "fma", "neg", "abs", "select", "lt", "le", "gt", "ge")
+
+
 @dataclass(eq=False)
 class Group:
     """The nodes of one kernel launch.
@@ -53,6 +57,8 @@ class Group:
     epilogue: Expr
     outputs: list[Value]
     source: list[str] = field(default_factory=list)
+    prologue: Expr = Input(0)
+    prologues: int = 0
 
     @property
     def name(self) -> str:
@@ -90,7 +96,58 @@ def form(graph: Graph) -> list[Group | Node]:
         items.append(group)
         for value in node.outputs:
             made[value] = group
-    return items
+    return fuse_prologues(graph, items)
+
+
+def fuse_prologues(graph: Graph, items: list[Group | Node]) -> list[Group | Node]:
+    """Lets a product apply an elementwise group to what it reads, row by row, instead of a pass of its own.
+
+    Before: t = relu(x * scale + shift); conv1x1(t, w).
+    After: one group: conv1x1(relu(x * scale + shift), w).
+    Unless: t has other readers, several operands are as large as t, or the expression has costly functions.
+    """
+    made = {i.outputs[0]: i for i in items if isinstance(i, Group) and i.anchor is None}
+    gone: set[int] = set()
+    for item in items:
+        if not isinstance(item, Group) or item.anchor is None or not _is_product(item.anchor):
+            continue
+        value = item.operands[0]
+        maker = made.get(value) if value is not None else None
+        if maker is None or value is None or not _may_be_prologue(graph, value, maker):
+            continue
+        data = next(v for v in maker.operands if v is not None and v.shape == value.shape)
+        others = [v for v in maker.operands if v is not data]
+        names = {i: Input(0 if v is data else 1 + others.index(v)) for i, v in enumerate(maker.operands)}
+        item.prologue = substitute(maker.epilogue, lambda e: names[e.index] if isinstance(e, Input) else None)
+        item.prologues = len(others)
+        item.operands = [data, *item.operands[1:], *others]
+        item.nodes = [*maker.nodes, *item.nodes]
+        item.source = [*maker.source, *item.source]
+        gone.add(id(maker))
+    return [i for i in items if id(i) not in gone]
+
+
+def _is_product(node: Node) -> bool:
+    """True for what reads each element of its first operand in one place: 1x1 convolutions and products with a constant matrix."""
+    op = node.op
+    if not isinstance(op, (Conv, MatMul)) or node.operand(1).const is None:
+        return False
+    if not all(v.dtype.name == "f32" for v in (*node.operands, node.output)):
+        return False
+    if isinstance(op, MatMul):
+        return not op.transpose_a and len(node.operand(1).shape) == 2 and len(node.operand(0).shape) >= 2
+    if op.groups != 1 or any(s != 1 for s in op.strides) or any(op.pads):
+        return False
+    return all(k == 1 for k in node.operand(1).shape[2:]) and len(node.output.shape) == 4
+
+
+def _may_be_prologue(graph: Graph, value: Value, maker: Group) -> bool:
+    if graph.is_output(value) or len(value.uses) != 1 or not maker.nodes:
+        return False
+    values = [v for v in maker.operands if v is not None]
+    full = [v for v in values if v.shape == value.shape and v.const is None]
+    cheap = all(not isinstance(e, Call) or e.fn in _CHEAP for e in walk(maker.epilogue))
+    return len(full) == 1 and cheap and all(v.dtype.name == "f32" and (v in full or v.shape != value.shape) for v in values)
 
 
 def _anchor(node: Node) -> Group:

@@ -17,10 +17,12 @@ from math import gcd
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
 from strop.kernels.c.tile import Side, Tile, pack_panels
+from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -55,6 +57,7 @@ class ConvDirect(Kernel[Params]):
 
     name = "conv_direct"
     in_place = True
+    prologue = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         geometry = geometry_of(region)
@@ -62,6 +65,8 @@ class ConvDirect(Kernel[Params]):
             return geometry
         if geometry.c_stride != 1 and geometry.c > 8:
             return "input channels are not consecutive"
+        if region.has_prologue and (not geometry.flat or geometry.c_stride != 1):
+            return "a prologue needs evenly spaced positions with consecutive channels"
         return None
 
     def space(self, region: Region, target: Target) -> list[Params]:
@@ -91,6 +96,8 @@ class ConvDirect(Kernel[Params]):
                 if count_v and count_r:
                     cycles += count_v * count_r * _tile_cycles(g, mr, nv, lanes, per_fma, target)
         cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
+        if region.has_prologue:
+            cycles += 3.0 * g.n * g.w * (-(-g.c // lanes))
         if g.copies:
             cycles += 0.3 * g.n * g.groups * g.c * g.padded_h * g.padded_w
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
@@ -134,6 +141,9 @@ class _Emitter:
         self.panels = -(-self.vectors // params.nv)
         self.panel_size = self.g.k * params.nv * self.lanes
         self.helpers: list[str] = []
+        #: Rows of a task are first run through the prologue into scratch.
+        self.prologue = region.has_prologue
+        self.row_step = self.g.c if self.prologue else self.g.row_step
 
     def emitted(self) -> Emitted:
         g = self.g
@@ -144,9 +154,12 @@ class _Emitter:
         for k in range(len(self.region.extras)):
             w(f"const float *e{k} = a->p[{3 + k}];")
             pointers.append(In(self.region.anchors + k))
+        for k in range(len(g.prologue)):
+            w(f"const float *q{k} = a->p[{len(pointers)}];")
+            pointers.append(In(len(self.region.operands) - self.region.prologues + k))
         with w.block("for (int64_t task = begin; task < end; task++)"):
             self._task(w)
-        scratch = self.scratch_floats * 4 if g.copies else 0
+        scratch = self.scratch_floats * 4 if g.copies or self.prologue else 0
         return Emitted(w.text(), tuple(pointers), self.tasks, scratch, tuple(self.helpers))
 
     def _pack(self) -> Array:
@@ -191,7 +204,7 @@ class _Emitter:
         self.panel_blocks = -(-self.panels // self.panels_per_task)
         self.tasks = outer * row_blocks * self.panel_blocks
         self.in_rows = (min(rows, g.h) - 1) * g.sh + g.halo + 1
-        self.scratch_floats = g.c * self.in_rows * g.padded_w + 64
+        self.scratch_floats = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
 
     def _heavy_weights(self) -> bool:
         return 4 * self.group_size * self.g.groups > self.target.l2
@@ -209,6 +222,8 @@ class _Emitter:
         w(f"const float *xn = x + n * {g.x_n} + group * {g.c * g.c_stride};")
         if g.copies:
             self._copy_rows(w)
+        elif self.prologue:
+            self._apply_prologue(w)
         w(f"const int64_t last_panel = (pb + 1) * {self.panels_per_task} < {self.panels} ? "
           f"(pb + 1) * {self.panels_per_task} : {self.panels};")  # fmt: skip
         with w.block(f"for (int64_t panel = pb * {self.panels_per_task}; panel < last_panel; panel++)"):
@@ -254,6 +269,37 @@ class _Emitter:
                 if line - left - inner > 0:
                     w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
 
+    def _apply_prologue(self, w: Writer) -> None:
+        """The task's rows, run through the prologue, into scratch."""
+        g = self.g
+        w("float *xs = a->scratch;")
+        full = g.c // self.lanes * self.lanes
+        inputs = [dt.f32] * (1 + len(g.prologue))
+
+        def vector(tail: int) -> None:
+            def load(index: int) -> str:
+                pointer, column = ("from_row", 1) if index == 0 else (f"q{index - 1}_row", g.prologue[index - 1][3])
+                if column == 0:
+                    return f"vset1(*{pointer})"
+                where = f"{pointer} + c" if column == 1 else f"{pointer} + c * {column}"
+                if column == 1:
+                    return f"vload_n({where}, {tail})" if tail else f"vload({where})"
+                return f"vgather_n({where}, {column}, {tail})" if tail else f"vgather({where}, {column})"
+
+            text = VectorC(inputs, load, w).print(self.region.prologue)
+            w(f"vstore_n(to_row + c, {text}, {tail});" if tail else f"vstore(to_row + c, {text});")
+
+        with w.block("for (int64_t p = from; p < to; p++)"):
+            w(f"const float *from_row = xn + p * {g.x_step};", f"float *to_row = xs + (p - from) * {g.c};")
+            for k, strides in enumerate(g.prologue):
+                w(f"const float *q{k}_row = {self._at(f'q{k}', (*strides[:3], 0), '', 'p')};")
+            if full:
+                with w.loop("c", full, self.lanes):
+                    vector(0)
+            if g.c > full:
+                w(f"const int64_t c = {full};")
+                vector(g.c - full)
+
     # ---- positions of one panel
 
     def _positions(self, w: Writer, nv: int, tail: int) -> None:
@@ -278,7 +324,9 @@ class _Emitter:
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
         g = self.g
         name = self._tile(tile)
-        if g.copies:
+        if self.prologue:
+            x = f"xs + ({p} - from) * {g.c}"
+        elif g.copies:
             x = f"xs + (h - from) * {g.sh * g.line} + {p} * {g.sw * g.pixel}"
         elif g.flat:
             x = f"xn + {p} * {g.x_step}"
@@ -316,7 +364,7 @@ class _Emitter:
         w = Writer()
         tile.declare(w)
         walk = self._walk()
-        rows = [f"xk[{walk.index}{f' + {r * g.row_step}' if r else ''}]" for r in range(tile.mr)]
+        rows = [f"xk[{walk.index}{f' + {r * self.row_step}' if r else ''}]" for r in range(tile.mr)]
         step = tile.nv * self.lanes
         with ExitStack() as nest:
             terms = ["x"]

@@ -45,6 +45,7 @@ class Geometry:
     y: Strides
     extras: tuple[Strides, ...]
     flat: bool
+    prologue: tuple[Strides, ...] = ()
 
     @property
     def copies(self) -> bool:
@@ -145,6 +146,7 @@ def _conv(region: Region, op: Conv) -> Geometry | str:
         pads=any(pads[0]) or any(pads[1]), in_h=xs.shape[2], in_w=xs.shape[3],
         x_n=xs.strides[0], x_h=xs.strides[2], x_w=xs.strides[3], c_stride=1 if c == 1 else xs.strides[1],
         y=_nhwc(ys), extras=tuple(_nhwc(_four(e.view)) for e in region.extras), flat=False,
+        prologue=tuple(_nhwc(_four(e.view)) for e in region.prologue_operands),
     )  # fmt: skip
     if 0 in (geometry.n, geometry.h, geometry.w, o, c):
         return "empty"
@@ -181,6 +183,7 @@ def _matmul(region: Region, op: MatMul) -> Geometry | str:
             groups=1, n=lead[0], h=lead[1], w=lead[2], o=o, c=k, kh=1, kw=1, sh=1, sw=1, dh=1, dw=1, pad_top=0, pad_left=0,
             pads=False, in_h=lead[1], in_w=lead[2], x_n=xs[0], x_h=xs[1], x_w=xs[2], c_stride=1,
             y=strides(out), extras=tuple(strides(e.view) for e in region.extras), flat=False,
+            prologue=tuple(strides(e.view) for e in region.prologue_operands),
         )
     )  # fmt: skip
 
@@ -203,7 +206,7 @@ def _flatten(g: Geometry) -> Geometry:
     """Merges h (and n) into w where every operand is evenly spaced over them."""
     if g.kh != 1 or g.kw != 1 or g.pads:
         return g
-    sides = [(g.x_n, g.sh * g.x_h, g.sw * g.x_w), *((s[0], s[1], s[2]) for s in (g.y, *g.extras))]
+    sides = [(g.x_n, g.sh * g.x_h, g.sw * g.x_w), *((s[0], s[1], s[2]) for s in (g.y, *g.extras, *g.prologue))]
     h, w, n = g.h, g.w, g.n
     steps = [s[2] if w > 1 else s[1] if h > 1 else s[0] for s in sides]
     if w > 1 and h > 1 and any(s[1] != step * w for s, step in zip(sides, steps, strict=True)):
@@ -216,11 +219,13 @@ def _flatten(g: Geometry) -> Geometry:
             merged_n, positions = 1, positions * n
     else:
         merged_n = 1
-    y, *extras = ((s[0], 0, step, channel) for s, step, channel in zip(
-        sides[1:], steps[1:], [g.y[3], *(e[3] for e in g.extras)], strict=True))  # fmt: skip
+    channels = [g.y[3], *(e[3] for e in (*g.extras, *g.prologue))]
+    y, *rest = ((s[0], 0, step, channel) for s, step, channel in zip(sides[1:], steps[1:], channels, strict=True))
+    count = len(g.extras)
     fields = dict(g.__dict__)
     fields.update(
-        n=merged_n, h=1, w=positions, sh=1, sw=1, in_h=1, in_w=positions, x_h=0, x_w=steps[0], y=y, extras=tuple(extras), flat=True
+        n=merged_n, h=1, w=positions, sh=1, sw=1, in_h=1, in_w=positions, x_h=0, x_w=steps[0], y=y, extras=tuple(rest[:count]),
+        prologue=tuple(rest[count:]), flat=True
     )
     return Geometry(**fields)
 
