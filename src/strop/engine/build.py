@@ -79,6 +79,8 @@ def build(
         parts = Assembler(lowered, plan_memory(lowered))
         parts.emit()
         trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
+        if trace.debug >= 4:
+            trace.log(4, "\n".join(parts.module.units()))
         sections = parts.sections(graph, {"level": level, "notes": trace.notes}, trace)
     with _Stage(trace, "engine"):
         return Engine.from_sections(sections)
