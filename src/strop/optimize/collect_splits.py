@@ -10,6 +10,8 @@ Unless:
 
 from __future__ import annotations
 
+from collections import deque
+
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.match import Patch, apply
 from strop.ops.data import Slice, Split
@@ -21,7 +23,9 @@ NAME = "collect_splits"
 
 def run(graph: Graph, trace: Trace, options: Options) -> None:
     """Runs the pass."""
-    for value in list(graph.values.values()):
+    queue = deque(graph.values.values())
+    while queue:
+        value = queue.popleft()
         for axis in range(len(value.shape)):
             nodes = _partition(value, axis)
             if nodes is None:
@@ -33,7 +37,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
             parts = patch.add_several(Split(axis, sizes), value, name=f"{nodes[0].name}.parts")
             for node, part in zip(nodes, parts, strict=True):
                 patch.replace(node.output, part)
-            apply(graph, patch, trace, NAME, "collect")
+            queue.extend(v for n in apply(graph, patch, trace, NAME, "collect") for v in n.outputs)
 
 
 def _partition(value: Value, axis: int) -> list[Node] | None:

@@ -16,6 +16,7 @@ Unless:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -136,7 +137,9 @@ def _starts_concat(value: Value) -> bool:
 
 def run(graph: Graph, trace: Trace, options: Options) -> None:
     """Runs the pass."""
-    for value in list(graph.values.values()):
+    queue = deque(graph.values.values())
+    while queue:
+        value = queue.popleft()
         groups: dict[tuple[object, ...], list[_Branch]] = {}
         place = {id(n): at for at, n in enumerate(graph.nodes)} if len(value.uses) > 1 else {}
         for node, index in sorted(value.uses, key=lambda use: place.get(id(use[0]), 0)):
@@ -150,7 +153,8 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
                 return
             _shorten(branches)
             branches.sort(key=lambda b: _starts_concat(b.end))  # stable
-            apply(graph, _merged(graph, value, branches), trace, NAME, "merge")
+            added = apply(graph, _merged(graph, value, branches), trace, NAME, "merge")
+            queue.extend(v for node in added for v in node.outputs)
 
 
 def _merged(graph: Graph, x: Value, branches: Sequence[_Branch]) -> Patch:

@@ -44,6 +44,7 @@ HARD_SIGMOID = op("hard_sigmoid", X, where=_is_sixth)
     op("mul", X, HARD_SIGMOID),
     op("mul", op("mul", X, RAMP), SIXTH),
     op("mul", op("mul", X, SIXTH), RAMP),
+    op("mul", op("div", X, SIX), RAMP),
     op("div", op("mul", X, RAMP), SIX),
     op("mul", X, either(op("mul", RAMP, SIXTH), op("div", RAMP, SIX))),
 )
