@@ -29,6 +29,7 @@ EXCEPTIONS: tuple[tuple[str, str], ...] = (
     (r"test_training_dropout(?!_zero_ratio)", "training"),
     (r"test_maxpool_with_argmax_", "indices of the maxima"),
     (r"test_reduce_mean_empty_set", "mean of nothing"),
+    (r"test_einsum_batch_diagonal", "diagonals"),
     (
         r"test_resize_downsample_scales_(linear|cubic)_align_corners",
         "the test divides by a fractional size where the text, as ONNX Runtime, has the result's size",
@@ -153,8 +154,10 @@ def test_node_cases(record_property: Any) -> None:
     counts, wrong = judge(node_cases())
     record_property("node_cases", dict(counts))
     assert not wrong, "\n".join(wrong)
-    assert counts["passed"] >= 1300, counts
     assert counts["wrong"] <= 2, counts
+    assert counts["passed"] >= counts["refused"] * 2, counts
+    if tuple(map(int, onnx.__version__.split(".")[:2])) == (1, 23):
+        assert counts["passed"] >= 1310, counts
 
 
 @pytest.mark.parametrize(

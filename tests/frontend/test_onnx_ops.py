@@ -56,7 +56,7 @@ def _operands(op_type: str) -> list[Any]:
 @pytest.mark.parametrize(("op_type", "since"), [(o, s) for o, _, s in ROWS])
 def test_elementwise_row(op_type: str, since: int) -> None:
     for opset in sorted({max(since, 7), 13, MAX_OPSET}):
-        if opset >= since:
+        if since <= opset <= onnx.defs.onnx_opset_version():
             check(*single(op_type, _operands(op_type), opset), rtol=2e-5)
 
 
@@ -66,6 +66,8 @@ def test_elementwise_row_with_attributes(op_type: str, since: int) -> None:
         name: 0.75 for o, _, _, params in PARAM_ROWS if o == op_type for name, _, _ in params
     }
     opset = max(since, 13)
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip(f"this onnx does not know opset {opset}")
     check(*single(op_type, [F], opset))
     check(*single(op_type, [F], opset, **attributes))
 
@@ -146,6 +148,20 @@ MATH = [
     ),
     case("no C", "Gemm", 13, [floats(3, 4), floats(4, 5)], alpha=0.25),
     case("column", "Gemm", 11, [floats(3, 4), floats(4, 5), floats(3, 1)]),
+]
+
+EINSUMS = [
+    case(equation, "Einsum", 12, operands, equation=equation)
+    for equation, operands in (
+        ("bij, bjk -> bik", [floats(2, 3, 4), floats(2, 4, 5)]),
+        ("bhid,bhjd->bhij", [floats(2, 2, 3, 4), floats(2, 2, 5, 4)]),
+        ("...id,jd", [floats(2, 3, 4), floats(5, 4)]),
+        ("i,j->ij", [floats(3), floats(4)]),
+        ("ijk->kj", [F]),
+        ("ij,ij->", [SQUARE, SQUARE]),
+        ("abc,cd,de->eab", [F, floats(4, 5), floats(5, 2)]),
+        ("ab...,b...->...a", [floats(3, 4, 2), floats(4, 2)]),
+    )
 ]
 
 REDUCTIONS = sorted(o for d, o in RULES if o.startswith("Reduce") and d == "")
@@ -270,7 +286,7 @@ NORMS = [
 
 
 @pytest.mark.parametrize(
-    ("op_type", "opset", "operands", "options"), [*MATH, *CONVOLUTIONS, *POOLS, *NORMS]
+    ("op_type", "opset", "operands", "options"), [*MATH, *EINSUMS, *CONVOLUTIONS, *POOLS, *NORMS]
 )
 def test_math_and_layers(
     op_type: str, opset: int, operands: list[Any], options: dict[str, Any]
@@ -520,9 +536,12 @@ def test_every_rule_names_a_real_op_and_opset() -> None:
     first = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         first.setdefault((schema.domain, schema.name), set()).add(schema.since_version)
+    newest = onnx.defs.onnx_opset_version()
     for key, rules in RULES.items():
-        assert key in known, key
         for rule in rules:
+            if rule.since > newest or (rule.until or 0) >= newest:
+                continue
+            assert key in known, key
             assert rule.since in first[key], f"{key} has no version {rule.since}"
             if rule.until is not None:
                 later = {v for v in first[key] if v > rule.since}

@@ -192,6 +192,31 @@ def test_initializers_that_are_also_inputs_are_constants() -> None:
     assert graph.values["w"].const is not None
 
 
+def test_weights_made_by_constant_nodes() -> None:
+    w = floats(2, 3, 3, 3)
+    nodes = [
+        N("Constant", [], ["w"], value=numpy_helper.from_array(w)),
+        N("Conv", ["x", "w"], ["y"]),
+    ]
+    graph = check(
+        build(nodes, {"x": (np.float32, [1, 3, 5, 5])}, ["y"]), {"x": floats(1, 3, 5, 5)}, rtol=1e-4
+    )
+    assert [n.op.label for n in graph.nodes] == ["conv"]
+    np.testing.assert_array_equal(graph.values["w"].const, w)
+
+
+def test_weights_made_by_constant_of_shape_take_no_memory() -> None:
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [0.5])
+    nodes = [
+        N("ConstantOfShape", ["shape"], ["w"], value=value),
+        N("MatMul", ["x", "w"], ["y"]),
+    ]
+    constants = {"shape": longs(4096, 25088)}
+    graph = read_onnx(build(nodes, {"x": (np.float32, [1, 4096])}, ["y"], constants))
+    array = graph.values["w"].const
+    assert array is not None and array.shape == (4096, 25088) and array.strides == (0, 0)
+
+
 def test_shared_and_unused_initializers() -> None:
     nodes = [N("Add", ["x", "w"], ["h"]), N("Mul", ["h", "w"], ["y"])]
     weights = {"w": floats(20), "unused": floats(20)}

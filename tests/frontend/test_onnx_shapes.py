@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from strop.errors import OptionError, ShapeError, UnsupportedError
-from strop.frontend.onnx import read_onnx
+from strop.frontend.onnx import read_onnx, survey
 from strop.frontend.onnx.ops_data import quotient
 from strop.ir import shape as sh
 from strop.ir.interp import run
@@ -165,6 +165,10 @@ def test_symbolic_output_is_refused_by_name() -> None:
     model = build([N("Shape", ["x"], ["s"])], {"x": (np.float32, ["N", 3])}, ["s"])
     with pytest.raises(UnsupportedError, match="an output depends on symbolic dims"):
         read_onnx(model)
+    assert [(v.name, v.supported) for v in survey(model)] == [
+        ("Shape_0", True),
+        ("output s", False),
+    ]
 
 
 def test_undecidable_shape_arithmetic_is_refused_by_name() -> None:

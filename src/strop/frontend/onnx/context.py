@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 from onnx import AttributeProto
 
-from strop.errors import ModelError, ShapeError, UnsupportedError
+from strop.errors import InputError, ModelError, ShapeError, UnsupportedError
 from strop.frontend.onnx.operands import Known, Operand, Symbolic
 from strop.frontend.onnx.tensors import MAX_BYTES, TensorReader
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
+from strop.ir.expr import cast_array
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array, Op, Type
 from strop.ir.shape import Dim
@@ -23,6 +24,9 @@ from strop.ir.shape import Dim
 #: scale factors. Larger ones stay ops, for the constant folding pass.
 FOLD_INTEGERS = 1 << 16
 FOLD_FLOATS = 16
+#: They have at most so many elements in an operand, and are of these families.
+FOLD_OPERAND = 1 << 20
+FOLDED = frozenset(f"strop.ops.{family}" for family in ("data", "elementwise", "index", "reduce"))
 #: Most bytes of one array that reading a model may compute, and of one that is a single repeated element (takes no memory).
 MAX_COMPUTED = 256 << 20
 MAX_FILLED = 1 << 30
@@ -242,6 +246,8 @@ class NodeContext:
 
     def normal_axis(self, axis: int, rank: int) -> int:
         """A non-negative axis; ShapeError naming the node when it is out of range."""
+        if rank == 0:
+            raise ShapeError("a scalar has no axes", where=self.where, got=f"axis {axis}")
         return sh.normalize_axis(axis, rank, self.where)
 
     def normal_axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
@@ -314,7 +320,7 @@ class NodeContext:
 
     def like(self, number: float, operand: Operand) -> Known:
         """A scalar constant in the dtype of an operand."""
-        return self.const(np.asarray(number).astype(operand.type.dtype.numpy))
+        return self.const(cast_array(np.asarray(number), operand.type.dtype))
 
     def filled(self, shape: Sequence[int], element: Array) -> Known:
         """A constant that repeats one element; it takes no memory until it is copied."""
@@ -347,6 +353,12 @@ class NodeContext:
             operand.value = self.session.graph.add_const(operand.array, name)
         return operand.value
 
+    def _evaluate(self, op: Op, arrays: Sequence[Array]) -> tuple[Known, ...]:
+        try:
+            return tuple(self.const(np.asarray(a)) for a in op.reference(*arrays))
+        except InputError as error:  # e.g. an index out of range
+            raise self.malformed(error.what, error.got, error.expected) from error
+
     def step(self, op: Op, *operands: Operand | None) -> Operand:
         """Emits an op with one result; see ``steps``."""
         return self.steps(op, *operands)[0]
@@ -363,9 +375,9 @@ class NodeContext:
         """
         present = [o for o in operands if o is not None]
         if present and len(present) == len(operands):
-            arrays = [o.array for o in present if isinstance(o, Known)]
-            if len(arrays) == len(present) and _small(op.infer([o.type for o in present])):
-                return tuple(self.const(np.asarray(a)) for a in op.reference(*arrays))
+            known = [o for o in present if isinstance(o, Known)]
+            if len(known) == len(present) and _is_shape_arithmetic(op, [o.type for o in known]):
+                return self._evaluate(op, [o.array for o in known])
         values = [None if o is None else self.value(o) for o in operands]
         wanted = self.session.fresh(f"{self.name}:{op.label}")
         node = self.session.graph.add(
@@ -374,7 +386,9 @@ class NodeContext:
         for result in node.outputs:
             if result.name in self.session.reserved:
                 self.session.graph.rename(result, self.session.fresh(result.name))
-            if sh.is_static(result.shape) and result.type.nbytes > MAX_BYTES:
+            if not sh.is_static(result.shape):
+                continue
+            if prod(d or 1 for d in result.type.static_shape) * result.dtype.size > MAX_BYTES:
                 raise self.malformed(
                     "its result is too large",
                     got=result.type,
@@ -383,9 +397,11 @@ class NodeContext:
         return tuple(node.outputs)
 
 
-def _small(types: Sequence[Type]) -> bool:
-    """Whether results are evaluated while the model is read."""
+def _is_shape_arithmetic(op: Op, operands: Sequence[Type]) -> bool:
+    """Whether an op over known operands is evaluated while the model is read: cheap, and with small results."""
+    if type(op).__module__ not in FOLDED or any(t.count > FOLD_OPERAND for t in operands):
+        return False
     return all(
         sh.is_static(t.shape) and t.count <= (FOLD_FLOATS if t.dtype.is_float else FOLD_INTEGERS)
-        for t in types
+        for t in op.infer(operands)
     )

@@ -18,7 +18,7 @@ from strop.frontend.onnx.inputs import (
     static_type,
 )
 from strop.frontend.onnx.operands import Known, Operand, Symbolic, Unknown
-from strop.frontend.onnx.order import check_unique, sorted_nodes
+from strop.frontend.onnx.order import check_text, check_unique, sorted_nodes
 from strop.frontend.onnx.registry import RULES, find
 from strop.frontend.onnx.tensors import TensorReader, element_type
 from strop.ir.graph import Graph, Value
@@ -39,7 +39,8 @@ class Verdict:
     """What becomes of one node of the model.
 
     Attributes:
-        name: its name, or ``OpType_index`` when it has none; nodes of functions are ``call/inner``.
+        name: its name, or ``OpType_index`` when it has none; nodes of functions are ``call/inner``, and an output that
+            cannot be given is ``output NAME``.
         op_type: ONNX op type, with its domain in front when that is not ai.onnx.
         opset: version of its domain.
         supported: whether it can be read.
@@ -116,6 +117,7 @@ class Importer:
             ModelError: the model's structure is unsound, so that no verdicts can be given.
         """
         proto = self.model.graph
+        check_text(self.model, f"graph {self.graph.name!r}")
         opsets = opset_imports(self.model.opset_import)
         check_unique(proto)
         scope = Scope({}, opsets)
@@ -157,14 +159,7 @@ class Importer:
             if isinstance(found, Unknown):
                 continue
             if isinstance(found, Symbolic):
-                self.errors.append(
-                    UnsupportedError(
-                        "an output depends on symbolic dims",
-                        where=f"output {info.name}",
-                        got=found.symbols,
-                        hint="give the symbols values with --shape",
-                    )
-                )
+                self._failed_output(info.name, found)
                 continue
             declared = info.type.tensor_type.elem_type
             if declared and element_type(declared, f"output {info.name}") != found.type.dtype:
@@ -176,6 +171,17 @@ class Importer:
                 )
             values[info.name] = self._materialize(found)
         self.graph.set_outputs(list(values.values()), list(values))
+
+    def _failed_output(self, name: str, found: Symbolic) -> None:
+        error = UnsupportedError(
+            "an output depends on symbolic dims",
+            where=f"output {name}",
+            got=found.symbols,
+            hint="give the symbols values with --shape",
+        )
+        self.errors.append(error)
+        verdict = Verdict(f"output {name}", "output", 0, False, True, _reason(error), error.hint)
+        self.verdicts.append(verdict)
 
     def _materialize(self, operand: Value | Known) -> Value:
         if isinstance(operand, Known) and operand.value is None:

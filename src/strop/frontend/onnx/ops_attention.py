@@ -42,6 +42,8 @@ def attention(node: NodeContext) -> tuple[Operand, ...]:
     heads = q.type.shape[1]
     keys, values = (_repeat_heads(node, x, heads) for x in present)
     (head_size,) = sh.static(q.type.shape[3:], node.where)
+    if not (q.type.dtype.is_float and values.type.dtype.is_float) or head_size < 1:
+        raise node.malformed("operands do not fit", got=f"{q.type}, {values.type}")
     scale = 1.0 / sqrt(head_size) if scale_given is None else scale_given
     asked = len(node.wanted) > 3 and node.wanted[3]
     if softcap == 0.0 and precision is None and not asked and q.type.dtype == values.type.dtype:
@@ -156,6 +158,7 @@ def _frontier(node: NodeContext) -> list[tuple[str, int]]:
 def _positions(node: NodeContext, queries: Dim, seen: Operand | None) -> Operand:
     """Positions of the queries among the keys: they are the last of those seen, or follow the past ones."""
     (rows,) = sh.static((queries,), node.where)
+    node.check_size((rows,), 8)
     row = node.const(np.arange(rows).reshape(-1, 1))
     if seen is not None:
         return node.step(
@@ -183,6 +186,7 @@ def _bias(
         else:
             bias = mask
     (length,) = sh.static((total,), node.where) if valid is not None or frontier else (0,)
+    node.check_size((length,), 8)
     column = node.const(np.arange(length))
     if valid is not None:
         seen = node.step(Reshape((*valid.type.shape, 1, 1, 1)), valid)
@@ -246,6 +250,8 @@ def rotary_embedding(node: NodeContext) -> Operand:
         cache = node.operand(index)
         if node.optional(3) is not None:
             cache = node.step(Gather(0), cache, node.operand(3))
+        if cache.type.rank != 3:
+            raise node.malformed("the angles have the wrong rank", got=cache.type)
         batch, length, half = cache.type.shape
         angles.append(node.step(Reshape((batch, length, 1, half)), cache))
     turned = _rotated(node, _cut(node, split, 0, part), angles[0], angles[1], part, interleaved)

@@ -84,6 +84,7 @@ def reverse_sequence(node: NodeContext) -> Operand:
             "axes do not fit", got=f"time_axis {time}, batch_axis {batch}", expected="0 and 1"
         )
     (steps,) = sh.static(x.type.shape[time : time + 1], node.where)
+    node.check_size((steps,), 8)
     step = node.const(np.arange(steps).reshape((-1, 1) if time == 0 else (1, -1)))
     samples = x.type.shape[batch]
     length = node.step(Reshape((1, samples) if time == 0 else (samples, 1)), lengths)

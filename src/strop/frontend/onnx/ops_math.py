@@ -386,6 +386,7 @@ def _hardmax(node: NodeContext, axis: int) -> Operand:
     """1 at the first largest element, 0 elsewhere."""
     x = node.operand(0)
     (size,) = sh.static(x.type.shape[axis : axis + 1], node.where)
+    node.check_size((size,), 8)
     position = np.arange(size).reshape([-1] + [1] * (x.type.rank - axis - 1))
     hit = node.step(make("eq"), node.step(ArgReduce("max", axis, True), x), node.const(position))
     return node.step(Cast(x.type.dtype), hit)

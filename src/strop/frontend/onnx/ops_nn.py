@@ -32,6 +32,8 @@ def _window(node: NodeContext, name: str, rank: int, default: int | None = 1) ->
         raise node.malformed(
             f"attribute {name} does not fit", got=values, expected=f"{rank} numbers"
         )
+    if name != "output_padding" and any(v < 1 for v in values):
+        raise node.malformed(f"attribute {name} out of range", got=values, expected="at least 1")
     return values
 
 

@@ -1,12 +1,32 @@
-"""Soundness of a graph's names: defined once, defined before they are read."""
+"""Soundness of a model's names: they are text, defined once, and defined before they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from onnx import GraphProto, NodeProto
 
 from strop.errors import ModelError
+
+
+def check_text(message: Message, where: str) -> None:
+    """ModelError when a string anywhere in a message is not UTF-8: protobuf hands such a one out as bytes."""
+    for field, value in message.ListFields():
+        values = [value] if isinstance(value, (str, bytes, Message)) else value
+        if field.type == FieldDescriptor.TYPE_STRING:
+            bad = next((v for v in values if not isinstance(v, str)), None)
+            if bad is not None:
+                raise ModelError(
+                    f"a {field.name} is not UTF-8 text",
+                    where=where,
+                    got=repr(bad[:40]),
+                    expected="text",
+                )
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in values:
+                check_text(inner, where)
 
 
 def check_unique(graph: GraphProto) -> None:

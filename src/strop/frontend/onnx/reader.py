@@ -12,6 +12,7 @@ from onnx import ModelProto
 # Importing these registers their import functions.
 import strop.frontend.onnx.ops_attention
 import strop.frontend.onnx.ops_data
+import strop.frontend.onnx.ops_einsum
 import strop.frontend.onnx.ops_index
 import strop.frontend.onnx.ops_math
 import strop.frontend.onnx.ops_nn
@@ -57,7 +58,7 @@ def survey(source: Source, shapes: Shapes | None = None) -> list[Verdict]:
         shapes: as for ``read_onnx``.
 
     Returns:
-        One verdict per node, in the order of execution.
+        One verdict per node, in the order of execution; then one for every output that cannot be given.
 
     Raises:
         ModelError: the file is no model whose nodes could be judged.

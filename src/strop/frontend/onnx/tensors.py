@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -47,14 +48,14 @@ def element_type(code: int, where: str) -> DType:
     )
 
 
-def check_shape(dims: tuple[int, ...], where: str) -> None:
-    """ModelError for negative dims and for more axes than are supported."""
-    if len(dims) > MAX_RANK or any(d < 0 for d in dims):
+def check_shape(dims: Sequence[int], where: str) -> None:
+    """ModelError for negative dims, for more axes than are supported, and for sizes beyond what numpy can describe."""
+    if len(dims) > MAX_RANK or any(d < 0 for d in dims) or prod(d or 1 for d in dims) > MAX_BYTES:
         raise ModelError(
             "impossible shape",
             where=where,
-            got=dims,
-            expected=f"at most {MAX_RANK} dims, none negative",
+            got=tuple(dims),
+            expected=f"at most {MAX_RANK} dims, none negative, and at most {MAX_BYTES} elements",
         )
 
 
