@@ -8,7 +8,8 @@ import pytest
 from strop.ir import dtype as dt
 from strop.ir.expr import Input, call
 from strop.kernels.base import Operand, Region, View
-from strop.kernels.c.attention import KERNEL, Panels, balanced
+from strop.kernels.c.attention import KERNEL
+from strop.kernels.c.panels import Panels, balanced, with_tail
 from strop.kernels.c.transpose import transpose_helper
 from strop.ops.attention import Attention
 from strop.target.detect import TARGETS, runs_here
@@ -123,6 +124,8 @@ def test_panels_are_balanced():
     assert balanced(13, 4, 16) == [Panels(0, 4, 1), Panels(64, 3, 3)]
     assert balanced(8, 4, 8) == [Panels(0, 4, 2)]
     assert balanced(1, 4, 8) == [Panels(0, 1, 1)]
+    assert list(with_tail(balanced(13, 4, 16), 5, 16)) == [(Panels(0, 4, 1), 0), (Panels(64, 3, 2), 0), (Panels(160, 3, 1), 5)]
+    assert list(with_tail(balanced(4, 4, 8), 0, 8)) == [(Panels(0, 4, 1), 0)]
 
 
 @pytest.mark.parametrize("lanes", [isa.lanes for isa in ISAS.values()])

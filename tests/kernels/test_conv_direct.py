@@ -22,8 +22,10 @@ NHWC = (0, 2, 3, 1)
 
 
 def conv_region(rng, n, c, h, w, o, k, stride=1, pad=0, dilation=1, groups=1, planar=False, slices=0, epilogue=True):
-    op = Conv((stride, stride), (pad,) * 4, (dilation, dilation), groups)
-    weight = rng.standard_normal((o, c // groups, k, k)).astype(np.float32)
+    kernel = k if isinstance(k, tuple) else (k, k)
+    pads = pad if isinstance(pad, tuple) else (pad, pad)
+    op = Conv((stride, stride), pads * 2, (dilation, dilation), groups)
+    weight = rng.standard_normal((o, c // groups, *kernel)).astype(np.float32)
     out_type = op.infer([Type(dt.f32, (n, c, h, w)), Type(dt.f32, weight.shape)])[0]
     out_shape = out_type.shape
     order = None if planar else NHWC

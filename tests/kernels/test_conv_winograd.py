@@ -18,6 +18,11 @@ CASES = {
     "odd": dict(n=2, c=19, h=13, w=10, o=35, k=3, pad=1),
     "small": dict(n=1, c=24, h=7, w=7, o=64, k=3, pad=1),
     "valid": dict(n=1, c=32, h=9, w=9, o=20, k=3),
+    "5x5": dict(n=1, c=16, h=9, w=11, o=24, k=5, pad=2),
+    "1x3": dict(n=1, c=16, h=5, w=13, o=24, k=(1, 3), pad=(0, 1)),
+    "3x1": dict(n=2, c=17, h=10, w=5, o=24, k=(3, 1), pad=(1, 0)),
+    "1x7": dict(n=1, c=16, h=6, w=17, o=40, k=(1, 7), pad=(0, 3)),
+    "7x1": dict(n=1, c=16, h=17, w=6, o=16, k=(7, 1), pad=(3, 0)),
     "slices": dict(n=1, c=8, h=6, w=14, o=16, k=3, pad=1, slices=5),
 }
 
@@ -44,6 +49,6 @@ def test_conv(case, target):
 
 def test_refuses_what_it_cannot_do():
     rng = np.random.default_rng(0)
-    for case in (dict(c=16, k=1), dict(c=16, k=3, stride=2), dict(c=16, k=3, dilation=2), dict(c=3, k=3)):
+    for case in (dict(c=16, k=9), dict(c=16, k=3, stride=2), dict(c=16, k=3, dilation=2), dict(c=3, k=3)):
         region, _ = conv_region(rng, n=1, h=12, w=12, o=16, **case)
         assert KERNEL.accepts(region, HERE[0]) is not None

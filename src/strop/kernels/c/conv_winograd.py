@@ -1,10 +1,12 @@
-"""3x3 convolution of stride 1 with fewer multiplications: F(2x2, 3x3) and F(4x4, 3x3), after Lavin and Gray (2015).
+"""Convolution of stride 1 with fewer multiplications: F(mh x mw, kh x kw) after Lavin and Gray (2015), for square kernels and for kernels
+of one row or column, e.g. F(4x4, 3x3), F(2x2, 5x5), F(1x2, 1x7).
 
 A task takes a run of output tiles. Their inputs are transformed once into scratch, ``V[point][tile][channel]``; then, panel of output channels by
 panel, one matrix product per transform point gives ``M[point][tile][column]``, which is transformed back, run through the epilogue and stored while it is
 still in the second cache level. Padding is a zero-filled patch for the tiles that need it. Filters are transformed when they are packed.
 
-Rounding grows with the transform: about 1e-6 relative for F(2x2), 1e-5 for F(4x4) of unit-variance data.
+Rounding grows with the number of transform points: about 1e-6 relative for 4, 1e-5 for 6 or 8 of unit-variance data. A NaN or infinity in the
+input reaches all outputs of its tile.
 """
 
 from __future__ import annotations
@@ -30,11 +32,25 @@ from strop.target.isa.table import ISAS
 _SKEW = 16
 
 
+#: Kernel (rows, columns) -> outputs per tile (rows, columns) whose transforms round little enough, most saving first.
+_TRANSFORMS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
+    (3, 3): ((4, 4), (2, 2)),
+    (5, 5): ((2, 2),),
+    (1, 3): ((1, 4), (1, 2)),
+    (3, 1): ((4, 1), (2, 1)),
+    (1, 5): ((1, 4), (1, 2)),
+    (5, 1): ((4, 1), (2, 1)),
+    (1, 7): ((1, 2),),
+    (7, 1): ((2, 1),),
+}
+
+
 @dataclass(frozen=True)
 class Params:
-    """m: outputs per tile and axis; mr, nv: register tile; tiles: output tiles per task."""
+    """mh, mw: outputs per tile; mr, nv: register tile; tiles: output tiles per task."""
 
-    m: int
+    mh: int
+    mw: int
     mr: int
     nv: int
     tiles: int
@@ -50,8 +66,10 @@ class ConvWinograd(Kernel[Params]):
         g = geometry_of(region)
         if isinstance(g, str):
             return g
-        if (g.kh, g.kw, g.sh, g.sw, g.dh, g.dw) != (3, 3, 1, 1, 1, 1):
-            return "not 3x3 with stride 1"
+        if (g.sh, g.sw, g.dh, g.dw) != (1, 1, 1, 1):
+            return "strided or dilated"
+        if not _outputs(g):
+            return f"no transform for {g.kh}x{g.kw}"
         if g.groups != 1 or g.c_stride != 1 or g.c < 8:
             return "grouped, planar or with few channels"
         return None
@@ -61,24 +79,22 @@ class ConvWinograd(Kernel[Params]):
         isa = ISAS[target.isa]
         vectors = -(-g.o // isa.lanes)
         found = []
-        for m in (4, 2):
-            if m > max(g.h, g.w):
-                continue
-            total = _tiles(g, m)
+        for mh, mw in _outputs(g):
+            total = _tiles(g, mh, mw)
             for mr, nv in ((6, 4), (4, 4), (7, 3), (8, 3), (8, 2), (12, 2), (4, 2), (6, 2), (4, 1)):
                 if nv > vectors or mr * nv + nv + 1 > isa.registers or mr > total:
                     continue
-                found.extend(Params(m, mr, nv, t) for t in _blocks(g, m, mr, total, target))
+                found.extend(Params(mh, mw, mr, nv, t) for t in _blocks(g, mh, mw, mr, total, target))
         if not found:
-            found = [Params(2, 1, 1, 1)]
+            found = [Params(*_outputs(g)[-1], 1, 1, 1)]
         found.sort(key=lambda p: self.cost(region, p, target))
-        return found[:8]
+        return found[:12]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         g = _geometry(region)
         lanes = ISAS[target.isa].lanes
-        points = (params.m + 2) ** 2
-        total = g.n * _tiles(g, params.m)
+        points = _points(g, params.mh, params.mw)
+        total = g.n * _tiles(g, params.mh, params.mw)
         vectors = -(-g.o // lanes)
         blocks = -(-total // params.tiles)
         rows, rest = divmod(params.tiles, params.mr)
@@ -102,18 +118,32 @@ def _geometry(region: Region) -> Geometry:
     return g
 
 
-def _tiles(g: Geometry, m: int) -> int:
+def _outputs(g: Geometry) -> list[tuple[int, int]]:
+    """Outputs per tile (rows, columns) for which there are accurate transforms, most saving first; empty when there are none."""
+    if (g.kh, g.kw) not in _TRANSFORMS:
+        return []
+    found = [m for m in _TRANSFORMS[g.kh, g.kw] if m[0] <= g.h + 1 and m[1] <= g.w + 1]
+    return found or [_TRANSFORMS[g.kh, g.kw][-1]]
+
+
+def _points(g: Geometry, mh: int, mw: int) -> int:
+    """Products per tile, input channel and output channel."""
+    return (mh + g.kh - 1) * (mw + g.kw - 1)
+
+
+def _tiles(g: Geometry, mh: int, mw: int) -> int:
     """Output tiles of one image."""
-    return -(-g.h // m) * -(-g.w // m)
+    return -(-g.h // mh) * -(-g.w // mw)
 
 
-def _blocks(g: Geometry, m: int, mr: int, total: int, target: Target) -> list[int]:
-    """Tiles per task worth trying: one slab of V in half the second cache level, at most a few MiB of scratch."""
+def _blocks(g: Geometry, mh: int, mw: int, mr: int, total: int, target: Target) -> list[int]:
+    """Tiles per task worth trying: V in half the second cache level; one slab of V there, at most a few MiB of scratch."""
+    points = _points(g, mh, mw)
     slab = max(mr, target.l2 // 4 // (4 * g.c))
-    scratch = max(mr, (6 << 20) // (4 * (m + 2) ** 2 * (g.c + _SKEW)))
+    scratch = max(mr, (6 << 20) // (4 * points * (g.c + _SKEW)))
     most = min(total, slab, scratch)
-    small = max(mr, target.l2 // 2 // (4 * (m + 2) ** 2 * (g.c + 64)))
-    found = {most, min(small, most)}
+    small = max(mr, target.l2 // 2 // (4 * points * (g.c + 64)))
+    found = {most, min(small, most), min(2 * small, most)}
     if total > most:  # equal pieces rather than a short last one
         found.add(-(-total // -(-total // most)))
     return sorted({min(total, -(-t // mr) * mr) for t in found})
@@ -125,14 +155,15 @@ class _Emitter:
     def __init__(self, region: Region, params: Params, target: Target) -> None:
         self.region, self.params, self.target = region, params, target
         self.g = _geometry(region)
-        self.f: Filtering = filtering(params.m, 3)
-        self.a = self.f.taps
-        self.points = self.a * self.a
+        self.fh: Filtering = filtering(params.mh, self.g.kh)
+        self.fw: Filtering = filtering(params.mw, self.g.kw)
+        self.ah, self.aw = self.fh.taps, self.fw.taps
+        self.points = self.ah * self.aw
         self.lanes = ISAS[target.isa].lanes
         self.vectors = -(-self.g.o // self.lanes)
         self.panels = -(-self.vectors // params.nv)
-        self.tiles_w = -(-self.g.w // params.m)
-        self.tiles = _tiles(self.g, params.m)
+        self.tiles_w = -(-self.g.w // params.mw)
+        self.tiles = _tiles(self.g, params.mh, params.mw)
         self.ldv = self.g.c + _SKEW
         self.width = params.nv * self.lanes
         self.helpers: list[str] = []
@@ -168,11 +199,16 @@ class _Emitter:
         """Transformed filters, [panel][point][c][columns of the panel]."""
         weight = self.region.operand(1).const
         assert weight is not None
-        taps = np.ascontiguousarray(weight.reshape(self.g.o, self.g.c, 3, 3).transpose(2, 3, 1, 0), dtype=np.float64)
-        g = np.array(self.f.g, dtype=np.float64)
-        half = [[sum(g[b, s] * taps[r, s] for s in range(3)) for b in range(self.a)] for r in range(3)]
+        kh, kw = self.g.kh, self.g.kw
+        taps = np.ascontiguousarray(
+            weight.reshape(self.g.o, self.g.c, kh, kw).transpose(2, 3, 1, 0), dtype=np.float64
+        )
+        gh, gw = (np.array(f.g, dtype=np.float64) for f in (self.fh, self.fw))
+        half = [[sum(gw[b, s] * taps[r, s] for s in range(kw)) for b in range(self.aw)] for r in range(kh)]
         u = [
-            sum(g[i, r] * half[r][j] for r in range(3)).astype(np.float32) for i in range(self.a) for j in range(self.a)
+            np.asarray(sum(gh[i, r] * half[r][j] for r in range(kh)), dtype=np.float32)
+            for i in range(self.ah)
+            for j in range(self.aw)
         ]
         parts = []
         for panel in range(self.panels):
@@ -183,46 +219,40 @@ class _Emitter:
     # ---- inputs
 
     def _inputs(self, w: Writer) -> None:
-        g, m = self.g, self.params.m
+        g, p = self.g, self.params
         name = self._input_function()
         with w.block("for (int64_t t = 0; t < count; t++)"):
-            w(f"const int64_t ih = (first + t) / {self.tiles_w} * {m} - {g.pad_top};")
-            w(f"const int64_t iw = (first + t) % {self.tiles_w} * {m} - {g.pad_left};")
+            w(f"const int64_t ih = (first + t) / {self.tiles_w} * {p.mh} - {g.pad_top};")
+            w(f"const int64_t iw = (first + t) % {self.tiles_w} * {p.mw} - {g.pad_left};")
             w(f"const float *from = x + n * {g.x_n} + ih * {g.x_h} + iw * {g.x_w};")
-            inside = f"ih >= 0 && ih + {self.a} <= {g.in_h} && iw >= 0 && iw + {self.a} <= {g.in_w}"
+            inside = f"ih >= 0 && ih + {self.ah} <= {g.in_h} && iw >= 0 && iw + {self.aw} <= {g.in_w}"
             with w.block(f"if ({inside})"):
                 w(f"{name}(from, {g.x_h}, {g.x_w}, v + t * {self.ldv});", "continue;")
-            with w.loop("i", self.a), w.loop("j", self.a):
-                w(f"float *to = patch + (i * {self.a} + j) * {g.c};")
+            with w.loop("i", self.ah), w.loop("j", self.aw):
+                w(f"float *to = patch + (i * {self.aw} + j) * {g.c};")
                 with w.block(f"if (ih + i >= 0 && ih + i < {g.in_h} && iw + j >= 0 && iw + j < {g.in_w})"):
                     w(f"memcpy(to, from + i * {g.x_h} + j * {g.x_w}, {g.c} * sizeof(float));")
                 with w.block("else"):
                     w(f"memset(to, 0, {g.c} * sizeof(float));")
-            w(f"{name}(patch, {self.a * g.c}, {g.c}, v + t * {self.ldv});")
+            w(f"{name}(patch, {self.aw * g.c}, {g.c}, v + t * {self.ldv});")
 
     def _input_function(self) -> str:
         """Transforms one tile's inputs into its row of every point's slab."""
-        a, c = self.a, self.g.c
+        ah, aw, c = self.ah, self.aw, self.g.c
         w = Writer()
         full = c // self.lanes * self.lanes
 
         def vectors(load: str, store: str) -> None:
-            w(f"vf s[{a}][{a}];")
-            with w.loop("j", a):
-                names = []
-                for i in range(a):
+            w(f"vf s[{ah}][{aw}];")
+            with w.loop("j", aw):
+                for i in range(ah):
                     w(f"const vf d{i} = {load.format(f'x + {i} * row + j * pixel + c')};")
-                    names.append(f"d{i}")
-                w(*transform_c(self.f.bt, names, [f"s[{i}][j]" for i in range(a)], "t"))
-            with w.loop("i", a):
-                names = [f"s[i][{j}]" for j in range(a)]
-                outs = []
-                for j in range(a):
-                    w(f"vf r{j};")
-                    outs.append(f"r{j}")
-                w(*transform_c(self.f.bt, names, outs, "u"))
-                for j in range(a):
-                    address = f"v + (i * {a} + {j}) * {self.params.tiles * self.ldv} + c"
+                w(*transform_c(self.fh.bt, [f"d{i}" for i in range(ah)], [f"s[{i}][j]" for i in range(ah)], "t"))
+            with w.loop("i", ah):
+                w(f"vf {', '.join(f'r{j}' for j in range(aw))};")
+                w(*transform_c(self.fw.bt, [f"s[i][{j}]" for j in range(aw)], [f"r{j}" for j in range(aw)], "u"))
+                for j in range(aw):
+                    address = f"v + (i * {aw} + {j}) * {self.params.tiles * self.ldv} + c"
                     w(store.format(address, f"r{j}"))
 
         if full:
@@ -272,8 +302,9 @@ class _Emitter:
         tail = g.o % self.lanes if last else 0
         name = self._output_function(nv, tail)
         with w.block("for (int64_t t = 0; t < count; t++)"):
-            w(f"const int64_t oh = (first + t) / {self.tiles_w} * {p.m}, ow = (first + t) % {self.tiles_w} * {p.m};")
-            w(f"const int64_t rows = oh + {p.m} <= {g.h} ? {p.m} : {g.h} - oh, cols = ow + {p.m} <= {g.w} ? {p.m} : {g.w} - ow;")
+            w(f"const int64_t oh = (first + t) / {self.tiles_w} * {p.mh}, ow = (first + t) % {self.tiles_w} * {p.mw};")
+            w(f"const int64_t rows = oh + {p.mh} <= {g.h} ? {p.mh} : {g.h} - oh;")
+            w(f"const int64_t cols = ow + {p.mw} <= {g.w} ? {p.mw} : {g.w} - ow;")
             sides = [_at(f"e{k}", s) for k, s in enumerate(g.extras)]
             w(f"{name}({', '.join([f'm + t * {columns}', _at('y', g.y), *sides, 'rows', 'cols'])});")
 
@@ -288,21 +319,21 @@ class _Emitter:
 
     def _output_function(self, nv: int, tail: int) -> str:
         """Transforms one tile back, applies the epilogue and stores the part of it that exists."""
-        g, p, a = self.g, self.params, self.a
+        g, p, ah, aw = self.g, self.params, self.ah, self.aw
         slab = p.tiles * nv * self.lanes
         w = Writer()
 
         def vector(offset: str, partial: int) -> None:
-            w(f"vf s[{p.m}][{a}], r[{p.m}][{p.m}];")
-            with w.loop("j", a):
-                for i in range(a):
-                    w(f"const vf q{i} = vload(m + (j + {i * a}) * {slab} + {offset});")
-                w(*transform_c(self.f.at, [f"q{i}" for i in range(a)], [f"s[{i}][j]" for i in range(p.m)], "t"))
-            with w.loop("i", p.m):
-                names = [f"s[i][{j}]" for j in range(a)]
-                w(*transform_c(self.f.at, names, [f"r[i][{j}]" for j in range(p.m)], "u"))
-            with w.block(f"if (rows == {p.m} && cols == {p.m})"):
-                self._store(w, str(p.m), str(p.m), offset, partial)
+            w(f"vf s[{p.mh}][{aw}], r[{p.mh}][{p.mw}];")
+            with w.loop("j", aw):
+                for i in range(ah):
+                    w(f"const vf q{i} = vload(m + (j + {i * aw}) * {slab} + {offset});")
+                w(*transform_c(self.fh.at, [f"q{i}" for i in range(ah)], [f"s[{i}][j]" for i in range(p.mh)], "t"))
+            with w.loop("i", p.mh):
+                names = [f"s[i][{j}]" for j in range(aw)]
+                w(*transform_c(self.fw.at, names, [f"r[i][{j}]" for j in range(p.mw)], "u"))
+            with w.block(f"if (rows == {p.mh} && cols == {p.mw})"):
+                self._store(w, str(p.mh), str(p.mw), offset, partial)
             with w.block("else"):
                 self._store(w, "rows", "cols", offset, partial)
 
