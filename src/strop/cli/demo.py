@@ -60,7 +60,7 @@ def command(
 
 def classify(engine: Engine, images: Images, labels: NDArray[np.int64]) -> Accuracy:
     """Runs images [N, 1, 28, 28] one by one and counts the labels met."""
-    right = sum(int(np.argmax(engine(image[None]))) == label for image, label in zip(images, labels, strict=True))
+    right = sum(int(np.argmax(engine(image[None]))) == int(label) for image, label in zip(images, labels, strict=True))
     low, high = wilson(right, len(labels))
     return Accuracy(right, len(labels), right / len(labels), low, high)
 
