@@ -68,6 +68,10 @@ BECOMES: dict[str, tuple[Callable[[Case, Value], Value], list[str]]] = {
         ["matmul"],
     ),
     "global average": (lambda b, x: b.add(AveragePool(*WHOLE), x), ["reduce"]),
+    "global average in padding": (
+        lambda b, x: b.add(AveragePool((5, 7), (2, 2), (1, 1, 0, 1), (1, 1)), x),
+        ["reduce"],
+    ),
     "global maximum": (lambda b, x: b.add(MaxPool(*WHOLE), x), ["reduce"]),
 }
 
@@ -85,6 +89,10 @@ STAYS: dict[str, Callable[[Case, Value], Value]] = {
     "repeated indices": lambda b, x: b.add(Gather(2), x, b.const(np.array([1, 1]))),
     "table of indices": lambda b, x: b.add(Gather(2), x, b.const(np.array([[0, 1]]))),
     "padded pool": lambda b, x: b.add(AveragePool((4, 5), (9, 9), (1, 1, 0, 0), (1, 1)), x),
+    "counted padding": lambda b, x: b.add(
+        AveragePool((5, 6), (9, 9), (1, 1, 0, 0), (1, 1), False, True), x
+    ),
+    "two windows": lambda b, x: b.add(MaxPool((4, 5), (1, 1), (0, 0, 0, 1), (1, 1)), x),
     "part of the image": lambda b, x: b.add(MaxPool((4, 4), (9, 9), (0, 0, 0, 0), (1, 1)), x),
 }
 

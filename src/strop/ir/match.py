@@ -176,8 +176,8 @@ def uniform(value: Value) -> float | None:
     array = value.const
     if array is None or array.size == 0:
         return None
-    first = array.reshape(-1)[0]
-    if array.size > 1 and not bool((array == first).all()):
+    first, last = array[(0,) * array.ndim], array[(-1,) * array.ndim]
+    if not bool(first == last) or not bool((array == first).all()):
         return None
     return float(first)
 

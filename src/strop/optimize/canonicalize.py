@@ -330,9 +330,13 @@ def transposed_constant(m: Match) -> Patch | None:
 def pool_of_everything(m: Match) -> Patch | None:
     """A pool with one window, the whole, is a reduction."""
     attributes: dict[str, Any] = m.root.op.attributes()
-    spatial = m["x"].shape[2:]
-    whole = attributes["kernel"] == spatial and not any(attributes["pads"])
-    if not whole or any(d != 1 for d in attributes["dilations"]):
+    spatial, pads = m["x"].shape[2:], attributes["pads"]
+    if any(d != 1 for d in (*attributes["dilations"], *m.root.output.shape[2:])):
+        return None
+    if any(pads) and attributes.get("count_include_pad", False):
+        return None
+    reaches = zip(spatial, attributes["kernel"], pads, strict=False)
+    if not all(isinstance(n, int) and size - before >= n for n, size, before in reaches):
         return None
     kind = "max" if m.root.op.label == "max_pool" else "mean"
     axes = tuple(range(2, 2 + len(spatial)))
