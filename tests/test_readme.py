@@ -85,6 +85,19 @@ def test_the_number_of_digits_is_right() -> None:
     assert f"{len(labels):,} held-back MNIST digits" in README
 
 
+def test_the_tour_shows_what_is_there(folder: Path) -> None:
+    """Lines of ``ir`` blocks are in a dump, lines quoted from the runtime in its sources."""
+    tour = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+    done = python(["-m", "strop.cli.main", "build", "lenet.onnx", "--stop-after", "lower", "--dump", "tour"], folder)
+    assert done.returncode == 0, done.stderr
+    dumped = "\n".join(path.read_text(encoding="utf-8") for path in (folder / "tour").iterdir())
+    (lines,) = blocks("ir", tour)
+    assert [line for line in lines.splitlines() if line not in dumped] == []
+    source = (ROOT / "src" / "strop" / "runtime" / "src" / "run.c").read_text(encoding="utf-8")
+    loop = blocks("c", tour)[-1]
+    assert [line for line in loop.splitlines() if line.strip() != "..." and line not in source] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
