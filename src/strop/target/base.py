@@ -42,7 +42,7 @@ class Target:
     l3: int = 16 * 1024 * _KIB
     ghz: float = 3.0
     fma_lanes: int = 8
-    bandwidth: float = 15e9
+    bandwidth: float = 20e9
 
     @property
     def peak_flops(self) -> float:

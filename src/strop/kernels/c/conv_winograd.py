@@ -30,6 +30,8 @@ from strop.target.isa.table import ISAS
 
 #: Floats added to each row of V, so that rows of a tile do not fall into one cache set.
 _SKEW = 16
+#: Most bytes of V per task.
+_SCRATCH = 4 << 20
 
 
 #: Kernel (rows, columns) -> outputs per tile (rows, columns) whose transforms round little enough, most saving first.
@@ -101,10 +103,14 @@ class ConvWinograd(Kernel[Params]):
         per_k = max(params.mr * params.nv * lanes / target.fma_lanes, params.nv * lanes * 4 / 32.0 + params.mr * 0.5)
         waste = (rows + bool(rest)) * params.mr / params.tiles if rest > params.mr // 2 else 1.0
         gemm = total / params.mr * waste * (vectors / params.nv) * points * (g.c * per_k + 30.0)
-        transform = total * points * (-(-g.c // lanes) + vectors) * 7.0
+        held = 4 * points * params.tiles * (g.c + _SKEW + params.nv * lanes)
+        reach = 5.0 if held < target.l2 * 7 // 10 else 9.0
+        transform = total * points * (-(-g.c // lanes) + vectors) * reach
+        if reach > 5.0:  # V is read from the last cache level for every panel
+            transform += 4.0 * points * total * g.c * -(-vectors // params.nv) / 20.0
         filters = 4.0 * points * g.c * vectors * lanes
         rate = 14.0 if filters < target.l3 // 2 else target.bandwidth / (target.ghz * 1e9)
-        stream = blocks * filters / rate
+        stream = blocks * filters / (32.0 if filters < target.l2 // 3 else rate)
         cycles = max(gemm, stream) + 0.3 * min(gemm, stream) + transform
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
@@ -140,7 +146,7 @@ def _blocks(g: Geometry, mh: int, mw: int, mr: int, total: int, target: Target) 
     """Tiles per task worth trying: V in half the second cache level; one slab of V there, at most a few MiB of scratch."""
     points = _points(g, mh, mw)
     slab = max(mr, target.l2 // 4 // (4 * g.c))
-    scratch = max(mr, (6 << 20) // (4 * points * (g.c + _SKEW)))
+    scratch = max(mr, _SCRATCH // (4 * points * (g.c + _SKEW)))
     most = min(total, slab, scratch)
     small = max(mr, target.l2 // 2 // (4 * points * (g.c + 64)))
     found = {most, min(small, most), min(2 * small, most)}
