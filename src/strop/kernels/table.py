@@ -11,6 +11,8 @@ from strop.kernels.c import (
     conv_direct,
     conv_winograd,
     elementwise,
+    matmul,
+    matmul_dot,
     naive,
     norm,
     norm_channels,
@@ -30,6 +32,8 @@ KERNELS: tuple[Kernel[Any], ...] = (
     norm_lrn.KERNEL,
     naive.KERNEL,
     attention.KERNEL,
+    matmul.KERNEL,
+    matmul_dot.KERNEL,
 )
 
 

@@ -17,7 +17,8 @@ from strop.ir import dtype as dt
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
 from strop.kernels.c.elementwise import Axes
-from strop.kernels.c.rows import Track, address, indices, keep, merged, tree, vectors
+from strop.kernels.c.panels import Panels, balanced, fits, tile_cycles, with_tail
+from strop.kernels.c.rows import Track, address, indices, keep, outer_axes, tree, vectors
 from strop.kernels.c.tile import Side, Tile
 from strop.kernels.c.transpose import transpose_helper
 from strop.kernels.c.vector import vectorizable
@@ -32,7 +33,7 @@ _WHOLE = 768
 #: Vectors per iteration of the loops over a row of scores.
 _UNROLL = 4
 #: Register tiles worth trying, (mr, nv).
-_TILES = ((6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 4), (4, 3), (6, 2), (4, 2), (3, 3), (2, 4))
+_TILES = ((6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 4), (4, 3), (6, 2), (4, 2), (3, 3), (2, 4), (3, 2), (2, 3))
 #: Estimated cycles per vector of scores between the two products.
 _EXP_CYCLES = 15.0
 
@@ -75,7 +76,7 @@ def plan_of(region: Region) -> Plan | str:
     views.extend(e.view for e in region.extras)
     if region.out.strides[-1] != 1 and region.out.shape[-1] > 1:
         return "the elements of a result are not consecutive"
-    heads = merged(views, range(len(q.shape) - 2))
+    heads = outer_axes(views, range(len(q.shape) - 2))
     row, column = tuple(x.strides[-2] for x in views), tuple(x.strides[-1] for x in views)
     return Plan(heads, q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], row, (1, *column[1:]), mask)
 
@@ -86,23 +87,6 @@ class Params:
 
     mr: int
     nv: int
-
-
-@dataclass(frozen=True)
-class Panels:
-    """``number`` panels of ``nv`` vectors from element ``start`` on."""
-
-    start: int
-    nv: int
-    number: int
-
-
-def balanced(vectors: int, nv: int, lanes: int) -> list[Panels]:
-    """Vectors dealt out to the fewest panels of at most ``nv``, as evenly as possible, wider ones first."""
-    number = -(-vectors // nv)
-    narrow, wider = divmod(vectors, number)
-    found = [Panels(0, narrow + 1, wider)] if wider else []
-    return [*found, Panels(wider * (narrow + 1) * lanes, narrow, number - wider)]
 
 
 class AttentionKernel(Kernel[Params]):
@@ -119,7 +103,7 @@ class AttentionKernel(Kernel[Params]):
         plan = _plan(region)
         isa = ISAS[target.isa]
         widest = -(-max(plan.t, plan.e) // isa.lanes)
-        found = [Params(min(mr, plan.s), min(nv, widest)) for mr, nv in _TILES if mr * nv + nv + 1 <= isa.registers]
+        found = [Params(min(mr, plan.s), min(nv, widest)) for mr, nv in _TILES if fits(mr, nv, isa)]
         found = list(dict.fromkeys(found))
         found.sort(key=lambda p: self.cost(region, p, target))
         return found[:6]
@@ -134,20 +118,14 @@ class AttentionKernel(Kernel[Params]):
         for rows, mr in ((plan.s // params.mr, params.mr), (1, plan.s % params.mr)):
             if not rows or not mr:
                 continue
-            scores = sum(_tile_cycles(b, mr, plan.d, per_fma) for b in balanced(keys, params.nv, lanes))
-            products = sum(_tile_cycles(b, mr, plan.t, per_fma) for b in balanced(values, params.nv, lanes))
+            scores = sum(b.number * tile_cycles(mr, b.nv, plan.d, per_fma) for b in balanced(keys, params.nv, lanes))
+            products = sum(b.number * tile_cycles(mr, b.nv, plan.t, per_fma) for b in balanced(values, params.nv, lanes))
             cycles += rows * (seen * (scores + products + mr * keys * _EXP_CYCLES) + 40.0 * mr)
         cycles += 0.6 * plan.t * plan.d + plan.t * values * 2.0
         return max(count(plan.heads.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
-
-
-def _tile_cycles(panels: Panels, mr: int, steps: int, per_fma: float) -> float:
-    """Cycles of one tile of queries against some panels, ``steps`` products per element."""
-    nv = panels.nv
-    return panels.number * (steps * max(mr * nv * per_fma, nv + 0.5 * mr, 4.0) + 2.0 * mr * nv + 12.0)
 
 
 def _plan(region: Region) -> Plan:
@@ -290,19 +268,8 @@ class _Emitter:
                     rest = tail if i == panels.nv - 1 else 0
                     w(Track("to", 1).store(f"{i} * VL" if i else "0", source.load(f"{i} * VL" if i else "0", rest)))
 
-    def _value_runs(self) -> Iterator[tuple[Panels, int]]:
-        """Panels of values with the lanes of their last vector (0: all); the panel with a partial vector is apart."""
-        tail = self.plan.e % self.lanes
-        *others, last = self.value_panels
-        for panels in others:
-            yield panels, 0
-        if not tail:
-            yield last, 0
-            return
-        wide = last.nv * self.lanes
-        if last.number > 1:
-            yield Panels(last.start, last.nv, last.number - 1), 0
-        yield Panels(last.start + (last.number - 1) * wide, last.nv, 1), tail
+    def _value_runs(self) -> list[tuple[Panels, int]]:
+        return list(with_tail(self.value_panels, self.plan.e % self.lanes, self.lanes))
 
     # ---- one block of queries
 

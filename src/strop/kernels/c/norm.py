@@ -20,6 +20,7 @@ from strop.kernels.c.rows import (
     keep,
     merged,
     nest,
+    outer_axes,
     part,
     row_loop,
     rows_per_task,
@@ -95,7 +96,7 @@ def plan_of(region: Region) -> Plan | str:
     length = count(part(views[0], run).shape)
     if min(stats.extents[-1], final.extents[-1]) < min(_SHORTEST, length):
         return "contiguous runs are too short"
-    return Plan(merged(views, outer), stats, final, length, not isinstance(op, RMSNorm), len(weights) == 2, op.epsilon)
+    return Plan(outer_axes(views, outer), stats, final, length, not isinstance(op, RMSNorm), len(weights) == 2, op.epsilon)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from strop.ir import dtype as dt
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
-from strop.kernels.c.elementwise import Axes
 from strop.kernels.c.rows import (
     Finish,
     Track,
     address,
     indices,
-    merged,
+    outer_axes,
     row_loop,
     rows_per_task,
     tree,
@@ -84,7 +83,7 @@ class NormLrn(Kernel[Params]):
         names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
         channels, before, after = region.out.shape[1], (op.size - 1) // 2, op.size // 2
         views = _views(region)
-        outer: Axes = merged(views, [a for a in range(len(region.out.shape)) if a != 1])
+        outer = outer_axes(views, [a for a in range(len(region.out.shape)) if a != 1])
         rows = count(outer.extents)
         per_task = rows_per_task(rows, channels, target)
         room = before + -(-channels // lanes) * lanes + after

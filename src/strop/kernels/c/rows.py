@@ -77,6 +77,14 @@ def merged(views: Sequence[View], axes: Sequence[int]) -> Axes:
     return Axes.merged([part(view, axes) for view in views])
 
 
+def outer_axes(views: Sequence[View], axes: Sequence[int]) -> Axes:
+    """As ``merged``; one iteration that moves no pointer when there are no such axes."""
+    found = merged(views, axes)
+    if found.extents == (1,):
+        return Axes((1,), ((0,),) * len(views))
+    return found
+
+
 def indices(w: Writer, var: str, extents: Sequence[int], prefix: str) -> list[str]:
     """Declares the index along each axis that the running number ``var`` stands for; the innermost axis runs fastest."""
     names: list[str] = []

@@ -19,6 +19,7 @@ from strop.kernels.c.rows import (
     indices,
     keep,
     merged,
+    outer_axes,
     row_loop,
     rows_per_task,
     tree,
@@ -80,7 +81,7 @@ def plan_of(region: Region) -> Plan | str:
     length = region.out.shape[axis]
     if step[:2] == (1, 1) or length == 1:
         step = tuple(1 if length == 1 and k < 2 else s for k, s in enumerate(step))
-        return Plan(length, step, merged(views, others), 1, (0,) * len(views))
+        return Plan(length, step, outer_axes(views, others), 1, (0,) * len(views))
     loops = merged(views, others)
     inner = [s[-1] for s in loops.strides]
     if inner[:2] != [1, 1] or loops.extents[-1] == 1:
