@@ -77,7 +77,8 @@ def _in_place(steps: Sequence[Step], lives: dict[Buffer, tuple[int, int]]) -> di
                 continue
             others = [p for k, p in enumerate(step.inputs) if p is not None and p.buffer is place.buffer and k != position]
             fits = place.buffer.size == out.buffer.size and place.offset == 0 and place.view == out.view
-            if fits and not others and position >= step.region.anchors and lives[place.buffer][1] == index:
+            epilogue = step.region.anchors <= position < len(step.inputs) - step.region.prologues
+            if fits and not others and epilogue and lives[place.buffer][1] == index:
                 hosts[out.buffer] = place.buffer
                 break
     return hosts

@@ -1,7 +1,9 @@
-"""What a region's results must be: the anchor's numpy reference, then the epilogue. Tests and tuning compare kernels with it.
+"""What a region's results must be: the anchor's numpy reference, then the epilogue. Tests and
+tuning compare kernels with it.
 
-Problems too large for the reference are checked by parts: ``rows`` says along which axis of the result a part can be computed
-alone, and ``expected`` computes the indices [low, high) of that axis from a crop of the operands.
+Problems too large for the reference are checked by parts: ``rows`` says along which axis of the
+result a part can be computed alone, and ``expected`` computes the indices [low, high) of that axis
+from a crop of the operands.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from strop.kernels.base import Region
 from strop.ops.conv import Conv
 from strop.ops.matmul import MatMul
 
-#: Largest error of a result element, relative to the element and to the largest element of the result.
+#: Largest error of a result element, relative to the element and to the largest element of the
+#: result.
 TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 4e-3, "bf16": 3e-2}
 #: Share of integer results that may be off by one where floats are rounded on the way.
 _OFF_BY_ONE = 1e-3
@@ -28,8 +31,8 @@ _OFF_BY_ONE = 1e-3
 def random_operands(region: Region, rng: np.random.Generator) -> list[Array | None]:
     """An array of the view's logical shape per operand; None for constants and operands left out.
 
-    Floats are standard normal. Integers of 16 bits and more may be indices and stay below the smallest dim of any operand; smaller
-    integers cover their range.
+    Floats are standard normal. Integers of 16 bits and more may be indices and stay below the
+    smallest dim of any operand; smaller integers cover their range.
     """
     dims = [d for o in region.operands if o is not None for d in o.view.shape]
     limit = max(1, min(dims, default=8))
@@ -74,24 +77,34 @@ def rows(region: Region) -> int | None:
     return 0 if region.op is None and rank else None
 
 
-def expected(region: Region, arrays: Sequence[Array | None], low: int = 0, high: int | None = None) -> list[Array]:
+def expected(
+    region: Region, arrays: Sequence[Array | None], low: int = 0, high: int | None = None
+) -> list[Array]:
     """The results.
 
     Args:
         region: the kernel launch.
-        arrays: an array per operand, broadcastable to its view's shape; None for constants and operands left out.
+        arrays: an array per operand, broadcastable to its view's shape; None for constants and
+            operands left out.
         low: first index along ``rows(region)``.
         high: end of the indices; None for all.
 
     Returns:
-        An array per result, of the result's logical shape, or of the part [low, high) of it along ``rows(region)``.
+        An array per result, of the result's logical shape, or of the part [low, high) of it along
+        ``rows(region)``.
     """
-    given = [o.logical if o is not None and o.const is not None else a for o, a in zip(region.operands, arrays, strict=True)]
+    given = [
+        o.logical if o is not None and o.const is not None else a
+        for o, a in zip(region.operands, arrays, strict=True)
+    ]
     given = [None if a is None or o is None else np.broadcast_to(a, o.view.shape)
              for a, o in zip(given, region.operands, strict=True)]  # fmt: skip
     if region.has_prologue:
         end = len(given) - region.prologues
-        given = [ex.evaluate(region.prologue, [_array(given[0]), *(_array(a) for a in given[end:])]), *given[1:end]]
+        given = [
+            ex.evaluate(region.prologue, [_array(given[0]), *(_array(a) for a in given[end:])]),
+            *given[1:end],
+        ]
     shape = list(region.out.shape)
     op = region.op
     axis = rows(region)
@@ -102,10 +115,13 @@ def expected(region: Region, arrays: Sequence[Array | None], low: int = 0, high:
         given = [*anchors, *extras]
         shape[axis] = high - low
     if op is None:
-        return [np.broadcast_to(ex.evaluate(region.epilogue, [_array(a) for a in given]), shape)]
+        result = ex.evaluate(region.epilogue, [_wide(_array(a)) for a in given])
+        return [np.broadcast_to(ex.cast_array(result, region.out.dtype), shape)]
     results = list(op.reference(*given[: region.anchors]))  # type: ignore[arg-type]
     if region.has_epilogue:
-        results[0] = ex.evaluate(region.epilogue, [results[0], *(_array(a) for a in given[region.anchors :])])
+        results[0] = ex.evaluate(
+            region.epilogue, [results[0], *(_array(a) for a in given[region.anchors :])]
+        )
         results[0] = np.broadcast_to(results[0], shape)
     return results
 
@@ -115,8 +131,16 @@ def _array(array: Array | None) -> Array:
     return array
 
 
-def _crop(region: Region, anchors: list[Array | None], axis: int, low: int, high: int) -> tuple[Op | None, list[Array | None]]:
-    """The op and the anchor's operands that give the indices [low, high) of the result's ``axis``."""
+def _wide(array: Array) -> Array:
+    """f16 and bf16 as f32, in which elementwise functions of them are computed."""
+    return array.astype(np.float32) if array.dtype in (dt.f16.numpy, dt.bf16.numpy) else array
+
+
+def _crop(
+    region: Region, anchors: list[Array | None], axis: int, low: int, high: int
+) -> tuple[Op | None, list[Array | None]]:
+    """The op and the anchor's operands that give the indices [low, high) of the result's
+    ``axis``."""
     op = region.op
     if isinstance(op, Conv):
         x, w = _array(anchors[0]), _array(anchors[1])
@@ -136,12 +160,15 @@ def _crop(region: Region, anchors: list[Array | None], axis: int, low: int, high
 
 
 def difference(region: Region, index: int, got: Array, want: Array) -> str | None:
-    """None when result ``index`` is as exact as it must be, else what is wrong with it, in words."""
+    """None when result ``index`` is as exact as it must be, else what is wrong with it, in
+    words."""
     dtype = region.outs[index].dtype
     if got.size == 0:
         return None
     if dtype.is_float:
-        return _float_difference(np.asarray(got, np.float64), np.asarray(want, np.float64), TOLERANCE[dtype.name])
+        return _float_difference(
+            np.asarray(got, np.float64), np.asarray(want, np.float64), TOLERANCE[dtype.name]
+        )
     unequal = got != want
     count = int(np.count_nonzero(unequal))
     if count == 0:
@@ -151,7 +178,8 @@ def difference(region: Region, index: int, got: Array, want: Array) -> str | Non
     if floats and far <= 1 and count <= _OFF_BY_ONE * got.size:
         return None
     at = _place(unequal)
-    return f"{count} of {got.size} elements differ, first at {list(at)}: got {got[at]}, expected {want[at]}"
+    text = f"{count} of {got.size} elements differ, first at {list(at)}"
+    return f"{text}: got {got[at]}, expected {want[at]}"
 
 
 def _float_difference(got: Array, want: Array, tolerance: float) -> str | None:
@@ -159,13 +187,18 @@ def _float_difference(got: Array, want: Array, tolerance: float) -> str | None:
     scale = max(1e-6, float(np.abs(want[finite]).max(initial=0.0)))
     with np.errstate(all="ignore"):
         error = np.abs(got - want)
-        wrong = np.where(finite, ~(error <= tolerance * (np.abs(want) + scale)), ~((got == want) | np.isnan(got) & np.isnan(want)))
+        wrong = np.where(
+            finite,
+            ~(error <= tolerance * (np.abs(want) + scale)),
+            ~((got == want) | np.isnan(got) & np.isnan(want)),
+        )
     if not wrong.any():
         return None
     ranked = np.where(wrong, np.nan_to_num(error, nan=np.inf, posinf=np.inf), -1.0)
     at = tuple(int(k) for k in np.unravel_index(int(ranked.argmax()), got.shape))
     count = int(np.count_nonzero(wrong))
-    return f"{count} of {got.size} elements differ, most at {list(at)}: got {got[at]:.6g}, expected {want[at]:.6g}"
+    text = f"{count} of {got.size} elements differ, most at {list(at)}"
+    return f"{text}: got {got[at]:.6g}, expected {want[at]:.6g}"
 
 
 def _place(mask: Array) -> tuple[int, ...]:

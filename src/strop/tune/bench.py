@@ -1,4 +1,5 @@
-"""The parent's side of the worker process: starts it, hands it libraries and operands, and survives its end."""
+"""The parent's side of the worker process: starts it, hands it libraries and operands, and survives
+its end."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Lost(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Memory of an operand or result: ``size`` bytes whose first element is ``start`` bytes in; ``data`` is an operand's content."""
+    """Memory of an operand or result: ``size`` bytes whose first element is ``start`` bytes in;
+    ``data`` is an operand's content."""
 
     size: int
     start: int
@@ -77,7 +79,8 @@ class Launch:
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """What a run gave: nanoseconds, whether scratch was overrun, and the results' memory when asked for."""
+    """What a run gave: nanoseconds, whether scratch was overrun, and the results' memory when asked
+    for."""
 
     ns: int
     overrun: bool
@@ -85,7 +88,8 @@ class Ran:
 
 
 class Bench:
-    """A worker that is started on demand, and anew after it was lost. A context manager: it is gone afterwards."""
+    """A worker that is started on demand, and anew after it was lost. A context manager: it is gone
+    afterwards."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,7 +113,7 @@ class Bench:
             process.kill()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
-                    with contextlib.suppress(OSError):  # what was buffered for a process that is gone
+                    with contextlib.suppress(OSError):  # of what is buffered for a lost process
                         stream.close()
             process.wait()
 
@@ -130,7 +134,8 @@ class Bench:
 
         Args:
             launch: the kernel.
-            timed: True to time all tasks with caches prepared; False to get the results of the tasks, done in two calls.
+            timed: True to time all tasks with caches prepared; False to get the results of the
+                tasks, done in two calls.
             over: operand that the first result overwrites, or None.
 
         Raises:
@@ -170,7 +175,9 @@ class Bench:
                 "flush": load.flush,
             }
             self._sent.clear()
-            self._ask(command, [o.data for o in load.operands if o is not None and o.data is not None])
+            self._ask(
+                command, [o.data for o in load.operands if o is not None and o.data is not None]
+            )
             self._loaded = True
         for name, array in launch.packed.items():
             if name not in self._sent:
@@ -184,16 +191,26 @@ class Bench:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if not sys.executable:
-            raise ToolchainError("kernels cannot be measured: this process has no Python command", hint="build with level 0")
+            raise ToolchainError(
+                "kernels cannot be measured: this process has no Python command",
+                hint="build with level 0",
+            )
         command = [sys.executable, "-I", "-S", str(worker.__file__)]
         try:
-            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
         except OSError as error:
             raise ToolchainError(
-                "kernels cannot be measured: Python does not start", got=error, where=command[0], hint="build with level 0"
+                "kernels cannot be measured: Python does not start",
+                got=error,
+                where=command[0],
+                hint="build with level 0",
             ) from None
 
-    def _ask(self, command: dict[str, Any], payload: Sequence[Array], limit: float = _PATIENCE) -> dict[str, Any]:
+    def _ask(
+        self, command: dict[str, Any], payload: Sequence[Array], limit: float = _PATIENCE
+    ) -> dict[str, Any]:
         """Sends a command and reads its answer."""
         if self._process is None:
             self._process = self._start()

@@ -1,4 +1,5 @@
-/* Compiled into every library of candidates: runs some tasks of one kernel and says how long they took. */
+/* Compiled into every library of candidates: runs some tasks of one kernel and says how long they
+   took. */
 #include <stdint.h>
 #if defined(_WIN32)
 #include <windows.h>
@@ -24,7 +25,8 @@ static int64_t now(void) {
 #endif
 }
 
-/* Processor time of this thread, which does not pass while others have the core; a constant where there is no such clock. */
+/* Processor time of this thread, which does not pass while others have the core; a constant where
+   there is no such clock. */
 static int64_t own_time(void) {
 #if defined(_WIN32)
     return 0;
@@ -38,11 +40,12 @@ static int64_t own_time(void) {
 /*
  * Does tasks [begin, end) of kernel number `kernel` and returns nanoseconds.
  *
- * Before that it reads `count` memory ranges in order, one byte per cache line: first a large one that pushes everything out of the
- * caches, then what the step before would have left in them.
+ * Before that it reads `count` memory ranges in order, one byte per cache line: first a large one
+ * that pushes everything out of the caches, then what the step before would have left in them.
  */
 STROP_KERNEL_EXPORT int64_t strop_tune_run(
-    uint32_t kernel, const strop_args *a, int64_t begin, int64_t end, const uint8_t *const *ranges, const int64_t *sizes, int64_t count) {
+    uint32_t kernel, const strop_args *a, int64_t begin, int64_t end,
+    const uint8_t *const *ranges, const int64_t *sizes, int64_t count) {
     uint64_t sum = 0;
     for (int64_t r = 0; r < count; r++)
         for (int64_t i = 0; i < sizes[r]; i += 64) sum += ranges[r][i];

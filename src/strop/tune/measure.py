@@ -1,8 +1,10 @@
 """Checks and times candidates of a region in a worker process.
 
-A candidate first runs on random operands, in buffers filled with NaNs between and around what it may touch, and is compared with the oracle;
-one that may overwrite an operand also does that. Those that are right are then timed in turns: before each run the caches are brought
-to the state that a running network leaves them in, weights as far away as they will be, operands near. The fastest run counts.
+A candidate first runs on random operands, in buffers filled with NaNs between and around what it
+may touch, and is compared with the oracle; one that may overwrite an operand also does that. Those
+that are right are then timed in turns: before each run the caches are brought to the state that a
+running network leaves them in, weights as far away as they will be, operands near. The fastest run
+counts.
 """
 
 from __future__ import annotations
@@ -74,7 +76,14 @@ class Job:
             else:
                 pointers.append(("packed", next(names)))
         limit = max(PATIENCE, OVERDUE * self.estimate)
-        return Launch(self.kernel, tuple(pointers), self.packed, self.emitted.tasks, self.emitted.scratch, limit)
+        return Launch(
+            self.kernel,
+            tuple(pointers),
+            self.packed,
+            self.emitted.tasks,
+            self.emitted.scratch,
+            limit,
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,9 @@ class Store:
         packed = {name: self.arrays[name] for name in names}
         slim = Emitted(
             emitted.body,
-            tuple(p if not isinstance(p, Packed) else Packed(np.zeros(0)) for p in emitted.pointers),
+            tuple(
+                p if not isinstance(p, Packed) else Packed(np.zeros(0)) for p in emitted.pointers
+            ),
             emitted.tasks,
             emitted.scratch,
             emitted.helpers,
@@ -146,11 +157,17 @@ class Problem:
         self._trusted: tuple[Job, list[Array]] | None = None
         operands = []
         for operand, array in zip(region.operands, self._arrays, strict=True):
-            content = operand.logical if operand is not None and operand.const is not None else array
-            operands.append(None if operand is None or content is None else _space(operand.view, content))
+            content = (
+                operand.logical if operand is not None and operand.const is not None else array
+            )
+            operands.append(
+                None if operand is None or content is None else _space(operand.view, content)
+            )
         self.load = Load(tuple(operands), tuple(_space(view, None) for view in region.outs), flush)
         self._parts = self._choose_parts()
-        self._wanted = [oracle.expected(region, self._arrays, low, high) for low, high in self._parts]
+        self._wanted = [
+            oracle.expected(region, self._arrays, low, high) for low, high in self._parts
+        ]
 
     def _choose_parts(self) -> list[tuple[int, int | None]]:
         """All of the result, or for a large problem its first, some middle and its last rows."""
@@ -167,15 +184,16 @@ class Problem:
         """The operand that the candidate's result may overwrite, or None."""
         if not candidate.kernel.in_place or len(self.region.outs) != 1:
             return None
-        for index in range(self.region.anchors, len(self.region.operands)):
+        for index in range(self.region.anchors, len(self.region.operands) - self.region.prologues):
             operand = self.region.operands[index]
             if operand is not None and operand.const is None and operand.view == self.region.out:
                 return index
         return None
 
     def judge(self, job: Job, ran: Ran) -> dict[Job, str]:
-        """What is wrong with a job's results, in words; nothing when they are right. Where only parts of the results are known, they are
-        compared with those of an earlier job, and the oracle decides between the two: the answer may be about the earlier one."""
+        """What is wrong with a job's results, in words; nothing when they are right. Where only
+        parts of the results are known, they are compared with those of an earlier job, and the
+        oracle decides between the two: the answer may be about the earlier one."""
         if ran.overrun:
             return {job: "it writes past its scratch memory"}
         outs = []
@@ -191,7 +209,9 @@ class Problem:
             return {}
         return self._settle(job, outs)
 
-    def _compare(self, outs: list[Array], wanted: list[Array], low: int, high: int | None) -> str | None:
+    def _compare(
+        self, outs: list[Array], wanted: list[Array], low: int, high: int | None
+    ) -> str | None:
         axis = oracle.rows(self.region)
         for index, (got, want) in enumerate(zip(outs, wanted, strict=True)):
             part = got if high is None or axis is None else np.take(got, range(low, high), axis)
@@ -210,10 +230,14 @@ class Problem:
         axis = oracle.rows(self.region)
         assert axis is not None
         with np.errstate(all="ignore"):
-            gap = np.nan_to_num(np.abs(outs[0].astype(np.float64) - theirs[0].astype(np.float64)), nan=np.inf)
+            gap = np.nan_to_num(
+                np.abs(outs[0].astype(np.float64) - theirs[0].astype(np.float64)), nan=np.inf
+            )
         row = int(np.unravel_index(int(gap.argmax()), gap.shape)[axis])
         wanted = oracle.expected(self.region, self._arrays, row, row + 1)
-        found = {j: self._compare(o, wanted, row, row + 1) for j, o in ((earlier, theirs), (job, outs))}
+        found = {
+            j: self._compare(o, wanted, row, row + 1) for j, o in ((earlier, theirs), (job, outs))
+        }
         if found[earlier] is not None:
             self._trusted = None if found[job] is not None else (job, outs)
         return {j: text for j, text in found.items() if text is not None}
@@ -255,29 +279,34 @@ def measure(bench: Bench, problem: Problem, jobs: Sequence[Job]) -> dict[Job, Ou
     outcomes: dict[Job, Outcome] = {}
     bench.load(problem.load)
     for job in jobs:
-        lost = _survives(bench, problem, job, outcomes)
-        if lost is not None:
-            outcomes[job] = Outcome(lost.verdict, str(lost))
+        _check(bench, problem, job, outcomes)
     running = [job for job in jobs if job not in outcomes]
     outcomes.update(_race(bench, running))
     return outcomes
 
 
-def _survives(bench: Bench, problem: Problem, job: Job, outcomes: dict[Job, Outcome]) -> Lost | None:
-    """Checks a job. A crash counts only when it happens in a fresh worker too, since an earlier candidate may have left damage."""
+def _check(bench: Bench, problem: Problem, job: Job, outcomes: dict[Job, Outcome]) -> None:
+    """Runs a job and notes what is wrong with it, or with an earlier one."""
     launch = job.launch()
-    for attempt in (1, 2):
-        try:
-            for over in dict.fromkeys((None, problem.over(job.candidate))):
-                found = problem.judge(job, bench.run(launch, timed=False, over=over))
-                outcomes.update({j: Outcome("wrong", text) for j, text in found.items()})
-                if job in outcomes:
-                    break
-            return None
-        except Lost as lost:
-            if lost.verdict == "hung" or attempt == 2:
-                return lost
-    return None
+    try:
+        for over in dict.fromkeys((None, problem.over(job.candidate))):
+            found = problem.judge(job, _run(bench, launch, timed=False, over=over))
+            outcomes.update({j: Outcome("wrong", text) for j, text in found.items()})
+            if job in outcomes:
+                return
+    except Lost as lost:
+        outcomes[job] = Outcome(lost.verdict, str(lost))
+
+
+def _run(bench: Bench, launch: Launch, timed: bool, over: int | None = None) -> Ran:
+    """Runs a kernel; when it crashes, once more in a fresh worker, because an earlier one may have
+    left damage. Raises Lost."""
+    try:
+        return bench.run(launch, timed, over)
+    except Lost as lost:
+        if lost.verdict == "hung":
+            raise
+    return bench.run(launch, timed, over)
 
 
 def _race(bench: Bench, jobs: list[Job]) -> dict[Job, Outcome]:
@@ -286,10 +315,14 @@ def _race(bench: Bench, jobs: list[Job]) -> dict[Job, Outcome]:
     outcomes: dict[Job, Outcome] = {}
     rounds, start = 0, time.monotonic()
     running = list(jobs)
-    while running and rounds < _MAX_ROUNDS and (rounds < _MIN_ROUNDS or time.monotonic() - start < _ENOUGH):
+    while (
+        running
+        and rounds < _MAX_ROUNDS
+        and (rounds < _MIN_ROUNDS or time.monotonic() - start < _ENOUGH)
+    ):
         for job in list(running):
             try:
-                ns = bench.run(job.launch(), timed=True).ns
+                ns = _run(bench, job.launch(), timed=True).ns
             except Lost as lost:
                 outcomes[job] = Outcome(lost.verdict, str(lost))
                 running.remove(job)
@@ -308,7 +341,12 @@ Report = Callable[[Region, dict[Job, Outcome]], None]
 
 
 def measure_all(
-    bench: Bench, jobs: Sequence[Job], target: Target, flush: int, more: Callable[[], bool], report: Report
+    bench: Bench,
+    jobs: Sequence[Job],
+    target: Target,
+    flush: int,
+    more: Callable[[], bool],
+    report: Report,
 ) -> None:
     """Measures jobs, those of one region following each other, in one library.
 
@@ -318,7 +356,8 @@ def measure_all(
         target: for which they are compiled; this machine must run its code.
         flush: bytes that push everything out of the caches that weights do not stay in.
         more: asked before each region; False ends it.
-        report: told the outcomes of each region. A candidate that does not compile or link is reported alone.
+        report: told the outcomes of each region. A candidate that does not compile or link is
+            reported alone.
     """
     failed = ready(bench, jobs, target)
     if failed is not None and len(jobs) == 1:

@@ -1,13 +1,16 @@
-"""What has been measured: a text file per target that people can read, merge and carry to other machines.
+"""What has been measured: a text file per target that people can read, merge and carry to other
+machines.
 
 A line says how long one candidate takes for one kind of region on one processor:
 
     digest cpu threads weights code ns candidate
 
-``digest`` names the region (shapes, strides, dtypes, op, epilogue), ``threads`` for how many threads its work is split, ``weights`` the memory
-level that weights come from (l2, l3 or memory), ``code`` the state of the sources that matter, and ``ns`` nanoseconds on one core, or why the
-candidate is out: ``wrong``, ``crashed``, ``hung`` or ``broken`` (it does not compile). ``candidate`` is the kernel with its parameters.
-Lines are sorted. Two files merge to the fastest time of each candidate.
+``digest`` names the region (shapes, strides, dtypes, op, epilogue), ``threads`` for how many
+threads its work is split, ``weights`` the memory level that weights come from (l2, l3 or memory),
+``code`` the state of the sources that matter, and ``ns`` nanoseconds on one core, or why the
+candidate is out: ``wrong``, ``crashed``, ``hung`` or ``broken`` (it does not compile).
+``candidate`` is the kernel with its parameters. Lines are sorted. Two files merge to the fastest
+time of each candidate.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ VERDICTS = ("wrong", "crashed", "hung", "broken")
 WEIGHTS_FROM = ("l2", "l3", "memory")
 _LARGEST = 64 << 20
 _LINE = re.compile(
-    r"(?P<digest>[0-9a-f]{16}) (?P<cpu>[\w./-]{1,200}) (?P<threads>[0-9]{1,4}) (?P<weights>l2|l3|memory) (?P<code>[0-9a-f]{8}) "
+    r"(?P<digest>[0-9a-f]{16}) (?P<cpu>[\w./-]{1,200}) (?P<threads>[0-9]{1,4}) "
+    r"(?P<weights>l2|l3|memory) (?P<code>[0-9a-f]{8}) "
     r"(?P<result>[0-9]{1,15}|wrong|crashed|hung|broken) (?P<candidate>[ -~]{1,300})",
     re.ASCII,
 )
@@ -83,7 +87,8 @@ class Records:
         lines = [HEADER]
         for key in sorted(self.results):
             result = self.results[key]
-            lines.append(f"{key.digest} {key.cpu} {key.threads} {key.weights} {key.code} {result} {key.candidate}")
+            where = f"{key.digest} {key.cpu} {key.threads} {key.weights} {key.code}"
+            lines.append(f"{where} {result} {key.candidate}")
         return "\n".join(lines) + "\n"
 
     @staticmethod
@@ -98,7 +103,14 @@ class Records:
                 skipped(number)
                 continue
             result = found["result"]
-            key = Key(found["digest"], found["cpu"], int(found["threads"]), found["weights"], found["candidate"], found["code"])
+            key = Key(
+                found["digest"],
+                found["cpu"],
+                int(found["threads"]),
+                found["weights"],
+                found["candidate"],
+                found["code"],
+            )
             records.put(key, int(result) if result.isdigit() else result)
         return records
 
@@ -119,11 +131,13 @@ class Records:
         bad: list[int] = []
         records = Records.parse(data.decode("utf-8", errors="replace"), bad.append)
         if bad:
-            note(f"tune: {len(bad)} unreadable lines of records {path.name} were skipped, the first is line {bad[0]}")
+            skipped = f"{len(bad)} unreadable lines of records {path.name} were skipped"
+            note(f"tune: {skipped}, the first is line {bad[0]}")
         return records
 
     def write(self, path: Path) -> None:
-        """Merges them into a file: what others have put there meanwhile stays. The file is whole at any time."""
+        """Merges them into a file: what others have put there meanwhile stays. The file is whole at
+        any time."""
         self.merge(Records.read(path, lambda _: None))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(suffix=".txt", dir=path.parent)
@@ -142,7 +156,8 @@ def path_of(target: Target) -> Path:
 
 
 def cpu_of(target: Target) -> str:
-    """This machine's processor and caches in one word, e.g. ``AMD-EPYC-25.17.1/32K/1024K/32768K``."""
+    """This machine's processor and caches in one word, e.g.
+    ``AMD-EPYC-25.17.1/32K/1024K/32768K``."""
     sizes = "/".join(f"{size >> 10}K" for size in (target.l1, target.l2, target.l3))
     return f"{_model()[:150]}/{sizes}"
 
@@ -151,12 +166,22 @@ def cpu_of(target: Target) -> str:
 def _model() -> str:
     fields: dict[str, str] = {}
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), value.strip())
     except OSError:
         pass
-    numbers = ("cpu family", "model", "stepping", "CPU implementer", "CPU variant", "CPU part", "CPU revision")
+    numbers = (
+        "cpu family",
+        "model",
+        "stepping",
+        "CPU implementer",
+        "CPU variant",
+        "CPU part",
+        "CPU revision",
+    )
     name = fields.get("model name") or platform.processor() or platform.machine()
     words = [name, ".".join(fields[n] for n in numbers if n in fields)]
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(w for w in words if w)).strip("-") or "unknown"
@@ -164,11 +189,14 @@ def _model() -> str:
 
 @lru_cache
 def code_of(kernel: Kernel[Any]) -> str:
-    """The state of what decides a kernel's speed: its own module, what kernels share, the instruction sets and the compiler."""
+    """The state of what decides a kernel's speed: its own module, what kernels share, the
+    instruction sets and the compiler."""
     others = {_file_of(k) for k in KERNELS} | {_PACKAGE / "kernels" / "table.py"}
     folders = ("kernels", "codegen", "target/isa")
     shared = [p for f in folders for p in (_PACKAGE / f).rglob("*.py") if p not in others]
-    return _hash([*shared, _PACKAGE / "tune" / "clock.c", _PACKAGE / "tune" / "worker.py"], _file_of(kernel))
+    return _hash(
+        [*shared, _PACKAGE / "tune" / "clock.c", _PACKAGE / "tune" / "worker.py"], _file_of(kernel)
+    )
 
 
 @lru_cache

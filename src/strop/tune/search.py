@@ -1,12 +1,15 @@
-"""Chooses among the candidates of every region by time, measured on this machine in a child process, and remembers it.
+"""Chooses among the candidates of every region by time, measured on this machine in a child
+process, and remembers it.
 
-Levels are how many candidates of a region are measured, see LEVELS; 0 measures nothing and takes the favourite of the cost model. Regions of
-equal signature are measured once, those with the largest share of the estimated total time first. Times are those of one core, also
-for an engine of several threads: all candidates divide their work into tasks alike.
+Levels are how many candidates of a region are measured, see LEVELS; 0 measures nothing and takes
+the favourite of the cost model. Regions of equal signature are measured once, those with the
+largest share of the estimated total time first. Times are those of one core, also for an engine of
+several threads: all candidates divide their work into tasks alike.
 
-What has been measured is in the records file after each region, so that a build that is interrupted, or whose budget ends, loses nothing: it
-goes on with the best choices known, and the next one measures the rest. A choice depends on records and level alone: the same records
-give the same engine. Candidates that are wrong, crash or hang are noted, recorded and never chosen.
+What has been measured is in the records file after each region, so that a build that is
+interrupted, or whose budget ends, loses nothing: it goes on with the best choices known, and the
+next one measures the rest. A choice depends on records and level alone: the same records give the
+same engine. Candidates that are wrong, crash or hang are noted, recorded and never chosen.
 """
 
 from __future__ import annotations
@@ -26,10 +29,18 @@ from strop.tune.measure import Job, Outcome, Store, measure_all
 from strop.tune.records import Key, Records, code_of, code_of_verdicts, cpu_of, path_of
 
 #: Level: (candidates measured per distinct region, None for all; seconds that measuring may take).
-LEVELS: dict[int, tuple[int | None, float]] = {1: (2, 30.0), 2: (4, 60.0), 3: (6, 90.0), 4: (12, 180.0), 5: (None, 600.0)}
-#: From this level on regions that leave no choice are measured too: their kernels are checked, their times known.
+LEVELS: dict[int, tuple[int | None, float]] = {
+    1: (2, 30.0),
+    2: (4, 60.0),
+    3: (6, 90.0),
+    4: (12, 180.0),
+    5: (None, 600.0),
+}
+#: From this level on regions that leave no choice are measured too: their kernels are checked,
+#: their times known.
 _CHECKS_ALL = 3
-#: The best candidate of a kernel is tried early when its estimate is within this factor of the favourite's.
+#: The best candidate of a kernel is tried early when its estimate is within this factor of the
+#: favourite's.
 _RIVAL = 3.0
 #: Candidates and bytes of packed arrays that are compiled and measured together.
 _BATCH, _BATCH_BYTES = 48, 1 << 30
@@ -37,13 +48,16 @@ _MOST_FLUSHED = 128 << 20
 
 
 def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace) -> None:
-    """Sets ``chosen``, ``seconds`` and ``candidates`` of every step; candidates that do not work are taken off.
+    """Sets ``chosen``, ``seconds`` and ``candidates`` of every step; candidates that do not work
+    are taken off.
 
     Args:
         lowered: the program. Its steps' candidates are ordered by estimate.
         level: 0 to 5.
-        budget: seconds that measuring may take, None for the level's own; the region being measured when it ends is finished.
-        trace: told about progress, candidates (STROP_DEBUG=2), and what the user should know. Ctrl-C while measuring ends the measuring only.
+        budget: seconds that measuring may take, None for the level's own; the region being measured
+            when it ends is finished.
+        trace: told about progress, candidates (STROP_DEBUG=2), and what the user should know.
+            Ctrl-C while measuring ends the measuring only.
 
     Raises:
         KernelError: no candidate of a region works.
@@ -91,7 +105,8 @@ class Task:
     results: dict[str, int | str] = field(default_factory=dict)
 
     def pending(self, depth: int | None, alone: bool) -> list[Candidate]:
-        """Candidates to be measured: those not known among the first ``depth`` that work, and the fastest known for comparison.
+        """Candidates to be measured: those not known among the first ``depth`` that work, and the
+        fastest known for comparison.
 
         Args:
             depth: None for all.
@@ -106,12 +121,17 @@ class Task:
 
     def fastest(self) -> Candidate | None:
         """The candidate with the least known time; the earlier one of equals."""
-        known = [(ns, k) for k, c in enumerate(self.candidates) if isinstance(ns := self.results.get(c.label), int)]
+        known = [
+            (ns, k)
+            for k, c in enumerate(self.candidates)
+            if isinstance(ns := self.results.get(c.label), int)
+        ]
         return self.candidates[min(known)[1]] if known else None
 
 
 def _tasks(lowered: Lowered) -> list[Task]:
-    """Steps grouped by signature, the largest share of the total time first; those without a choice last."""
+    """Steps grouped by signature, the largest share of the total time first; those without a choice
+    last."""
     groups: dict[str, list[Step]] = {}
     for step in lowered.steps:
         groups.setdefault(step.region.signature(), []).append(step)
@@ -120,7 +140,9 @@ def _tasks(lowered: Lowered) -> list[Task]:
         first = steps[0]
         costs = [c.cost(first.region, lowered.target) for c in first.candidates]
         order = _order(first.candidates, costs)
-        tasks.append(Task(first.region, steps, order, min(costs) * len(steps), first.region.digest()))
+        tasks.append(
+            Task(first.region, steps, order, min(costs) * len(steps), first.region.digest())
+        )
     return sorted(tasks, key=lambda t: (len(t.candidates) == 1, -t.seconds))
 
 
@@ -178,9 +200,15 @@ class _Book:
 
 
 def _weights_from(lowered: Lowered) -> tuple[str, int]:
-    """The nearest memory level that all weights fit in, and the bytes that push them out of the nearer ones."""
+    """The nearest memory level that all weights fit in, and the bytes that push them out of the
+    nearer ones."""
     target = lowered.target
-    consts = {id(o.const): o.const for s in lowered.steps for o in s.region.operands if o is not None and o.const is not None}
+    consts = {
+        id(o.const): o.const
+        for s in lowered.steps
+        for o in s.region.operands
+        if o is not None and o.const is not None
+    }
     size = sum(array.nbytes for array in consts.values())
     if size <= target.l2 // 2:
         return "l2", 0
@@ -193,7 +221,13 @@ class _Search:
     """Measures what is not known yet."""
 
     def __init__(
-        self, target: Target, tasks: list[Task], book: _Book, depth: int | None, alone: bool, trace: Trace
+        self,
+        target: Target,
+        tasks: list[Task],
+        book: _Book,
+        depth: int | None,
+        alone: bool,
+        trace: Trace,
     ) -> None:
         self._target, self._tasks, self._book, self._trace = target, tasks, book, trace
         self._depth, self._alone = depth, alone
@@ -216,14 +250,16 @@ class _Search:
             self._trace.report("tune", 0, self._total)
             with Bench() as bench:
                 while self._more() and (jobs := self._batch()):
-                    measure_all(bench, jobs, self._target, self._book.flush, self._more, self._report)
+                    measure_all(
+                        bench, jobs, self._target, self._book.flush, self._more, self._report
+                    )
         except KeyboardInterrupt:
             ending = "measuring was interrupted"
         left = len(self._unknown())
         if left:
             self._trace.note(
-                f"tune: {ending} with {left} of {len(self._tasks)} distinct regions not fully measured; "
-                "they keep the fastest candidate known, or the estimate's favourite"
+                f"tune: {ending} with {left} of {len(self._tasks)} distinct regions not fully "
+                "measured; they keep the fastest candidate known, or the estimate's favourite"
             )
 
     def note_foreign(self) -> None:
@@ -256,7 +292,8 @@ class _Search:
         for job, outcome in outcomes.items():
             self._book.put(task, job.candidate, outcome.result)
             if isinstance(outcome.result, str):
-                self._trace.log(1, f"tune: {job.candidate.label} on {region.name}: {outcome.result}: {outcome.detail}")
+                reason = f"{outcome.result}: {outcome.detail}"
+                self._trace.log(1, f"tune: {job.candidate.label} on {region.name}: {reason}")
         self._book.save()
         self._book.look_up(task)
         self._trace.report("tune", self._total - len(self._unknown()), self._total)
@@ -264,7 +301,9 @@ class _Search:
 
 def _choose(task: Task, book: _Book, trace: Trace) -> None:
     """Puts the best candidate known in force in a task's steps."""
-    failed = {c.label: r for c in task.candidates if isinstance(r := task.results.get(c.label), str)}
+    failed = {
+        c.label: r for c in task.candidates if isinstance(r := task.results.get(c.label), str)
+    }
     for label, verdict in failed.items():
         trace.note(f"tune: {label} is not used for {task.region.name}: {_MEANING[verdict]}")
     if len(failed) == len(task.candidates):
@@ -293,7 +332,8 @@ _MEANING = {
 
 
 def _show(tasks: list[Task], target: Target) -> str:
-    """A paragraph per distinct region: its candidates with estimate and time, the chosen one marked."""
+    """A paragraph per distinct region: its candidates with estimate and time, the chosen one
+    marked."""
     lines = []
     for task in tasks:
         step = task.steps[0]
@@ -304,7 +344,9 @@ def _show(tasks: list[Task], target: Target) -> str:
             if result is None and candidate.label != step.chosen.label:
                 continue
             mark = "*" if candidate.label == step.chosen.label else " "
-            time_text = f"{result / 1e3:.1f} us" if isinstance(result, int) else result or "not measured"
+            time_text = (
+                f"{result / 1e3:.1f} us" if isinstance(result, int) else result or "not measured"
+            )
             estimate = candidate.cost(task.region, target) * 1e6
             lines.append(f"  {mark} {candidate.label}: {time_text}, estimated {estimate:.1f} us")
     return "\n".join(lines)

@@ -1,17 +1,22 @@
-"""The process that runs unproven kernels. It is started as a script and needs nothing but Python's own library.
+"""The process that runs unproven kernels. It is started as a script and needs nothing but Python's
+own library.
 
-It reads commands from standard input: a line of JSON, followed by as many raw bytes as the command announces. Each command is answered by a
-line of JSON on standard output, ``run`` also by raw bytes when asked to. It ends when its input ends, or when the kernel crashes it or runs
-longer than it may.
+It reads commands from standard input: a line of JSON, followed by as many raw bytes as the command
+announces. Each command is answered by a line of JSON on standard output, ``run`` also by raw bytes
+when asked to. It ends when its input ends, or when the kernel crashes it or runs longer than it
+may.
 
-open: ``library``: path; answers ``kernels``, how many there are, or ``failed``, why it cannot be loaded.
-region: ``operands`` and ``outs``: [bytes, offset of the first element] each, or null; ``flush``: bytes to read before a timed run.
-    The operands' bytes follow.
+open: ``library``: path. Answers ``kernels``, how many there are, or ``failed``, why it cannot be
+    loaded.
+region: ``operands`` and ``outs``: [bytes, offset of the first element] each, or null; ``flush``:
+    bytes to read before a timed run. The operands' bytes follow.
 pack: ``name``, ``bytes``: an array that kernels of the region point to. Its bytes follow.
-run: ``kernel``: number; ``pointers``: ["operand" | "out", index] or ["packed", name]; ``tasks``; ``scratch``: bytes;
-    ``timed``: caches are prepared and all tasks are done in one call, else the results are filled with a pattern first and the tasks done in
-    two calls, later ones first; ``over``: null, or the operand that the first result overwrites; ``answer``: true to get the results'
-    bytes; ``limit``: seconds. Answers ``ns`` and ``overrun``, true when the kernel wrote past its scratch.
+run: ``kernel``: number; ``pointers``: ["operand" | "out", index] or ["packed", name]; ``tasks``;
+    ``scratch``: bytes; ``timed``: caches are prepared and all tasks are done in one call, else the
+    results are filled with a pattern first and the tasks done in two calls, later ones first;
+    ``over``: null, or the operand that the first result overwrites; ``answer``: true to get the
+    results' bytes; ``limit``: seconds. Answers ``ns`` and ``overrun``, true when the kernel wrote
+    past its scratch.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ class _Args(ctypes.Structure):
 
 
 class Memory:
-    """Bytes at a 64-byte boundary; successive ones start at different places of a page, as in an arena."""
+    """Bytes at a 64-byte boundary; successive ones start at different places of a page, as in an
+    arena."""
 
     _made = 0
 
@@ -114,7 +120,10 @@ class Bench:
         self._packed.clear()
         self._operands = [None if o is None else Memory(o[0]) for o in operands]
         self._outs = [Memory(size) for size, _ in outs]
-        self._starts = {"operand": [o[1] if o else 0 for o in operands], "out": [start for _, start in outs]}
+        self._starts = {
+            "operand": [o[1] if o else 0 for o in operands],
+            "out": [start for _, start in outs],
+        }
         for memory in self._operands:
             if memory is not None:
                 memory.read_from(self._commands)
@@ -159,11 +168,16 @@ class Bench:
         args = _Args(table, None, self._scratch.address, 0, 1)
         if hasattr(signal, "alarm"):
             signal.alarm(int(limit) + 1)
-        ns = self._timed(kernel, args, tasks, scratch) if timed else self._halves(kernel, args, tasks)
+        ns = (
+            self._timed(kernel, args, tasks, scratch)
+            if timed
+            else self._halves(kernel, args, tasks)
+        )
         if hasattr(signal, "alarm"):
             signal.alarm(0)
         guard = ctypes.string_at(self._scratch.address + scratch, _GUARD)
-        return {"ns": ns, "overrun": guard != bytes([PATTERN]) * _GUARD}, [m.bytes() for m in self._outs] if answer else []
+        outs = [m.bytes() for m in self._outs] if answer else []
+        return {"ns": ns, "overrun": guard != bytes([PATTERN]) * _GUARD}, outs
 
     def _address(self, space: str, key: Any, over: int | None) -> int:
         if space == "packed":
@@ -186,7 +200,9 @@ class Bench:
         ranges += [(m.address, m.size) for m in self._operands if m is not None]
         return self._call(kernel, args, 0, tasks, ranges)
 
-    def _call(self, kernel: int, args: _Args, begin: int, end: int, ranges: list[tuple[int, int]]) -> int:
+    def _call(
+        self, kernel: int, args: _Args, begin: int, end: int, ranges: list[tuple[int, int]]
+    ) -> int:
         count = len(ranges)
         addresses = (ctypes.c_void_p * max(1, count))(*(a for a, _ in ranges))
         sizes = (ctypes.c_int64 * max(1, count))(*(s for _, s in ranges))

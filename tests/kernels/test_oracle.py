@@ -1,0 +1,147 @@
+"""The oracle of regions: parts equal the whole, every op's problems can be made at random,
+differences are told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from strop.ir import dtype as dt
+from strop.ir.expr import Input
+from strop.ir.op import REGISTRY, Op
+from strop.kernels import oracle
+from strop.kernels.base import Operand, Region, View
+from strop.ops.conv import Conv
+from strop.ops.matmul import MatMul
+
+
+def region_of(op: Op, inputs: tuple[np.ndarray, ...], extra: bool = False) -> Region:
+    types = [View.dense(a.shape, dt.from_numpy(a.dtype)) for a in inputs]
+    outs = [View.dense(t.static_shape, t.dtype) for t in op.infer([v.type for v in types])]
+    operands = [Operand(v) for v in types] + ([Operand(outs[0])] if extra else [])
+    expr = Input(0) + Input(1) if extra else Input(0)
+    return Region(op.name, op, tuple(operands), len(types), expr, tuple(outs))
+
+
+@pytest.mark.parametrize("kind", [Conv, MatMul])
+def test_parts_equal_the_whole(kind: type[Op]) -> None:
+    rng = np.random.default_rng(0)
+    checked = 0
+    for sample in kind.samples(rng):
+        region = region_of(sample.op, sample.inputs, extra=True)
+        axis = oracle.rows(region)
+        if axis is None or region.out.count == 0:
+            continue
+        arrays = [
+            *sample.inputs,
+            rng.standard_normal(region.out.shape).astype(region.out.dtype.numpy),
+        ]
+        (whole,) = oracle.expected(region, arrays)
+        extent = region.out.shape[axis]
+        for low, high in {(0, 1), (extent - 1, extent), (extent // 2, extent), (0, extent)}:
+            (part,) = oracle.expected(region, arrays, low, high)
+            error = oracle.difference(region, 0, part, np.take(whole, range(low, high), axis))
+            assert error is None, f"{sample.op} [{low}, {high}): {error}"
+            checked += 1
+    assert checked > 20
+
+
+def test_parts_of_a_region_with_a_prologue() -> None:
+    rng = np.random.default_rng(0)
+    op = Conv((2, 1), (1, 1, 1, 1), (1, 1))
+    shapes = [(1, 4, 9, 6), (5, 4, 3, 3), (1, 5, 5, 6), (1, 4, 1, 1)]
+    views = [View.dense(shape, dt.f32) for shape in shapes]
+    views[3] = views[3].broadcast(shapes[0])
+    operands = tuple(Operand(view) for view in views)
+    total = Input(0) + Input(1)
+    region = Region("conv", op, operands, 2, total, (views[2],), prologue=total, prologues=1)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    (whole,) = oracle.expected(region, arrays)
+    (plain,) = op.reference(arrays[0] + arrays[3], arrays[1])
+    np.testing.assert_allclose(whole, plain + arrays[2], rtol=1e-5, atol=1e-5)
+    (part,) = oracle.expected(region, arrays, 1, 4)
+    np.testing.assert_allclose(part, whole[:, :, 1:4], rtol=1e-5, atol=1e-5)
+
+
+def test_random_operands_fit_every_op() -> None:
+    """Indices are in bounds, so that the reference of any op can be computed on random operands."""
+    rng = np.random.default_rng(0)
+    seen = set()
+    for name, kind in sorted(REGISTRY.items()):
+        for count, sample in enumerate(kind.samples(rng)):
+            if count == 4:
+                break
+            region = region_of(sample.op, sample.inputs)
+            with np.errstate(all="ignore"):
+                results = oracle.expected(region, oracle.random_operands(region, rng))
+            assert [r.shape for r in results] == [v.shape for v in region.outs], name
+            seen.add(name)
+    assert {"conv", "matmul"} <= seen
+
+
+def test_repeated_elements_are_equal() -> None:
+    view = View.dense((1, 5), dt.f32).broadcast((3, 5))
+    region = Region("add", None, (Operand(view),), 0, Input(0), (View.dense((3, 5), dt.f32),))
+    (array,) = oracle.random_operands(region, np.random.default_rng(0))
+    assert array is not None and array.shape == (3, 5) and (array == array[0]).all()
+
+
+def out_region(dtype: dt.DType, source: dt.DType) -> Region:
+    view = View.dense((2000,), dtype)
+    return Region("cast", None, (Operand(View.dense((2000,), source)),), 0, Input(0), (view,))
+
+
+def test_float_differences() -> None:
+    region = out_region(dt.f32, dt.f32)
+    want = np.random.default_rng(0).standard_normal(2000).astype(np.float32)
+    assert oracle.difference(region, 0, want * np.float32(1 + 1e-6), want) is None
+    got = want.copy()
+    got[7] += 0.01
+    assert "1 of 2000 elements differ, most at [7]" in str(oracle.difference(region, 0, got, want))
+    got[9] = np.nan
+    assert "2 of 2000 elements differ, most at [9]: got nan" in str(
+        oracle.difference(region, 0, got, want)
+    )
+
+
+def test_special_values_must_be_the_same() -> None:
+    region = out_region(dt.f32, dt.f32)
+    want = np.zeros(2000, np.float32)
+    want[:3] = np.nan, np.inf, -np.inf
+    assert oracle.difference(region, 0, want.copy(), want) is None
+    for index, value in ((0, 0.0), (1, -np.inf), (2, 0.0), (1, np.nan), (5, np.inf)):
+        got = want.copy()
+        got[index] = value
+        assert oracle.difference(region, 0, got, want) is not None, (index, value)
+
+
+def test_integers_are_exact_unless_floats_are_rounded() -> None:
+    want = np.arange(2000) % 50
+    got = want.copy()
+    got[5] += 1
+    assert (
+        oracle.difference(
+            out_region(dt.i32, dt.i32), 0, got.astype(np.int32), want.astype(np.int32)
+        )
+        is not None
+    )
+    assert (
+        oracle.difference(
+            out_region(dt.i32, dt.f32), 0, got.astype(np.int32), want.astype(np.int32)
+        )
+        is None
+    )
+    got[5] += 1
+    assert (
+        oracle.difference(
+            out_region(dt.i32, dt.f32), 0, got.astype(np.int32), want.astype(np.int32)
+        )
+        is not None
+    )
+    got = want + (np.arange(2000) < 3)
+    assert (
+        oracle.difference(
+            out_region(dt.i32, dt.f32), 0, got.astype(np.int32), want.astype(np.int32)
+        )
+        is not None
+    )
