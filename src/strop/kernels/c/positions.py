@@ -114,6 +114,8 @@ def geometry_of(region: Region) -> Geometry | str:
     """The geometry, or the reason why the region has none."""
     if not region.all_f32():
         return "not f32"
+    if any(o is not None for o in region.operands[2 : region.anchors]):
+        return "the bias is not in the epilogue"
     if isinstance(region.op, Conv):
         return _conv(region, region.op)
     if isinstance(region.op, MatMul):

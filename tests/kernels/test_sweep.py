@@ -1,0 +1,75 @@
+"""Suite x kernels: every sample of every op on every kernel of the table that accepts it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from strop.kernels.c import naive
+from strop.kernels.table import KERNELS, refusal
+from strop.ops.elementwise import Cast, Elementwise
+from strop.target.detect import TARGETS, runs_here
+from tests.kernels import regions
+from tests.kernels.harness import check_all
+
+HERE = [t for t in TARGETS.values() if runs_here(t)]
+BEST = HERE[0]
+#: Kernels that no sample suits, and why.
+UNSUITED = {"conv_winograd": "the samples of conv are smaller than its tiles"}
+
+
+def _naive_cases(name: str, step: int = 1) -> list[regions.Case]:
+    """Each sample in one of the layouts, every other one with an epilogue."""
+    rng = np.random.default_rng(11)
+    return [
+        regions.anchored(sample, regions.LAYOUTS[number % 4], rng, epilogue=number % 2 == 1)
+        for number, sample in enumerate(regions.samples(name))
+        if number % step == 0
+    ]
+
+
+def _accepted(kernel, name: str, target) -> list[regions.Case]:
+    """Each sample in each layout, with operands as constants where the kernel wants them so; elementwise ones in one layout."""
+    rng = np.random.default_rng(11)
+    found = []
+    for number, sample in enumerate(regions.samples(name)):
+        scalar = isinstance(sample.op, (Elementwise, Cast))
+        for k, layout in enumerate([regions.LAYOUTS[number % 4]] if scalar else regions.LAYOUTS):
+            epilogue = (number + k) % 2 == 1
+            ways = [regions.anchored(sample, layout, rng, epilogue, constants) for constants in (False, True)]
+            if sample.op.name == "conv" and len(sample.inputs) == 3:
+                ways += [regions.bias_in_epilogue(ways[1])]
+            if scalar:
+                ways.insert(0, regions.elementwise(sample, layout))
+            found += [case for case in ways if refusal(kernel, case[0], target) is None][:1]
+    return found
+
+
+@pytest.mark.parametrize("name", regions.all_names())
+def test_naive_does_every_op(name):
+    cases = _naive_cases(name, 3 if name == "resize" else 1)
+    refused = {region.name: refusal(naive.KERNEL, region, BEST) for region, _ in cases}
+    assert not {k: v for k, v in refused.items() if v}, "naive must do whatever has a loop program"
+    check_all(naive.KERNEL, cases, BEST)
+
+
+@pytest.mark.parametrize("name", ["conv", "max_pool", "reduce", "gather", "cast", "top_k"])
+@pytest.mark.parametrize("target", HERE[1:], ids=str)
+def test_naive_on_other_targets(name, target):
+    check_all(naive.KERNEL, _naive_cases(name, 5), target)
+
+
+@pytest.mark.parametrize("target", HERE, ids=str)
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.name != "naive"], ids=lambda k: k.name)
+def test_every_kernel_on_every_sample_it_accepts(kernel, target):
+    done = 0
+    for name in regions.all_names():
+        cases = _accepted(kernel, name, target)
+        if target is not BEST:
+            cases = cases[:: 5 if len(cases) > 50 else 1]
+        if cases:
+            done += check_all(kernel, cases, target, every=target is BEST)
+    if kernel.name in UNSUITED:
+        assert done == 0, f"{kernel.name} is no longer unsuited"
+        pytest.skip(UNSUITED[kernel.name])
+    assert done > 0, f"no sample of any op is accepted by {kernel.name}"
