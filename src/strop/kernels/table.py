@@ -17,6 +17,7 @@ from strop.kernels.c import (
     norm,
     norm_channels,
     norm_lrn,
+    pool,
     softmax,
 )
 from strop.target.base import Target
@@ -30,6 +31,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     norm.KERNEL,
     norm_channels.KERNEL,
     norm_lrn.KERNEL,
+    pool.KERNEL,
     naive.KERNEL,
     attention.KERNEL,
     matmul.KERNEL,
