@@ -66,10 +66,15 @@ def test_a_file_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = script(tmp_path, 'if [ "$1" = --version ]; then echo fake 1.0; else echo "no such option" >&2; exit 3; fi')
+    path = script(tmp_path, 'if [ "$1" = --version ]; then echo fake clang 1.0; else echo "no such option" >&2; exit 3; fi')
     monkeypatch.setenv("STROP_CC", str(path))
     error = fails("the C compiler failed", tmp_path)
     assert error.got == "no such option"
+
+
+def test_another_compiler_than_clang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROP_CC", str(script(tmp_path, "echo 'cc (Other) 12.2'")))
+    assert fails("the C compiler in STROP_CC is not clang", tmp_path).got == "cc (Other) 12.2"
 
 
 def test_a_compiler_without_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

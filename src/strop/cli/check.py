@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strop.cli.output import show_json, table
+from strop.cli.output import show_json, table, warn
 from strop.cli.source import parse_shapes
 from strop.engine.check import CheckReport, NodeFate, check
 
@@ -33,9 +33,12 @@ def command(
         show_json(report.to_json())
     else:
         _show(report)
-    if report.of("unsupported"):
+    unsupported, naive = len(report.of("unsupported")), len(report.of("naive"))
+    if unsupported:
+        warn(f"{unsupported} of {len(report.nodes)} nodes are not supported")
         raise typer.Exit(UNSUPPORTED)
-    if report.of("naive") and not allow_naive:
+    if naive and not allow_naive:
+        warn(f"{naive} of {len(report.nodes)} nodes would run naively, right but slow; --allow-naive accepts that")
         raise typer.Exit(NAIVE)
 
 

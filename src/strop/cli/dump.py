@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import show_json, size, table
-from strop.cli.source import is_engine, parse_shapes
-from strop.engine.engine import Engine
+from strop.cli.source import is_engine, open_any_engine, parse_shapes
 from strop.engine.format import read_header
 from strop.errors import OptionError
 
@@ -38,9 +37,9 @@ def command(
         rows = ((e.kind.name.lower(), e.name, e.offset, size(e.size), f"{e.checksum:016x}") for e in read_header(source))
         table(("section", "name", "offset", "size", "checksum"), rows, right=("offset", "size"))
     elif part is Part.MANIFEST:
-        show_json(Engine(source).manifest)
+        show_json(open_any_engine(source).manifest)
     else:
-        print(Engine(source).graph_text)
+        print(open_any_engine(source).graph_text)
 
 
 def _model_text(model: Path, shapes: list[str]) -> str:

@@ -9,8 +9,8 @@ import typer
 
 from strop.cli.build import copies
 from strop.cli.output import micros, number, pairs, show_json, size, table
+from strop.cli.source import open_any_engine
 from strop.engine.describe import Description, StepReport, describe
-from strop.engine.engine import Engine
 
 
 def command(
@@ -23,7 +23,7 @@ def command(
 
     Without --time it works for an engine of another machine as well.
     """
-    opened = Engine(engine)
+    opened = open_any_engine(engine)
     found = describe(opened, opened.profile(runs=runs) if time else ())
     if json:
         show_json(found.to_json())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.engine.engine import Engine, load
-from strop.engine.format import MAGIC
+from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
 from strop.trace import Progress
 
@@ -64,6 +64,17 @@ def open_engine(
             raise OptionError("an engine's shapes are fixed", where="--shape", hint="give --shape to strop build")
         return load(path, threads=threads)
     return build(path, level=0, threads=threads, shapes=parse_shapes(shapes), progress=progress)
+
+
+def open_any_engine(path: Path) -> Engine:
+    """Opens an engine of any machine without loading its code; every byte is checked.
+
+    Raises:
+        EngineFileError: not an engine file, truncated or changed.
+    """
+    for _ in read_sections(path):
+        pass
+    return Engine(path)
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | None:

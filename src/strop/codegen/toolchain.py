@@ -64,7 +64,10 @@ def _find(command: str) -> Compiler:
         words = _words(command)
         if shutil.which(words[0]) is None:
             raise ToolchainError("the C compiler in STROP_CC is not there", got=command, hint="unset STROP_CC")
-        return Compiler(words, False, _version([*words, "--version"]))
+        version = _version([*words, "--version"])
+        if "clang" not in version.lower():
+            raise ToolchainError("the C compiler in STROP_CC is not clang", got=version, hint="name a clang, or unset STROP_CC")
+        return Compiler(words, False, version)
     spec = importlib.util.find_spec("ziglang")
     if spec is None or not spec.submodule_search_locations:
         raise ToolchainError(
