@@ -174,7 +174,7 @@ class _Emitter:
     def _block(self) -> None:
         """Chooses rows (or positions of a flat row) and panels per task."""
         g, target = self.g, self.target
-        budget = target.l2 // 3
+        budget = self._activation_budget()
         if g.flat:
             align = self.params.mr
             rows = max(align, budget // max(1, 4 * g.c) // align * align)
@@ -208,6 +208,13 @@ class _Emitter:
 
     def _heavy_weights(self) -> bool:
         return 4 * self.group_size * self.g.groups > self.target.l2
+
+    def _activation_budget(self) -> int:
+        """Bytes of input per task. Small weights stay in the second cache level while blocks of input pass by; large ones are streamed
+        once per task, so that a task then takes all the input that the last level holds, unless it has to be copied."""
+        if self.g.copies or self.prologue or 4 * self.group_size <= self.target.l2 // 2:
+            return self.target.l2 // 3
+        return self.target.l3 // 4
 
     # ---- one task
 
