@@ -7,10 +7,11 @@ Unless: the producer's result has other readers or is a graph output, the shapes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from strop.ir.expr import Cast as CastExpr
 from strop.ir.expr import Call, Expr, Input, substitute, walk
+from strop.ir.expr import Cast as CastExpr
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
 from strop.ops.attention import Attention
@@ -117,8 +118,9 @@ def fuse_prologues(graph: Graph, items: list[Group | Node]) -> list[Group | Node
             continue
         data = next(v for v in maker.operands if v is not None and v.shape == value.shape)
         others = [v for v in maker.operands if v is not data]
-        names = {i: Input(0 if v is data else 1 + others.index(v)) for i, v in enumerate(maker.operands)}
-        item.prologue = substitute(maker.epilogue, lambda e: names[e.index] if isinstance(e, Input) else None)
+        item.prologue = _renumbered(
+            maker.epilogue, {i: Input(0 if v is data else 1 + others.index(v)) for i, v in enumerate(maker.operands)}
+        )
         item.prologues = len(others)
         item.operands = [data, *item.operands[1:], *others]
         item.nodes = [*maker.nodes, *item.nodes]
@@ -181,9 +183,7 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
     replaced = {
         i: absorbed[v] if v in absorbed else host.extra(v) for i, v in enumerate(node.inputs) if v is not None
     }
-    host.epilogue = substitute(
-        _expression(node.op), lambda e: replaced[e.index] if isinstance(e, Input) else None
-    )
+    host.epilogue = _renumbered(_expression(node.op), replaced)
     host.nodes.append(node)
     host.source.extend(node.source)
     host.outputs = [node.output]
@@ -192,11 +192,16 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
 
 def _import(other: Group, host: Group) -> Expr:
     """The other group's expression over the host's operands."""
-    names = {}
+    names: dict[int, Expr] = {}
     for index, value in enumerate(other.operands):
         assert value is not None
         names[index] = host.extra(value)
-    return substitute(other.epilogue, lambda e: names[e.index] if isinstance(e, Input) else None)
+    return _renumbered(other.epilogue, names)
+
+
+def _renumbered(expr: Expr, names: Mapping[int, Expr]) -> Expr:
+    """The expression with each Input(i) replaced."""
+    return substitute(expr, lambda e: names[e.index] if isinstance(e, Input) else None)
 
 
 def _host(graph: Graph, node: Node, made: dict[Value, Group]) -> Group | None:

@@ -196,7 +196,8 @@ class ConvDepthwise(Kernel[Params]):
         elif not params.by_channel:
             cycles *= 1.05
         cycles *= g.n * g.rows.out * vectors * g.multiplier
-        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+        computed, moved = cycles / (target.ghz * 1e9), memory_seconds(region, target)
+        return max(computed, moved) + 0.1 * min(computed, moved)
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()

@@ -236,7 +236,7 @@ class _Emitter:
         with w.block(f"for (int64_t panel = pb * {self.panels_per_task}; panel < last_panel; panel++)"):
             w(f"const float *wp = weights + group * {self.group_size} + panel * {self.panel_size};")
             w(f"const int64_t o = group * {g.o} + panel * {self.params.nv * self.lanes};")
-            full, rest = divmod(self.vectors, self.params.nv)
+            rest = self.vectors % self.params.nv
             tail = g.o % self.lanes
             if rest or tail:
                 last = Tile(self.params.mr, rest or self.params.nv, tail)

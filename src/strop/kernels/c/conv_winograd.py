@@ -80,7 +80,7 @@ class ConvWinograd(Kernel[Params]):
         g = _geometry(region)
         isa = ISAS[target.isa]
         vectors = -(-g.o // isa.lanes)
-        found = []
+        found: list[Params] = []
         for mh, mw in _outputs(g):
             total = _tiles(g, mh, mw)
             for mr, nv in ((6, 4), (4, 4), (7, 3), (8, 3), (8, 2), (12, 2), (4, 2), (6, 2), (4, 1)):
@@ -216,7 +216,7 @@ class _Emitter:
             for i in range(self.ah)
             for j in range(self.aw)
         ]
-        parts = []
+        parts: list[Array] = []
         for panel in range(self.panels):
             columns = slice(panel * self.width, (panel + 1) * self.width)
             parts.extend(pack_panels(point[:, columns], self.lanes, self.params.nv) for point in u)

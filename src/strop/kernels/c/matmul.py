@@ -172,14 +172,15 @@ class MatMulKernel(Kernel[Params]):
                     cycles += rows * panels * tile_cycles(mr, nv, plan.k, per_fma)
         if params.pack:
             cycles += plan.k * width * (1.5 if plan.b[1] == 1 else 0.6 * lanes if plan.b[0] == 1 else 2.0 * lanes)
-        elif plan.n % lanes:
-            cycles *= 1.02
+        elif plan.n % lanes or 4 * plan.k * plan.n > target.l2:  # masked loads, or every row of b on another page
+            cycles *= 1.05
         if not params.pack and 4 * plan.b[0] % 4096 == 0:  # all rows of b meet in few cache lines
             cycles *= 1.3
         streamed = memory_seconds(region, target)
         if plan.b[1] == 1 and 4 * plan.k * plan.n > target.l2:  # short pieces of every row of b are read at a time
             streamed *= 1.0 + 400.0 / (4 * params.nv * lanes)
-        return max(count(plan.batch.extents) * cycles / (target.ghz * 1e9), streamed)
+        computed = count(plan.batch.extents) * cycles / (target.ghz * 1e9)
+        return max(computed, streamed) + 0.1 * min(computed, streamed)
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()

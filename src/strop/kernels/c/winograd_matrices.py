@@ -45,7 +45,7 @@ def filtering(m: int, r: int) -> Filtering:
     scale = [_product([p - q for q in points if q != p]) for p in points]
     g = [[p**j / s for j in range(r)] for p, s in zip(points, scale, strict=True)]
     g.append([Fraction(int(j == r - 1)) for j in range(r)])
-    bt = [_coefficients([q for q in points if q != p]) + [Fraction(0)] for p in points]
+    bt = [[*_coefficients([q for q in points if q != p]), Fraction(0)] for p in points]
     bt.append(_coefficients(list(points)))
     for k, s in enumerate(scale):  # keep the data transform's leading sign positive, the filter takes it
         if s < 0:

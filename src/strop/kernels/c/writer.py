@@ -9,7 +9,21 @@ from contextlib import AbstractContextManager, contextmanager
 from strop.errors import KernelError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
-from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, Size, children, type_of, walk
+from strop.ir.expr import (
+    PRIMITIVES,
+    Acc,
+    Axis,
+    Call,
+    Cast,
+    Const,
+    Expr,
+    Input,
+    Load,
+    Size,
+    children,
+    type_of,
+    walk,
+)
 
 
 class Writer:
