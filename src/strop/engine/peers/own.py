@@ -1,0 +1,45 @@
+"""Strop itself: loads an engine file and runs it, in a process like those of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from strop.engine.engine import load as load_engine
+from strop.version import __version__
+
+
+class Net:
+    """A context with inputs and outputs that stay where they are."""
+
+    def __init__(self, task: Any) -> None:
+        self._engine = load_engine(task.model, threads=task.threads)
+        self._context = self._engine.context(threads=task.threads)
+        self._inputs = dict(task.inputs)
+        self._arrays = [self._inputs[t.name] for t in self._engine.inputs]
+        self._out = {t.name: np.empty(t.shape, t.dtype.numpy) for t in self._engine.outputs}
+        self._results: Any = None
+        self.version = __version__
+        self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]
+        self.calls: dict[str, Callable[[], object]] = {"context()": self._call, "run(out=)": self._run}
+
+    def _call(self) -> None:
+        self._results = self._context(*self._arrays)
+
+    def _run(self) -> None:
+        self._results = list(self._context.run(self._inputs, out=self._out).values())
+
+    def outputs(self) -> list[Any]:
+        """Of the last inference."""
+        return list(self._results) if isinstance(self._results, (tuple, list)) else [self._results]
+
+    def profile(self, runs: int) -> list[tuple[str, int]]:
+        """The least time of every step in nanoseconds."""
+        return [(s.name, s.nanoseconds) for s in self._context.profile(self._inputs, runs=runs)]
+
+
+def load(task: Any) -> Net:
+    """The engine, and a context with the task's threads."""
+    return Net(task)
