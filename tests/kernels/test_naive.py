@@ -19,7 +19,7 @@ from strop.ops.reduce import Reduce
 from strop.ops.softmax import Softmax
 from strop.target.detect import TARGETS, host
 from tests import golden
-from tests.kernels.harness import check, check_all, expected, execute
+from tests.kernels.harness import check, check_all, execute, expected
 
 TARGET = host()
 
@@ -28,7 +28,10 @@ def dense(*shape, dtype=dt.f32):
     return Operand(View.dense(shape, dtype))
 
 
-def region(op, operands, out, epilogue=Input(0), **kwargs):
+X = Input(0)
+
+
+def region(op, operands, out, epilogue=X, **kwargs):
     return Region(str(op), op, tuple(operands), kwargs.pop("anchors", len(operands)), epilogue, (View.dense(*out),), **kwargs)
 
 
