@@ -52,3 +52,11 @@ def test_refuses_what_it_cannot_do():
     for case in (dict(c=16, k=9), dict(c=16, k=3, stride=2), dict(c=16, k=3, dilation=2), dict(c=3, k=3)):
         region, _ = conv_region(rng, n=1, h=12, w=12, o=16, **case)
         assert KERNEL.accepts(region, HERE[0]) is not None
+
+
+def test_reports_its_rounding():
+    region, _ = conv_region(np.random.default_rng(3), n=1, c=256, h=14, w=14, o=64, k=3, pad=1)
+    target = HERE[0]
+    errors = {(p.mh, p.mw): KERNEL.error(region, p) for p in KERNEL.space(region, target)}
+    assert errors
+    assert all(1e-8 < e < 2e-5 for e in errors.values()), errors

@@ -119,6 +119,7 @@ class Assembler:
             "estimated_ns": round(step.chosen.cost(region, self.lowered.target) * 1e9),
             "measured_ns": None if step.seconds is None else round(step.seconds * 1e9),
             "candidates": len(step.candidates),
+            "rounding": step.chosen.kernel.error(region, step.chosen.params),
         }
 
     def sections(self, graph: Graph, extra: dict[str, Any], trace: Trace) -> list[Section]:

@@ -273,6 +273,11 @@ class Kernel(ABC, Generic[P]):
     def emit(self, region: Region, params: P, target: Target) -> Emitted:
         """The C code."""
 
+    def error(self, region: Region, params: P) -> float | None:
+        """Error that the algorithm itself adds, relative to the largest result, for kernels that round more than the plain sum of
+        products; None for all others."""
+        return None
+
 
 @dataclass(frozen=True)
 class Candidate:

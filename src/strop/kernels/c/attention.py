@@ -110,17 +110,22 @@ class AttentionKernel(Kernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         plan = _plan(region)
-        lanes = ISAS[target.isa].lanes
-        per_fma = lanes / target.fma_lanes
+        isa = ISAS[target.isa]
+        lanes = isa.lanes
         keys, values = -(-plan.t // lanes), -(-plan.e // lanes)
+        key_bytes, value_bytes = 4 * lanes * keys * plan.d, 4 * lanes * values * plan.t
         seen = 0.5 if isinstance(region.op, Attention) and region.op.causal else 1.0
         cycles = 0.0
         for rows, mr in ((plan.s // params.mr, params.mr), (1, plan.s % params.mr)):
             if not rows or not mr:
                 continue
-            scores = sum(b.number * tile_cycles(mr, b.nv, plan.d, per_fma) for b in balanced(keys, params.nv, lanes))
-            products = sum(b.number * tile_cycles(mr, b.nv, plan.t, per_fma) for b in balanced(values, params.nv, lanes))
-            cycles += rows * (seen * (scores + products + mr * keys * _EXP_CYCLES) + 40.0 * mr)
+            both = ((keys, plan.d, key_bytes), (values, plan.t, value_bytes))
+            products = sum(
+                panels.number * tile_cycles(mr, panels.nv, steps, walked, isa, target)
+                for width, steps, walked in both
+                for panels in balanced(width, params.nv, lanes)
+            )
+            cycles += rows * (seen * (products + mr * keys * _EXP_CYCLES) + 40.0 * mr)
         cycles += 0.6 * plan.t * plan.d + plan.t * values * 2.0
         return max(count(plan.heads.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target))
 

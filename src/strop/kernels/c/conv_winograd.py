@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -116,6 +117,27 @@ class ConvWinograd(Kernel[Params]):
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
+
+    def error(self, region: Region, params: Params) -> float | None:
+        """Largest difference from exact arithmetic over a few tiles of standard normal input and the layer's own filters."""
+        g = _geometry(region)
+        fh, fw = filtering(params.mh, g.kh), filtering(params.mw, g.kw)
+        weight = region.operand(1).const
+        assert weight is not None
+        filters = weight.reshape(g.o, g.c, g.kh, g.kw)[: min(g.o, 32)]
+        tiles = np.random.default_rng(0).standard_normal((4, g.c, fh.taps, fw.taps))
+        results = [_simulate(fh, fw, tiles, filters, kind) for kind in (np.float32, np.float64)]
+        scale = max(float(np.abs(results[1]).max()), 1e-30)
+        return float(np.abs(results[0] - results[1]).max()) / scale
+
+
+def _simulate(fh: Filtering, fw: Filtering, tiles: Array, filters: Array, kind: type[np.floating[Any]]) -> Array:
+    """Results [tile, o, mh, mw] of the algorithm in one float type; filters are transformed in f64 and rounded, as they are packed."""
+    (ah, gh, bh), (aw, gw, bw) = ([np.array(m, np.float64) for m in (f.at, f.g, f.bt)] for f in (fh, fw))
+    u = (gh @ filters.astype(np.float64) @ gw.T).astype(kind)
+    v = bh.astype(kind) @ tiles.astype(kind) @ bw.T.astype(kind)
+    products = np.einsum("tcij,ocij->toij", v, u, dtype=kind)
+    return np.asarray(ah.astype(kind) @ products @ aw.T.astype(kind))
 
 
 def _geometry(region: Region) -> Geometry:

@@ -162,14 +162,15 @@ class MatMulKernel(Kernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         plan = _plan(region)
-        lanes = ISAS[target.isa].lanes
-        per_fma = lanes / target.fma_lanes
+        isa = ISAS[target.isa]
+        lanes = isa.lanes
         width = -(-plan.n // lanes)
         cycles = 0.0
         for rows, mr in ((plan.m // params.mr, params.mr), (1, plan.m % params.mr)):
             for panels, nv in ((width // params.nv, params.nv), (1, width % params.nv)):
                 if rows and mr and panels and nv:
-                    cycles += rows * panels * tile_cycles(mr, nv, plan.k, per_fma)
+                    walked = 4 * plan.k * nv * lanes
+                    cycles += rows * panels * tile_cycles(mr, nv, plan.k, walked, isa, target)
         if params.pack:
             cycles += plan.k * width * (1.5 if plan.b[1] == 1 else 0.6 * lanes if plan.b[0] == 1 else 2.0 * lanes)
         elif plan.n % lanes or 4 * plan.k * plan.n > target.l2:  # masked loads, or every row of b on another page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from strop.target.base import Target
 from strop.target.isa.base import Isa
 
 
@@ -46,12 +47,15 @@ def fits(mr: int, nv: int, isa: Isa) -> bool:
     return mr * nv + nv + 1 <= isa.registers - spare
 
 
-def tile_cycles(mr: int, nv: int, steps: int, per_fma: float) -> float:
+def tile_cycles(mr: int, nv: int, steps: int, walked: int, isa: Isa, target: Target) -> float:
     """Estimated cycles of one tile.
 
     Args:
         mr, nv: rows and vectors.
         steps: products per element.
-        per_fma: cycles per vector multiply-add.
+        walked: bytes of columns read before the same ones are read again.
+        isa, target: the machine.
     """
-    return steps * max(mr * nv * per_fma, nv + 0.5 * mr, 4.0) + 2.0 * mr * nv + 12.0
+    rate = 64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0  # bytes per cycle
+    loads = nv * isa.lanes * 4 / rate + 0.5 * mr
+    return steps * max(mr * nv * isa.lanes / target.fma_lanes, loads, 4.0) + 2.0 * mr * nv + 12.0
