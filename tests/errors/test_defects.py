@@ -1,4 +1,4 @@
-"""Defects of Strop itself: they say so, and name the place."""
+"""Defects of Strop itself: they say so, and name what was met."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import pytest
 
 from strop.errors import KernelError
 from strop.ir import dtype as dt
-from strop.ir.expr import Call, Input
+from strop.ir.expr import Expr, Size
+from strop.ir.shape import Sym
 from strop.kernels.c.writer import ScalarC
 
 
-def test_scalar_code_that_is_not_there() -> None:
-    printer = ScalarC([dt.f16], lambda operand, index: "x")
-    with pytest.raises(KernelError, match="scalar C of exp on f16") as error:
-        printer.print(Call("exp", (Input(0),)), dt.f16)
-    assert error.value.got == "f16"
+@pytest.mark.parametrize(
+    ("expr", "message"), [(Size(Sym("batch", 1, 8)), "a symbolic size reaches a kernel"), (Expr(), "no scalar C")]
+)
+def test_expressions_that_cannot_be_printed(expr: Expr, message: str) -> None:
+    with pytest.raises(KernelError, match=message) as error:
+        ScalarC([], lambda operand, index: "x").print(expr, dt.i64)
+    assert error.value.got
