@@ -10,23 +10,24 @@ from strop.ir.expr import Input, call
 from strop.kernels.base import Operand, Region, View
 from strop.kernels.c.attention import KERNEL
 from strop.kernels.c.panels import Panels, balanced, with_tail
-from strop.kernels.c.transpose import transpose_helper
 from strop.ops.attention import Attention
 from strop.target.detect import TARGETS, runs_here
-from strop.target.isa.table import ISAS
 from tests.kernels.harness import check_all, compiled, run
 
 HERE = [t for t in TARGETS.values() if runs_here(t)]
 
 
 def heads_inside(shape, slices=0):
-    """[B, H, N, D] that lies in memory as [B, N, H, D], ``slices`` elements apart from the next token."""
+    """[B, H, N, D] that lies in memory as [B, N, H, D], ``slices`` elements apart from the next
+    token."""
     _, h, n, d = shape
     token = h * d + slices
     return View(shape, (n * token, d, token, 1), dt.f32)
 
 
-def attention(rng, q, t, e=None, causal=False, mask=None, place=heads_inside, k_place=None, epilogue=True):
+def attention(
+    rng, q, t, e=None, causal=False, mask=None, place=heads_inside, k_place=None, epilogue=True
+):
     """A region: q [.., S, D], k [.., T, D], v [.., T, E]; ``mask`` is its shape."""
     *lead, s, d = q
     shapes = [tuple(q), (*lead, t, d), (*lead, t, e or d)]
@@ -35,14 +36,21 @@ def attention(rng, q, t, e=None, causal=False, mask=None, place=heads_inside, k_
     arrays = [rng.standard_normal(x).astype(np.float32) for x in shapes]
     if mask is not None:
         operands.append(Operand(View.dense(mask, dt.f32)))
-        arrays.append(np.where(rng.random(mask) < 0.2, -np.inf, rng.standard_normal(mask)).astype(np.float32))
+        arrays.append(
+            np.where(rng.random(mask) < 0.2, -np.inf, rng.standard_normal(mask)).astype(np.float32)
+        )
     anchors, expr = len(operands), Input(0)
     if epilogue:
         operands += [Operand(View.dense(out[-1:], dt.f32).broadcast(out)), Operand(place(out))]
-        arrays += [rng.standard_normal(out[-1:]).astype(np.float32), rng.standard_normal(out).astype(np.float32)]
+        arrays += [
+            rng.standard_normal(out[-1:]).astype(np.float32),
+            rng.standard_normal(out).astype(np.float32),
+        ]
         expr = call("max", Input(0) + Input(1), -0.5) + Input(2)
     op = Attention(float(d) ** -0.5, causal)
-    return Region(f"{op} {q} t{t} e{e} mask{mask}", op, tuple(operands), anchors, expr, (place(out),)), arrays
+    return Region(
+        f"{op} {q} t{t} e{e} mask{mask}", op, tuple(operands), anchors, expr, (place(out),)
+    ), arrays
 
 
 def dense(shape):
@@ -96,10 +104,13 @@ def test_queries_are_split_when_heads_are_few(target):
 
 @pytest.mark.parametrize("t, causal", [(40, False), (40, True), (900, False)])
 def test_unusual_scores(t, causal):
-    """Large scores do not overflow; a query that sees nothing gives zeros; NaN stays with its own query."""
+    """Large scores do not overflow; a query that sees nothing gives zeros; NaN stays with its own
+    query."""
     target = HERE[0]
     rng = np.random.default_rng(4)
-    region, arrays = attention(rng, (7, 16), t, mask=(7, t), causal=causal, place=dense, epilogue=False)
+    region, arrays = attention(
+        rng, (7, 16), t, mask=(7, t), causal=causal, place=dense, epilogue=False
+    )
     arrays[3][:] = 0
     arrays[0][0] *= 1000
     arrays[3][1] = -np.inf
@@ -116,7 +127,10 @@ def test_unusual_scores(t, causal):
 def test_scratch_does_not_grow_with_the_queries():
     """The scores of all queries are never held."""
     target, rng = HERE[0], np.random.default_rng(5)
-    sizes = [KERNEL.emit(r, KERNEL.space(r, target)[0], target).scratch for r, _ in (attention(rng, (s, 16), 2048, place=dense) for s in (64, 2048))]
+    sizes = [
+        KERNEL.emit(r, KERNEL.space(r, target)[0], target).scratch
+        for r, _ in (attention(rng, (s, 16), 2048, place=dense) for s in (64, 2048))
+    ]
     assert sizes[0] == sizes[1] < 4 * 2048 * 2048 // 8
 
 
@@ -124,25 +138,12 @@ def test_panels_are_balanced():
     assert balanced(13, 4, 16) == [Panels(0, 4, 1), Panels(64, 3, 3)]
     assert balanced(8, 4, 8) == [Panels(0, 4, 2)]
     assert balanced(1, 4, 8) == [Panels(0, 1, 1)]
-    assert list(with_tail(balanced(13, 4, 16), 5, 16)) == [(Panels(0, 4, 1), 0), (Panels(64, 3, 2), 0), (Panels(160, 3, 1), 5)]
+    assert list(with_tail(balanced(13, 4, 16), 5, 16)) == [
+        (Panels(0, 4, 1), 0),
+        (Panels(64, 3, 2), 0),
+        (Panels(160, 3, 1), 5),
+    ]
     assert list(with_tail(balanced(4, 4, 8), 0, 8)) == [(Panels(0, 4, 1), 0)]
-
-
-@pytest.mark.parametrize("lanes", [isa.lanes for isa in ISAS.values()])
-def test_transposition(lanes):
-    """The shuffles of the C text, read back, transpose."""
-    _, text = transpose_helper(lanes)
-    rows = {f"r{i}": [(i, j) for j in range(lanes)] for i in range(lanes)}
-    for line in text.splitlines():
-        line = line.strip().rstrip(";")
-        if "shufflevector" in line:
-            name, call_text = line.split(" = __builtin_shufflevector(")
-            a, b, *picks = call_text.rstrip(")").split(", ")
-            both = rows[a] + rows[b]
-            rows[name] = [both[int(p)] for p in picks]
-        elif line.endswith("= t"):
-            rows[line.split(" ")[0]] = rows["t"]
-    assert all(rows[f"r{i}"] == [(j, i) for j in range(lanes)] for i in range(lanes))
 
 
 def test_result_may_overwrite_the_residual():

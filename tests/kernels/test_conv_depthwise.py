@@ -18,12 +18,29 @@ HERE = [t for t in TARGETS.values() if runs_here(t)]
 
 
 def depthwise(
-    rng, n, c, size, kernel, stride=1, pad=None, dilation=1, multiplier=1, slices=0, nhwc=False, residual="full"
+    rng,
+    n,
+    c,
+    size,
+    kernel,
+    stride=1,
+    pad=None,
+    dilation=1,
+    multiplier=1,
+    slices=0,
+    nhwc=False,
+    residual="full",
 ):
     """A region with bias, residual and relu; ``slices`` channels more than used lie between pixels."""
     spatial = len(size)
-    kernel, stride, dilation = ((v,) * spatial if isinstance(v, int) else v for v in (kernel, stride, dilation))
-    pads = pad if isinstance(pad, tuple) else tuple((k - 1) * d // 2 if pad is None else pad for k, d in zip(kernel, dilation)) * 2
+    kernel, stride, dilation = (
+        (v,) * spatial if isinstance(v, int) else v for v in (kernel, stride, dilation)
+    )
+    pads = (
+        pad
+        if isinstance(pad, tuple)
+        else tuple((k - 1) * d // 2 if pad is None else pad for k, d in zip(kernel, dilation)) * 2
+    )
     op = Conv(stride, pads, dilation, c, "NHWC" if nhwc else "NCHW")
     weight = rng.standard_normal((c * multiplier, 1, *kernel)).astype(np.float32)
     channel = spatial + 1 if nhwc else 1
@@ -67,7 +84,9 @@ CASES = {
     "mobilenet": dict(n=1, c=48, size=(14, 14), kernel=3),
     "stride 2": dict(n=2, c=19, size=(9, 11), kernel=3, stride=2),
     "5x5": dict(n=1, c=37, size=(12, 13), kernel=5, slices=3),
-    "5x5 stride 2 uneven pad": dict(n=1, c=16, size=(15, 16), kernel=5, stride=2, pad=(1, 2, 2, 1), residual="planar"),
+    "5x5 stride 2 uneven pad": dict(
+        n=1, c=16, size=(15, 16), kernel=5, stride=2, pad=(1, 2, 2, 1), residual="planar"
+    ),
     "7x7": dict(n=1, c=24, size=(7, 7), kernel=7),
     "7x7 wide": dict(n=1, c=8, size=(10, 31), kernel=7),
     "valid": dict(n=1, c=20, size=(8, 10), kernel=3, pad=0, residual=None),
@@ -75,7 +94,9 @@ CASES = {
     "far dilation": dict(n=1, c=8, size=(4, 12), kernel=(3, 3), dilation=(3, 5)),
     "padding only": dict(n=1, c=6, size=(1, 1), kernel=3, pad=3),
     "multiplier": dict(n=2, c=5, size=(8, 8), kernel=3, multiplier=3),
-    "multiplier of vectors": dict(n=1, c=18, size=(6, 17), kernel=3, multiplier=2, residual="planar"),
+    "multiplier of vectors": dict(
+        n=1, c=18, size=(6, 17), kernel=3, multiplier=2, residual="planar"
+    ),
     "1-D": dict(n=2, c=21, size=(33,), kernel=5, stride=2),
     "1-D causal": dict(n=1, c=16, size=(40,), kernel=3, dilation=4, pad=(8, 0)),
     "one column": dict(n=1, c=33, size=(9, 1), kernel=(3, 1)),
@@ -87,7 +108,9 @@ CASES = {
 @pytest.mark.parametrize("target", HERE, ids=str)
 def test_cases(target):
     rng = np.random.default_rng(3)
-    assert check_all(KERNEL, [depthwise(rng, **case) for case in CASES.values()], target, every=False) == len(CASES)
+    assert check_all(
+        KERNEL, [depthwise(rng, **case) for case in CASES.values()], target, every=False
+    ) == len(CASES)
 
 
 @pytest.mark.parametrize("target", HERE, ids=str)
@@ -114,9 +137,15 @@ def test_random(target):
     rng = np.random.default_rng(5)
     cases = []
     while len(cases) < 8:
-        kernel, dilation = tuple(rng.integers(1, 6, 2).tolist()), tuple(rng.integers(1, 4, 2).tolist())
+        kernel, dilation = (
+            tuple(rng.integers(1, 6, 2).tolist()),
+            tuple(rng.integers(1, 4, 2).tolist()),
+        )
         size, pad = tuple(rng.integers(4, 20, 2).tolist()), tuple(rng.integers(0, 4, 4).tolist())
-        if any(s + p + q < (k - 1) * d + 1 for s, p, q, k, d in zip(size, pad, pad[2:], kernel, dilation)):
+        if any(
+            s + p + q < (k - 1) * d + 1
+            for s, p, q, k, d in zip(size, pad, pad[2:], kernel, dilation)
+        ):
             continue
         region, arrays = depthwise(
             rng, int(rng.integers(1, 3)), int(rng.integers(2, 40)), size, kernel, tuple(rng.integers(1, 4, 2).tolist()), pad,
@@ -144,7 +173,11 @@ def test_runs_join_equal_tiles():
     assert [(r.start, r.tiles) for r in row] == [(0, 1), (8, 12), (104, 1)]
     assert [len(r.taps) for r in row] == [23, 24, 23]
     causal = runs(Window(size=256, out=256, kernel=3, stride=1, pad=64, dilation=32), 8)
-    assert [(r.start, r.tiles, len(r.taps)) for r in causal] == [(0, 4, 8), (32, 4, 16), (64, 24, 24)]
+    assert [(r.start, r.tiles, len(r.taps)) for r in causal] == [
+        (0, 4, 8),
+        (32, 4, 16),
+        (64, 24, 24),
+    ]
 
 
 def test_refusals():
@@ -159,7 +192,9 @@ def test_refusals():
     planar = Operand(View.dense((1, 4, 5, 5), dt.f32))
     assert changed(operands=(planar, *region.operands[1:])) == "channels are not consecutive"
     assert changed(outs=(View.dense(region.out.shape, dt.f32),)) == "channels are not consecutive"
-    assert "constant" in changed(operands=(region.operands[0], Operand(region.operand(1).view), *region.operands[2:]))
+    assert "constant" in changed(
+        operands=(region.operands[0], Operand(region.operand(1).view), *region.operands[2:])
+    )
     assert "constant" in changed(anchors=3)
     assert changed(op=None) == "the anchor is not conv"
     assert "f32" in changed(epilogue=call("bitand", Input(0), Input(1)))

@@ -29,7 +29,9 @@ def swapped(shape):
     return View.dense(shape, dt.f32, (*range(rank - 2), rank - 1, rank - 2))
 
 
-def product(rng, a, b, ta=False, tb=False, a_view=dense, b_view=dense, out_view=dense, epilogue=True):
+def product(
+    rng, a, b, ta=False, tb=False, a_view=dense, b_view=dense, out_view=dense, epilogue=True
+):
     """A region with a bias per column, a full residual and relu."""
     op = MatMul(ta, tb)
     out = op.infer([Type(dt.f32, a), Type(dt.f32, b)])[0].static_shape
@@ -39,7 +41,10 @@ def product(rng, a, b, ta=False, tb=False, a_view=dense, b_view=dense, out_view=
     if epilogue:
         bias = out[-1:]
         operands += [Operand(View.dense(bias, dt.f32).broadcast(out)), Operand(out_view(out))]
-        arrays += [rng.standard_normal(bias).astype(np.float32), rng.standard_normal(out).astype(np.float32)]
+        arrays += [
+            rng.standard_normal(bias).astype(np.float32),
+            rng.standard_normal(out).astype(np.float32),
+        ]
         expr = call("max", Input(0) + Input(1), 0.0) + Input(2)
     return Region(f"{op} {a} {b}", op, tuple(operands), 2, expr, (out_view(out),)), arrays
 
@@ -53,7 +58,9 @@ TILES = {
     "whole vectors": dict(a=(12, 33), b=(33, 64)),
     "transposed b": dict(a=(9, 21), b=(35, 21), tb=True),
     "transposed a": dict(a=(19, 30), b=(19, 48), ta=True),
-    "both transposed, sliced": dict(a=(22, 5), b=(18, 22), ta=True, tb=True, a_view=sliced, b_view=sliced, out_view=sliced),
+    "both transposed, sliced": dict(
+        a=(22, 5), b=(18, 22), ta=True, tb=True, a_view=sliced, b_view=sliced, out_view=sliced
+    ),
     "batches": dict(a=(2, 3, 7, 16), b=(2, 3, 16, 20)),
     "batches of one b": dict(a=(2, 5, 7, 16), b=(16, 33)),
     "batches of one a": dict(a=(7, 16), b=(4, 16, 33)),
@@ -63,7 +70,10 @@ TILES = {
     "a row against batches": dict(a=(24,), b=(3, 24, 21)),
     "columns of the result strided": dict(a=(11, 14), b=(14, 26), out_view=swapped, epilogue=False),
     "heads": dict(
-        a=(2, 9, 8), b=(2, 8, 21), out_view=lambda s: View(s, (s[2], 2 * s[2], 1), dt.f32), a_view=lambda s: View(s, (s[2], 2 * s[2], 1), dt.f32)
+        a=(2, 9, 8),
+        b=(2, 8, 21),
+        out_view=lambda s: View(s, (s[2], 2 * s[2], 1), dt.f32),
+        a_view=lambda s: View(s, (s[2], 2 * s[2], 1), dt.f32),
     ),
     "one number": dict(a=(3, 1, 12), b=(12, 1)),
     "k of one": dict(a=(5, 1), b=(1, 40)),
@@ -77,7 +87,9 @@ DOTS = {
     "column": dict(a=(2, 19, 24), b=(24, 1)),
     "few columns": dict(a=(6, 16), b=(3, 16), tb=True),
 }
-BOTH = pytest.mark.parametrize("kernel, named", [(matmul.KERNEL, TILES), (matmul_dot.KERNEL, DOTS)], ids=["tiles", "dots"])
+BOTH = pytest.mark.parametrize(
+    "kernel, named", [(matmul.KERNEL, TILES), (matmul_dot.KERNEL, DOTS)], ids=["tiles", "dots"]
+)
 
 
 @BOTH
@@ -128,7 +140,9 @@ def test_leading_axes_become_rows():
     assert (plan.m, plan.n, plan.operands) == (1, 7, (1, 0))
 
 
-@pytest.mark.parametrize("kernel, case", [(matmul.KERNEL, TILES["plain"]), (matmul_dot.KERNEL, DOTS["transposed b"])])
+@pytest.mark.parametrize(
+    "kernel, case", [(matmul.KERNEL, TILES["plain"]), (matmul_dot.KERNEL, DOTS["transposed b"])]
+)
 def test_result_may_overwrite_the_residual(kernel, case):
     target = HERE[0]
     region, arrays = product(np.random.default_rng(5), **case)

@@ -18,7 +18,8 @@ LAST = (0, 2, 3, 1)
 
 
 def region_of(rng, op, shape, weights=(), order=None, slices=0, constant=True, epilogue=True):
-    """A region; ``weights`` are the shapes of scale and bias, ``slices`` elements more than used end the innermost axis."""
+    """A region; ``weights`` are the shapes of scale and bias, ``slices`` elements more than used
+    end the innermost axis."""
     order = tuple(range(len(shape))) if order is None else order
     wide = list(shape)
     wide[order[-1]] += slices
@@ -32,9 +33,14 @@ def region_of(rng, op, shape, weights=(), order=None, slices=0, constant=True, e
     if epilogue:
         channel = tuple(s if a == order[-1] else 1 for a, s in enumerate(shape))
         operands += [Operand(View.dense(channel, dt.f32).broadcast(shape)), Operand(view)]
-        arrays += [rng.standard_normal(channel).astype(np.float32), rng.standard_normal(shape).astype(np.float32)]
+        arrays += [
+            rng.standard_normal(channel).astype(np.float32),
+            rng.standard_normal(shape).astype(np.float32),
+        ]
         expr = call("max", Input(0) * Input(1) + Input(2), 0.0)
-    return Region(f"{op} {shape} {order} {slices}", op, tuple(operands), 1 + len(weights), expr, (view,)), arrays
+    return Region(
+        f"{op} {shape} {order} {slices}", op, tuple(operands), 1 + len(weights), expr, (view,)
+    ), arrays
 
 
 ROWS = [
@@ -54,8 +60,21 @@ ROWS = [
 ]
 CHANNELS = [
     dict(op=InstanceNorm(1e-5), shape=(2, 19, 5, 6), weights=[(19,), (19,)], order=LAST),
-    dict(op=InstanceNorm(1e-3), shape=(1, 70, 9, 4), weights=[(70,), (70,)], order=LAST, slices=5, constant=False),
-    dict(op=InstanceNorm(1e-5), shape=(2, 16, 33), weights=[(16,), (16,)], order=(0, 2, 1), epilogue=False),
+    dict(
+        op=InstanceNorm(1e-3),
+        shape=(1, 70, 9, 4),
+        weights=[(70,), (70,)],
+        order=LAST,
+        slices=5,
+        constant=False,
+    ),
+    dict(
+        op=InstanceNorm(1e-5),
+        shape=(2, 16, 33),
+        weights=[(16,), (16,)],
+        order=(0, 2, 1),
+        epilogue=False,
+    ),
     dict(op=GroupNorm(8), shape=(2, 40, 3, 5), weights=[(40,), (40,)], order=LAST),
     dict(op=GroupNorm(2), shape=(1, 74, 4, 4), weights=[(74,), (74,)], order=LAST, slices=2),
     dict(op=GroupNorm(13), shape=(3, 13, 2, 7), weights=[(13,), (13,)], order=LAST, constant=False),
@@ -73,7 +92,9 @@ NEIGHBOURS = [
 
 @pytest.mark.parametrize("target", HERE, ids=str)
 @pytest.mark.parametrize(
-    "kernel, cases", [(norm.KERNEL, ROWS), (norm_channels.KERNEL, CHANNELS), (norm_lrn.KERNEL, NEIGHBOURS)], ids=["rows", "channels", "lrn"]
+    "kernel, cases",
+    [(norm.KERNEL, ROWS), (norm_channels.KERNEL, CHANNELS), (norm_lrn.KERNEL, NEIGHBOURS)],
+    ids=["rows", "channels", "lrn"],
 )
 def test_cases(kernel, cases, target):
     rng = np.random.default_rng(1)
@@ -95,7 +116,10 @@ def exact(region, x):
     [
         (norm.KERNEL, dict(op=LayerNorm(1, 1e-6), shape=(4, 1500), weights=[(1500,), (1500,)])),
         (norm.KERNEL, dict(op=LayerNorm(1, 1e-6), shape=(4, 150), weights=[(150,), (150,)])),
-        (norm_channels.KERNEL, dict(op=InstanceNorm(1e-6), shape=(1, 20, 40, 40), weights=[(20,), (20,)], order=LAST)),
+        (
+            norm_channels.KERNEL,
+            dict(op=InstanceNorm(1e-6), shape=(1, 20, 40, 40), weights=[(20,), (20,)], order=LAST),
+        ),
     ],
 )
 def test_a_large_mean_keeps_the_variance(kernel, case):
@@ -105,10 +129,19 @@ def test_a_large_mean_keeps_the_variance(kernel, case):
     arrays = [x, np.ones(case["weights"][0], np.float32), np.zeros(case["weights"][1], np.float32)]
     emitted = [kernel.emit(region, p, target) for p in kernel.space(region, target)]
     for code, function in zip(emitted, compiled(emitted, target)):
-        np.testing.assert_allclose(run(function, code, region, arrays)[0], exact(region, x), atol=5e-4)
+        np.testing.assert_allclose(
+            run(function, code, region, arrays)[0], exact(region, x), atol=5e-4
+        )
 
 
-@pytest.mark.parametrize("kernel, case, operand", [(norm.KERNEL, ROWS[0], 4), (norm_channels.KERNEL, CHANNELS[0], 4), (norm_lrn.KERNEL, NEIGHBOURS[0], 2)])
+@pytest.mark.parametrize(
+    "kernel, case, operand",
+    [
+        (norm.KERNEL, ROWS[0], 4),
+        (norm_channels.KERNEL, CHANNELS[0], 4),
+        (norm_lrn.KERNEL, NEIGHBOURS[0], 2),
+    ],
+)
 def test_result_may_overwrite_the_residual(kernel, case, operand):
     target = HERE[0]
     region, arrays = region_of(np.random.default_rng(4), **case)
@@ -130,8 +163,12 @@ def test_refusals():
     assert answer(norm.KERNEL, **planar) is None
     assert answer(norm_channels.KERNEL, **planar) == "channels are not consecutive"
     assert "contiguous" in answer(norm.KERNEL, **planar, order=LAST)
-    assert "too short" in answer(norm.KERNEL, op=GroupNorm(4), shape=(2, 8, 4, 4), weights=[(8,), (8,)], order=LAST)
-    assert "contiguous" in answer(norm.KERNEL, op=LayerNorm(1), shape=(4, 9), weights=[(9,)], order=(1, 0))
+    assert "too short" in answer(
+        norm.KERNEL, op=GroupNorm(4), shape=(2, 8, 4, 4), weights=[(8,), (8,)], order=LAST
+    )
+    assert "contiguous" in answer(
+        norm.KERNEL, op=LayerNorm(1), shape=(4, 9), weights=[(9,)], order=(1, 0)
+    )
     assert answer(norm_lrn.KERNEL, op=LRN(5), shape=(1, 8, 3, 3)) == "channels are not consecutive"
     assert "neighbours" in answer(norm_lrn.KERNEL, op=LRN(65), shape=(1, 80, 3, 3), order=LAST)
     assert answer(norm_lrn.KERNEL, **planar) == "the anchor is not LRN"

@@ -27,8 +27,14 @@ def softmax(rng, shape, axis=-1, log=False, order=None, slices=0, epilogue=True)
     expr = Input(0)
     if epilogue:
         last = tuple(s if a == len(shape) - 1 else 1 for a, s in enumerate(shape))
-        operands += [Operand(View.dense(last, dt.f32).broadcast(shape)), Operand(View.dense(shape, dt.f32))]
-        arrays += [rng.standard_normal(last).astype(np.float32), rng.standard_normal(shape).astype(np.float32)]
+        operands += [
+            Operand(View.dense(last, dt.f32).broadcast(shape)),
+            Operand(View.dense(shape, dt.f32)),
+        ]
+        arrays += [
+            rng.standard_normal(last).astype(np.float32),
+            rng.standard_normal(shape).astype(np.float32),
+        ]
         expr = call("max", Input(0) * Input(1) + Input(2), -1.0)
     op = (LogSoftmax if log else Softmax)(axis)
     return Region(f"{op} {shape} {order} {slices}", op, tuple(operands), 1, expr, (view,)), arrays
@@ -77,7 +83,9 @@ def test_values_that_overflow_the_exponential(target, axis):
         assert np.isnan(got[3]).all() and np.isnan(got[4]).all()
         good = [r for r in range(40) if r not in (3, 4)]
         want = np.exp(rows[good] - rows[good].max(1, keepdims=True), dtype=np.float64)
-        np.testing.assert_allclose(got[good], want / want.sum(1, keepdims=True), rtol=1e-5, atol=1e-30)
+        np.testing.assert_allclose(
+            got[good], want / want.sum(1, keepdims=True), rtol=1e-5, atol=1e-30
+        )
         assert (got[2, ::2] == 0).all() and got[5, 39] == 1
 
 
@@ -94,4 +102,6 @@ def test_refusals():
     assert "f32" in changed(outs=(View.dense((4, 6, 8), dt.f64),))
     gaps = View((4, 6, 8), (96, 16, 2), dt.f32)
     assert "contiguous" in changed(operands=(Operand(gaps),), outs=(gaps,))
-    assert "empty" in changed(operands=(Operand(View.dense((0, 8), dt.f32)),), outs=(View.dense((0, 8), dt.f32),))
+    assert "empty" in changed(
+        operands=(Operand(View.dense((0, 8), dt.f32)),), outs=(View.dense((0, 8), dt.f32),)
+    )

@@ -1,9 +1,11 @@
 """Scaled dot-product attention that never holds the scores of all queries.
 
-Per head the keys are packed, scaled and transposed, into panels [panel][d][vectors of keys] and the values into panels [panel][t][vectors], both
-in scratch. Then blocks of ``mr`` queries are taken one after the other: their scores against all keys (or, for long sequences, a chunk of
-them) as register tiles into scratch that stays in the first cache level, the softmax of each row there, and the products with the values as register
-tiles again. Over several chunks the maxima, sums and results so far are corrected as in online softmax (Milakov and Gimelshein 2018, Dao et al. 2022).
+Per head the keys are packed, transposed, into panels [panel][d][vectors of keys] and the values
+into panels [panel][t][vectors], both in scratch. Then blocks of ``mr`` queries are taken one after
+the other: their scores against all keys (or, for long sequences, a chunk of them) as register tiles
+into scratch that stays in the first cache level, the softmax of each row there, and the products
+with the values as register tiles again. Over several chunks the maxima, sums and results so far are
+corrected as in online softmax (Milakov and Gimelshein 2018, Dao et al. 2022).
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory
 from strop.kernels.c.elementwise import Axes
 from strop.kernels.c.panels import Panels, balanced, fits, tile_cycles, with_tail
 from strop.kernels.c.rows import Track, address, indices, keep, outer_axes, tree, vectors
+from strop.kernels.c.shuffles import square
 from strop.kernels.c.tile import Side, Tile
-from strop.kernels.c.transpose import transpose_helper
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer, literal
 from strop.ops.attention import Attention
@@ -33,7 +35,10 @@ _WHOLE = 768
 #: Vectors per iteration of the loops over a row of scores.
 _UNROLL = 4
 #: Register tiles worth trying, (mr, nv).
-_TILES = ((6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 4), (4, 3), (6, 2), (4, 2), (3, 3), (2, 4), (3, 2), (2, 3))
+_TILES = (
+    (6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 4), (4, 3), (6, 2), (4, 2), (3, 3), (2, 4), (3, 2),
+    (2, 3),
+)  # fmt: skip
 #: Estimated cycles per vector of scores between the two products.
 _EXP_CYCLES = 15.0
 
@@ -64,7 +69,9 @@ def plan_of(region: Region) -> Plan | str:
     """The plan, or why the region is not done here."""
     if not isinstance(region.op, Attention):
         return "the anchor is not attention"
-    if not region.all_f32() or not vectorizable(region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]):
+    if not region.all_f32() or not vectorizable(
+        region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]
+    ):
         return "not f32, or the epilogue has no vector form"
     q, k, v = (region.operand(i).view for i in range(3))
     if region.out.count == 0 or k.count == 0 or q.count == 0:
@@ -78,7 +85,9 @@ def plan_of(region: Region) -> Plan | str:
         return "the elements of a result are not consecutive"
     heads = outer_axes(views, range(len(q.shape) - 2))
     row, column = tuple(x.strides[-2] for x in views), tuple(x.strides[-1] for x in views)
-    return Plan(heads, q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], row, (1, *column[1:]), mask)
+    return Plan(
+        heads, q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], row, (1, *column[1:]), mask
+    )
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,9 @@ class AttentionKernel(Kernel[Params]):
             )
             cycles += rows * (seen * (products + mr * keys * _EXP_CYCLES) + 40.0 * mr)
         cycles += 0.6 * plan.t * plan.d + plan.t * values * 2.0
-        return max(count(plan.heads.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target))
+        return max(
+            count(plan.heads.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target)
+        )
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
@@ -151,14 +162,24 @@ class _Emitter:
         self.op = op
         self.plan = plan = _plan(region)
         self.lanes = ISAS[target.isa].lanes
-        self.names = ["y", "q", "k", "v", *(["mask"] if plan.mask else []), *(f"e{i}" for i in range(len(region.extras)))]
+        self.names = [
+            "y",
+            "q",
+            "k",
+            "v",
+            *(["mask"] if plan.mask else []),
+            *(f"e{i}" for i in range(len(region.extras))),
+        ]
         self.chunked = plan.t > _WHOLE
-        self.dynamic = self.chunked or op.causal  # how many keys a block sees is known only at run time
+        # With either, how many keys a block sees is known only at run time.
+        self.dynamic = self.chunked or op.causal
         wide = params.nv * self.lanes
         if self.dynamic:
             self.key_panels = [Panels(0, params.nv, -(-plan.t // wide))]
             self.padded = self.key_panels[0].number * wide
-            self.chunk = min(self.padded, -(-_CHUNK // wide) * wide) if self.chunked else self.padded
+            self.chunk = (
+                min(self.padded, -(-_CHUNK // wide) * wide) if self.chunked else self.padded
+            )
         else:
             self.key_panels = balanced(-(-plan.t // self.lanes), params.nv, self.lanes)
             self.padded = -(-plan.t // self.lanes) * self.lanes
@@ -173,7 +194,11 @@ class _Emitter:
         w = Writer()
         for i, name in enumerate(self.names):
             w(f"{'' if i == 0 else 'const '}float *{name} = a->p[{i}];")
-        sizes = {"keys": self.padded * plan.d, "values": plan.t * self.value_width, "scores": mr * self.chunk}
+        sizes = {
+            "keys": self.padded * plan.d,
+            "values": plan.t * self.value_width,
+            "scores": mr * self.chunk,
+        }
         if self.chunked:
             sizes["sofar"] = mr * self.value_width
         at = 0
@@ -182,10 +207,16 @@ class _Emitter:
             at += -(-size // 16) * 16
         w("int64_t packed = -1;")
         with w.block("for (int64_t task = begin; task < end; task++)"):
-            w(f"const int64_t head = task / {self.blocks};" if self.blocks > 1 else "const int64_t head = task;")
+            w(
+                f"const int64_t head = task / {self.blocks};"
+                if self.blocks > 1
+                else "const int64_t head = task;"
+            )
             found = indices(w, "head", plan.heads.extents, "i")
             for name, strides in zip(self.names, plan.heads.strides, strict=True):
-                w(f"{'' if name == 'y' else 'const '}float *{name}_head = {address(name, strides, found)};")
+                w(
+                    f"{'' if name == 'y' else 'const '}float *{name}_head = {address(name, strides, found)};"
+                )
             with w.block("if (packed != head)"):
                 self._pack_keys(w)
                 self._pack_values(w)
@@ -196,7 +227,9 @@ class _Emitter:
             *(In(i) for i in range(4 if plan.mask else 3)),
             *(In(self.region.anchors + i) for i in range(len(self.region.extras))),
         )
-        return Emitted(w.text(), pointers, count(plan.heads.extents) * self.blocks, 4 * at, tuple(self.helpers))
+        return Emitted(
+            w.text(), pointers, count(plan.heads.extents) * self.blocks, 4 * at, tuple(self.helpers)
+        )
 
     def _block(self) -> None:
         """Chooses queries per task: all of a head, or less when there are more cores than heads."""
@@ -215,7 +248,9 @@ class _Emitter:
         first, last = "0", str(plan.s)
         if self.blocks > 1:
             w(f"const int64_t from = task % {self.blocks} * {self.queries};")
-            w(f"const int64_t to = from + {self.queries} < {plan.s} ? from + {self.queries} : {plan.s};")
+            w(
+                f"const int64_t to = from + {self.queries} < {plan.s} ? from + {self.queries} : {plan.s};"
+            )
             first, last = "from", "to"
         w(f"int64_t s = {first};")
         with w.block(f"for (; s + {mr} <= {last}; s += {mr})"):
@@ -238,27 +273,38 @@ class _Emitter:
 
     def _pack_keys(self, w: Writer) -> None:
         plan = self.plan
-        scale = literal(self.op.scale, dt.f32)
         kt, kd = plan.row[2], plan.column[2]
         for panels in self.key_panels:
             wide = panels.nv * self.lanes
             stop = panels.start + wide * panels.number
             with w.loop("panel", stop, wide, panels.start), w.loop("i", wide, self.lanes):
-                w(f"const float *from = k_head + (panel + i) * {kt};", f"float *to = keys + panel * {plan.d} + i;")
+                w(
+                    f"const float *from = k_head + (panel + i) * {kt};",
+                    f"float *to = keys + panel * {plan.d} + i;",
+                )
                 if kd == 1 and plan.t >= self.lanes and plan.d >= self.lanes:
-                    name, text = transpose_helper(self.lanes)
-                    if text not in self.helpers:
-                        self.helpers.append(text)
-                    whole = plan.d // self.lanes * self.lanes
                     with w.block(f"if (panel + i + VL <= {plan.t})"):
-                        with w.loop("j", whole, self.lanes):
-                            w(f"{name}(from + j, {kt}, to + j * {wide}, {wide}, vset1({scale}));")
-                        if whole < plan.d:
-                            with w.loop("j", plan.d, 1, whole), w.loop("l", self.lanes):
-                                w(f"to[j * {wide} + l] = from[l * {kt} + j] * {scale};")
+                        self._pack_block(w, wide)
                         w("continue;")
                 with w.loop("j", plan.d), w.loop("l", self.lanes):
-                    w(f"to[j * {wide} + l] = panel + i + l < {plan.t} ? from[l * {kt} + j * {kd}] * {scale} : 0;")
+                    w(
+                        f"to[j * {wide} + l] = panel + i + l < {plan.t} ? from[l * {kt} + j * {kd}] : 0;"
+                    )
+
+    def _pack_block(self, w: Writer, wide: int) -> None:
+        """A vector's worth of keys, transposed in registers."""
+        plan, kt = self.plan, self.plan.row[2]
+        turn = square(self.lanes, 4)
+        if turn.text not in self.helpers:
+            self.helpers.append(turn.text)
+        whole = plan.d // self.lanes * self.lanes
+        with w.loop("j", whole, self.lanes):
+            w(
+                f"{turn.name}((const uint32_t *)(from + j), {kt}, (uint32_t *)(to + j * {wide}), {wide});"
+            )
+        if whole < plan.d:
+            with w.loop("j", plan.d, 1, whole), w.loop("l", self.lanes):
+                w(f"to[j * {wide} + l] = from[l * {kt} + j];")
 
     def _pack_values(self, w: Writer) -> None:
         plan = self.plan
@@ -267,11 +313,17 @@ class _Emitter:
             wide = panels.nv * self.lanes
             stop = panels.start + wide * panels.number
             with w.loop("panel", stop, wide, panels.start), w.loop("t", plan.t):
-                w(f"const float *from = {address('v_head', (plan.row[3], plan.column[3]), ('t', 'panel'))};")
+                w(
+                    f"const float *from = {address('v_head', (plan.row[3], plan.column[3]), ('t', 'panel'))};"
+                )
                 w(f"float *to = values + panel * {plan.t} + t * {wide};")
                 for i in range(panels.nv):
                     rest = tail if i == panels.nv - 1 else 0
-                    w(Track("to", 1).store(f"{i} * VL" if i else "0", source.load(f"{i} * VL" if i else "0", rest)))
+                    w(
+                        Track("to", 1).store(
+                            f"{i} * VL" if i else "0", source.load(f"{i} * VL" if i else "0", rest)
+                        )
+                    )
 
     def _value_runs(self) -> list[tuple[Panels, int]]:
         return list(with_tail(self.value_panels, self.plan.e % self.lanes, self.lanes))
@@ -283,7 +335,9 @@ class _Emitter:
         w = Writer()
         scratch = ["keys", "values", "scores", *(["sofar"] if self.chunked else [])]
         parameters = [f"float *{name}" for name in scratch]
-        parameters += [f"{'' if n == 'y' else 'const '}float *{n}" for n in self.names if n not in ("k", "v")]
+        parameters += [
+            f"{'' if n == 'y' else 'const '}float *{n}" for n in self.names if n not in ("k", "v")
+        ]
         parameters += ["int64_t s"] if self.op.causal else []
         w(f"float inverse[{mr}];")
         if self.chunked:
@@ -325,6 +379,7 @@ class _Emitter:
         """Products of the queries with all keys of the chunk, into ``scores`` [mr][chunk]."""
         plan = self.plan
         rows = [address("q", (1, plan.column[1]), (str(r * plan.row[1]), "d")) for r in range(mr)]
+        w(f"const vf scale = vset1({literal(self.op.scale, dt.f32)});")
         for panels in self.key_panels:
             tile = Tile(mr, panels.nv)
             wide = panels.nv * self.lanes
@@ -337,10 +392,13 @@ class _Emitter:
                     tile.step(w, "key", [f"*({row})" for row in rows])
                 for r in range(mr):
                     for v in range(panels.nv):
-                        w(f"vstore(scores + {r * self.chunk + v * self.lanes} + panel, {tile.acc(r, v)});")
+                        w(
+                            f"vstore(scores + {r * self.chunk + v * self.lanes} + panel, {tile.acc(r, v)} * scale);"
+                        )
 
     def _softmax(self, w: Writer) -> None:
-        """Row ``r`` of the scores becomes exponentials; their sum's inverse goes to ``inverse`` after the last chunk."""
+        """Row ``r`` of the scores becomes exponentials; their sum's inverse goes to ``inverse``
+        after the last chunk."""
         plan = self.plan
         w(f"float *row = scores + r * {self.chunk};")
         if self.op.causal:
@@ -348,7 +406,9 @@ class _Emitter:
             w(f"const int64_t sees = {own} < seen ? {own} : seen;")
         mask = None
         if plan.mask:
-            start = address("mask", (plan.row[4], plan.column[4] if self.chunked else 0), ("r", "t0"))
+            start = address(
+                "mask", (plan.row[4], plan.column[4] if self.chunked else 0), ("r", "t0")
+            )
             w(f"const float *mask_row = {start};")
             mask = Track("mask_row", plan.column[4])
         w("vf " + ", ".join(f"m{u} = vset1(-INFINITY)" for u in range(_UNROLL)) + ";")
@@ -370,14 +430,24 @@ class _Emitter:
             w("const float peak = most[r] > top ? most[r] : top;")
         else:
             w("const float peak = top;")
-        w("const float base = peak == -INFINITY ? 0.0f : peak;  /* sees nothing: all exponentials are 0 */")
+        w(
+            "const float base = peak == -INFINITY ? 0.0f : peak;  /* sees nothing: all exponentials are 0 */"
+        )
         w("vf " + ", ".join(f"s{u} = vzero()" for u in range(_UNROLL)) + ";")
         for at, _, u in self._row(w):
             with w.block(""):
-                w(f"const vf x = vexp(vload(row + {at}) - vset1(base));", f"s{u} = s{u} + x;", f"vstore(row + {at}, x);")
+                w(
+                    f"const vf x = vexp(vload(row + {at}) - vset1(base));",
+                    f"s{u} = s{u} + x;",
+                    f"vstore(row + {at}, x);",
+                )
         total = f"vhadd({tree('+', [f's{u}' for u in range(_UNROLL)])})"
         if self.chunked:
-            w("shrink[r] = vexp(vset1(most[r] - base))[0];", "most[r] = peak;", f"sum[r] = sum[r] * shrink[r] + {total};")
+            w(
+                "shrink[r] = vexp(vset1(most[r] - base))[0];",
+                "most[r] = peak;",
+                f"sum[r] = sum[r] * shrink[r] + {total};",
+            )
             total = "sum[r]"
         w(f"const float total = {total};", "inverse[r] = total == 0 ? 0.0f : 1.0f / total;")
 
@@ -399,18 +469,24 @@ class _Emitter:
         return f"vgather_n({mask.at(at)}, {mask.step}, seen - {at})"
 
     def _products(self, w: Writer, tile: Tile, panels: Panels) -> None:
-        """Weighted sums of the values, corrected by earlier chunks; after the last one, the results."""
+        """Weighted sums of the values, corrected by earlier chunks; after the last one, the
+        results."""
         plan = self.plan
         wide = tile.nv * self.lanes
         with w.loop("panel", panels.start + wide * panels.number, wide, panels.start):
             tile.declare(w)
-            w(f"const float *value = values + panel * {plan.t}{f' + t0 * {wide}' if self.chunked else ''};")
+            w(
+                f"const float *value = values + panel * {plan.t}{f' + t0 * {wide}' if self.chunked else ''};"
+            )
             stop = "seen" if self.dynamic else str(plan.t)
             with w.block(f"for (int64_t t = 0; t < {stop}; t++, value += {wide})"):
                 tile.step(w, "value", [f"scores[{r * self.chunk} + t]" for r in range(tile.mr)])
             accs = [(r, v, tile.acc(r, v)) for r in range(tile.mr) for v in range(tile.nv)]
             if self.chunked:
-                sofar = {(r, v): f"sofar + {r * self.value_width + v * self.lanes} + panel" for r, v, _ in accs}
+                sofar = {
+                    (r, v): f"sofar + {r * self.value_width + v * self.lanes} + panel"
+                    for r, v, _ in accs
+                }
                 with w.block("if (t0 > 0)"):
                     for r, v, acc in accs:
                         w(f"{acc} = vfma(vset1(shrink[{r}]), vload({sofar[r, v]}), {acc});")

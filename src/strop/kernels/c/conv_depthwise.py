@@ -1,8 +1,11 @@
-"""Depthwise convolution over channels-last activations: vectors of channels, register tiles of neighbouring output pixels.
+"""Depthwise convolution over channels-last activations: vectors of channels, register tiles of
+neighbouring output pixels.
 
-A tile is ``width`` output pixels of one row by one vector of channels. Every input vector under the tile is loaded once per kernel row and
-multiplied into all accumulators it touches. Taps that fall into the padding left and right are left out when the code is made: the tiles of a
-row are sorted into runs with equal taps, so the long inner run has no checks at all. Rows above and below are skipped as whole kernel rows.
+A tile is ``width`` output pixels of one row by one vector of channels. Every input vector under the
+tile is loaded once per kernel row and multiplied into all accumulators it touches. Taps that fall
+into the padding left and right are left out when the code is made: the tiles of a row are sorted
+into runs with equal taps, so the long inner run has no checks at all. Rows above and below are
+skipped as whole kernel rows.
 
 Weights are packed as [multiplier][channel vector][kh][kw][lanes], padded with zeros.
 """
@@ -64,7 +67,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring tiles of ``width`` outputs with equal taps: ``tiles`` of them from output ``start`` on."""
+    """Neighbouring tiles of ``width`` outputs with equal taps: ``tiles`` of them from output
+    ``start`` on."""
 
     start: int
     width: int
@@ -137,7 +141,9 @@ def geometry_of(region: Region) -> Geometry | str:
     rows = windows[0] if k == 2 else Window(1, 1, 1, 1, 0, 1)
     extras = tuple(strides(e.view) for e in region.extras)
     multiplier = out.shape[channel] // op.groups
-    g = Geometry(x.shape[0], op.groups, multiplier, rows, windows[-1], strides(x), strides(out), extras)
+    g = Geometry(
+        x.shape[0], op.groups, multiplier, rows, windows[-1], strides(x), strides(out), extras
+    )
     if g.x[1] != 1 or g.y[1] != 1:
         return "channels are not consecutive"
     return g
@@ -145,8 +151,9 @@ def geometry_of(region: Region) -> Geometry | str:
 
 @dataclass(frozen=True)
 class Params:
-    """width: output pixels per tile; by_channel: one vector of channels is walked over all pixels of a task with its weights kept,
-    else all channels of a tile before the next tile; unroll: kernel rows are written out instead of looped over."""
+    """width: output pixels per tile; by_channel: one vector of channels is walked over all pixels
+    of a task with its weights kept, else all channels of a tile before the next tile; unroll:
+    kernel rows are written out instead of looped over."""
 
     width: int
     by_channel: bool
@@ -172,7 +179,9 @@ class ConvDepthwise(Kernel[Params]):
         isa = ISAS[target.isa]
         limit = isa.registers - 4
         widths = {min(w, g.columns.out) for w in _WIDTHS if w <= limit}
-        widths = {w for w in widths if len(runs(g.columns, w)) <= _MAX_RUNS} or {min(8, g.columns.out)}
+        widths = {w for w in widths if len(runs(g.columns, w)) <= _MAX_RUNS} or {
+            min(8, g.columns.out)
+        }
         found = [
             Params(width, by_channel, unroll)
             for width in sorted(widths)
@@ -188,10 +197,17 @@ class ConvDepthwise(Kernel[Params]):
         isa = ISAS[target.isa]
         vectors = -(-g.channels // isa.lanes)
         held = params.unroll and params.by_channel and _held(g, params, isa)
-        rows = sum(len(g.rows.taps(oh, 1)) for oh in range(g.rows.out)) / g.rows.out  # kernel rows inside the input
-        cycles = sum(_tile_cycles(g, run, rows, held, isa, target) * run.tiles for run in runs(g.columns, params.width))
+        rows = (
+            sum(len(g.rows.taps(oh, 1)) for oh in range(g.rows.out)) / g.rows.out
+        )  # kernel rows inside the input
+        cycles = sum(
+            _tile_cycles(g, run, rows, held, isa, target) * run.tiles
+            for run in runs(g.columns, params.width)
+        )
         under_row = 4 * isa.lanes * g.rows.kernel * g.columns.size
-        if params.by_channel and under_row > target.l1 // 2:  # one line of every pixel: rows fall out of the first cache
+        if (
+            params.by_channel and under_row > target.l1 // 2
+        ):  # one line of every pixel: rows fall out of the first cache
             cycles *= 1.15
         elif not params.by_channel:
             cycles *= 1.05
@@ -288,10 +304,17 @@ class _Emitter:
             w(f"const int64_t m = {outer} % {g.multiplier};")
             w(f"const float *weights_m = weights + m * {self.vectors * lanes * g.taps};")
         if self.row_blocks > 1:
-            w(f"const int64_t from = task / {self.channel_blocks} % {self.row_blocks} * {self.rows};")
-            w(f"const int64_t to = from + {self.rows} < {g.rows.out} ? from + {self.rows} : {g.rows.out};")
+            w(
+                f"const int64_t from = task / {self.channel_blocks} % {self.row_blocks} * {self.rows};"
+            )
+            w(
+                f"const int64_t to = from + {self.rows} < {g.rows.out} ? from + {self.rows} : {g.rows.out};"
+            )
         if self.channel_blocks > 1:
-            step, stop = self.block * lanes, g.channels - self.tail  # from stop on the vector is partial
+            step, stop = (
+                self.block * lanes,
+                g.channels - self.tail,
+            )  # from stop on the vector is partial
             w(f"const int64_t first = task % {self.channel_blocks} * {step};")
             w(f"const int64_t last = first + {step} < {stop} ? first + {step} : {stop};")
         if self.params.by_channel:
@@ -310,7 +333,8 @@ class _Emitter:
                         self._tile(w, run, tail)
 
     def _channels(self, w: Writer) -> Iterator[int]:
-        """Yields within a loop over whole vectors of channels, and once more within the partial vector's block."""
+        """Yields within a loop over whole vectors of channels, and once more within the partial
+        vector's block."""
         split = self.channel_blocks > 1
         stop = self.g.channels - self.tail
         if stop:
@@ -372,15 +396,27 @@ class _Emitter:
         n, channel, row, column = strides
         m = self.g.multiplier
         terms = [base]
-        parts = [(n if self.g.n > 1 else 0, "n"), (row, "oh"), (column, "ow"), (channel * m, "c"), (channel if m > 1 else 0, "m")]
+        parts = [
+            (n if self.g.n > 1 else 0, "n"),
+            (row, "oh"),
+            (column, "ow"),
+            (channel * m, "c"),
+            (channel if m > 1 else 0, "m"),
+        ]
         terms += [name if s == 1 else f"{name} * {s}" for s, name in parts if s]
         return Side(" + ".join(terms), column, channel * m)
 
     def _products(self, w: Writer, tile: Tile, run: Run) -> None:
         g = self.g
         n, _, row, column = g.x
-        terms = ["x", *(f"{name} * {s}" for name, s in (("n", n if g.n > 1 else 0), ("ih", row)) if s), "c"]
-        w(f"const float *xt = {' + '.join(terms)} + (ow * {g.columns.stride} - {g.columns.pad}) * {column};")
+        terms = [
+            "x",
+            *(f"{name} * {s}" for name, s in (("n", n if g.n > 1 else 0), ("ih", row)) if s),
+            "c",
+        ]
+        w(
+            f"const float *xt = {' + '.join(terms)} + (ow * {g.columns.stride} - {g.columns.pad}) * {column};"
+        )
         if self.params.unroll:
             for kh in range(g.rows.kernel):
                 at = f"ih + {kh * g.rows.dilation}"
@@ -403,15 +439,25 @@ class _Emitter:
         else:
             names = {tap: f"w{tap}" for tap in used}
             for tap in used:
-                index = str(int(kh) * g.columns.kernel + tap) if kh.isdigit() else f"({kh} * {g.columns.kernel} + {tap})"
+                index = (
+                    str(int(kh) * g.columns.kernel + tap)
+                    if kh.isdigit()
+                    else f"({kh} * {g.columns.kernel} + {tap})"
+                )
                 w(f"const vf w{tap} = vload(wc + {index} * VL);")
         touched: dict[int, list[tuple[int, int]]] = {}
         for pixel, tap in run.taps:
-            touched.setdefault(pixel * g.columns.stride + tap * g.columns.dilation, []).append((pixel, tap))
+            touched.setdefault(pixel * g.columns.stride + tap * g.columns.dilation, []).append(
+                (pixel, tap)
+            )
         for position in sorted(touched):
             address = f"{x} + {position * g.x[3]}"
             with w.block(""):
-                w(f"const vf e = vload_n({address}, {tile.tail});" if tile.tail else f"const vf e = vload({address});")
+                w(
+                    f"const vf e = vload_n({address}, {tile.tail});"
+                    if tile.tail
+                    else f"const vf e = vload({address});"
+                )
                 for pixel, tap in touched[position]:
                     acc = tile.acc(pixel, 0)
                     w(f"{acc} = vfma(e, {names[tap]}, {acc});")

@@ -1,8 +1,11 @@
-"""Matrix product of two run-time operands in register tiles, batched and transposed as the views say.
+"""Matrix product of two run-time operands in register tiles, batched and transposed as the views
+say.
 
-A tile is ``mr`` rows of a, broadcast element by element, against ``nv`` vectors of columns of b. The columns are read in place where they are
-consecutive, or a panel of them is packed into scratch as [k][nv vectors] first, which also serves transposed operands and partial vectors. When
-only the rows of the result are consecutive the product of the transposes is formed. Leading axes along which b repeats are more rows.
+A tile is ``mr`` rows of a, broadcast element by element, against ``nv`` vectors of columns of b.
+The columns are read in place where they are consecutive, or a panel of them is packed into scratch
+as [k][nv vectors] first, which also serves transposed operands and partial vectors. When only the
+rows of the result are consecutive the product of the transposes is formed. Leading axes along which
+b repeats are more rows.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, 
 from strop.kernels.c.elementwise import Axes
 from strop.kernels.c.panels import fits, tile_cycles
 from strop.kernels.c.rows import Track, address, indices, outer_axes
+from strop.kernels.c.shuffles import square
 from strop.kernels.c.tile import Side, Tile
-from strop.kernels.c.transpose import transpose_helper
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
 from strop.ops.matmul import MatMul
@@ -26,8 +29,8 @@ from strop.target.isa.table import ISAS
 
 #: Register tiles worth trying, (mr, nv).
 _TILES = (
-    (6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 6), (4, 4), (7, 3), (4, 3), (6, 2), (5, 2), (4, 2), (3, 3), (2, 4), (3, 2), (2, 8),
-    (2, 12), (1, 4), (1, 8), (1, 12), (1, 16), (1, 24),
+    (6, 4), (8, 3), (12, 2), (14, 2), (5, 4), (4, 6), (4, 4), (7, 3), (4, 3), (6, 2), (5, 2), (4, 2),
+    (3, 3), (2, 4), (3, 2), (2, 8), (2, 12), (1, 4), (1, 8), (1, 12), (1, 16), (1, 24),
 )  # fmt: skip
 #: Multiply-adds (of vectors) below which a task does not pay.
 _GRAIN = 20_000
@@ -35,7 +38,8 @@ _GRAIN = 20_000
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes and strides of out[m, n] = sum over k of a[m, k] b[k, n], for every iteration of ``batch``.
+    """Sizes and strides of out[m, n] = sum over k of a[m, k] b[k, n], for every iteration of
+    ``batch``.
 
     Attributes:
         batch: loops over leading axes; strides of result, a, b, extras.
@@ -64,7 +68,17 @@ class Plan:
         )
         extras = tuple(e[::-1] for e in self.extras)
         batch = Axes(self.batch.extents, strides)
-        return Plan(batch, self.n, self.m, self.k, self.b[::-1], self.a[::-1], self.out[::-1], extras, self.operands[::-1])
+        return Plan(
+            batch,
+            self.n,
+            self.m,
+            self.k,
+            self.b[::-1],
+            self.a[::-1],
+            self.out[::-1],
+            extras,
+            self.operands[::-1],
+        )
 
     def folded(self) -> Plan:
         """Leading axes along which b repeats and all others go on evenly become rows."""
@@ -73,7 +87,10 @@ class Plan:
             last = [s[-1] for s in plan.batch.strides]
             rows = [plan.out[0], plan.a[0], *(e[0] for e in plan.extras)]
             moving = [last[0], last[1], *last[3:]]
-            if last[2] != 0 or (plan.m > 1 and any(step != plan.m * row for step, row in zip(moving, rows, strict=True))):
+            if last[2] != 0 or (
+                plan.m > 1
+                and any(step != plan.m * row for step, row in zip(moving, rows, strict=True))
+            ):
                 return plan
             size = plan.batch.extents[-1]
             if plan.m == 1:
@@ -104,7 +121,9 @@ def plan_of(region: Region) -> Plan | str:
     op = region.op
     if not isinstance(op, MatMul):
         return "the anchor is not matmul"
-    if not region.all_f32() or not vectorizable(region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]):
+    if not region.all_f32() or not vectorizable(
+        region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]
+    ):
         return "not f32, or the epilogue has no vector form"
     a, b = region.operand(0).view, region.operand(1).view
     if 0 in (a.count, b.count, region.out.count):
@@ -122,7 +141,16 @@ def plan_of(region: Region) -> Plan | str:
     lead = ends[0][1].shape
     views = [ends[0][1], a_lead.broadcast(lead), b_lead.broadcast(lead), *(v for _, v in ends[1:])]
     batch = outer_axes(views, range(len(lead)))
-    plan = Plan(batch, shape_a[0], shape_b[1], shape_a[1], a_row, b_row, ends[0][0], tuple(s for s, _ in ends[1:]))
+    plan = Plan(
+        batch,
+        shape_a[0],
+        shape_b[1],
+        shape_a[1],
+        a_row,
+        b_row,
+        ends[0][0],
+        tuple(s for s, _ in ends[1:]),
+    )
     for found in (plan, plan.transposed()):
         if found.n > 1 and found.out[1] == 1:
             return found.folded()
@@ -133,7 +161,8 @@ def plan_of(region: Region) -> Plan | str:
 
 @dataclass(frozen=True)
 class Params:
-    """mr: rows per tile; nv: vectors of columns per tile; pack: panels of columns are copied to scratch first."""
+    """mr: rows per tile; nv: vectors of columns per tile; pack: panels of columns are copied to
+    scratch first."""
 
     mr: int
     nv: int
@@ -154,7 +183,9 @@ class MatMulKernel(Kernel[Params]):
         plan = _plan(region)
         isa = ISAS[target.isa]
         width = -(-plan.n // isa.lanes)
-        tiles = dict.fromkeys((min(mr, plan.m), min(nv, width)) for mr, nv in _TILES if fits(mr, nv, isa))
+        tiles = dict.fromkeys(
+            (min(mr, plan.m), min(nv, width)) for mr, nv in _TILES if fits(mr, nv, isa)
+        )
         packs = [True] if plan.b[1] != 1 else [False, True] if plan.m >= 8 else [False]
         found = [Params(mr, nv, pack) for mr, nv in tiles for pack in packs]
         found.sort(key=lambda p: self.cost(region, p, target))
@@ -172,13 +203,21 @@ class MatMulKernel(Kernel[Params]):
                     walked = 4 * plan.k * nv * lanes
                     cycles += rows * panels * tile_cycles(mr, nv, plan.k, walked, isa, target)
         if params.pack:
-            cycles += plan.k * width * (1.5 if plan.b[1] == 1 else 0.6 * lanes if plan.b[0] == 1 else 2.0 * lanes)
-        elif plan.n % lanes or 4 * plan.k * plan.n > target.l2:  # masked loads, or every row of b on another page
+            cycles += (
+                plan.k
+                * width
+                * (1.5 if plan.b[1] == 1 else 0.6 * lanes if plan.b[0] == 1 else 2.0 * lanes)
+            )
+        elif (
+            plan.n % lanes or 4 * plan.k * plan.n > target.l2
+        ):  # masked loads, or every row of b on another page
             cycles *= 1.05
         if not params.pack and 4 * plan.b[0] % 4096 == 0:  # all rows of b meet in few cache lines
             cycles *= 1.3
         streamed = memory_seconds(region, target)
-        if plan.b[1] == 1 and 4 * plan.k * plan.n > target.l2:  # short pieces of every row of b are read at a time
+        if (
+            plan.b[1] == 1 and 4 * plan.k * plan.n > target.l2
+        ):  # short pieces of every row of b are read at a time
             streamed *= 1.0 + 400.0 / (4 * params.nv * lanes)
         computed = count(plan.batch.extents) * cycles / (target.ghz * 1e9)
         return max(computed, streamed) + 0.1 * min(computed, streamed)
@@ -236,15 +275,23 @@ class _Emitter:
             w("float *packed = a->scratch;")
         blocks = self.panel_blocks * self.row_blocks
         with w.block("for (int64_t task = begin; task < end; task++)"):
-            w(f"const int64_t outer = task / {blocks};" if blocks > 1 else "const int64_t outer = task;")
+            w(
+                f"const int64_t outer = task / {blocks};"
+                if blocks > 1
+                else "const int64_t outer = task;"
+            )
             found = indices(w, "outer", plan.batch.extents, "i")
             for name, strides in zip(self.names, plan.batch.strides, strict=True):
-                w(f"{'' if name == 'y' else 'const '}float *{name}_at = {address(name, strides, found)};")
+                w(
+                    f"{'' if name == 'y' else 'const '}float *{name}_at = {address(name, strides, found)};"
+                )
             first, last = "0", str(self.panels)
             if self.panel_blocks > 1:
                 per = self.panels_per_task
                 w(f"const int64_t first = task % {self.panel_blocks} * {per};")
-                w(f"const int64_t last = first + {per} < {self.panels} ? first + {per} : {self.panels};")
+                w(
+                    f"const int64_t last = first + {per} < {self.panels} ? first + {per} : {self.panels};"
+                )
                 first, last = "first", "last"
             with w.block(f"for (int64_t panel = {first}; panel < {last}; panel++)"):
                 self._panel(w)
@@ -301,23 +348,29 @@ class _Emitter:
         step, column = plan.b
         if column == 1:
             with w.loop("k", plan.k):
-                source, into = Track(address("rhs_at", (step, 1), ("k", "n")), 1), Track(address("packed", (wide,), ("k",)), 1)
+                source = Track(address("rhs_at", (step, 1), ("k", "n")), 1)
+                packed = Track(address("packed", (wide,), ("k",)), 1)
                 for v in range(nv):
                     at = f"{v} * VL" if v else "0"
-                    w(into.store(at, source.load(at, tail if v == nv - 1 else 0)))
+                    w(packed.store(at, source.load(at, tail if v == nv - 1 else 0)))
             return
         whole = nv - (1 if tail else 0)
         blocks = plan.k // self.lanes * self.lanes if step == 1 and whole else 0
         if blocks:
-            name, text = transpose_helper(self.lanes)
-            if text not in self.helpers:
-                self.helpers.append(text)
+            turn = square(self.lanes, 4)
+            if turn.text not in self.helpers:
+                self.helpers.append(turn.text)
             with w.loop("k", blocks, self.lanes), w.loop("v", whole * self.lanes, self.lanes):
                 block = address("rhs_at", (1, column), ("k", "(n + v)"))
-                w(f"{name}({block}, {column}, packed + k * {wide} + v, {wide}, vset1(1.0f));")
+                into = f"packed + k * {wide} + v"
+                w(
+                    f"{turn.name}((const uint32_t *)({block}), {column}, (uint32_t *)({into}), {wide});"
+                )
         if blocks < plan.k and whole:
             with w.loop("k", plan.k, 1, blocks), w.loop("v", whole * self.lanes):
-                w(f"packed[k * {wide} + v] = *({address('rhs_at', (step, column), ('k', '(n + v)'))});")
+                w(
+                    f"packed[k * {wide} + v] = *({address('rhs_at', (step, column), ('k', '(n + v)'))});"
+                )
         if tail:
             start = whole * self.lanes
             with w.loop("k", plan.k), w.loop("v", self.lanes):
@@ -332,7 +385,9 @@ class _Emitter:
         w = Writer()
         tile.declare(w)
         step = tile.nv * self.lanes if self.params.pack else plan.b[0]
-        rows = [f"*({address('a', (1, plan.a[1]), (str(r * plan.a[0]), 'k'))})" for r in range(tile.mr)]
+        rows = [
+            f"*({address('a', (1, plan.a[1]), (str(r * plan.a[0]), 'k'))})" for r in range(tile.mr)
+        ]
         with w.block(f"for (int64_t k = 0; k < {plan.k}; k++, b += {step})"):
             if self.params.pack or not tile.tail:
                 tile.step(w, "b", rows)
@@ -340,7 +395,12 @@ class _Emitter:
                 self._masked_step(w, tile, rows)
         sides = [Side(f"e{i}", row, column) for i, (row, column) in enumerate(plan.extras)]
         tile.finish(w, self.region.epilogue, sides, Side("y", plan.out[0], plan.out[1]))
-        parameters = ["const float *a", "const float *b", "float *y", *(f"const float *e{i}" for i in range(len(sides)))]
+        parameters = [
+            "const float *a",
+            "const float *b",
+            "float *y",
+            *(f"const float *e{i}" for i in range(len(sides))),
+        ]
         text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
         name = f"product_{tile.mr}x{tile.nv}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         helper = f"/* {tile.mr} rows by {tile.nv} vectors of columns, {plan.k} products each */\nstatic void {name}{text}\n"

@@ -1,7 +1,8 @@
 """Matrix product as dot products: vectors lie along k, which must be consecutive in both operands.
 
-Good where packing would cost more than it saves: few rows, or a matrix times a vector. ``mr`` by ``nr`` vector accumulators are summed across
-their lanes at the end; a vector's worth of results is gathered in scratch before the epilogue.
+Good where packing would cost more than it saves: few rows, or a matrix times a vector. ``mr`` by
+``nr`` vector accumulators are summed across their lanes at the end; a vector's worth of results is
+gathered in scratch before the epilogue.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ class MatMulDot(Kernel[Params]):
     def space(self, region: Region, target: Target) -> list[Params]:
         plan = _plan(region)
         isa = ISAS[target.isa]
-        tiles = [(mr, min(nr, plan.n)) for mr, nr in _TILES if mr <= plan.m and mr * nr + mr + 1 <= isa.registers]
+        tiles = [
+            (mr, min(nr, plan.n))
+            for mr, nr in _TILES
+            if mr <= plan.m and mr * nr + mr + 1 <= isa.registers
+        ]
         found = [Params(mr, nr) for mr, nr in dict.fromkeys(tiles)]
         found.sort(key=lambda p: self.cost(region, p, target))
         return found[:4]
@@ -62,7 +67,9 @@ class MatMulDot(Kernel[Params]):
         step = max(mr * nr * per_fma, (mr + nr) * per_load, 4.0)
         tile = -(-plan.k // lanes) * step + mr * nr * _ACROSS + 10.0
         cycles = -(-plan.m // mr) * -(-plan.n // nr) * tile + plan.m * -(-plan.n // lanes) * 10.0
-        return max(count(plan.batch.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target))
+        return max(
+            count(plan.batch.extents) * cycles / (target.ghz * 1e9), memory_seconds(region, target)
+        )
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
@@ -88,7 +95,9 @@ class _Emitter:
         self.per_task = self.groups
         if target.cores > 1 and batch < 4 * target.cores:
             fewest = max(1, -(-_GRAIN * self.lanes // (plan.m * plan.k * self.lanes)))
-            self.per_task = min(self.groups, max(fewest, -(-self.groups * batch // (4 * target.cores))))
+            self.per_task = min(
+                self.groups, max(fewest, -(-self.groups * batch // (4 * target.cores)))
+            )
         self.blocks = -(-self.groups // self.per_task)
 
     def emitted(self) -> Emitted:
@@ -98,10 +107,16 @@ class _Emitter:
             w(f"{'' if i == 0 else 'const '}float *{name} = a->p[{i}];")
         w("float *dots = a->scratch;")
         with w.block("for (int64_t task = begin; task < end; task++)"):
-            w(f"const int64_t outer = task / {self.blocks};" if self.blocks > 1 else "const int64_t outer = task;")
+            w(
+                f"const int64_t outer = task / {self.blocks};"
+                if self.blocks > 1
+                else "const int64_t outer = task;"
+            )
             found = indices(w, "outer", plan.batch.extents, "i")
             for name, strides in zip(self.names, plan.batch.strides, strict=True):
-                w(f"{'' if name == 'y' else 'const '}float *{name}_at = {address(name, strides, found)};")
+                w(
+                    f"{'' if name == 'y' else 'const '}float *{name}_at = {address(name, strides, found)};"
+                )
             first, tail = "0", plan.n % self.lanes
             last, stop = str(plan.n - tail), plan.n - tail
             if self.blocks > 1:
@@ -113,7 +128,9 @@ class _Emitter:
                 with w.block(f"for (int64_t n = {first}; n < {last}; n += VL)"):
                     self._rows(w, self.lanes)
             if tail:
-                with w.block(f"if (from + {self.per_task * self.lanes} > {stop})" if self.blocks > 1 else ""):
+                with w.block(
+                    f"if (from + {self.per_task * self.lanes} > {stop})" if self.blocks > 1 else ""
+                ):
                     w(f"const int64_t n = {stop};")
                     self._rows(w, tail)
         pointers: tuple[Pointer, ...] = (
@@ -153,7 +170,9 @@ class _Emitter:
                 tracks = [
                     Track(address(name, strides, at), strides[1])
                     for name, strides in zip(
-                        ("y_at", *(f"e{i}_at" for i in range(len(plan.extras)))), (plan.out, *plan.extras), strict=True
+                        ("y_at", *(f"e{i}_at" for i in range(len(plan.extras)))),
+                        (plan.out, *plan.extras),
+                        strict=True,
                     )
                 ]
                 finish = Finish(w, self.region.epilogue, tracks[0], tracks[1:])

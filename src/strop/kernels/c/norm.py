@@ -1,7 +1,8 @@
 """LayerNorm, RMSNorm, and GroupNorm and InstanceNorm whose groups lie together in memory.
 
-What is normalized together is a row. A row is read three times from the first cache level (mean, mean square of the difference, result), or
-once when it fits the registers. The variance is that of differences from the mean, so large means cost no precision.
+What is normalized together is a row. A row is read three times from the first cache level (mean,
+mean square of the difference, result), or once when it fits the registers. The variance is that of
+differences from the mean, so large means cost no precision.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _SHORTEST = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """How the axes are walked. Views are numbered result, x, scale, bias (where there is one), extras.
+    """How the axes are walked. Views are numbered result, x, scale, bias (where there is one),
+    extras.
 
     Attributes:
         rows: loops over what is normalized apart.
@@ -64,7 +66,15 @@ class Plan:
 
 def _per_channel(view: View, rank: int, groups: int) -> View:
     """scale or bias [C] as [1, groups, C / groups, 1, ...]."""
-    return split_axis(View((1, view.shape[0], *(1,) * (rank - 2)), (0, view.strides[0], *(0,) * (rank - 2)), view.dtype), 1, groups)
+    return split_axis(
+        View(
+            (1, view.shape[0], *(1,) * (rank - 2)),
+            (0, view.strides[0], *(0,) * (rank - 2)),
+            view.dtype,
+        ),
+        1,
+        groups,
+    )
 
 
 def plan_of(region: Region) -> Plan | str:
@@ -73,7 +83,9 @@ def plan_of(region: Region) -> Plan | str:
     if not isinstance(op, (LayerNorm, RMSNorm, GroupNorm, InstanceNorm)):
         return "the anchor is not a normalization"
     weights = [o.view for o in region.operands[1 : region.anchors] if o is not None]
-    if not region.all_f32() or not vectorizable(region.epilogue, [e.view.dtype for e in (region.operand(0), *region.extras)]):
+    if not region.all_f32() or not vectorizable(
+        region.epilogue, [e.view.dtype for e in (region.operand(0), *region.extras)]
+    ):
         return "not f32, or the epilogue has no vector form"
     if region.out.count == 0:
         return "the result is empty"
@@ -96,7 +108,15 @@ def plan_of(region: Region) -> Plan | str:
     length = count(part(views[0], run).shape)
     if min(stats.extents[-1], final.extents[-1]) < min(_SHORTEST, length):
         return "contiguous runs are too short"
-    return Plan(outer_axes(views, outer), stats, final, length, not isinstance(op, RMSNorm), len(weights) == 2, op.epsilon)
+    return Plan(
+        outer_axes(views, outer),
+        stats,
+        final,
+        length,
+        not isinstance(op, RMSNorm),
+        len(weights) == 2,
+        op.epsilon,
+    )
 
 
 @dataclass(frozen=True)
@@ -171,13 +191,19 @@ class _Emitter:
             w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
         pointers: tuple[Pointer, ...] = (
             Out(0),
-            *(In(k) for k, o in enumerate(self.region.operands[: self.region.anchors]) if o is not None),
+            *(
+                In(k)
+                for k, o in enumerate(self.region.operands[: self.region.anchors])
+                if o is not None
+            ),
             *(In(self.region.anchors + k) for k in range(len(self.region.extras))),
         )
         with row_loop(w, rows, per_task) as row:
             found = indices(w, row, plan.rows.extents, "i")
             for name, strides in zip(self.names, plan.rows.strides, strict=True):
-                w(f"{'' if name == 'y' else 'const '}float *{name}_row = {address(name, strides, found)};")
+                w(
+                    f"{'' if name == 'y' else 'const '}float *{name}_row = {address(name, strides, found)};"
+                )
             if self.params.vectors == 0:
                 self._registers(w)
             else:
@@ -192,7 +218,9 @@ class _Emitter:
         mean = f"vhadd({total}) * {literal(1.0 / self.plan.length, dt.f32)}"
         w(f"const vf inverse = vset1(1.0f / sqrtf({mean} + {literal(self.plan.epsilon, dt.f32)}));")
 
-    def _result(self, tracks: list[Track], repeated: dict[str, str], value: str, at: str, tail: int) -> str:
+    def _result(
+        self, tracks: list[Track], repeated: dict[str, str], value: str, at: str, tail: int
+    ) -> str:
         """C text of a vector of results; ``value`` is the difference from the mean."""
         scale = repeated.get("scale") or f"{tracks[2].load(at, tail)} * inverse"
         if not self.plan.bias:
@@ -236,7 +264,11 @@ class _Emitter:
         sums = [f"s{u}" for u in range(min(4, len(values)))]
         for k, value in enumerate(values):
             name = sums[k % 4]
-            w(f"vf {name} = {value} * {value};" if k < 4 else f"{name} = vfma({value}, {value}, {name});")
+            w(
+                f"vf {name} = {value} * {value};"
+                if k < 4
+                else f"{name} = vfma({value}, {value}, {name});"
+            )
         self._inverse(w, tree("+", sums))
         repeated = self._hoist(w, tracks)
         finish = self._finish(w, tracks)
@@ -247,7 +279,8 @@ class _Emitter:
     # ---- passes over the row
 
     def _sum(self, w: Writer, prefix: str, squares: bool) -> str:
-        """Sums a row, or the squares of its differences from the mean; returns the C text of the sum's lanes."""
+        """Sums a row, or the squares of its differences from the mean; returns the C text of the
+        sum's lanes."""
         stats, unroll = self.plan.stats, self.params.vectors
         names = [f"{prefix}{u}" for u in range(unroll)]
         w("vf " + ", ".join(f"{name} = vzero()" for name in names) + ";")
@@ -258,8 +291,12 @@ class _Emitter:
                     w(f"{names[u]} = {names[u]} + {x.load(at, tail)};")
                     continue
                 with w.block(""):
-                    difference = f"{x.load(at, tail)} - mean" if self.plan.centered else x.load(at, tail)
-                    w(f"const vf d = {keep(difference, 'vzero()', tail) if self.plan.centered else difference};")
+                    difference = (
+                        f"{x.load(at, tail)} - mean" if self.plan.centered else x.load(at, tail)
+                    )
+                    w(
+                        f"const vf d = {keep(difference, 'vzero()', tail) if self.plan.centered else difference};"
+                    )
                     w(f"{names[u]} = vfma(d, d, {names[u]});")
         return tree("+", names)
 
@@ -275,7 +312,11 @@ class _Emitter:
             finish = self._finish(w, tracks)
             for at, tail, _ in vectors(w, final.extents[-1], self.lanes, self.params.vectors):
                 with w.block(""):
-                    value = f"({tracks[1].load(at, tail)} - mean)" if plan.centered else tracks[1].load(at, tail)
+                    value = (
+                        f"({tracks[1].load(at, tail)} - mean)"
+                        if plan.centered
+                        else tracks[1].load(at, tail)
+                    )
                     finish.store(at, self._result(tracks, repeated, value, at, tail), tail)
 
 

@@ -1,8 +1,10 @@
-"""InstanceNorm and GroupNorm over channels-last activations: vectors of channels, statistics over the pixels.
+"""InstanceNorm and GroupNorm over channels-last activations: vectors of channels, statistics over
+the pixels.
 
-A task is one image and a block of whole groups. Sums per channel are gathered over all pixels, joined per group in scratch and spread over
-the group's channels again: once for a first mean; once for the differences from it and their squares, which give the variance and the rest that
-the first mean lacked. Then the results are written.
+A task is one image and a block of whole groups. Sums per channel are gathered over all pixels,
+joined per group in scratch and spread over the group's channels again: once for a first mean; once
+for the differences from it and their squares, which give the variance and the rest that the first
+mean lacked. Then the results are written.
 """
 
 from __future__ import annotations
@@ -89,7 +91,9 @@ class NormChannels(Kernel[Params]):
         plan = _plan(region)
         isa = ISAS[target.isa]
         width = -(-plan.groups * plan.size // isa.lanes)
-        return [Params(n) for n in (4, 2, 1, 8) if n <= width and 3 * n < isa.registers] or [Params(1)]
+        return [Params(n) for n in (4, 2, 1, 8) if n <= width and 3 * n < isa.registers] or [
+            Params(1)
+        ]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         plan = _plan(region)
@@ -120,20 +124,34 @@ class _Emitter:
         self.names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
         self.block = max(1, params.vectors * self.lanes // self.plan.size)  # groups per task
         self.blocks = -(-self.plan.groups // self.block)
-        self.room = -(-self.block * self.plan.size // self.lanes) * self.lanes  # floats of one scratch row
+        self.room = (
+            -(-self.block * self.plan.size // self.lanes) * self.lanes
+        )  # floats of one scratch row
 
     def emitted(self) -> Emitted:
         plan = self.plan
         w = Writer()
-        w("float *y = a->p[0];", "const float *x = a->p[1];", "const float *scale = a->p[2];", "const float *bias = a->p[3];")
+        w(
+            "float *y = a->p[0];",
+            "const float *x = a->p[1];",
+            "const float *scale = a->p[2];",
+            "const float *bias = a->p[3];",
+        )
         for k in range(len(self.region.extras)):
             w(f"const float *e{k} = a->p[{4 + k}];")
-        w("float *mean = a->scratch;", f"float *factor = mean + {self.room}, *rest = factor + {self.room};")
+        w(
+            "float *mean = a->scratch;",
+            f"float *factor = mean + {self.room}, *rest = factor + {self.room};",
+        )
         with w.block("for (int64_t task = begin; task < end; task++)"):
             n = f"task / {self.blocks}" if self.blocks > 1 else "task"
             if plan.n > 1:
                 w(f"const int64_t n = {n};")
-            w(f"const int64_t c = task % {self.blocks} * {self.block * plan.size};" if self.blocks > 1 else "const int64_t c = 0;")
+            w(
+                f"const int64_t c = task % {self.blocks} * {self.block * plan.size};"
+                if self.blocks > 1
+                else "const int64_t c = 0;"
+            )
             for name, image, column in zip(self.names, plan.image, plan.column, strict=True):
                 const = "" if name == "y" else "const "
                 w(f"{const}float *{name}_block = {address(name, (image, column), ('n', 'c'))};")
@@ -145,11 +163,18 @@ class _Emitter:
                     self._groups(w, self.block)
                     w("continue;")
             self._groups(w, rest)
-        pointers: tuple[Pointer, ...] = (Out(0), In(0), In(1), In(2), *(In(self.region.anchors + k) for k in range(len(self.region.extras))))
+        pointers: tuple[Pointer, ...] = (
+            Out(0),
+            In(0),
+            In(1),
+            In(2),
+            *(In(self.region.anchors + k) for k in range(len(self.region.extras))),
+        )
         return Emitted(w.text(), pointers, plan.n * self.blocks, 12 * self.room)
 
     def _chunks(self, w: Writer, channels: int) -> Iterator[tuple[str, list[int]]]:
-        """Yields (first channel, lanes of each vector, 0 for all) for up to ``vectors`` vectors at a time, within loops."""
+        """Yields (first channel, lanes of each vector, 0 for all) for up to ``vectors`` vectors at
+        a time, within loops."""
         wide = self.params.vectors * self.lanes
         whole, rest = divmod(channels, wide)
         if whole:
@@ -168,26 +193,45 @@ class _Emitter:
         self._join(w, groups, ("mean",), ("mean_sum",))
         self._sum(w, channels, True)
         epsilon = literal(self.plan.epsilon, dt.f32)
-        self._join(w, groups, ("factor", "rest"), (f"1.0f / sqrtf(factor_sum - rest_sum * rest_sum + {epsilon})", "rest_sum"))
+        self._join(
+            w,
+            groups,
+            ("factor", "rest"),
+            (f"1.0f / sqrtf(factor_sum - rest_sum * rest_sum + {epsilon})", "rest_sum"),
+        )
         with w.loop("k", channels):
             step = self.plan.weights[0]
-            w(f"factor[k] *= scale_block[k{f' * {step}' if step != 1 else ''}];", "mean[k] += rest[k];")
+            w(
+                f"factor[k] *= scale_block[k{f' * {step}' if step != 1 else ''}];",
+                "mean[k] += rest[k];",
+            )
         self._results(w, channels)
 
     def _sum(self, w: Writer, channels: int, squares: bool) -> None:
-        """Per channel, the sum over pixels: of x to ``mean``; or of the difference from the mean to ``rest`` and of its square to ``factor``."""
+        """Per channel, the sum over pixels: of x to ``mean``; or of the difference from the mean to
+        ``rest`` and of its square to ``factor``."""
         for at, tails in self._chunks(w, channels):
             count = range(len(tails))
             w("vf " + ", ".join(f"s{v} = vzero()" for v in count) + ";")
             if squares:
                 w("vf " + ", ".join(f"r{v} = vzero()" for v in count) + ";")
-                w("const vf " + ", ".join(f"m{v} = vload(mean + {at} + {v} * VL)" for v in count) + ";")
+                w(
+                    "const vf "
+                    + ", ".join(f"m{v} = vload(mean + {at} + {v} * VL)" for v in count)
+                    + ";"
+                )
             with nest(w, self.plan.pixels.extents, "p") as names:
-                w(f"const float *px = {address('x_block', self.plan.pixels.strides[1], names)} + {at};")
+                w(
+                    f"const float *px = {address('x_block', self.plan.pixels.strides[1], names)} + {at};"
+                )
                 for v, tail in enumerate(tails):
                     value = Track("px", 1).load(f"{v} * VL", tail)
                     if squares:
-                        w(f"const vf d{v} = {value} - m{v};", f"s{v} = vfma(d{v}, d{v}, s{v});", f"r{v} = r{v} + d{v};")
+                        w(
+                            f"const vf d{v} = {value} - m{v};",
+                            f"s{v} = vfma(d{v}, d{v}, s{v});",
+                            f"r{v} = r{v} + d{v};",
+                        )
                     else:
                         w(f"s{v} = s{v} + {value};")
             for v in count:
@@ -196,7 +240,8 @@ class _Emitter:
                     w(Track("rest", 1).store(f"{at} + {v} * VL", f"r{v}"))
 
     def _join(self, w: Writer, groups: int, rows: tuple[str, ...], values: tuple[str, ...]) -> None:
-        """Gives all channels of a group ``values`` of the means of ``rows`` over the group; the mean of a row is called by its name and _sum."""
+        """Gives all channels of a group ``values`` of the means of ``rows`` over the group; the
+        mean of a row is called by its name and _sum."""
         size = self.plan.size
         share = literal(1.0 / (size * count(self.plan.pixels.extents)), dt.f32)
         with w.loop("g", groups):
@@ -217,16 +262,22 @@ class _Emitter:
             offsets = [f"{at} + {v} * VL" for v in range(len(tails))]
             for v, (offset, tail) in enumerate(zip(offsets, tails, strict=True)):
                 bias = Track("bias_block", plan.weights[1]).load(offset, tail)
-                w(f"const vf m{v} = vload(mean + {offset}), f{v} = vload(factor + {offset}), b{v} = {bias};")
+                w(
+                    f"const vf m{v} = vload(mean + {offset}), f{v} = vload(factor + {offset}), b{v} = {bias};"
+                )
             with nest(w, plan.pixels.extents, "p") as names:
                 tracks = [
                     Track(address(f"{name}_block", strides, names), column)
-                    for name, strides, column in zip(self.names, plan.pixels.strides, plan.column, strict=True)
+                    for name, strides, column in zip(
+                        self.names, plan.pixels.strides, plan.column, strict=True
+                    )
                 ]
                 finish = Finish(w, self.region.epilogue, tracks[0], tracks[2:])
                 for v, (offset, tail) in enumerate(zip(offsets, tails, strict=True)):
                     with w.block(""):
-                        finish.store(offset, f"vfma({tracks[1].load(offset, tail)} - m{v}, f{v}, b{v})", tail)
+                        finish.store(
+                            offset, f"vfma({tracks[1].load(offset, tail)} - m{v}, f{v}, b{v})", tail
+                        )
 
 
 KERNEL = NormChannels()

@@ -1,6 +1,7 @@
 """Local response normalization over channels-last activations.
 
-A row is one pixel's channels. Their squares go to scratch between zeros, so that the sum over neighbours is one unaligned load per neighbour.
+A row is one pixel's channels. Their squares go to scratch between zeros, so that the sum over
+neighbours is one unaligned load per neighbour.
 """
 
 from __future__ import annotations
@@ -73,7 +74,11 @@ class NormLrn(Kernel[Params]):
         channels = region.out.shape[1]
         whole = -(-channels // ISAS[target.isa].lanes)
         power = 30.0 if region.op.beta in _POWERS else 45.0
-        cycles = region.out.count // channels * (whole * (4.0 + region.op.size + power + 1.0 / params.vectors) + 20.0)
+        cycles = (
+            region.out.count
+            // channels
+            * (whole * (4.0 + region.op.size + power + 1.0 / params.vectors) + 20.0)
+        )
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
@@ -94,8 +99,12 @@ class NormLrn(Kernel[Params]):
         with row_loop(w, rows, per_task) as row:
             found = indices(w, row, outer.extents, "i")
             for name, strides in zip(names, outer.strides, strict=True):
-                w(f"{'' if name == 'y' else 'const '}float *{name}_row = {address(name, strides, found)};")
-            y, x, *extras = (Track(f"{name}_row", v.strides[1]) for name, v in zip(names, views, strict=True))
+                w(
+                    f"{'' if name == 'y' else 'const '}float *{name}_row = {address(name, strides, found)};"
+                )
+            y, x, *extras = (
+                Track(f"{name}_row", v.strides[1]) for name, v in zip(names, views, strict=True)
+            )
             inner = Track(f"squares + {before}" if before else "squares", 1)
             for at, tail, _ in vectors(w, channels, lanes, params.vectors):
                 with w.block(""):
@@ -103,13 +112,23 @@ class NormLrn(Kernel[Params]):
             finish = Finish(w, region.epilogue, y, extras)
             for at, tail, _ in vectors(w, channels, lanes, params.vectors):
                 with w.block(""):
-                    near = [Track("squares", 1).load(f"{at} + {k}" if k else at) for k in range(op.size)]
-                    alpha, bias = (f"vset1({literal(v, dt.f32)})" for v in (op.alpha / op.size, op.bias))
+                    near = [
+                        Track("squares", 1).load(f"{at} + {k}" if k else at) for k in range(op.size)
+                    ]
+                    alpha, bias = (
+                        f"vset1({literal(v, dt.f32)})" for v in (op.alpha / op.size, op.bias)
+                    )
                     w(f"const vf t = vfma({tree('+', near)}, {alpha}, {bias});")
-                    power = _POWERS.get(op.beta, f"vexp(vset1({literal(-op.beta, dt.f32)}) * vlog(t))")
+                    power = _POWERS.get(
+                        op.beta, f"vexp(vset1({literal(-op.beta, dt.f32)}) * vlog(t))"
+                    )
                     w(f"const vf v = {x.load(at, tail)} * ({power});")
                     finish.store(at, "v", tail)
-        pointers: tuple[Pointer, ...] = (Out(0), In(0), *(In(region.anchors + k) for k in range(len(region.extras))))
+        pointers: tuple[Pointer, ...] = (
+            Out(0),
+            In(0),
+            *(In(region.anchors + k) for k in range(len(region.extras))),
+        )
         return Emitted(w.text(), pointers, -(-rows // per_task), 4 * room)
 
 

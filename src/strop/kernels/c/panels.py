@@ -1,4 +1,5 @@
-"""How the columns of a product are cut into panels of register vectors, and which tiles fit the registers."""
+"""How the columns of a product are cut into panels of register vectors, and which tiles fit the
+registers."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Panels:
 
 
 def balanced(vectors: int, nv: int, lanes: int) -> list[Panels]:
-    """Vectors dealt out to the fewest panels of at most ``nv``, as evenly as possible, wider ones first."""
+    """Vectors dealt out to the fewest panels of at most ``nv``, as evenly as possible, wider ones
+    first."""
     number = -(-vectors // nv)
     narrow, wider = divmod(vectors, number)
     found = [Panels(0, narrow + 1, wider)] if wider else []
@@ -27,7 +29,8 @@ def balanced(vectors: int, nv: int, lanes: int) -> list[Panels]:
 
 
 def with_tail(panels: Sequence[Panels], tail: int, lanes: int) -> Iterator[tuple[Panels, int]]:
-    """Panels with the lanes of their last vector that are used (0: all); the panel with a partial vector is apart."""
+    """Panels with the lanes of their last vector that are used (0: all); the panel with a partial
+    vector is apart."""
     *others, last = panels
     for each in others:
         yield each, 0
@@ -41,8 +44,8 @@ def with_tail(panels: Sequence[Panels], tail: int, lanes: int) -> Iterator[tuple
 
 
 def fits(mr: int, nv: int, isa: Isa) -> bool:
-    """True when the accumulators of a tile, one step's column vectors and a row's element stay in registers. Without a fused multiply-add
-    products need registers too."""
+    """True when the accumulators of a tile, one step's column vectors and a row's element stay in
+    registers. Without a fused multiply-add products need registers too."""
     spare = 4 if isa.name == "portable" else 0 if isa.registers > 16 else 1
     return mr * nv + nv + 1 <= isa.registers - spare
 
@@ -56,6 +59,8 @@ def tile_cycles(mr: int, nv: int, steps: int, walked: int, isa: Isa, target: Tar
         walked: bytes of columns read before the same ones are read again.
         isa, target: the machine.
     """
-    rate = 64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0  # bytes per cycle
+    rate = (
+        64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0
+    )  # bytes per cycle
     loads = nv * isa.lanes * 4 / rate + 0.5 * mr
     return steps * max(mr * nv * isa.lanes / target.fma_lanes, loads, 4.0) + 2.0 * mr * nv + 12.0

@@ -1,6 +1,8 @@
-"""What kernels share whose work falls into rows: loops over outer axes, vector loops along a row, and the epilogue at a vector.
+"""What kernels share whose work falls into rows: loops over outer axes, vector loops along a row,
+and the epilogue at a vector.
 
-A Track is one operand along a row: the C text of its first element's address and the elements between neighbours.
+A Track is one operand along a row: the C text of its first element's address and the elements
+between neighbours.
 """
 
 from __future__ import annotations
@@ -37,31 +39,47 @@ class Track:
         """C text of an element's address."""
         if index == "0" or self.step == 0:
             return self.pointer
-        return f"{self.pointer} + {index}" if self.step == 1 else f"{self.pointer} + ({index}) * {self.step}"
+        return (
+            f"{self.pointer} + {index}"
+            if self.step == 1
+            else f"{self.pointer} + ({index}) * {self.step}"
+        )
 
     def load(self, index: str, tail: int = 0) -> str:
-        """C text of the vector from ``index`` on; only the first ``tail`` lanes are read when it is not 0, the others are 0."""
+        """C text of the vector from ``index`` on; only the first ``tail`` lanes are read when it is
+        not 0, the others are 0."""
         if self.step == 0:
             return f"vset1(*({self.pointer}))"
         if self.step == 1:
             return f"vload_n({self.at(index)}, {tail})" if tail else f"vload({self.at(index)})"
-        return f"vgather_n({self.at(index)}, {self.step}, {tail})" if tail else f"vgather({self.at(index)}, {self.step})"
+        return (
+            f"vgather_n({self.at(index)}, {self.step}, {tail})"
+            if tail
+            else f"vgather({self.at(index)}, {self.step})"
+        )
 
     def store(self, index: str, value: str, tail: int = 0) -> str:
         """C statement that stores a vector at ``index``, or its first ``tail`` lanes."""
         if self.step == 1:
-            return f"vstore_n({self.at(index)}, {value}, {tail});" if tail else f"vstore({self.at(index)}, {value});"
+            return (
+                f"vstore_n({self.at(index)}, {value}, {tail});"
+                if tail
+                else f"vstore({self.at(index)}, {value});"
+            )
         return f"vscatter_n({self.at(index)}, {value}, {self.step}, {tail or 'VL'});"
 
 
 def keep(value: str, other: str, tail: int) -> str:
-    """C text of ``value`` with the lanes from ``tail`` on taken from ``other``; ``value`` itself when ``tail`` is 0."""
+    """C text of ``value`` with the lanes from ``tail`` on taken from ``other``; ``value`` itself
+    when ``tail`` is 0."""
     return f"vselect(viota() < (vi){{0}} + {tail}, {value}, {other})" if tail else value
 
 
 def part(view: View, axes: Sequence[int]) -> View:
     """The view of some axes alone."""
-    return View(tuple(view.shape[a] for a in axes), tuple(view.strides[a] for a in axes), view.dtype)
+    return View(
+        tuple(view.shape[a] for a in axes), tuple(view.strides[a] for a in axes), view.dtype
+    )
 
 
 def split_axis(view: View, axis: int, outer: int) -> View:
@@ -69,7 +87,9 @@ def split_axis(view: View, axis: int, outer: int) -> View:
     inner = view.shape[axis] // outer
     shape = (*view.shape[:axis], outer, inner, *view.shape[axis + 1 :])
     step = view.strides[axis]
-    return View(shape, (*view.strides[:axis], step * inner, step, *view.strides[axis + 1 :]), view.dtype)
+    return View(
+        shape, (*view.strides[:axis], step * inner, step, *view.strides[axis + 1 :]), view.dtype
+    )
 
 
 def merged(views: Sequence[View], axes: Sequence[int]) -> Axes:
@@ -86,7 +106,8 @@ def outer_axes(views: Sequence[View], axes: Sequence[int]) -> Axes:
 
 
 def indices(w: Writer, var: str, extents: Sequence[int], prefix: str) -> list[str]:
-    """Declares the index along each axis that the running number ``var`` stands for; the innermost axis runs fastest."""
+    """Declares the index along each axis that the running number ``var`` stands for; the innermost
+    axis runs fastest."""
     names: list[str] = []
     inner = 1
     for k, extent in reversed(list(enumerate(extents))):
@@ -103,7 +124,11 @@ def indices(w: Writer, var: str, extents: Sequence[int], prefix: str) -> list[st
 
 def address(base: str, strides: Sequence[int], names: Sequence[str]) -> str:
     """C text of ``base`` advanced along axes."""
-    terms = [name if stride == 1 else f"{name} * {stride}" for stride, name in zip(strides, names, strict=True) if stride]
+    terms = [
+        name if stride == 1 else f"{name} * {stride}"
+        for stride, name in zip(strides, names, strict=True)
+        if stride
+    ]
     return " + ".join([base, *terms])
 
 
@@ -117,8 +142,11 @@ def nest(w: Writer, extents: Sequence[int], prefix: str) -> Iterator[list[str]]:
         yield names
 
 
-def vectors(w: Writer, length: int, lanes: int, unroll: int = 1, var: str = "j") -> Iterator[tuple[str, int, int]]:
-    """Walks a row by vectors: yields (index, tail, number of the accumulator to use) within the loops it writes.
+def vectors(
+    w: Writer, length: int, lanes: int, unroll: int = 1, var: str = "j"
+) -> Iterator[tuple[str, int, int]]:
+    """Walks a row by vectors: yields (index, tail, number of the accumulator to use) within the
+    loops it writes.
 
     Args:
         w: where to write.
@@ -142,11 +170,16 @@ def vectors(w: Writer, length: int, lanes: int, unroll: int = 1, var: str = "j")
 
 
 def tree(function: str, names: Sequence[str]) -> str:
-    """C text that combines values pairwise with an infix operator (``+``) or a function of two."""
+    """C text that combines values pairwise with an infix operator (``+``, ``*``) or a function of two."""
     parts = list(names)
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-        joined = [p if len(p) == 1 else [f"({p[0]} + {p[1]})" if function == "+" else f"{function}({p[0]}, {p[1]})"] for p in pairs]
+        joined = [
+            p
+            if len(p) == 1
+            else [f"({p[0]} {function} {p[1]})" if function in ("+", "*") else f"{function}({p[0]}, {p[1]})"]
+            for p in pairs
+        ]
         parts = [p[0] for p in joined]
     return parts[0]
 
@@ -158,10 +191,13 @@ class Finish:
         w: where to write.
         epilogue: over Input(0), the anchor's result, and Input(1 + k), ``extras[k]``.
         out: the result along the row.
-        extras: the epilogue's operands along the row; those that repeat one element are loaded here, before the loop.
+        extras: the epilogue's operands along the row; those that repeat one element are loaded
+            here, before the loop.
     """
 
-    def __init__(self, w: Writer, epilogue: Expr, out: Track, extras: Sequence[Track], prefix: str = "r") -> None:
+    def __init__(
+        self, w: Writer, epilogue: Expr, out: Track, extras: Sequence[Track], prefix: str = "r"
+    ) -> None:
         self._w = w
         self._epilogue = epilogue
         self._out = out

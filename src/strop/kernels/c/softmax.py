@@ -1,8 +1,9 @@
 """Softmax and its logarithm.
 
-Along a contiguous axis a row is three passes over the first cache level (maximum, exponentials and their sum, scaling), or none at all when the
-row fits the registers. Across a strided axis the vector lies along another, contiguous axis. Exponentials are computed once and kept in the
-result until they are scaled; lanes behind a row's end count as minus infinity.
+Along a contiguous axis a row is three passes over the first cache level (maximum, exponentials and
+their sum, scaling), or none at all when the row fits the registers. Across a strided axis the
+vector lies along another, contiguous axis. Exponentials are computed once and kept in the result
+until they are scaled; lanes behind a row's end count as minus infinity.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Plan:
 
     Attributes:
         length: elements of the softmax axis.
-        step: elements between neighbours of the softmax axis, per view (result, x, extras); all 1 or 0 means along it.
+        step: elements between neighbours of the softmax axis, per view (result, x, extras); all 1
+            or 0 means along it.
         outer: loops around, without the vector axis; strides per view in the same order.
         width: elements of the vector axis; 1 when the softmax axis itself is the vector axis.
         column: elements between neighbours of the vector axis, per view.
@@ -92,7 +94,8 @@ def plan_of(region: Region) -> Plan | str:
 
 @dataclass(frozen=True)
 class Params:
-    """vectors: per loop iteration along the axis, or side by side across it; 0: the whole row stays in registers."""
+    """vectors: per loop iteration along the axis, or side by side across it; 0: the whole row stays
+    in registers."""
 
     vectors: int
 
@@ -124,7 +127,11 @@ class SoftmaxKernel(Kernel[Params]):
             cycles = plan.rows * (-(-plan.length // lanes) * (_EXP_CYCLES + passes) + 30.0)
         else:
             blocks = -(-plan.width // lanes)
-            cycles = plan.rows * blocks * (plan.length * (_EXP_CYCLES + 6.0 + 4.0 / params.vectors) + 40.0)
+            cycles = (
+                plan.rows
+                * blocks
+                * (plan.length * (_EXP_CYCLES + 6.0 + 4.0 / params.vectors) + 40.0)
+            )
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
@@ -159,19 +166,31 @@ class _Emitter:
         w = Writer()
         for k, name in enumerate(self.names):
             w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
-        pointers: tuple[Pointer, ...] = (Out(0), In(0), *(In(self.region.anchors + k) for k in range(len(self.region.extras))))
+        pointers: tuple[Pointer, ...] = (
+            Out(0),
+            In(0),
+            *(In(self.region.anchors + k) for k in range(len(self.region.extras))),
+        )
         blocks = 1 if plan.along else -(-plan.width // (self.params.vectors * self.lanes))
         rows = plan.rows * blocks
         length = plan.length if plan.along else plan.length * self.params.vectors * self.lanes
         per_task = rows_per_task(rows, length, self.target)
         with row_loop(w, rows, per_task) as row:
             if blocks > 1:
-                w(f"const int64_t line = row / {blocks}, column = row % {blocks} * {self.params.vectors * self.lanes};")
+                w(
+                    f"const int64_t line = row / {blocks}, column = row % {blocks} * {self.params.vectors * self.lanes};"
+                )
                 row = "line"
             names = indices(w, row, plan.outer.extents, "i")
-            for name, strides, column in zip(self.names, plan.outer.strides, plan.column, strict=True):
+            for name, strides, column in zip(
+                self.names, plan.outer.strides, plan.column, strict=True
+            ):
                 const = "" if name == "y" else "const "
-                start = address(name, (*strides, column), (*names, "column")) if blocks > 1 else address(name, strides, names)
+                start = (
+                    address(name, (*strides, column), (*names, "column"))
+                    if blocks > 1
+                    else address(name, strides, names)
+                )
                 w(f"{const}float *{name}_row = {start};")
             if not plan.along:
                 self._across(w, blocks)
@@ -185,8 +204,8 @@ class _Emitter:
         return [Track(f"{name}_row", step) for name, step in zip(self.names, steps, strict=True)]
 
     def _scale(self, w: Writer, total: str, suffix: str = "") -> None:
-        """Declares what the exponentials are multiplied with, or what is subtracted from x - max. Along the axis ``total`` is one
-        number, across it a vector."""
+        """Declares what the exponentials are multiplied with, or what is subtracted from x - max.
+        Along the axis ``total`` is one number, across it a vector."""
         if self.plan.along:
             value = f"vlog(vset1({total}))" if self.log else f"vset1(1.0f / {total})"
         else:
@@ -277,7 +296,9 @@ class _Emitter:
             finish = Finish(w, self.region.epilogue, y, extras)
             for v, (at, tail, _) in enumerate(found):
                 with w.block(""):
-                    w(f"const vf v = {f'{x.load(at, tail)} - m{v}' if self.log else y.load(at, tail)};")
+                    w(
+                        f"const vf v = {f'{x.load(at, tail)} - m{v}' if self.log else y.load(at, tail)};"
+                    )
                     finish.store(at, self._result("v", str(v)), tail)
 
 
