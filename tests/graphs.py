@@ -553,7 +553,8 @@ def random_graph(
     while len(b.pool) < size:
         made = steps[b.number(0, len(steps) - 1)](b)
         made = made if isinstance(made, list) else [made]
-        b.pool += [_tame(b, v) for v in made if v.dtype is dt.f32] or [b.pick()]
+        tamed = [_tame(b, v) for v in made if v.dtype is dt.f32 and 0 not in v.shape]
+        b.pool += tamed or [b.pick()]
     read = {id(v) for node in b.graph.nodes for v in node.operands}
     ends = [v for node in b.graph.nodes for v in node.outputs if id(v) not in read]
     dead_ones = [v for v in ends if v.producer is not None and v.producer.op.label == "sin"]

@@ -49,6 +49,14 @@ BECOMES: dict[str, tuple[Callable[[Case, Value], Value], list[str]]] = {
         lambda b, x: b.add(Transpose((0, 2, 3, 1)), b.add(Transpose((0, 2, 3, 1)), x)),
         ["transpose"],
     ),
+    "moving ones to where they were": (
+        lambda b, x: b.fn("tanh", b.add(Transpose((1, 0, 2, 3)), b.add(Reshape((1, 1, 60, 1)), x))),
+        ["reshape", "tanh"],
+    ),
+    "reshape and back": (
+        lambda b, x: b.fn("tanh", b.add(Reshape((1, 3, 4, 5)), b.add(Reshape((60,)), x))),
+        ["tanh"],
+    ),
     "moving ones": (lambda b, x: b.add(Transpose((1, 2, 0, 3)), x), ["reshape"]),
     "expand": (
         lambda b, x: b.fn("add", x, b.add(Expand((1, 3, 4, 5)), b.input(np.ones(5, np.float32)))),
@@ -81,6 +89,7 @@ STAYS: dict[str, Callable[[Case, Value], Value]] = {
     "over infinity": lambda b, x: b.fn("div", x, float("inf")),
     "over a denormal": lambda b, x: b.fn("div", x, 1e-40),
     "over something huge": lambda b, x: b.fn("div", x, 3e38),
+    "clip at minus zero": lambda b, x: b.fn("clip", x, lo=-0.0),
     "third power": lambda b, x: b.fn("pow", x, 3.0),
     "clip that would cross": lambda b, x: b.fn("clip", b.fn("clip", x, lo=3.0, hi=1.0), hi=5.0),
     "bounds per element": lambda b, x: b.fn("max", x, b.normal(5)),

@@ -37,6 +37,7 @@ from strop.ops.data import Reshape, Slice, Transpose
 from strop.ops.elementwise import Elementwise, make
 from strop.ops.matmul import MatMul
 from strop.ops.reduce import Reduce
+from strop.optimize import eliminate_noops
 from strop.optimize.base import Options, is_float, narrow, wide
 from strop.trace import Trace
 
@@ -192,13 +193,17 @@ def bound_by_constant(m: Match) -> Patch | None:
 @rule(op("clip", X))
 def clip_at_zero(m: Match) -> Patch | None:
     """clip(x, 0, inf) is relu(x)."""
-    return _clip(m, *_bounds(m.root) or (0.0, 0.0)) if _bounds(m.root) == (0.0, math.inf) else None
+    bounds = _bounds(m.root)
+    return m.becomes(make("relu"), m["x"]) if bounds is not None and _is_relu(*bounds) else None
+
+
+def _is_relu(lo: float, hi: float) -> bool:
+    return lo == 0 and math.copysign(1.0, lo) > 0 and hi == math.inf
 
 
 def _clip(m: Match, lo: float, hi: float) -> Patch | None:
-    if (lo, hi) == (0.0, math.inf) and math.copysign(1.0, lo) > 0:
-        return m.becomes(make("relu"), m["x"])
-    return m.becomes(make("clip", lo=lo, hi=hi), m["x"])
+    fn = make("relu") if _is_relu(lo, hi) else make("clip", lo=lo, hi=hi)
+    return m.becomes(fn, m["x"])
 
 
 # ---- shapes and axes
@@ -243,7 +248,7 @@ def sorted_axes(m: Match) -> Patch | None:
 @rule(op("reshape", op("reshape", X)))
 def reshape_of_reshape(m: Match) -> Patch | None:
     """Only the last shape counts."""
-    return m.becomes(m.root.op, m["x"])
+    return m.is_just(m["x"]) or m.becomes(m.root.op, m["x"])
 
 
 @rule(op("transpose", op("transpose", X, name="inner")))
@@ -258,7 +263,9 @@ def transpose_of_transpose(m: Match) -> Patch | None:
 def transpose_of_ones(m: Match) -> Patch | None:
     """Moving axes of size 1 leaves the elements in order."""
     moved = [p for p in m.root.op.attributes()["perm"] if m["x"].shape[p] != 1]
-    return m.becomes(Reshape(m.root.output.shape), m["x"]) if moved == sorted(moved) else None
+    if moved != sorted(moved):
+        return None
+    return m.is_just(m["x"]) or m.becomes(Reshape(m.root.output.shape), m["x"])
 
 
 @rule(
@@ -371,5 +378,6 @@ LOOSE = (divide_by_constant, power_of_root, times_reciprocal)
 
 
 def run(graph: Graph, trace: Trace, options: Options) -> None:
-    """Runs the pass."""
-    rewrite(graph, EXACT if options.strict_nans else (*EXACT, *LOOSE), trace, NAME)
+    """Runs the pass. What becomes a no-op on the way goes at once."""
+    rules = (*eliminate_noops.EXACT, *EXACT)
+    rewrite(graph, rules if options.strict_nans else (*rules, *LOOSE), trace, NAME)

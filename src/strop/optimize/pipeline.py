@@ -53,6 +53,7 @@ PASSES: tuple[ModuleType, ...] = (
     fold_pad,
     eliminate_common,
     merge_horizontal,
+    fold_scale,
     collect_splits,
     hoist_splits,
     hoist_reshapes,
@@ -61,6 +62,7 @@ PASSES: tuple[ModuleType, ...] = (
     eliminate_noops,
     canonicalize,
     eliminate_common,
+    fold_scale,
     eliminate_dead,
 )
 
