@@ -35,7 +35,7 @@ def command(
         _show(report)
     unsupported, naive = len(report.of("unsupported")), len(report.of("naive"))
     if unsupported:
-        warn(f"{unsupported} of {len(report.nodes)} nodes are not supported")
+        warn(f"{unsupported} of {len(report.nodes)} nodes not supported")
         raise typer.Exit(UNSUPPORTED)
     if naive and not allow_naive:
         warn(f"{naive} of {len(report.nodes)} nodes would run naively, right but slow; --allow-naive accepts that")

@@ -90,7 +90,7 @@ def check(
 
     Raises:
         ModelError: the file is no model whose nodes could be judged.
-        UnsupportedError: an input's shape is not fixed.
+        UnsupportedError: an input's shape is not fixed, or the file is a model of another kind.
     """
     machine = parse_target(target) if isinstance(target, str) else target
     name = "model" if isinstance(model, bytes) else Path(model).stem

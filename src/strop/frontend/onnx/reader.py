@@ -18,6 +18,7 @@ import strop.frontend.onnx.ops_math
 import strop.frontend.onnx.ops_nn
 import strop.frontend.onnx.ops_resize  # noqa: F401
 from strop.errors import ModelError
+from strop.frontend.formats import refuse_other
 from strop.frontend.onnx import wire
 from strop.frontend.onnx.importer import Importer, Verdict, combined
 from strop.frontend.onnx.tensors import TensorReader
@@ -40,7 +41,8 @@ def read_onnx(source: Source, shapes: Shapes | None = None) -> Graph:
 
     Raises:
         ModelError: the file is truncated, inconsistent, or refers to data that is missing.
-        UnsupportedError: ops, attribute values, dtypes or opsets that are not supported; all of them are named.
+        UnsupportedError: ops, attribute values, dtypes or opsets that are not supported; all of them are named. Or the file is
+            a model of another kind.
         ShapeError: operands of a node do not fit together.
         OptionError: ``shapes`` does not fit the model's inputs.
     """
@@ -67,6 +69,8 @@ def survey(source: Source, shapes: Shapes | None = None) -> list[Verdict]:
 
 
 def _import(source: Source, shapes: Shapes | None) -> Importer:
+    if not isinstance(source, ModelProto):
+        refuse_other(source)
     if isinstance(source, ModelProto):
         importer = Importer(source, TensorReader(None, None), {}, shapes, "model")
     elif isinstance(source, bytes):
