@@ -21,7 +21,7 @@ def test_json(strop: Strop, engine: Path) -> None:
     assert 0 < ms["min"] <= ms["p50"] <= ms["p90"] <= ms["p95"] <= ms["p99"] <= ms["max"]
     assert found["qps"] == pytest.approx(20 / found["seconds"])
     assert set(found["memory"]) == {"weights", "arena", "scratch", "code", "host_peak"}
-    assert [step["name"] for step in found["steps"]] == ["conv1", "bn", "fc"]
+    assert [step["name"] for step in found["steps"]] == ["conv1", "conv2", "fc"]
 
 
 def test_text(strop: Strop, engine: Path) -> None:

@@ -13,7 +13,7 @@ def test_text(strop: Strop, engine: Path) -> None:
     assert done.code == 0, done.err
     rows = [line.split() for line in done.out.splitlines()]
     steps = [row for row in rows if row and row[0] in "012"]
-    assert [row[1] for row in steps] == ["conv1", "bn", "fc"]
+    assert [row[1] for row in steps] == ["conv1", "conv2", "fc"]
     assert "conv1, relu1" in done.out and "conv2, bn, add, relu2" in done.out
     assert "layout transposes: 0 inside, 0 at the edges" in done.out
 

@@ -98,7 +98,7 @@ def test_report_is_json() -> None:
     found = json.loads(json.dumps(bench(tiny_net.engine(), runs=2, warmup=0, per_step=True).to_json()))
     assert found["model"] == "tiny" and found["runs"] == 2
     assert {"min", "mean", "p50", "p90", "p95", "p99", "max", "std"} == set(found["latency_ms"])
-    assert [step["name"] for step in found["steps"]] == ["conv1", "bn", "fc"]
+    assert [step["name"] for step in found["steps"]] == ["conv1", "conv2", "fc"]
 
 
 def test_given_inputs_are_checked() -> None:

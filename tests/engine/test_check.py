@@ -26,7 +26,7 @@ def test_fates_agree_with_the_build() -> None:
             assert node.fate == "view"
         else:
             assert step.kernel.startswith(node.kernel)
-            assert node.step == ("" if step.source[0] == node.name else step.source[0])
+            assert node.step == ("" if step.name == node.name else step.name)
     assert report.counts == {"view": 1, "fused": 4, "kernel": 3}
     assert report.of("fused")[0].name == "relu1"
     assert set(report.counts) <= set(FATES)

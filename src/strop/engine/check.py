@@ -38,7 +38,7 @@ class NodeFate:
         op: its op type.
         fate: one of ``FATES``.
         kernel: the algorithm of its step, else empty.
-        step: the first node of its step, when that is another one, else empty.
+        step: name of its step, which is that of another node, else empty.
         reason: why it is unsupported or naive, else empty.
         hint: what to try, or None.
     """
@@ -142,7 +142,7 @@ def _fate(verdict: Verdict, step: Step | None, copy: Step | None, is_view: bool)
         if is_view and copy is not None:
             return NodeFate(name, op, "copy", copy.chosen.kernel.name, reason=copy.copy)
         return NodeFate(name, op, "view" if is_view else "folded")
-    kernel, owner = step.chosen.kernel.name, step.region.source[0]
+    kernel, owner = step.chosen.kernel.name, step.region.name
     elsewhere = "" if owner == name else owner
     if kernel.startswith("naive"):
         return NodeFate(name, op, "naive", kernel, elsewhere, "no faster kernel accepts it")

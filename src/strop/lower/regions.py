@@ -63,8 +63,9 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The layer's name: the anchor's, else the last node's."""
-        return (self.anchor or self.nodes[-1]).name
+        """The layer's name: that of the model's node that the anchor, or else the last node, begins with."""
+        node = self.anchor or self.nodes[-1]
+        return node.source[0] if node.source else node.name
 
     def extra(self, value: Value) -> Input:
         """The epilogue's name of an operand, added when it is new."""
