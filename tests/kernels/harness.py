@@ -124,20 +124,20 @@ def check_all(
 ) -> int:
     """``check`` on several regions whose code is compiled together."""
     work = []
-    for region, arrays in cases:
+    for number, (region, arrays) in enumerate(cases):
         assert kernel.accepts(region, target) is None, f"{region.name}: {kernel.accepts(region, target)}"
         space = kernel.space(region, target)
         assert space, f"{kernel.name} accepts {region.name} but offers nothing"
         for params in space if every else space[:1]:
             assert kernel.cost(region, params, target) > 0
-            work.append((region, arrays, params, kernel.emit(region, params, target)))
+            work.append((number, region, arrays, params, kernel.emit(region, params, target)))
     functions = compiled([emitted for *_, emitted in work], target)
     wanted: dict[int, list[np.ndarray]] = {}
-    for (region, arrays, params, emitted), function in zip(work, functions):
-        if id(region) not in wanted:
-            wanted[id(region)] = expected(region, arrays)
+    for (number, region, arrays, params, emitted), function in zip(work, functions):
+        if number not in wanted:
+            wanted[number] = expected(region, arrays)
         got = run(function, emitted, region, arrays, splits=2)
-        for g, w in zip(got, wanted[id(region)]):
+        for g, w in zip(got, wanted[number]):
             label = f"{Candidate(kernel, params).label} on {region.name} ({target})"
             assert_agree(g, w, tolerance, label)
     return len(work)

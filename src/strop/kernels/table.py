@@ -19,6 +19,8 @@ from strop.kernels.c import (
     norm_channels,
     norm_lrn,
     pool,
+    reduce,
+    reduce_arg,
     softmax,
 )
 from strop.target.base import Target
@@ -35,6 +37,8 @@ KERNELS: tuple[Kernel[Any], ...] = (
     pool.KERNEL,
     naive.KERNEL,
     copy.KERNEL,
+    reduce.KERNEL,
+    reduce_arg.KERNEL,
     attention.KERNEL,
     matmul.KERNEL,
     matmul_dot.KERNEL,
