@@ -277,6 +277,17 @@ def test_a_patch_of_several_values() -> None:
     verify(graph, "portable")
 
 
+def test_new_nodes_may_read_what_comes_later() -> None:
+    net = Net()
+    early, late = net("relu", net.x), net("neg", net.x)
+    graph = net.done(net("abs", early), net("sin", late))
+    patch = Patch(graph)
+    patch.replace(early, patch.add(make("tanh"), late))
+    apply(graph, patch, Trace(), "test", "later")
+    assert [n.op.label for n in graph.nodes] == ["neg", "tanh", "abs", "sin"]
+    verify(graph, "portable")
+
+
 def test_other_types_are_refused() -> None:
     net = Net()
     y = net("neg", net.x)

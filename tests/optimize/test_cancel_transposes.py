@@ -165,6 +165,12 @@ def test_sources_stay_with_their_nodes() -> None:
     assert [n.name for n in graph.nodes] == ["relu", "transpose.1"]
 
 
+def test_unless_nothing_reads_what_would_be_turned() -> None:
+    b = Case(1, 3, 4, 5)
+    b.add(FIRST, b.fn("tanh", b.add(LAST, b.x)))
+    assert turns(b.after(cancel_transposes, b.fn("neg", b.x))) == 2
+
+
 def test_contradicting_orders_are_left_alone() -> None:
     b = Case(3, 3, 3, 3)
     y = b.fn("tanh", b.add(LAST, b.x))

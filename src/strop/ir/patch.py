@@ -147,8 +147,11 @@ def apply(graph: Graph, patch: Patch, trace: Trace, pass_name: str, rule_name: s
     added = [made.node(node) for node in patch.nodes]
     for old, target in targets:
         graph.replace_uses(old, target)
-    removed, source = _remove_dead(graph, producers)
-    if len(producers) != 1:
+    place = {id(node): at for at, node in enumerate(graph.nodes)}
+    readers = [node for _, target in targets for node in target.users]
+    ordered = all(_after_operands(node, place) for node in (*added, *readers))
+    removed, source = _remove_dead(graph, producers, place)
+    if not ordered:
         graph.toposort()
     for item, node in zip(patch.nodes, added, strict=True):
         node.source = source if item.source is None else item.source
@@ -224,15 +227,25 @@ def _take_names(
             graph.rename_node(maker, name)
 
 
+def _after_operands(node: Node, place: dict[int, int]) -> bool:
+    """Whether a node stands after the nodes that make its operands."""
+    makers = (v.producer for v in node.operands if v.producer is not None)
+    return all(place[id(maker)] < place[id(node)] for maker in makers)
+
+
 def _remove_dead(
-    graph: Graph, producers: dict[int, Node]
+    graph: Graph, producers: dict[int, Node], place: dict[int, int]
 ) -> tuple[dict[int, str], tuple[str, ...]]:
     """Removes the producers of replaced values and all that only they needed, where nothing reads them.
+
+    Args:
+        graph: the graph.
+        producers: where to begin.
+        place: position of every node, by id; gives the order of the sources.
 
     Returns:
         Node name per id of a removed result, and the sources of the producers and all removed nodes.
     """
-    place = {id(node): at for at, node in enumerate(graph.nodes)}
     touched = dict(producers)
     removed: dict[int, str] = {}
     kept: list[Node] = []  # keeps ids from being reused

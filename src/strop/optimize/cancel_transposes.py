@@ -330,8 +330,9 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
     for perm in sorted({min(p, inverse(p)) for p in perms}):
         plan = _Plan(graph, perm)
         chosen = plan.choose()
-        if not chosen:
+        patch = _Rebuild(plan, chosen).run()
+        if not patch.replaced:  # nothing to turn, or nothing that is read
             continue
         if not trace.may_patch():
             return
-        apply(graph, _Rebuild(plan, chosen).run(), trace, NAME, "turn")
+        apply(graph, patch, trace, NAME, "turn")
