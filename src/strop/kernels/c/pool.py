@@ -1,219 +1,329 @@
-"""Max and average pooling over channels-last images: a vector of channels per accumulator, one window at a time.
+"""Maximum and average pools of f32 in 1 to 3 spatial axes, vectors along the channels, borders clipped, epilogue fused.
 
-Windows that lie inside the image have their taps unrolled; those at a border walk only the taps that exist.
+``direct`` folds all taps of a window at every result. ``rows`` folds whole input rows first, down all spatial axes but the last, into
+scratch, and then along the last axis, which takes fewer loads where windows overlap much.
 """
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
-from strop.kernels.c.rows import Finish, Track
-from strop.kernels.c.writer import Writer
+import numpy as np
+
+from strop.ir import dtype as dt
+from strop.ir import shape as sh
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Packed,
+    Pointer,
+    Region,
+    View,
+    memory_seconds,
+)
+from strop.kernels.c.rows import Finish, Track, address, indices, row_loop, rows_per_task, vectors
+from strop.kernels.c.vector import vectorizable
+from strop.kernels.c.writer import Writer, literal
 from strop.ops.pool import AveragePool, MaxPool
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
+#: Longest window along the last axis that is unrolled.
+_UNROLL = 9
+
 
 @dataclass(frozen=True)
 class Params:
-    """unroll: vectors of channels whose windows are gathered together."""
+    """way: ``direct`` or ``rows``; vectors: of channels side by side."""
 
-    unroll: int
+    way: str
+    vectors: int
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A spatial axis: sizes of the input and the result, window, step, dilation, padding before; elements between the input's neighbours."""
+
+    size: int
+    out: int
+    kernel: int
+    step: int
+    dilation: int
+    before: int
+    stride: int
+
+    @property
+    def clipped(self) -> bool:
+        """Whether some window leaves the input."""
+        return self.before > 0 or (self.out - 1) * self.step - self.before + (self.kernel - 1) * self.dilation >= self.size
+
+    def first(self, position: str) -> str:
+        """C text of the input's index under the first tap."""
+        text = f"{position} * {self.step}" if self.step > 1 else position
+        return f"{text} - {self.before}" if self.before else text
 
 
 class Pool(Kernel[Params]):
     """See the module's text."""
 
     name = "pool"
-    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, (MaxPool, AveragePool)):
-            return "the anchor is no pool"
-        if not region.all_f32():
-            return "not f32"
-        x, y = region.operand(0).view, region.out
-        if len(x.shape) not in (3, 4):
-            return f"{len(x.shape) - 2} spatial axes"
-        if x.shape[1] != 1 and (x.strides[1] != 1 or y.strides[1] != 1):
-            return "channels are not consecutive"
-        return None if y.count else "empty"
+            return "the anchor is not a pool"
+        types = [dt.f32, *(e.view.dtype for e in region.extras)]
+        if not region.all_f32() or not vectorizable(region.epilogue, types):
+            return "not f32, or the epilogue has no vector form"
+        if region.out.count == 0:
+            return "the result is empty"
+        return None
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        vectors = -(-region.out.shape[1] // ISAS[target.isa].lanes)
-        return [Params(u) for u in (1, 2, 4) if u <= vectors]
+        axes = _axes(region)
+        width = -(-region.out.shape[1] // ISAS[target.isa].lanes)
+        overlap = len(axes) > 1 and axes[-1].kernel > 1 and any(a.kernel > 1 for a in axes[:-1])
+        ways = ("direct", "rows") if overlap else ("direct",)
+        found = [Params(way, n) for way in ways for n in (1, 2, 4) if n <= width]
+        return sorted(found, key=lambda p: self.cost(region, p, target))
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        assert isinstance(region.op, (MaxPool, AveragePool))
-        taps = 1
-        for k in region.op.kernel:
-            taps *= k
-        n, c, *spatial = region.out.shape
-        windows = n
-        for size in spatial:
-            windows *= size
-        vectors = -(-c // ISAS[target.isa].lanes)
-        step = 2.0 if isinstance(region.op, MaxPool) else 1.0
-        cycles = windows * (10.0 + vectors * (taps * (step + 1.0 / params.unroll) + 4.0))
-        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+        *outer, last = _axes(region)
+        lanes = ISAS[target.isa].lanes
+        vectors = -(-region.out.shape[1] // lanes)
+        down, along = sh.count([a.kernel for a in outer]), last.kernel
+        rows = region.out.shape[0] * sh.count([a.out for a in outer])
+        load = 1.5 if region.operand(0).view.strides[1] == 1 else 1.5 * lanes
+        if params.way == "direct":
+            cycles = rows * last.out * vectors * (down * (along * load + 1.0 / params.vectors) + 6.0)
+        else:
+            cycles = rows * vectors * (last.size * (down * load + 2.0) + last.out * (1.5 * along + 6.0))
+        cycles *= 1.0 + 0.2 / params.vectors
+        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target)) + 1e-8
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One spatial axis of a pool."""
+def _axes(region: Region) -> list[_Axis]:
+    op = region.op
+    assert isinstance(op, (MaxPool, AveragePool))
+    x = region.operand(0).view
+    return [
+        _Axis(x.shape[2 + k], region.out.shape[2 + k], op.kernel[k], op.strides[k], op.dilations[k], op.pads[k], x.strides[2 + k])
+        for k in range(len(op.kernel))
+    ]
 
-    size: int
-    out: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
 
-    def inside(self) -> tuple[int, int]:
-        """Window positions [first, end) whose taps all exist."""
-        reach = (self.kernel - 1) * self.dilation
-        first = -(-self.before // self.stride)
-        end = (self.size - 1 - reach + self.before) // self.stride + 1
-        first = min(max(first, 0), self.out)
-        return first, max(first, min(end, self.out))
-
-    def taps_before(self, bound: int, start: str) -> str:
-        """C text: how many taps of the window that starts at ``start`` lie before ``bound``, at least 0, at most all."""
-        need = f"({bound} - {start} + {self.dilation - 1}) / {self.dilation}" if self.dilation > 1 else f"({bound} - {start})"
-        return f"({start} >= {bound} ? 0 : {need} > {self.kernel} ? {self.kernel} : {need})"
+def _counts(op: AveragePool, axis: int, size: int, out: int) -> list[int]:
+    """Taps that count at every position of a result along a spatial axis, at least 1."""
+    after = op.pads[len(op.kernel) + axis]
+    low, high = (-op.pads[axis], size + after) if op.count_include_pad else (0, size)
+    starts = [k * op.strides[axis] - op.pads[axis] for k in range(out)]
+    taps = [[s + t * op.dilations[axis] for t in range(op.kernel[axis])] for s in starts]
+    return [max(1, sum(low <= at < high for at in places)) for places in taps]
 
 
 class _Emitter:
-    """Holds what the pieces of one emission share."""
+    """Holds what the pieces of one emission share. Views are numbered result, x, extras."""
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
-        self.region, self.params, self.target = region, params, target
-        op = region.op
-        assert isinstance(op, (MaxPool, AveragePool))
-        self.op = op
-        self.x, self.y = (_four(v) for v in (region.operand(0).view, region.out))
-        self.sides = [_four(e.view) for e in region.extras]
-        rank = len(op.kernel)
-        lead = (1,) * (2 - rank)
-        kernel, strides, dilations = lead + op.kernel, lead + op.strides, lead + op.dilations
-        before, after = (0,) * (2 - rank) + op.pads[:rank], (0,) * (2 - rank) + op.pads[rank:]
-        self.h, self.w = (
-            _Axis(self.x.shape[2 + k], self.y.shape[2 + k], kernel[k], strides[k], dilations[k], before[k], after[k])
-            for k in range(2)
-        )
+        self.region = region
+        self.params = params
+        self.target = target
         self.lanes = ISAS[target.isa].lanes
-        self.helpers: list[str] = []
+        *self.outer, self.last = _axes(region)
+        self.channels = region.out.shape[1]
+        self.wide = params.vectors * self.lanes
+        self.views: list[View] = [region.out, region.operand(0).view, *(e.view for e in region.extras)]
+        self.names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
+        self.pointers: list[Pointer] = [Out(0), In(0), *(In(region.anchors + k) for k in range(len(region.extras)))]
+        self.average = isinstance(region.op, AveragePool)
+        self.w = Writer()
 
     def emitted(self) -> Emitted:
-        n, _, oh, ow = self.y.shape
-        rows = 1 if self.target.cores > 1 else oh
-        blocks = -(-oh // rows)
-        w = Writer()
-        pointers: list[Pointer] = [In(0), Out(0), *(In(self.region.anchors + k) for k in range(len(self.sides)))]
-        w("const float *x = a->p[0];", "float *y = a->p[1];")
-        w(*(f"const float *e{k} = a->p[{2 + k}];" for k in range(len(self.sides))))
-        full, partial = self._window(True), self._window(False)
-        with w.block("for (int64_t task = begin; task < end; task++)"):
-            w(f"const int64_t n = task / {blocks}, from = task % {blocks} * {rows};")
-            w(f"const int64_t to = from + {rows} < {oh} ? from + {rows} : {oh};")
-            with w.block("for (int64_t oh = from; oh < to; oh++)"):
-                w(f"const int64_t ih = oh * {self.h.stride} - {self.h.before};")
-                self._taps(w, self.h, "ih", "h")
-                first, end = self.w.inside()
-                with w.block(f"for (int64_t ow = 0; ow < {ow}; ow++)"):
-                    w(f"const int64_t iw = ow * {self.w.stride} - {self.w.before};")
-                    out = ", ".join([self._at("y", self.y), *(self._at(f"e{k}", s) for k, s in enumerate(self.sides))])
-                    start = f"x + n * {self.x.strides[0]} + ih * {self.x.strides[2]} + iw * {self.x.strides[3]}"
-                    inside = f"h1 - h0 == {self.h.kernel} && ow >= {first} && ow < {end}"
-                    with w.block(f"if ({inside})"):
-                        w(f"{full}({start}, {out});", "continue;")
-                    self._taps(w, self.w, "iw", "w")
-                    skip = f"h0 * {self.h.dilation * self.x.strides[2]} + w0 * {self.w.dilation * self.x.strides[3]}"
-                    w(f"{partial}({start} + {skip}, {out}, h1 - h0, w1 - w0, {self._divisor()});")
-        return Emitted(w.text(), tuple(pointers), n * blocks, 0, tuple(self.helpers))
+        w = self.w
+        for k, name in enumerate(self.names):
+            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+        scale = self._scales()
+        scratch = 0
+        if self.params.way == "rows":
+            scratch = self.last.size * self.wide * 4
+            w("float *folded = a->scratch;")
+        extents = [self.region.out.shape[0], *(a.out for a in self.outer)]
+        rows = sh.count(extents)
+        taps = sh.count([a.kernel for a in (*self.outer, self.last)])
+        per_task = rows_per_task(rows, self.last.out * self.channels * taps, self.target)
+        with row_loop(w, rows, per_task) as row:
+            places = indices(w, row, extents, "o")
+            self._row(places, scale)
+        return Emitted(w.text(), tuple(self.pointers), -(-rows // per_task), scratch)
 
-    @staticmethod
-    def _taps(w: Writer, axis: _Axis, start: str, name: str) -> None:
-        """Declares the taps [name0, name1) that exist."""
-        w(f"const int64_t {name}0 = {axis.taps_before(0, start)}, {name}1 = {axis.taps_before(axis.size, start)};")
+    # ---- averages
 
-    def _divisor(self) -> str:
-        if isinstance(self.op, MaxPool):
-            return "1"
-        if not self.op.count_include_pad:
-            return "(h1 - h0) * (w1 - w0)"
-        counts = [f"({a.taps_before(a.size + a.after, s)})" for a, s in ((self.h, "ih"), (self.w, "iw"))]
-        return " * ".join(counts)
+    def _scales(self) -> list[str]:
+        """C texts whose product is what a sum is multiplied with; {o} stands for the axis' position. Tables of counts become pointers."""
+        op = self.region.op
+        if not isinstance(op, AveragePool):
+            return []
+        constant, found = 1.0, []
+        for k, axis in enumerate((*self.outer, self.last)):
+            counts = _counts(op, k, axis.size, axis.out)
+            if len(set(counts)) == 1:
+                constant *= counts[0]
+                found.append("")
+                continue
+            name = f"share{k}"
+            self.w(f"const float *{name} = a->p[{len(self.pointers)}];")
+            self.pointers.append(Packed(1.0 / np.asarray(counts, np.float32)))
+            found.append(f"{name}[{{o}}]")
+        return [literal(1.0 / constant, dt.f32), *found]
 
-    @staticmethod
-    def _at(base: str, view: View) -> str:
-        terms = [base]
-        for axis, var in ((0, "n"), (2, "oh"), (3, "ow")):
-            if view.strides[axis] and view.shape[axis] != 1:
-                terms.append(f"{var} * {view.strides[axis]}")
-        return " + ".join(terms)
+    # ---- rows
 
-    def _window(self, full: bool) -> str:
-        """Defines the function of one window over all channels: with constant taps, or with as many as there are."""
-        w = Writer()
-        is_max = isinstance(self.op, MaxPool)
-        count = self.h.kernel * self.w.kernel
-        if full and not is_max:
-            w(f"const vf share = vset1(1.0f / {count}.0f);")
-        elif not is_max:
-            w("const vf share = vset1(1.0f / (float)(divisor > 0 ? divisor : 1));")
-        tracks = [Track(f"e{k}", 0 if s.shape[1] == 1 else s.strides[1]) for k, s in enumerate(self.sides)]
-        finish = Finish(w, self.region.epilogue, Track("y", 1), tracks)
-        channels = self.y.shape[1]
-        whole, tail = divmod(channels, self.lanes)
-        step = self.params.unroll
-        looped = whole // step * step
-        if looped:
-            with w.loop("c", looped * self.lanes, step * self.lanes):
-                self._gather(w, finish, "c", step, 0, full)
-        for k in range(looped, whole):
+    def _row(self, places: list[str], scale: list[str]) -> None:
+        """One row of results: all positions along the last axis, all channels."""
+        w = self.w
+        batch, *positions = places
+        for k, view in enumerate(self.views):
+            strides = (view.strides[0], *(view.strides[2:-1] if k != 1 else ()))
+            terms = [batch, *(positions if k != 1 else ())]
+            w(f"{'' if k == 0 else 'const '}float *{self.names[k]}_row = {address(self.names[k], strides, terms)};")
+        for k, (axis, at) in enumerate(zip(self.outer, positions, strict=True)):
+            w(f"const int64_t h{k} = {axis.first(at)};")
+            self._clip(axis, f"h{k}", f"s{k}")
+        if self.average:
+            factors = [t.format(o=o) for t, o in zip(scale[1:-1], positions, strict=True) if t]
+            w(f"const float share = {' * '.join([scale[0], *factors])};")
+        body = self._direct if self.params.way == "direct" else self._folded
+        body(scale[-1].format(o="o") if scale else "")
+
+    def _clip(self, axis: _Axis, first: str, name: str) -> None:
+        """Declares ``name``_from and ``name``_to, the taps inside the input."""
+        if not axis.clipped:
+            return
+        d = axis.dilation
+        low = f"-{first}" if d == 1 else f"(-{first} + {d - 1}) / {d}"
+        room = f"{axis.size} - {first}"
+        high = room if d == 1 else f"({room} + {d - 1}) / {d}"
+        self.w(f"const int64_t {name}_from = {first} < 0 ? {low} : 0;")
+        self.w(f"const int64_t {name}_to = {first} + {axis.kernel * d - d} < {axis.size} ? {axis.kernel} : {high};")
+
+    def _bounds(self, axis: _Axis, name: str) -> tuple[str, str]:
+        return (f"{name}_from", f"{name}_to") if axis.clipped else ("0", str(axis.kernel))
+
+    def _blocks(self) -> list[tuple[str, int]]:
+        """Loops over channels: (head of the loop, elements), the last one may be a narrower block."""
+        whole, rest = divmod(self.channels, self.wide)
+        found = []
+        if whole > 1:
+            found.append((f"for (int64_t c = 0; c < {whole * self.wide}; c += {self.wide})", self.wide))
+        elif whole == 1:
+            found.append(("", self.wide))
+        if rest:
+            found.append(("", rest))
+        return found
+
+    def _channel_loop(self, scope: ExitStack, head: str, width: int) -> None:
+        scope.enter_context(self.w.block(head))
+        if not head:
+            self.w(f"const int64_t c = {0 if width == self.wide or self.channels < self.wide else self.channels - width};")
+
+    def _down(self, scope: ExitStack) -> str:
+        """Loops over the taps of the outer spatial axes; returns the C text of the input row's address."""
+        strides, terms = [], []
+        for k, axis in enumerate(self.outer):
+            low, high = self._bounds(axis, f"s{k}")
+            scope.enter_context(self.w.loop(f"t{k}", high, start=low))
+            strides.append(axis.stride)
+            terms.append(f"(h{k} + t{k}{f' * {axis.dilation}' if axis.dilation > 1 else ''})")
+        return address("x_row", (*strides, self.views[1].strides[1]), (*terms, "c"))
+
+    def _start(self, count: int) -> None:
+        start = "vzero()" if self.average else "vset1(-INFINITY)"
+        self.w("vf " + ", ".join(f"m{v} = {start}" for v in range(count)) + ";")
+
+    def _fold(self, loads: list[tuple[str, int]], track: Track) -> None:
+        for v, (at, tail) in enumerate(loads):
+            element = track.load(at, tail)
+            self.w(f"m{v} = m{v} + {element};" if self.average else f"m{v} = vmax(m{v}, {element});")
+
+    def _loads(self, width: int) -> list[tuple[str, int]]:
+        return [(at, tail) for at, tail, _ in vectors(self.w, width, self.lanes, 10**9)]
+
+    def _along(self, loads: list[tuple[str, int]], row: str, step: int, stride: int) -> None:
+        """Folds the taps of the last axis; ``stride`` elements lie between columns of the row, ``step`` between channels."""
+        w, axis = self.w, self.last
+        low, high = self._bounds(axis, "k")
+        jump = axis.dilation * stride
+        w(f"const float *at = {row};")
+        if axis.kernel > _UNROLL:
+            with w.loop("k", high, start=low):
+                self._fold(loads, Track(f"at + k * {jump}", step))
+            return
+        with ExitStack() as scope:
+            if axis.clipped:
+                scope.enter_context(w.block(f"if (k_to - k_from == {axis.kernel})"))
+            for k in range(axis.kernel):
+                self._fold(loads, Track(f"at + {k * jump}" if k else "at", step))
+        if axis.clipped:
+            with w.block("else"), w.loop("k", high, start=low):
+                self._fold(loads, Track(f"at + k * {jump}", step))
+
+    def _store(self, loads: list[tuple[str, int]], share: str) -> None:
+        """Scales averages, applies the epilogue and stores the block at position ``o``."""
+        w = self.w
+        tracks = [
+            Track(address(f"{self.names[k]}_row", (view.strides[-1], view.strides[1]), ("o", "c")), view.strides[1])
+            for k, view in enumerate(self.views)
+        ]
+        finish = Finish(w, self.region.epilogue, tracks[0], tracks[2:])
+        if self.average:
+            w(f"const vf scale = vset1(share{f' * {share}' if share else ''});")
+        for v, (at, tail) in enumerate(loads):
             with w.block(""):
-                self._gather(w, finish, str(k * self.lanes), 1, 0, full)
-        if tail:
-            with w.block(""):
-                self._gather(w, finish, str(whole * self.lanes), 1, tail, full)
-        sides = "".join(f", const float *e{k}" for k in range(len(self.sides)))
-        more = "" if full else ", int64_t rows, int64_t cols, int64_t divisor"
-        text = f"(const float *x, float *y{sides}{more}) {{\n{w.text()}\n}}"
-        name = f"{'inner' if full else 'border'}_window_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        self.helpers.append(f"static void {name}{text}\n")
-        return name
+                w(f"const vf v = m{v}{' * scale' if self.average else ''};")
+                finish.store(at, "v", tail)
 
-    def _gather(self, w: Writer, finish: Finish, at: str, vectors: int, tail: int, full: bool) -> None:
-        """Folds the window of ``vectors`` vectors of channels from ``at`` on, and stores them."""
-        is_max = isinstance(self.op, MaxPool)
-        start = "vset1(-INFINITY)" if is_max else "vzero()"
-        places = [f"{at} + {u} * VL" if u else at for u in range(vectors)]
-        w("vf " + ", ".join(f"s{u} = {start}" for u in range(vectors)) + ";")
-        rows, cols = (str(self.h.kernel), str(self.w.kernel)) if full else ("rows", "cols")
-        with w.loop("i", rows), w.loop("j", cols):
-            w(f"const float *t = x + i * {self.h.dilation * self.x.strides[2]} + j * {self.w.dilation * self.x.strides[3]};")
-            for u, place in enumerate(places):
-                value = f"vload_n(t + {place}, {tail})" if tail else f"vload(t + {place})"
-                w(f"s{u} = vmax(s{u}, {value});" if is_max else f"s{u} = s{u} + {value};")
-        for u, place in enumerate(places):
-            with w.block(""):
-                finish.store(place, f"s{u}" if is_max else f"(s{u} * share)", tail)
+    # ---- the two ways
 
+    def _direct(self, share: str) -> None:
+        w, axis = self.w, self.last
+        with w.loop("o", axis.out):
+            w(f"const int64_t left = {axis.first('o')};")
+            self._clip(axis, "left", "k")
+            for head, width in self._blocks():
+                with ExitStack() as scope:
+                    self._channel_loop(scope, head, width)
+                    loads = self._loads(width)
+                    self._start(len(loads))
+                    with ExitStack() as taps:
+                        row = self._down(taps)
+                        self._along(loads, f"{row} + left * {axis.stride}", self.views[1].strides[1], axis.stride)
+                    self._store(loads, share)
 
-def _four(view: View) -> View:
-    """A 1-D image (N, C, W) as (N, C, 1, W)."""
-    if len(view.shape) == 4:
-        return view
-    n, c, size = view.shape
-    sn, sc, step = view.strides
-    return View((n, c, 1, size), (sn, sc, 0, step), view.dtype)
+    def _folded(self, share: str) -> None:
+        w, axis = self.w, self.last
+        for head, width in self._blocks():
+            with ExitStack() as scope:
+                self._channel_loop(scope, head, width)
+                loads = self._loads(width)
+                with w.loop("i", axis.size):
+                    self._start(len(loads))
+                    with ExitStack() as taps:
+                        row = self._down(taps)
+                        self._fold(loads, Track(f"{row} + i * {axis.stride}", self.views[1].strides[1]))
+                    for v, (at, _) in enumerate(loads):
+                        w(f"vstore(folded + i * {self.wide} + {at}, m{v});")
+                with w.loop("o", axis.out):
+                    w(f"const int64_t left = {axis.first('o')};")
+                    self._clip(axis, "left", "k")
+                    self._start(len(loads))
+                    whole = [(at, 0) for at, _ in loads]
+                    self._along(whole, f"folded + left * {self.wide}", 1, self.wide)
+                    self._store(loads, share)
 
 
 KERNEL = Pool()
