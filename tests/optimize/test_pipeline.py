@@ -106,3 +106,11 @@ def test_fuel_leaves_the_portable_form_unfinished(monkeypatch: pytest.MonkeyPatc
     trace = Trace()
     assert labels(optimize(b.graph, trace)) == labels(b.graph)
     assert not trace.patches
+
+
+@pytest.mark.parametrize(("knob", "left"), [("0", ["neg"]), ("1", ["neg", "add"])])
+def test_strictness_is_a_knob(monkeypatch: pytest.MonkeyPatch, knob: str, left: list[str]) -> None:
+    monkeypatch.setenv("STROP_STRICT_NANS", knob)
+    b = Case(3)
+    b.graph.set_outputs([b.fn("add", b.fn("neg", b.x), 0.0)])
+    assert labels(optimize(b.graph, Trace())) == left

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from strop import knobs
 from strop.ir import dtype as dt
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
@@ -22,12 +23,12 @@ class Options:
     Attributes:
         strict_nans: keep the sign of zeros and every NaN as the model's arithmetic gives them: rewrites
             that hold for ordinary numbers only (``x + 0.0``, ``pow(x, 0.5)``, a reciprocal that is
-            not exact) are left out.
+            not exact) are left out. By default what ``STROP_STRICT_NANS`` says.
         fold_bytes: a constant result larger than this is only computed when it is not larger than
             the constants it is made of.
     """
 
-    strict_nans: bool = False
+    strict_nans: bool = field(default_factory=lambda: bool(knobs.STRICT_NANS.get()))
     fold_bytes: int = 1 << 20
 
 
