@@ -54,15 +54,17 @@ def single(
     results: int = 1,
     **attributes: Any,
 ) -> tuple[ModelProto, dict[str, Array]]:
-    """A model of one node and its inputs; operands in ``known`` are initializers, None is left out."""
+    """A model of one node and its inputs; operands in ``known`` are initializers, None is left out. An op type outside ai.onnx has its
+    domain in front."""
+    domain, _, op_type = op_type.rpartition(".")
     names = ["" if a is None else f"x{i}" for i, a in enumerate(operands)]
     outputs = [f"y{i}" for i in range(results)]
     arrays = {n: a for n, a in zip(names, operands, strict=True) if a is not None}
     fixed = {names[i]: arrays[names[i]] for i in known}
     feeds = {n: a for n, a in arrays.items() if n not in fixed}
-    node = helper.make_node(op_type, names, outputs, name="node", **attributes)
+    node = helper.make_node(op_type, names, outputs, name="node", domain=domain, **attributes)
     inputs = {n: (a.dtype, a.shape) for n, a in feeds.items()}
-    return build([node], inputs, outputs, fixed, opset), feeds
+    return build([node], inputs, outputs, fixed, opset, domains={domain: 1} if domain else None), feeds
 
 
 def check(
@@ -89,8 +91,11 @@ def reference(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
 
 
 def onnx_runtime(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
-    """Results of ONNX Runtime on the CPU; outputs may be left untyped."""
+    """Results of ONNX Runtime on the CPU; outputs may be left untyped, those of other domains than ai.onnx are then f32."""
     typed = onnx.shape_inference.infer_shapes(model)
+    for value in typed.graph.output:
+        if not value.type.HasField("tensor_type"):
+            value.type.CopyFrom(helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(

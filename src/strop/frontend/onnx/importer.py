@@ -483,9 +483,8 @@ def combined(errors: Sequence[StropError], total: int) -> StropError:
 
 
 def supported_op_types() -> dict[str, str]:
-    """Op types of ai.onnx that are read, with their opset ranges."""
+    """Op types that are read, with their opset ranges; those outside ai.onnx have their domain in front."""
     return {
-        op_type: ", ".join(r.opsets for r in rules)
+        f"{domain}.{op_type}" if domain else op_type: ", ".join(r.opsets for r in rules)
         for (domain, op_type), rules in sorted(RULES.items())
-        if domain == ""
     }

@@ -75,7 +75,7 @@ ROWS: tuple[tuple[str, str, int], ...] = (
     ("Xor", "xor", 7),
 )
 
-#: (op type, function, first opset, (attribute, param, default)...)
+#: As ROWS, with attributes. An op type outside ai.onnx has its domain in front: (op type, function, first opset, (attribute, param, default)...)
 PARAM_ROWS: tuple[tuple[str, str, int, tuple[tuple[str, str, float], ...]], ...] = (
     ("Celu", "celu", 12, (("alpha", "alpha", 1.0),)),
     ("Elu", "elu", 6, (("alpha", "alpha", 1.0),)),
@@ -92,6 +92,7 @@ PARAM_ROWS: tuple[tuple[str, str, int, tuple[tuple[str, str, float], ...]], ...]
     ),
     ("Shrink", "shrink", 9, (("lambd", "lambd", 0.5), ("bias", "bias", 0.0))),
     ("Swish", "swish", 24, (("alpha", "alpha", 1.0),)),
+    ("com.microsoft.QuickGelu", "swish", 1, (("alpha", "alpha", 1.702),)),
     ("ThresholdedRelu", "thresholded_relu", 10, (("alpha", "alpha", 1.0),)),
 )
 
@@ -141,10 +142,9 @@ def broadcast_6(node: NodeContext) -> Operand:
     return node.step(make(functions[node.op_type]), a, b)
 
 
-for _op_type, _fn, _since in ROWS:
-    onnx_op(_op_type, since=_since)(partial(_row, fn=_fn))
-for _op_type, _fn, _since, _params in PARAM_ROWS:
-    onnx_op(_op_type, since=_since)(partial(_row, fn=_fn, params=_params))
+for _op_type, _fn, _since, _params in (*((*row, ()) for row in ROWS), *PARAM_ROWS):
+    _domain, _, _name = _op_type.rpartition(".")
+    onnx_op(_name, since=_since, domain=_domain)(partial(_row, fn=_fn, params=_params))
 
 
 # ---- variadic
