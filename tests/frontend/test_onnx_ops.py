@@ -52,7 +52,7 @@ BINARY = {"Add", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "M
 def _operands(op_type: str) -> list[Any]:
     count = FUNCTIONS[NAMES[op_type]].arity if op_type in NAMES else 1
     if "." in op_type:
-        return [F, F[:1]][:count]
+        return [F, F.reshape(-1, F.shape[-1])[0]][:count]
     if op_type in DOMAINS:
         return DOMAINS[op_type]
     return [F, np.round(F[:, :1])] if op_type in BINARY else [F]
