@@ -206,6 +206,7 @@ _row(
 _row("clip", "number", _clip, lo=-math.inf, hi=math.inf)
 _row("gelu", "float", lambda x: 0.5 * x * (1.0 + call("erf", x * math.sqrt(0.5))))
 _row("gelu_tanh", "float", _gelu_tanh)
+_row("bias_gelu", "float float", lambda x, b: 0.5 * (x + b) * (1.0 + call("erf", (x + b) * math.sqrt(0.5))))
 _row("silu", "float", lambda x: x * _sigmoid(x), domain=((-12.0, 12.0),))
 _row("swish", "float", lambda x, alpha: x * _sigmoid(alpha * x), alpha=1.0)
 _row("mish", "float", lambda x: x * call("tanh", _softplus(x)))

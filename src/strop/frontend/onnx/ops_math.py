@@ -73,6 +73,7 @@ ROWS: tuple[tuple[str, str, int], ...] = (
     ("Tanh", "tanh", 6),
     ("Where", "where", 9),
     ("Xor", "xor", 7),
+    ("com.microsoft.BiasGelu", "bias_gelu", 1),
 )
 
 #: As ROWS, with attributes. An op type outside ai.onnx has its domain in front: (op type, function, first opset, (attribute, param, default)...)
