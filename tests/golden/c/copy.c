@@ -15,7 +15,7 @@ static inline void interleave_32_3x4(const uint32_t *x, int64_t x_step, uint32_t
 }
   uint32_t *y = a->p[0];
   const uint32_t *x = a->p[1];
-  for (int64_t unit = begin; unit < end; unit++) {
+  if (begin < end) {
     uint32_t *to = y;
     const uint32_t *from = x;
     for (int64_t i = 0; i < 1200; i += 4) {

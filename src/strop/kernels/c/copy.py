@@ -10,18 +10,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.kernels.base import Emitted, In, Kernel, Out, Region, memory_seconds
 from strop.kernels.c import shuffles
 from strop.kernels.c.elementwise import Axes
-from strop.kernels.c.rows import address, indices
+from strop.kernels.c.rows import address
+from strop.kernels.c.units import GRAIN, Units
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
-#: Elements per task below which splitting work does not pay.
-_GRAIN = 8192
 #: Rows of at most this many bytes are copied by moves in place of a call.
 _INLINE = 512
 #: Longest axis that is interleaved or separated by shuffles.
@@ -115,67 +113,32 @@ class _Emitter:
         self.lanes = ISAS[target.isa].lanes
         self.w = Writer()
         self.helpers: list[str] = []
-        work = plan.body
-        self.flat = len(plan.outer)  # outer axes that number the units; those after them are loops inside a unit
-        while self.flat > 0 and plan.outer[self.flat - 1][0] * work <= _GRAIN:
-            self.flat -= 1
-            work *= plan.outer[self.flat][0]
-        self.piece = self._piece()
-        self.pieces = max(1, self._divided // self.piece) if self.flat == len(plan.outer) else 1
-        self.units = self.pieces * sh.count([e for e, _, _ in plan.outer[: self.flat]])
-        unit = work // self.pieces
-        self.per_task = min(self.units, max(1, -(-self.units // (64 * target.cores)), _GRAIN // max(1, unit)))
-
-    @property
-    def _divided(self) -> int:
-        """Extent of the axis that may be cut into pieces."""
-        return self.plan.across[0] if self.plan.way == "tiles" else self.plan.inner[0]
-
-    def _piece(self) -> int:
-        """Elements of the divided axis that a unit does; the last unit does what is left, too."""
-        other = self.plan.body // self._divided
-        wanted = max(64, -(-_GRAIN // other))
-        return min(self._divided, -(-wanted // 64) * 64)
+        self.divided = plan.across if plan.way == "tiles" else plan.inner
+        wanted = max(64, GRAIN // (plan.body // self.divided[0]) // 64 * 64)
+        self.pieces = max(1, self.divided[0] // wanted) if plan.body > GRAIN else 1
+        self.piece = wanted if self.pieces > 1 else self.divided[0]
+        self.axes = list(plan.outer)
+        if self.pieces > 1:
+            self.axes.append((self.pieces, self.piece * self.divided[1], self.piece * self.divided[2]))
+        self.units = Units.of([e for e, _, _ in self.axes], plan.body // self.pieces, target.cores)
 
     def emit(self) -> Emitted:
-        plan, w = self.plan, self.w
-        kind = f"uint{8 * plan.size}_t"
+        w = self.w
+        kind = f"uint{8 * self.plan.size}_t"
         w(f"{kind} *y = a->p[0];", f"const {kind} *x = a->p[1];")
-        tasks = -(-self.units // self.per_task)
-        head = "for (int64_t unit = begin; unit < end; unit++)"
-        if self.per_task > 1:
-            w(f"const int64_t last = end * {self.per_task} < {self.units} ? end * {self.per_task} : {self.units};")
-            head = f"for (int64_t unit = begin * {self.per_task}; unit < last; unit++)"
-        with w.block(head):
-            self._unit()
-        return Emitted(w.text(), (Out(0), In(0)), tasks, helpers=tuple(self.helpers))
+        with self.units.loops(w) as names:
+            w(f"{kind} *to = {address('y', [y for _, y, _ in self.axes], names)};")
+            w(f"const {kind} *from = {address('x', [x for _, _, x in self.axes], names)};")
+            {"rows": self._row, "tiles": self._tiles, "elements": self._elements}[self.plan.way](self._length(names))
+        return Emitted(w.text(), (Out(0), In(0)), self.units.tasks, helpers=tuple(self.helpers))
 
-    def _unit(self) -> None:
-        plan, w = self.plan, self.w
-        axes = list(plan.outer[: self.flat])
-        extents = [e for e, _, _ in axes]
-        steps = [(y, x) for _, y, x in axes]
-        if self.pieces > 1:
-            divided = plan.across if plan.way == "tiles" else plan.inner
-            extents.append(self.pieces)
-            steps.append((self.piece * divided[1], self.piece * divided[2]))
-        names = indices(w, "unit", extents, "u") if len(extents) > 0 else []
-        with ExitStack() as scope:
-            for k, (extent, y, x) in enumerate(plan.outer[self.flat :]):
-                scope.enter_context(w.loop(f"i{k}", extent))
-                names.append(f"i{k}")
-                steps.append((y, x))
-            kind = f"uint{8 * plan.size}_t"
-            w(f"{kind} *to = {address('y', [y for y, _ in steps], names)};")
-            w(f"const {kind} *from = {address('x', [x for _, x in steps], names)};")
-            length = str(self._divided)
-            if self.pieces > 1:
-                length = str(self.piece)
-                rest = self._divided - (self.pieces - 1) * self.piece
-                if rest != self.piece:
-                    length = "count"
-                    w(f"const int64_t count = {names[self.flat]} < {self.pieces - 1} ? {self.piece} : {rest};")
-            {"rows": self._row, "tiles": self._tiles, "elements": self._elements}[plan.way](length)
+    def _length(self, names: list[str]) -> str:
+        """C text of how many elements of the divided axis are done here; the last piece takes what is left, too."""
+        rest = self.divided[0] - (self.pieces - 1) * self.piece
+        if rest == self.piece:
+            return str(self.piece)
+        self.w(f"const int64_t count = {names[-1]} < {self.pieces - 1} ? {self.piece} : {rest};")
+        return "count"
 
     def _row(self, length: str) -> None:
         size = self.plan.size

@@ -1,0 +1,69 @@
+"""Outer loops cut into tasks: leading axes number units of work, the axes after them are loops inside a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from strop.ir import shape as sh
+from strop.kernels.c.rows import indices
+from strop.kernels.c.writer import Writer
+
+#: Elements per unit and per task below which splitting work does not pay.
+GRAIN = 8192
+
+
+@dataclass(frozen=True)
+class Units:
+    """How outer loops are cut.
+
+    Attributes:
+        extents: of the outer loops.
+        flat: how many of them number the units.
+        per_task: units of a task.
+    """
+
+    extents: tuple[int, ...]
+    flat: int
+    per_task: int
+
+    @staticmethod
+    def of(extents: Sequence[int], work: int, cores: int) -> Units:
+        """Units of about GRAIN elements; ``work`` elements are inside all loops."""
+        flat = len(extents)
+        while flat > 0 and extents[flat - 1] * work <= GRAIN:
+            flat -= 1
+            work *= extents[flat]
+        count = sh.count(extents[:flat])
+        per_task = max(1, -(-count // (64 * cores)), GRAIN // max(1, work))
+        return Units(tuple(extents), flat, max(1, min(count, per_task)))
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return sh.count(self.extents[: self.flat])
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks."""
+        return max(1, -(-self.count // self.per_task))
+
+    @contextmanager
+    def loops(self, w: Writer) -> Iterator[list[str]]:
+        """The loops over tasks [begin, end); yields the C text of the index along each axis."""
+        with ExitStack() as scope:
+            names: list[str] = []
+            if self.flat == 0:
+                scope.enter_context(w.block("if (begin < end)"))
+            elif self.per_task > 1:
+                w(f"const int64_t last = end * {self.per_task} < {self.count} ? end * {self.per_task} : {self.count};")
+                scope.enter_context(w.block(f"for (int64_t unit = begin * {self.per_task}; unit < last; unit++)"))
+            else:
+                scope.enter_context(w.block("for (int64_t unit = begin; unit < end; unit++)"))
+            if self.flat:
+                names = indices(w, "unit", self.extents[: self.flat], "u")
+            for k, extent in enumerate(self.extents[self.flat :]):
+                scope.enter_context(w.loop(f"i{k}", extent))
+                names.append(f"i{k}")
+            yield names
