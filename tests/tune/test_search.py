@@ -3,6 +3,7 @@ on which one is fast."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -223,6 +224,22 @@ def test_interrupt_keeps_what_is_known(records: Path, started: list[int]) -> Non
     assert len(started) == 1
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
+
+
+def test_a_swallowed_interrupt_is_noticed(records: Path) -> None:
+    """Extension modules may drop the exception while they are imported."""
+    trace = quiet()
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if done == 1:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    trace.progress = progress
+    before = signal.getsignal(signal.SIGINT)
+    tune(distinct(3, *GOOD), 3, 60.0, trace)
+    assert "measuring was interrupted with 2 of 3" in trace.notes[0]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 _SCRIPT = """

@@ -6,14 +6,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from strop.tune import worker
 
 #: Seconds that any command but a run may take.
 _PATIENCE = 120.0
+#: Seconds between looks at whether a wait should go on.
+_BEAT = 0.1
 
 
 class Lost(Exception):
@@ -89,14 +93,17 @@ class Ran:
 
 class Bench:
     """A worker that is started on demand, and anew after it was lost. A context manager: it is gone
-    afterwards."""
+    afterwards. While it waits for an answer it asks ``interrupted`` whether to raise
+    KeyboardInterrupt."""
 
-    def __init__(self) -> None:
+    def __init__(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+        self._interrupted = interrupted
         self._process: subprocess.Popen[bytes] | None = None
         self._library: Path | None = None
         self._load: Load | None = None
         self._sent: set[str] = set()
         self._opened = self._loaded = False
+        self._answers: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Bench:
         return self
@@ -153,10 +160,12 @@ class Bench:
             "answer": not timed,
             "limit": launch.limit,
         }
-        answer = self._ask(command, (), launch.limit)
-        load = self._load
-        assert load is not None
-        outs = [] if timed else [np.frombuffer(self._read(o.size), np.uint8) for o in load.outs]
+        answer, data = self._ask(command, (), launch.limit)
+        outs = []
+        if not timed:
+            assert self._load is not None
+            sizes = [space.size for space in self._load.outs]
+            outs = np.split(np.frombuffer(data, np.uint8), np.cumsum(sizes)[:-1])
         return Ran(answer["ns"], answer["overrun"], outs)
 
     def _prepare(self, launch: Launch) -> None:
@@ -185,7 +194,7 @@ class Bench:
                 self._sent.add(name)
 
     def _open(self) -> str | None:
-        answer = self._ask({"do": "open", "library": str(self._library)}, ())
+        answer, _ = self._ask({"do": "open", "library": str(self._library)}, ())
         self._opened = "failed" not in answer
         return answer.get("failed")
 
@@ -210,48 +219,41 @@ class Bench:
 
     def _ask(
         self, command: dict[str, Any], payload: Sequence[Array], limit: float = _PATIENCE
-    ) -> dict[str, Any]:
-        """Sends a command and reads its answer."""
+    ) -> tuple[dict[str, Any], bytes]:
+        """Sends a command; returns the answer and the bytes that follow it."""
         if self._process is None:
             self._process = self._start()
-        process = self._process
-        assert process.stdin is not None and process.stdout is not None
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(limit + 2.0, stop)
-        timer.daemon = True
-        timer.start()
+            self._answers = queue.SimpleQueue()
+            arguments = (self._process.stdout, self._answers)
+            threading.Thread(target=_listen, args=arguments, daemon=True).start()
+        stdin = self._process.stdin
+        assert stdin is not None
         try:
-            process.stdin.write(json.dumps(command).encode() + b"\n")
+            stdin.write(json.dumps(command).encode() + b"\n")
             for array in payload:
-                process.stdin.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            process.stdin.flush()
-            line = process.stdout.readline()
-            if not line.endswith(b"\n"):
-                raise self._lost(late.is_set())
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+                stdin.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            stdin.flush()
         except (BrokenPipeError, ConnectionResetError):
-            raise self._lost(late.is_set()) from None
-        finally:
-            timer.cancel()
-
-    def _read(self, size: int) -> bytes:
-        assert self._process is not None and self._process.stdout is not None
-        data = self._process.stdout.read(size)
-        if len(data) != size:
-            raise self._lost(False)
-        return data
+            raise self._lost(late=False) from None
+        deadline = time.monotonic() + limit + 2.0
+        while True:
+            try:
+                answer = self._answers.get(timeout=_BEAT)
+            except queue.Empty:
+                if self._interrupted():
+                    raise KeyboardInterrupt from None
+                if time.monotonic() > deadline:
+                    raise self._lost(late=True) from None
+                continue
+            if answer is None:
+                raise self._lost(late=False)
+            return answer
 
     def _lost(self, late: bool) -> Lost:
-        """The exception for a worker that is gone."""
+        """The exception for a worker that is gone, or too late to be waited for."""
         assert self._process is not None
         try:
-            code = self._process.wait(timeout=5.0)
+            code = self._process.wait(timeout=0.0 if late else 5.0)
         except subprocess.TimeoutExpired:
             code = 0
         self.close()
@@ -260,6 +262,22 @@ class Bench:
         if code < 0 and os.name == "posix":
             return Lost("crashed", f"signal {-code} ({_signal_name(-code)})")
         return Lost("crashed", f"the process ended with status {code}")
+
+
+def _listen(
+    stream: BinaryIO, answers: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None]
+) -> None:
+    """Passes on a worker's answers, and None when there will be no more."""
+    try:
+        while (line := stream.readline()).endswith(b"\n"):
+            answer = json.loads(line)
+            data = stream.read(answer["payload"])
+            if len(data) < answer["payload"]:
+                break
+            answers.put((answer, data))
+    except (OSError, ValueError):  # the stream was closed while it was read
+        pass
+    answers.put(None)
 
 
 def _signal_name(number: int) -> str:

@@ -9,7 +9,6 @@ counts.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from numpy.random import default_rng
 
 from strop.codegen import toolchain
 from strop.codegen.c import Module
@@ -40,6 +40,8 @@ _MIN_ROUNDS, _MAX_ROUNDS = 4, 15
 _ENOUGH = 0.25
 #: After two rounds those slower than the best by this factor are given up.
 _HOPELESS = 1.5
+#: Bytes that are compared at once.
+_CHUNK = 1 << 20
 
 
 @dataclass(eq=False)
@@ -111,10 +113,7 @@ class Store:
         names = []
         for pointer in emitted.pointers:
             if isinstance(pointer, Packed):
-                array = np.ascontiguousarray(pointer.array)
-                name = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
-                self.arrays.setdefault(name, array)
-                names.append(name)
+                names.append(self._name(np.ascontiguousarray(pointer.array).reshape(-1)))
         packed = {name: self.arrays[name] for name in names}
         slim = Emitted(
             emitted.body,
@@ -127,6 +126,23 @@ class Store:
         )
         estimate = candidate.cost(region, target)
         return Job(region, candidate, slim, packed, tuple(names), estimate)
+
+    def _name(self, array: Array) -> str:
+        """The name of an equal array, or a new one."""
+        for name, held in self.arrays.items():
+            if held.dtype == array.dtype and held.size == array.size and _same(held, array):
+                return name
+        name = f"w{len(self.arrays)}"
+        self.arrays[name] = array
+        return name
+
+
+def _same(a: Array, b: Array) -> bool:
+    """True when two flat arrays of one size and dtype hold the same bytes."""
+    a, b = a.view(np.uint8), b.view(np.uint8)
+    return all(
+        np.array_equal(a[at : at + _CHUNK], b[at : at + _CHUNK]) for at in range(0, a.size, _CHUNK)
+    )
 
 
 def compile_jobs(jobs: Sequence[Job], target: Target) -> Path:
@@ -152,7 +168,7 @@ class Problem:
 
     def __init__(self, region: Region, flush: int) -> None:
         self.region = region
-        self._rng = np.random.default_rng(int(region.digest(), 16))
+        self._rng = default_rng(int(region.digest(), 16))
         self._arrays = oracle.random_operands(region, self._rng)
         self._trusted: tuple[Job, list[Array]] | None = None
         operands = []

@@ -14,9 +14,14 @@ same engine. Candidates that are wrong, crash or hang are noted, recorded and ne
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from strop.errors import KernelError, OptionError
 from strop.kernels.base import Candidate, Region
@@ -217,6 +222,30 @@ def _weights_from(lowered: Lowered) -> tuple[str, int]:
     return "memory", min(target.l3 * 5 // 4, _MOST_FLUSHED)
 
 
+@contextmanager
+def _noticed() -> Iterator[threading.Event]:
+    """An event that tells whether Ctrl-C was pressed, also when code that was running then has
+    swallowed the exception."""
+    pressed = threading.Event()
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield pressed
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            previous(number, frame)
+        except KeyboardInterrupt:
+            pressed.set()
+            raise
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 class _Search:
     """Measures what is not known yet."""
 
@@ -233,6 +262,7 @@ class _Search:
         self._depth, self._alone = depth, alone
         self._by_region = {task.region: task for task in tasks}
         self._deadline = 0.0
+        self._interrupted = threading.Event()
         for task in tasks:
             book.look_up(task)
         self._total = len(self._unknown())
@@ -247,8 +277,8 @@ class _Search:
         self._deadline = time.monotonic() + budget
         ending = f"the budget of {budget:g} s ended"
         try:
-            self._trace.report("tune", 0, self._total)
-            with Bench() as bench:
+            with _noticed() as self._interrupted, Bench(self._interrupted.is_set) as bench:
+                self._trace.report("tune", 0, self._total)
                 while self._more() and (jobs := self._batch()):
                     measure_all(
                         bench, jobs, self._target, self._book.flush, self._more, self._report
@@ -272,6 +302,8 @@ class _Search:
             )
 
     def _more(self) -> bool:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
         return time.monotonic() < self._deadline
 
     def _batch(self) -> list[Job]:

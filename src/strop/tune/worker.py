@@ -2,8 +2,8 @@
 own library.
 
 It reads commands from standard input: a line of JSON, followed by as many raw bytes as the command
-announces. Each command is answered by a line of JSON on standard output, ``run`` also by raw bytes
-when asked to. It ends when its input ends, or when the kernel crashes it or runs longer than it
+announces. Each command is answered by a line of JSON on standard output, whose ``payload`` says how
+many raw bytes follow. It ends when its input ends, or when the kernel crashes it or runs longer than it
 may.
 
 open: ``library``: path. Answers ``kernels``, how many there are, or ``failed``, why it cannot be
@@ -96,6 +96,7 @@ class Bench:
         while line := self._commands.readline():
             command = json.loads(line)
             answer, payload = getattr(self, "do_" + command.pop("do"))(**command)
+            answer["payload"] = sum(len(part) for part in payload)
             self._answers.write(json.dumps(answer).encode() + b"\n")
             for part in payload:
                 self._answers.write(part)
