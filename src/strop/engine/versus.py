@@ -145,7 +145,7 @@ class Row:
     @property
     def disturbed(self) -> float:
         """The largest ``waited`` of all entries."""
-        return max(e.waited for e in self.entries)
+        return max((e.waited for e in self.entries), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""
@@ -230,6 +230,7 @@ class _Side:
         self.runs = 0
         self.waited = 0.0
         self.peak: int | None = None
+        self.limits: tuple[str, ...] = ()
         self._process: PeerProcess | None = None
 
     @property
@@ -251,6 +252,7 @@ class _Side:
                 self.drop("cannot", f"cannot be limited to AVX2: {self.peer.avx2_note}")
                 return
             environment.update(self.peer.avx2)
+            self.limits = (f"limited to AVX2: {self.peer.avx2_note}",) if self.peer.avx2 else ()
         own = self.peer is OWN
         try:
             self._process = stack.enter_context(PeerProcess(self.peer, Path(sys.executable) if own else python, environment))
@@ -309,7 +311,7 @@ class _Side:
             runs=self.runs,
             waited=self.waited,
             peak=self.peak,
-            notes=tuple(self.facts.get("notes", ())),
+            notes=(*self.limits, *self.facts.get("notes", ())),
         )
 
 

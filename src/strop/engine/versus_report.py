@@ -75,7 +75,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     """What a reader of the table must know: who was left out and why, what was wrong, which figures were disturbed."""
     reasons = Counter((e.name, e.status, e.reason) for row in rows for e in row.entries if e.reason)
     lines = [f"{name}: {status} on {count} of {len(rows)}: {reason}" for (name, status, reason), count in reasons.items()]
-    lines += [f"{row.net}: {row.status}: {row.reason}" for row in rows if row.status == "alone"]
+    lines += [f"{row.net}: {row.status}: {row.reason}" for row in rows if row.status == "alone" or not row.entries]
     disturbed = [row for row in rows if row.disturbed > DISTURBED]
     if disturbed:
         worst = max(disturbed, key=lambda row: row.disturbed)

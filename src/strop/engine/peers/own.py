@@ -23,7 +23,12 @@ class Net:
         self._results: Any = None
         self.version = __version__
         self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]
-        self.calls: dict[str, Callable[[], object]] = {"context()": self._call, "run(out=)": self._run}
+        self._bound = self._context.bind(self._inputs, self._out)
+        self.calls: dict[str, Callable[[], object]] = {
+            "context()": self._call,
+            "run(out=)": self._run,
+            "bind()": self._run_bound,
+        }
 
     def _call(self) -> None:
         self._results = self._context(*self._arrays)
@@ -31,8 +36,14 @@ class Net:
     def _run(self) -> None:
         self._results = list(self._context.run(self._inputs, out=self._out).values())
 
+    def _run_bound(self) -> None:
+        self._bound()
+        self._results = None
+
     def outputs(self) -> list[Any]:
         """Of the last inference."""
+        if self._results is None:
+            return list(self._out.values())
         return list(self._results) if isinstance(self._results, (tuple, list)) else [self._results]
 
     def profile(self, runs: int) -> list[tuple[str, int]]:

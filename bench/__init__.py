@@ -1,0 +1,1 @@
+"""Measurements of Strop against other runtimes; see docs/performance.md."""
