@@ -22,6 +22,7 @@ from strop.kernels.c import (
     pool,
     reduce,
     reduce_arg,
+    resize,
     softmax,
 )
 from strop.target.base import Target
@@ -34,6 +35,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     copy.KERNEL,
     elementwise.KERNEL,
     gather.KERNEL,
+    resize.KERNEL,
     matmul.KERNEL,
     matmul_dot.KERNEL,
     norm.KERNEL,

@@ -142,7 +142,7 @@ class Resize(Op):
             return np.full(1, 0.5 * (start + end) * (size - 1))
         return start * (size - 1) + y * (end - start) * (size - 1) / (out - 1)
 
-    def _table(self, size: int, k: int) -> tuple[Array, Array]:
+    def table(self, size: int, k: int) -> tuple[Array, Array]:
         """Indices into x and float64 weights along axis k, both [result size, taps]."""
         at = self._positions(size, k)
         if self.mode == "nearest":
@@ -174,7 +174,7 @@ class Resize(Op):
         result = x if self.mode == "nearest" else base.wide(x)
         outside = np.zeros((1,) * x.ndim, np.bool_)
         for k in self.resized(Type(dt.from_numpy(x.dtype), x.shape)):
-            index, weight = self._table(x.shape[k], k)
+            index, weight = self.table(x.shape[k], k)
             shape = [1] * x.ndim
             shape[k] = len(index)
             parts = [np.take(result, index[:, t], axis=k) for t in range(index.shape[1])]

@@ -1,0 +1,266 @@
+"""Resampling of f32 along one or two axes by tables of taps, vectors along another axis (channels, where they lie last), epilogue fused.
+
+Indices and weights of every position are computed when the kernel is emitted and stored with the weights. ``direct`` sums all taps at
+every result; ``rows`` sums along the outer resized axis first, a whole input row into scratch, and then along the other.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from strop.ir import dtype as dt
+from strop.ir import shape as sh
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Packed,
+    Pointer,
+    Region,
+    View,
+    memory_seconds,
+)
+from strop.kernels.c.rows import Finish, Track, address, indices, row_loop, rows_per_task, vectors
+from strop.kernels.c.vector import vectorizable
+from strop.kernels.c.writer import Writer
+from strop.ops.resize import Resize
+from strop.target.base import Target
+from strop.target.isa.table import ISAS
+
+#: Most taps along an axis that are unrolled.
+_UNROLL = 4
+
+
+@dataclass(frozen=True)
+class Params:
+    """way: ``direct`` or ``rows``; vectors: side by side along the vector's axis."""
+
+    way: str
+    vectors: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the axes are walked.
+
+    Attributes:
+        lane: the vector's axis.
+        resized: the one or two resized axes, the outer one first.
+        around: the others.
+        taps: taps along each resized axis.
+    """
+
+    lane: int
+    resized: tuple[int, ...]
+    around: tuple[int, ...]
+    taps: tuple[int, ...]
+
+
+def _plan(region: Region) -> _Plan | str:
+    if not isinstance(region.op, Resize):
+        return "the anchor is not resize"
+    op, x, y = region.op, region.operand(0).view, region.out
+    if not region.all_f32() or not vectorizable(region.epilogue, [dt.f32, *(e.view.dtype for e in region.extras)]):
+        return "not f32, or the epilogue has no vector form"
+    if op.coordinates == "tf_crop_and_resize":
+        return "positions outside the operand get another value"
+    if y.count == 0 or x.count == 0:
+        return "nothing to resize"
+    axes = op.resized(x.type)
+    if not 1 <= len(axes) <= 2:
+        return f"{len(axes)} axes are resized, not 1 or 2"
+    free = [a for a in range(len(x.shape)) if a not in axes]
+    if not free:
+        return "no axis is left alone"
+    lane = max(free, key=lambda a: (x.strides[a] == 1 and x.shape[a] > 1, x.shape[a]))
+    resized = tuple(sorted(axes, key=lambda a: (-y.strides[a], a)))
+    around = tuple(a for a in free if a != lane)
+    return _Plan(lane, resized, around, tuple(op.taps(a)[1] for a in resized))
+
+
+class ResizeKernel(Kernel[Params]):
+    """See the module's text."""
+
+    name = "resize"
+
+    def accepts(self, region: Region, target: Target) -> str | None:
+        plan = _plan(region)
+        return plan if isinstance(plan, str) else None
+
+    def space(self, region: Region, target: Target) -> list[Params]:
+        plan = _plan(region)
+        assert isinstance(plan, _Plan)
+        width = -(-region.out.shape[plan.lane] // ISAS[target.isa].lanes)
+        ways = ("direct", "rows") if len(plan.taps) == 2 and min(plan.taps) > 1 else ("direct",)
+        found = [Params(way, n) for way in ways for n in (1, 2, 4) if n <= width]
+        return sorted(found, key=lambda p: self.cost(region, p, target))
+
+    def cost(self, region: Region, params: Params, target: Target) -> float:
+        plan = _plan(region)
+        assert isinstance(plan, _Plan)
+        x, y = region.operand(0).view, region.out
+        lanes = ISAS[target.isa].lanes
+        load = 1.0 if x.strides[plan.lane] == 1 else 1.5 * lanes
+        vectors = -(-y.shape[plan.lane] // lanes)
+        rows = y.count // (y.shape[plan.lane] * y.shape[plan.resized[-1]])
+        last = plan.resized[-1]
+        if params.way == "direct":
+            cycles = rows * y.shape[last] * vectors * (sh.count(plan.taps) * load + 5.0 + 3.0 / params.vectors)
+        else:
+            down = x.shape[last] * (plan.taps[0] * load + 2.0)
+            cycles = rows * vectors * (down + y.shape[last] * (plan.taps[1] + 5.0 + 3.0 / params.vectors))
+        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target)) + 1e-8
+
+    def emit(self, region: Region, params: Params, target: Target) -> Emitted:
+        return _Emitter(region, params, target).emitted()
+
+
+class _Emitter:
+    """Holds what the pieces of one emission share. Views are numbered result, x, extras."""
+
+    def __init__(self, region: Region, params: Params, target: Target) -> None:
+        plan = _plan(region)
+        assert isinstance(plan, _Plan) and isinstance(region.op, Resize)
+        self.region, self.params, self.target, self.plan, self.op = region, params, target, plan, region.op
+        self.lanes = ISAS[target.isa].lanes
+        self.views: list[View] = [region.out, region.operand(0).view, *(e.view for e in region.extras)]
+        self.names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
+        self.pointers: list[Pointer] = [Out(0), In(0), *(In(region.anchors + k) for k in range(len(region.extras)))]
+        self.width = region.out.shape[plan.lane]
+        self.wide = params.vectors * self.lanes
+        self.weighted = region.op.mode != "nearest"
+        self.w = Writer()
+
+    def emitted(self) -> Emitted:
+        w, plan, shape = self.w, self.plan, self.region.out.shape
+        for k, name in enumerate(self.names):
+            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+        for name, axis in zip(("row", "column")[-len(plan.resized) :], plan.resized, strict=True):
+            index, weight = self.op.table(self.views[1].shape[axis], axis)
+            w(f"const int32_t *{name}s = a->p[{len(self.pointers)}];")
+            self.pointers.append(Packed(index.astype(np.int32)))
+            if self.weighted:
+                w(f"const float *{name}_weights = a->p[{len(self.pointers)}];")
+                self.pointers.append(Packed(weight.astype(np.float32)))
+        scratch = 0
+        if self.params.way == "rows":
+            scratch = self.views[1].shape[plan.resized[-1]] * self.wide * 4
+            w("float *folded = a->scratch;")
+        axes = [*plan.around, *plan.resized[:-1]]
+        extents = [shape[a] for a in axes]
+        rows = sh.count(extents)
+        per_task = rows_per_task(rows, shape[plan.resized[-1]] * self.width * sh.count(plan.taps), self.target)
+        with row_loop(w, rows, per_task) as row:
+            places = indices(w, row, extents, "o") if extents else []
+            for k, (name, view) in enumerate(zip(self.names, self.views, strict=True)):
+                moving = plan.around if k == 1 else axes
+                start = address(name, [view.strides[a] for a in moving], places[: len(moving)])
+                w(f"{'' if k == 0 else 'const '}float *{name}_row = {start};")
+            if len(plan.resized) == 2:
+                self._taps("row", "r", places[-1], plan.taps[0])
+            (self._direct if self.params.way == "direct" else self._folded)()
+        return Emitted(w.text(), tuple(self.pointers), -(-rows // per_task), scratch)
+
+    def _taps(self, name: str, short: str, position: str, taps: int) -> None:
+        """Declares pointers ``short`` and ``short``_weight to the taps of a position."""
+        at = f" + {position} * {taps}" if taps > 1 else f" + {position}"
+        self.w(f"const int32_t *{short} = {name}s{at};")
+        if self.weighted:
+            self.w(f"const float *{short}_weight = {name}_weights{at};")
+
+    def _blocks(self) -> list[tuple[str, int]]:
+        """Heads and widths of the loops over the vector's axis; the last block may be narrower."""
+        whole, rest = divmod(self.width, self.wide)
+        found = [(f"for (int64_t c = 0; c < {whole * self.wide}; c += {self.wide})", self.wide)] if whole else []
+        return found + ([("", rest)] if rest else [])
+
+    def _enter(self, scope: ExitStack, head: str, width: int) -> list[tuple[str, int]]:
+        """Opens a block; returns the places and tails of its vectors."""
+        scope.enter_context(self.w.block(head))
+        if not head:
+            self.w(f"const int64_t c = {self.width - width};")
+        return [(at, tail) for at, tail, _ in vectors(self.w, width, self.lanes, 10**9)]
+
+    def _sum(self, loads: list[tuple[str, int]], taps: int, short: str, address_of: str, step: int, outer: str = "") -> None:
+        """Adds the taps of an axis, each times its weight; ``address_of`` holds {tap}, ``outer`` is a further factor."""
+        w = self.w
+
+        def one(k: str) -> None:
+            track = Track(address_of.format(tap=f"{short}[{k}]"), step)
+            if not self.weighted:
+                w(*(f"s{v} = {track.load(at, tail)};" for v, (at, tail) in enumerate(loads)))
+                return
+            with w.block(""):
+                factor = f"{short}_weight[{k}]"
+                w(f"const vf f = vset1({f'{outer} * {factor}' if outer else factor});")
+                w(*(f"s{v} = vfma(f, {track.load(at, tail)}, s{v});" for v, (at, tail) in enumerate(loads)))
+
+        if taps > _UNROLL:
+            with w.loop(f"k_{short}", taps):
+                one(f"k_{short}")
+            return
+        for k in range(taps):
+            one(str(k))
+
+    def _declare(self, count: int) -> None:
+        self.w("vf " + ", ".join(f"s{v} = vzero()" for v in range(count)) + ";")
+
+    def _store(self, loads: list[tuple[str, int]]) -> None:
+        """Applies the epilogue and stores the block at position ``o`` of the last resized axis."""
+        last, lane = self.plan.resized[-1], self.plan.lane
+        tracks = [
+            Track(address(f"{name}_row", (view.strides[last], view.strides[lane]), ("o", "c")), view.strides[lane])
+            for name, view in zip(self.names, self.views, strict=True)
+        ]
+        finish = Finish(self.w, self.region.epilogue, tracks[0], tracks[2:], "once")
+        for v, (at, tail) in enumerate(loads):
+            with self.w.block(""):
+                finish.store(at, f"s{v}", tail)
+
+    def _direct(self) -> None:
+        w, plan, x = self.w, self.plan, self.views[1]
+        last, step = plan.resized[-1], x.strides[plan.lane]
+        c = address("x_row", (step,), ("c",))
+        with w.loop("o", self.region.out.shape[last]):
+            self._taps("column", "q", "o", plan.taps[-1])
+            for head, width in self._blocks():
+                with ExitStack() as scope:
+                    loads = self._enter(scope, head, width)
+                    self._declare(len(loads))
+                    self._rows_of_taps(loads, f"{c} + (int64_t){{tap}} * {x.strides[last]}", step)
+                    self._store(loads)
+
+    def _rows_of_taps(self, loads: list[tuple[str, int]], place: str, step: int) -> None:
+        """All taps of both axes."""
+        w, plan, x = self.w, self.plan, self.views[1]
+        if len(plan.resized) == 1:
+            self._sum(loads, plan.taps[0], "q", place, step)
+            return
+        with w.loop("t", plan.taps[0]):
+            w(f"const int64_t line = (int64_t)r[t] * {x.strides[plan.resized[0]]};")
+            self._sum(loads, plan.taps[1], "q", f"{place} + line", step, "r_weight[t]")
+
+    def _folded(self) -> None:
+        w, plan, x = self.w, self.plan, self.views[1]
+        first, last = plan.resized
+        step = x.strides[plan.lane]
+        for head, width in self._blocks():
+            with ExitStack() as scope:
+                loads = self._enter(scope, head, width)
+                with w.loop("i", x.shape[last]):
+                    self._declare(len(loads))
+                    place = address("x_row", (step, x.strides[last]), ("c", "i"))
+                    self._sum(loads, plan.taps[0], "r", f"{place} + (int64_t){{tap}} * {x.strides[first]}", step)
+                    w(*(f"vstore(folded + i * {self.wide} + {at}, s{v});" for v, (at, _) in enumerate(loads)))
+                with w.loop("o", self.region.out.shape[last]):
+                    self._taps("column", "q", "o", plan.taps[-1])
+                    self._declare(len(loads))
+                    self._sum([(at, 0) for at, _ in loads], plan.taps[1], "q", f"folded + {{tap}} * {self.wide}", 1)
+                    self._store(loads)
+
+
+KERNEL = ResizeKernel()
