@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from strop.ir import dtype as dt
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
-from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import Panels, balanced, fits, tile_cycles, with_tail
 from strop.kernels.c.rows import Track, address, indices, keep, outer_axes, tree, vectors
 from strop.kernels.c.shuffles import square

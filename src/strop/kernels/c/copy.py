@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from strop.ir.expr import Input
 from strop.kernels.base import Emitted, In, Kernel, Out, Region, memory_seconds
 from strop.kernels.c import shuffles
-from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import address
-from strop.kernels.c.units import GRAIN, Units
+from strop.kernels.c.units import GRAIN, Units, cut
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -114,9 +114,7 @@ class _Emitter:
         self.w = Writer()
         self.helpers: list[str] = []
         self.divided = plan.across if plan.way == "tiles" else plan.inner
-        wanted = max(64, GRAIN // (plan.body // self.divided[0]) // 64 * 64)
-        self.pieces = max(1, self.divided[0] // wanted) if plan.body > GRAIN else 1
-        self.piece = wanted if self.pieces > 1 else self.divided[0]
+        self.pieces, self.piece = cut(self.divided[0], GRAIN // (plan.body // self.divided[0]))
         self.axes = list(plan.outer)
         if self.pieces > 1:
             self.axes.append((self.pieces, self.piece * self.divided[1], self.piece * self.divided[2]))

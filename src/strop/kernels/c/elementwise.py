@@ -1,52 +1,30 @@
 """Pure elementwise regions: any chain of scalar functions over strided, broadcast operands, one pass over the result.
 
-Axes are ordered by the result's strides and merged where all operands allow it. The innermost axis is vectorized when every operand
-is f32 and lies consecutively or repeats along it; otherwise scalar loops are left to the compiler.
+Axes are ordered by the result's strides and merged where all operands allow it. The innermost axis is vectorized when everything is f32
+and the result is consecutive along it; operands that are not are gathered. Otherwise scalar loops are left to the compiler.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strop.ir.expr import Expr, Input
+from strop.ir.expr import Call, Expr, Input, walk
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
+from strop.kernels.c.axes import Axes
+from strop.kernels.c.rows import address
+from strop.kernels.c.units import GRAIN, Units, cut
 from strop.kernels.c.vector import VectorC, vectorizable
 from strop.kernels.c.writer import ScalarC, Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
-#: Elements per task below which splitting work does not pay.
-GRAIN = 4096
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Loop axes of a result, outermost first: extents, and one stride tuple per view (the result first)."""
-
-    extents: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-
-    @staticmethod
-    def merged(views: list[View]) -> Axes:
-        """Orders axes by the first view's strides, drops those of length 1 and merges neighbours that all views walk alike."""
-        first = views[0]
-        order = [a for a in first.order() if first.shape[a] != 1]
-        extents: list[int] = []
-        strides: list[list[int]] = [[] for _ in views]
-        for axis in order:
-            steps = [v.strides[axis] for v in views]
-            size = first.shape[axis]
-            if extents and all(s[-1] == step * size for s, step in zip(strides, steps, strict=True)):
-                extents[-1] *= size
-                for s, step in zip(strides, steps, strict=True):
-                    s[-1] = step
-                continue
-            extents.append(size)
-            for s, step in zip(strides, steps, strict=True):
-                s.append(step)
-        if not extents:
-            extents, strides = [1], [[1] for _ in views]
-        return Axes(tuple(extents), tuple(map(tuple, strides)))
+#: Estimated cycles of a vector of results, by primitive; others take one.
+_CYCLES = {
+    "div": 8, "sqrt": 10, "exp": 10, "expm1": 14, "log": 14, "log1p": 18, "tanh": 17, "erf": 11, "sin": 25, "cos": 25, "pow": 60,
+}  # fmt: skip
+#: Cycles of a function that is called lane by lane.
+_CALL = 20
+_LANE_BY_LANE = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "atan2", "fmod", "floormod", "ldexp")
 
 
 @dataclass(frozen=True)
@@ -71,21 +49,16 @@ class Elementwise(Kernel[Params]):
         return [Params(1), Params(2)] if _vector(region) else [Params(1)]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        lanes = ISAS[target.isa].lanes if _vector(region) else 1
-        cycles = region.out.count / lanes * (2.0 + 0.1 / params.unroll)
+        vector = _vector(region)
+        lanes = ISAS[target.isa].lanes if vector else 1
+        steps = [s[-1] for s in Axes.merged(_views(region)).strides[1:]]
+        gathered = sum(lanes if vector and s not in (0, 1) else 1 for s in steps)
+        work = gathered + sum(_cycles(node.fn, vector, lanes) for node in walk(region.epilogue) if isinstance(node, Call))
+        cycles = region.out.count / lanes * (1.0 + work + 0.1 / params.unroll)
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        views = _views(region)
-        axes = Axes.merged(views)
-        split, tasks = _split(axes, target)
-        w = Writer()
-        for k, view in enumerate(views):
-            const = "" if k == 0 else "const "
-            w(f"{const}{view.dtype.c} *{_base(k)} = a->p[{k}];")
-        _nest(w, region, axes, split, params, target)
-        pointers: tuple[Pointer, ...] = (Out(0), *(In(i) for i in range(len(region.operands))))
-        return Emitted(w.text(), pointers, tasks)
+        return _Emitter(region, params, target).emitted()
 
 
 def _views(region: Region) -> list[View]:
@@ -93,116 +66,102 @@ def _views(region: Region) -> list[View]:
 
 
 def _vector(region: Region) -> bool:
-    inputs = [v.dtype for v in _views(region)[1:]]
-    inner = Axes.merged(_views(region)).strides
-    consecutive = inner[0][-1] == 1 and all(s[-1] in (0, 1) for s in inner[1:])
-    return consecutive and region.out.dtype.name == "f32" and vectorizable(region.epilogue, inputs)
+    views = _views(region)
+    consecutive = Axes.merged(views).strides[0][-1] == 1
+    return consecutive and region.out.dtype.name == "f32" and vectorizable(region.epilogue, [v.dtype for v in views[1:]])
 
 
-def _base(k: int) -> str:
-    return "y" if k == 0 else f"x{k - 1}"
+def _cycles(fn: str, vector: bool, lanes: int) -> float:
+    if fn in _LANE_BY_LANE:
+        return _CALL * lanes
+    if fn not in _CYCLES:
+        return 1.0
+    return float(_CYCLES[fn]) if vector else float(_CALL)
 
 
-def _split(axes: Axes, target: Target) -> tuple[int, int]:
-    """(elements of the outermost axis per task, tasks)."""
-    outer = axes.extents[0]
-    inner = 1
-    for extent in axes.extents[1:]:
-        inner *= extent
-    step = max(1, -(-GRAIN // inner))
-    if len(axes.extents) == 1:
-        step = -(-step // 64) * 64
-    step = max(step, -(-outer // (64 * target.cores)))
-    return step, max(1, -(-outer // step))
+class _Emitter:
+    """Writes one region. Views are numbered result, operands."""
 
+    def __init__(self, region: Region, params: Params, target: Target) -> None:
+        self.region = region
+        self.params = params
+        self.views = _views(region)
+        self.names = ["y", *(f"x{k}" for k in range(len(self.views) - 1))]
+        self.types = [v.dtype for v in self.views[1:]]
+        axes = Axes.merged(self.views)
+        self.inner = [s[-1] for s in axes.strides]
+        self.length = axes.extents[-1]
+        outer = [*axes.extents[:-1]]
+        self.strides = [[*s[:-1]] for s in axes.strides]
+        self.pieces, self.piece = cut(self.length, GRAIN)
+        if self.pieces > 1:
+            outer.append(self.pieces)
+            for strides, step in zip(self.strides, self.inner, strict=True):
+                strides.append(step * self.piece)
+        self.units = Units.of(outer, self.piece, target.cores)
+        self.w = Writer()
 
-def _nest(w: Writer, region: Region, axes: Axes, step: int, params: Params, target: Target) -> None:
-    outer = axes.extents[0]
-    rank = len(axes.extents)
-    w(f"const int64_t from = begin * {step};", f"const int64_t to = end * {step} < {outer} ? end * {step} : {outer};")
-    depth = 0
+    def emitted(self) -> Emitted:
+        w = self.w
+        for k, (name, view) in enumerate(zip(self.names, self.views, strict=True)):
+            w(f"{'' if k == 0 else 'const '}{view.dtype.c} *{name} = a->p[{k}];")
+        with self.units.loops(w) as places:
+            for k, (name, view) in enumerate(zip(self.names, self.views, strict=True)):
+                start = address(name, self.strides[k], places)
+                w(f"{'' if k == 0 else 'const '}{view.dtype.c} *{name}_row = {start};")
+            length = str(self.length if self.pieces == 1 else self.piece)
+            if self.pieces > 1 and self.length != self.pieces * self.piece:
+                rest = self.length - (self.pieces - 1) * self.piece
+                w(f"const int64_t count = {places[-1]} < {self.pieces - 1} ? {self.piece} : {rest};")
+                length = "count"
+            (self._vectors if _vector(self.region) else self._scalars)(length)
+        pointers: tuple[Pointer, ...] = (Out(0), *(In(k) for k, o in enumerate(self.region.operands) if o is not None))
+        return Emitted(w.text(), pointers, self.units.tasks)
 
-    def offset(k: int) -> str:
-        terms = [f"i{d} * {axes.strides[k][d]}" for d in range(rank - 1) if axes.strides[k][d]]
-        return " + ".join([_base(k), *terms])
+    def _vectors(self, length: str) -> None:
+        w, unroll = self.w, self.params.unroll
+        repeated = {k: f"r{k}" for k, step in enumerate(self.inner[1:]) if step == 0}
+        for k, name in repeated.items():
+            w(f"const vf {name} = vset1(x{k}_row[0]);")
 
-    with _Loops(w, axes.extents[:-1], depth):
-        for k in range(len(axes.strides)):
-            const = "" if k == 0 else "const "
-            kind = _views(region)[k].dtype.c
-            w(f"{const}{kind} *{_row(k)} = {offset(k)};")
-        start, stop = ("from", "to") if rank == 1 else ("0", str(axes.extents[-1]))
-        if _vector(region):
-            _vector_row(w, region.epilogue, region, axes, start, stop, params.unroll)
-        else:
-            _scalar_row(w, region.epilogue, region, axes, start, stop)
+        def body(at: str, tail: str, prefix: str) -> None:
+            def load(index: int) -> str:
+                known = repeated.get(index)
+                if known is not None:
+                    return known
+                step = self.inner[index + 1]
+                if step == 1:
+                    place = f"x{index}_row + {at}"
+                    return f"vload_n({place}, {tail})" if tail else f"vload({place})"
+                place = f"x{index}_row + ({at}) * {step}"
+                return f"vgather_n({place}, {step}, {tail})" if tail else f"vgather({place}, {step})"
 
+            text = VectorC(self.types, load, w, prefix).print(self.region.epilogue)
+            w(f"vstore_n(y_row + {at}, {text}, {tail});" if tail else f"vstore(y_row + {at}, {text});")
 
-def _row(k: int) -> str:
-    return f"{_base(k)}_row"
+        w("int64_t j = 0;")
+        with w.block(f"for (; j + {unroll} * VL <= {length}; j += {unroll} * VL)"):
+            for u in range(unroll):
+                body(f"j + {u} * VL" if u else "j", "", f"t{u}_")
+        if unroll > 1:
+            with w.block(f"for (; j + VL <= {length}; j += VL)"):
+                body("j", "", "t")
+        with w.block(f"if (j < {length})"):
+            body("j", f"{length} - j", "t")
 
+    def _scalars(self, length: str) -> None:
+        w = self.w
 
-class _Loops:
-    """Nested for loops over the outer axes; the first covers [from, to)."""
+        def at(k: int) -> str:
+            step = self.inner[k]
+            return f"{self.names[k]}_row[{'0' if step == 0 else 'j' if step == 1 else f'j * {step}'}]"
 
-    def __init__(self, w: Writer, extents: tuple[int, ...], depth: int) -> None:
-        self._blocks = [
-            w.block(
-                f"for (int64_t i{d} = {'from' if d == 0 else 0}; i{d} < {'to' if d == 0 else e}; i{d}++)"
-            )
-            for d, e in enumerate(extents, depth)
-        ]
+        def load(node: Expr, index: list[str]) -> str:
+            assert isinstance(node, Input)
+            return at(node.index + 1)
 
-    def __enter__(self) -> None:
-        for block in self._blocks:
-            block.__enter__()
-
-    def __exit__(self, *exc: object) -> None:
-        for block in reversed(self._blocks):
-            block.__exit__(None, None, None)
-
-
-def _vector_row(w: Writer, expr: Expr, region: Region, axes: Axes, start: str, stop: str, unroll: int) -> None:
-    inputs = [v.dtype for v in _views(region)[1:]]
-    inner = [s[-1] for s in axes.strides]
-    repeated = {k - 1: f"r{k - 1}" for k in range(1, len(inner)) if inner[k] == 0}
-    for index, name in repeated.items():
-        w(f"const vf {name} = vset1({_row(index + 1)}[0]);")
-
-    def body(at: str, tail: str | None, prefix: str) -> None:
-        def load(index: int) -> str:
-            if index in repeated:
-                return repeated[index]
-            address = f"{_row(index + 1)} + {at}"
-            return f"vload_n({address}, {tail})" if tail else f"vload({address})"
-
-        text = VectorC(inputs, load, w, prefix).print(expr)
-        w(f"vstore_n({_row(0)} + {at}, {text}, {tail});" if tail else f"vstore({_row(0)} + {at}, {text});")
-
-    w(f"int64_t j = {start};")
-    with w.block(f"for (; j + {unroll} * VL <= {stop}; j += {unroll} * VL)"):
-        for u in range(unroll):
-            body(f"j + {u} * VL" if u else "j", None, f"t{u}_")
-    if unroll > 1:
-        with w.block(f"for (; j + VL <= {stop}; j += VL)"):
-            body("j", None, "t")
-    with w.block(f"if (j < {stop})"):
-        body("j", f"{stop} - j", "t")
-
-
-def _scalar_row(w: Writer, expr: Expr, region: Region, axes: Axes, start: str, stop: str) -> None:
-    inputs = [v.dtype for v in _views(region)[1:]]
-    inner = [s[-1] for s in axes.strides]
-
-    def at(k: int) -> str:
-        return f"{_row(k)}[j * {inner[k]}]" if inner[k] not in (0, 1) else f"{_row(k)}[{'j' if inner[k] else '0'}]"
-
-    def load(node: Expr, index: list[str]) -> str:
-        assert isinstance(node, Input)
-        return at(node.index + 1)
-
-    with w.block(f"for (int64_t j = {start}; j < {stop}; j++)"):
-        w(f"{at(0)} = {ScalarC(inputs, load, emit=w).print(expr, region.out.dtype)};")
+        with w.loop("j", length):
+            w(f"{at(0)} = {ScalarC(self.types, load, emit=w).print(self.region.epilogue, self.region.out.dtype)};")
 
 
 KERNEL = Elementwise()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from strop.ir import dtype as dt
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
-from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import Finish, Track, address, vectors
 from strop.kernels.c.units import Units
 from strop.kernels.c.vector import vectorizable

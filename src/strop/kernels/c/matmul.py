@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
-from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import fits, tile_cycles
 from strop.kernels.c.rows import Track, address, indices, outer_axes
 from strop.kernels.c.shuffles import square

@@ -16,7 +16,7 @@ from strop.ir import shape as sh
 from strop.ir.expr import Expr, Input
 from strop.ir.op import Op
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
-from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import (
     Finish,
     Track,

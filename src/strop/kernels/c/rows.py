@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from strop.ir import dtype as dt
 from strop.ir.expr import Expr
 from strop.kernels.base import View
-from strop.kernels.c.elementwise import Axes
+from strop.kernels.c.axes import Axes
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target

@@ -14,6 +14,16 @@ from strop.kernels.c.writer import Writer
 GRAIN = 8192
 
 
+def cut(extent: int, wanted: int) -> tuple[int, int]:
+    """An axis cut into pieces: their number, and elements of each but the last, which takes what is left, too.
+
+    An axis of up to 2 * ``wanted`` elements stays whole; pieces are a multiple of 64 elements.
+    """
+    size = max(64, wanted // 64 * 64)
+    pieces = extent // size if extent > 2 * size else 1
+    return (pieces, size) if pieces > 1 else (1, extent)
+
+
 @dataclass(frozen=True)
 class Units:
     """How outer loops are cut.
