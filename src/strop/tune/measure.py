@@ -35,7 +35,7 @@ PATIENCE, OVERDUE = 5.0, 20.0
 _GUARD = 256
 #: Operations up to which the oracle computes whole results, and about how many it does for parts.
 WHOLE, PART = 8_000_000_000, 2_000_000_000
-_MIN_ROUNDS, _MAX_ROUNDS = 4, 15
+_MIN_ROUNDS, _MAX_ROUNDS = 5, 15
 #: Seconds after which a region's rounds end.
 _ENOUGH = 0.25
 #: After two rounds those slower than the best by this factor are given up.

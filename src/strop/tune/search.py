@@ -9,7 +9,9 @@ several threads: all candidates divide their work into tasks alike.
 What has been measured is in the records file after each region, so that a build that is
 interrupted, or whose budget ends, loses nothing: it goes on with the best choices known, and the
 next one measures the rest. A choice depends on records and level alone: the same records give the
-same engine. Candidates that are wrong, crash or hang are noted, recorded and never chosen.
+same engine. Candidates that are wrong, crash or hang are noted, recorded and never chosen. For a
+target that this machine does not run nothing is measured: records brought from a machine that does
+decide, and estimates where there are none.
 """
 
 from __future__ import annotations
