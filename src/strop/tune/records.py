@@ -187,23 +187,30 @@ def _model() -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(w for w in words if w)).strip("-") or "unknown"
 
 
-@lru_cache
 def code_of(kernel: Kernel[Any]) -> str:
     """The state of what decides a kernel's speed: its own module, what kernels share, the
     instruction sets and the compiler."""
+    return _code_of(_file_of(kernel))
+
+
+@lru_cache
+def _code_of(own: Path) -> str:
+    return hashlib.sha256((_shared_code() + _hash([own])).encode()).hexdigest()[:8]
+
+
+@lru_cache
+def _shared_code() -> str:
     others = {_file_of(k) for k in KERNELS} | {_PACKAGE / "kernels" / "table.py"}
     folders = ("kernels", "codegen", "target/isa")
     shared = [p for f in folders for p in (_PACKAGE / f).rglob("*.py") if p not in others]
-    return _hash(
-        [*shared, _PACKAGE / "tune" / "clock.c", _PACKAGE / "tune" / "worker.py"], _file_of(kernel)
-    )
+    return _hash([*shared, _PACKAGE / "tune" / "clock.c", _PACKAGE / "tune" / "worker.py"])
 
 
 @lru_cache
 def code_of_verdicts() -> str:
     """The state of all that can make a kernel wrong, its reference included."""
     folders = ("ir", "ops", "kernels", "codegen", "target", "tune")
-    return _hash([p for f in folders for p in (_PACKAGE / f).rglob("*.py")], None)
+    return _hash([p for f in folders for p in (_PACKAGE / f).rglob("*.py")])[:8]
 
 
 def _file_of(kernel: Kernel[Any]) -> Path:
@@ -211,11 +218,9 @@ def _file_of(kernel: Kernel[Any]) -> Path:
     return Path(str(module.__file__)).resolve()
 
 
-def _hash(files: list[Path], own: Path | None) -> str:
+def _hash(files: list[Path]) -> str:
     digest = hashlib.sha256(toolchain.find().version.encode())
     for path in sorted(files):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0")
+        digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    if own is not None:
-        digest.update(hashlib.sha256(own.read_bytes()).digest())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()
