@@ -55,7 +55,7 @@ class Elementwise(Kernel[Params]):
         gathered = sum(lanes if vector and s not in (0, 1) else 1 for s in steps)
         work = gathered + sum(_cycles(node.fn, vector, lanes) for node in walk(region.epilogue) if isinstance(node, Call))
         cycles = region.out.count / lanes * (1.0 + work + 0.1 / params.unroll)
-        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target)) + 1e-8
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
@@ -139,8 +139,9 @@ class _Emitter:
             text = VectorC(self.types, load, w, prefix).print(self.region.epilogue)
             w(f"vstore_n(y_row + {at}, {text}, {tail});" if tail else f"vstore(y_row + {at}, {text});")
 
+        step = f"{unroll} * VL" if unroll > 1 else "VL"
         w("int64_t j = 0;")
-        with w.block(f"for (; j + {unroll} * VL <= {length}; j += {unroll} * VL)"):
+        with w.block(f"for (; j + {step} <= {length}; j += {step})"):
             for u in range(unroll):
                 body(f"j + {u} * VL" if u else "j", "", f"t{u}_")
         if unroll > 1:
