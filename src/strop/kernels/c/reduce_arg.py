@@ -119,35 +119,47 @@ class _Emitter:
         plan, w = self.plan, self.w
         stride = plan.folded.strides[0][0]
         track = Track("x_row", stride)
-        sets = self.params.vectors
-        whole = plan.count // (sets * self.lanes) * sets * self.lanes
+        most = plan.count // self.lanes
+        sets = min(self.params.vectors, most)
         w("float best = x_row[0];", "int64_t where = 0;")
-        if whole:
+        if sets:
             for u in range(sets):
                 at = str(u * self.lanes)
                 w(f"vf best{u} = {track.load(at)};", f"vi where{u} = viota() + {at};")
-            with w.loop("j", whole, sets * self.lanes, start=sets * self.lanes):
-                for u in range(sets):
-                    at = f"j + {u * self.lanes}" if u else "j"
-                    with w.block(""):
-                        w(f"const vf x = {track.load(at)};", f"const vi better = {self._better('x', f'best{u}')};")
-                        w(f"best{u} = vselect(better, x, best{u});")
-                        w(f"where{u} = vselect_i(better, viota() + (int32_t)({at}), where{u});")
-            w("best = best0[0];", "where = where0[0];")
-            for u in range(sets):
-                with w.loop("k", "VL", start=0 if u else 1):
-                    w(f"const float x = best{u}[k];", f"const int64_t at = where{u}[k];")
-                    nearer = ">" if self.op.last else "<"
-                    w(f"const bool same = x == best || (x != x && best != best), nearer = at {nearer} where;")
-                    sign = ">" if self.op.kind == "max" else "<"
-                    with w.block(f"if (same ? nearer : (x {sign} best || x != x))"):
-                        w("best = x;", "where = at;")
-        if whole < plan.count:
-            with w.loop("j", plan.count, start=max(whole, 1)):
+            start = sets * self.lanes
+            looped = most // sets * sets * self.lanes
+            if looped > start:
+                with w.loop("j", looped, sets * self.lanes, start=start):
+                    for u in range(sets):
+                        self._round(track, f"j + {u * self.lanes}" if u else "j", u)
+            for v in range(looped // self.lanes, most):
+                self._round(track, str(v * self.lanes), v % sets)
+            self._lanes(sets)
+        if most * self.lanes < plan.count:
+            with w.loop("j", plan.count, start=max(most * self.lanes, 1)):
                 w(f"const float x = x_row[{'j' if stride == 1 else f'j * {stride}'}];")
                 with w.block(f"if ({self._better('x', 'best', '||', '&&')})"):
                     w("best = x;", "where = j;")
         w("*y_row = where;")
+
+    def _round(self, track: Track, at: str, u: int) -> None:
+        """Compares the vector at ``at`` with the best of set ``u``."""
+        w = self.w
+        with w.block(""):
+            w(f"const vf x = {track.load(at)};", f"const vi better = {self._better('x', f'best{u}')};")
+            w(f"best{u} = vselect(better, x, best{u});", f"where{u} = vselect_i(better, viota() + (int32_t)({at}), where{u});")
+
+    def _lanes(self, sets: int) -> None:
+        """Finds the best among all lanes of all sets; of equal ones the first or the last by index."""
+        w = self.w
+        nearer, sign = ">" if self.op.last else "<", ">" if self.op.kind == "max" else "<"
+        w("best = best0[0];", "where = where0[0];")
+        for u in range(sets):
+            with w.loop("k", "VL", start=0 if u else 1):
+                w(f"const float x = best{u}[k];", f"const int64_t at = where{u}[k];")
+                w(f"const bool same = x == best || (x != x && best != best), nearer = at {nearer} where;")
+                with w.block(f"if (same ? nearer : (x {sign} best || x != x))"):
+                    w("best = x;", "where = at;")
 
 
 KERNEL = ReduceArg()

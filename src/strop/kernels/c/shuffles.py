@@ -80,7 +80,8 @@ class _Lines:
         typedef = f"typedef {self.element} {self.vector} __attribute__((vector_size({size}), {align}));" if self.count > 1 else ""
         if self.count == 1:
             typedef = f"typedef {self.element} {self.vector} __attribute__((may_alias));"
-        head = f"static inline void {name}(const {self.element} *x, int64_t x_step, {self.element} *y, int64_t y_step) {{"
+        width = "__attribute__((min_vector_width(512))) " if size == 64 else ""  # else clang halves 64-byte vectors
+        head = f"static inline {width}void {name}(const {self.element} *x, int64_t x_step, {self.element} *y, int64_t y_step) {{"
         text = "\n".join([typedef, head, *(f"  {line}" for line in self.lines), "}"])
         return Network(name, rows, columns, text)
 
