@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from bench.results import Result, Results
@@ -20,10 +20,12 @@ _BAR, _GAP = 11, 9
 def chart(results: Results) -> str:
     """The SVG text; one panel per target, number of threads and batch."""
     panels = [(_title(key), group) for key, group in results.groups().items() if any(r.row.ratios for r in group)]
+    names = runtimes([result.row for result in results.results])
+    colours = {name: _COLOURS[k % len(_COLOURS)] for k, name in enumerate(names)}
     parts: list[str] = []
     top = 0.0
     for title, group in panels:
-        text, height = _panel(title, group, top)
+        text, height = _panel(title, group, top, colours)
         parts += text
         top += height
     if not panels:
@@ -45,10 +47,9 @@ def _title(key: tuple[str, int, int]) -> str:
     return f"{target}, {threads} thread{'s' * (threads != 1)}, batch {batch}, f32"
 
 
-def _panel(title: str, group: Sequence[Result], top: float) -> tuple[list[str], float]:
+def _panel(title: str, group: Sequence[Result], top: float, colours: Mapping[str, str]) -> tuple[list[str], float]:
     rows = [r.row for r in group if r.row.ratios]
-    names = runtimes(rows)
-    names = [n for n in names if any(n in row.ratios for row in rows)]
+    names = [n for n in colours if any(n in row.ratios for row in rows)]
     lines = [(row.net, [row.ratios.get(n) for n in names]) for row in rows]
     means = [geometric_mean([row.ratios[n].median for row in rows if n in row.ratios]) for n in names]
     lines.append(("geometric mean", [Ratio(m, m, m, 0.0) for m in means]))
@@ -56,15 +57,15 @@ def _panel(title: str, group: Sequence[Result], top: float) -> tuple[list[str], 
     bottom = top + _TOP + len(lines) * step
     ticks = _ticks(max(r.high for _, ratios in lines for r in ratios if r is not None))
     scale = (_WIDTH - _LEFT - _RIGHT) / ticks[-1]
-    parts = [_text(_LEFT, top + 24, title, size=15, weight="bold"), *_legend(names, top + 46)]
+    parts = [_text(_LEFT, top + 24, title, size=15, weight="bold"), *_legend({n: colours[n] for n in names}, top + 46)]
     for tick in ticks:
         x = _LEFT + tick * scale
-        strong = tick == 1
-        parts.append(_line(x, top + _TOP - 6, x, bottom, "#000000" if strong else "#dddddd", 1.5 if strong else 1))
+        parts.append(_line(x, top + _TOP - 6, x, bottom, "#dddddd", 1))
         parts.append(_text(x, bottom + 16, f"{tick:g}", anchor="middle"))
-    parts.append(_text(_LEFT + 1 * scale + 4, top + _TOP - 9, "Strop", size=11, colour="#000000"))
+    parts.append(_text(_LEFT + scale + 4, top + _TOP - 9, "Strop", size=11))
     label = "time of the runtime / time of Strop: median of the rounds, whiskers from the least to the greatest; above 1 Strop is faster"
     parts.append(_text(_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2 - 30, bottom + 36, label, size=11, anchor="middle"))
+    values: list[str] = []
     for index, (net, ratios) in enumerate(lines):
         y = top + _TOP + index * step + _GAP / 2
         last = index == len(lines) - 1
@@ -72,8 +73,11 @@ def _panel(title: str, group: Sequence[Result], top: float) -> tuple[list[str], 
         parts.append(_text(_LEFT - 8, middle + 4, net, anchor="end", weight="bold" if last else "normal"))
         for bar, ratio in enumerate(ratios):
             if ratio is not None:
-                parts += _bar(ratio, y + bar * _BAR, scale, _COLOURS[bar % len(_COLOURS)], whiskers=not last)
-    return parts, _TOP + len(lines) * step + _BOTTOM
+                place = y + bar * _BAR
+                parts += _bar(ratio, place, scale, colours[names[bar]], whiskers=not last)
+                values.append(_text(_LEFT + ratio.high * scale + 4, place + _BAR / 2 + 3.5, f"{ratio.median:.2f}", size=10, halo=True))
+    parts.append(_line(_LEFT + scale, top + _TOP - 6, _LEFT + scale, bottom, "#000000", 1.5))
+    return parts + values, _TOP + len(lines) * step + _BOTTOM
 
 
 def _bar(ratio: Ratio, y: float, scale: float, colour: str, whiskers: bool) -> list[str]:
@@ -83,14 +87,13 @@ def _bar(ratio: Ratio, y: float, scale: float, colour: str, whiskers: bool) -> l
     if whiskers:
         parts.append(_line(low, middle, high, middle, "#333333", 1))
         parts += [_line(x, middle - 2.5, x, middle + 2.5, "#333333", 1) for x in (low, high)]
-    parts.append(_text(high + 4, middle + 3.5, f"{ratio.median:.2f}", size=10))
     return parts
 
 
-def _legend(names: Sequence[str], y: float) -> list[str]:
+def _legend(colours: Mapping[str, str], y: float) -> list[str]:
     parts, x = [], float(_LEFT)
-    for index, name in enumerate(names):
-        parts.append(f"<rect x='{x:.0f}' y='{y - 9:.1f}' width='10' height='10' fill='{_COLOURS[index % len(_COLOURS)]}'/>")
+    for name, colour in colours.items():
+        parts.append(f"<rect x='{x:.0f}' y='{y - 9:.1f}' width='10' height='10' fill='{colour}'/>")
         parts.append(_text(x + 14, y, name))
         x += 14 + 7.5 * len(name) + 20
     return parts
@@ -110,7 +113,8 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float)
 
 
 def _text(
-    x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", weight: str = "normal", colour: str = "#222222"
+    x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", weight: str = "normal", halo: bool = False
 ) -> str:
-    style = f"font-size='{size}' text-anchor='{anchor}' font-weight='{weight}' fill='{colour}'"
+    style = f"font-size='{size}' text-anchor='{anchor}' font-weight='{weight}' fill='#222222'"
+    style += " stroke='#ffffff' stroke-width='3' paint-order='stroke'" * halo
     return f"<text x='{x:.1f}' y='{y:.1f}' {style}>{escape(text)}</text>"

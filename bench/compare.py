@@ -219,7 +219,8 @@ def _measure(given: argparse.Namespace) -> Results:
 
 def _limits(plan: Plan) -> dict[str, str]:
     """How each other runtime is limited to AVX2, where that is asked for."""
-    return {peer.name: peer.avx2_note for peer in plan.peers} if plan.settings.avx2 else {}
+    limited = [peer for peer in plan.peers if plan.settings.avx2 and peer.avx2 is not None]
+    return {peer.name: peer.avx2_note for peer in limited}
 
 
 def _show(results: Results) -> None:

@@ -38,7 +38,7 @@ PAUSE = 0.03
 LEAST_RUNS, MOST_RUNS = 3, 20_000
 #: Largest error that counts as agreement: max |theirs - reference| / max |reference|.
 TOLERANCE = 1e-4
-#: Share of a turn's time in which a ready thread had no core, from which a turn counts as disturbed.
+#: Share of its turns' time in which a ready thread had no core, from which a runtime counts as disturbed.
 DISTURBED = 0.02
 
 
@@ -90,7 +90,7 @@ class Entry:
         high: the greatest.
         rounds: the turns' medians in order, in ms.
         runs: timed inferences of all turns.
-        waited: largest share of a turn in which one of its threads was ready but had no core.
+        waited: share of a turn in which one of its threads was ready but had no core, median of the turns.
         peak: bytes of resident memory at the process's peak, or None.
         notes: what else should be known.
     """
@@ -228,7 +228,7 @@ class _Side:
         self.error: float | None = None
         self.rounds: list[float] = []
         self.runs = 0
-        self.waited = 0.0
+        self.waited: list[float] = []
         self.peak: int | None = None
         self.limits: tuple[str, ...] = ()
         self._process: PeerProcess | None = None
@@ -283,7 +283,7 @@ class _Side:
         if reply:
             self.rounds.append(median(reply["ns"]) / 1e6)
             self.runs += len(reply["ns"])
-            self.waited = max(self.waited, reply["waited"])
+            self.waited.append(reply["waited"])
 
     def profile(self, runs: int) -> tuple[tuple[str, int], ...]:
         """The least time of every step."""
@@ -309,7 +309,7 @@ class _Side:
             high=max(self.rounds) if timed else None,
             rounds=tuple(self.rounds),
             runs=self.runs,
-            waited=self.waited,
+            waited=median(self.waited) if self.waited else 0.0,
             peak=self.peak,
             notes=(*self.limits, *self.facts.get("notes", ())),
         )

@@ -81,6 +81,6 @@ def notes(rows: Sequence[Row]) -> list[str]:
         worst = max(disturbed, key=lambda row: row.disturbed)
         lines.append(
             f"disturbed by other processes: {len(disturbed)} of {len(rows)}, {worst.net} the most "
-            f"({100 * worst.disturbed:.0f} % of a turn was spent waiting for a core)"
+            f"({100 * worst.disturbed:.0f} % of the time in its turns was spent waiting for a core)"
         )
     return lines
