@@ -203,6 +203,8 @@ def _folds(node: onnx.NodeProto, known: set[str], shapes: dict[str, Shape]) -> b
         return int(node.ByteSize()) <= _SHAPE_BYTES
     if node.op_type == "Shape":
         return node.input[0] in shapes
+    if node.op_type == "Expand":  # may be what gives a constant its batch
+        return False
     inner = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
     fixed = all(name in known for name in node.input if name) and any(node.input)
     small = all(math.prod(shapes.get(name, (1,))) * 8 <= _SHAPE_BYTES for name in node.output)

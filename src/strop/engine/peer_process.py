@@ -158,6 +158,8 @@ class PeerProcess:
             PeerError: the runtime refuses or fails, ends, or does not answer in ``timeout`` seconds.
         """
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise PeerError("failed", "its process has been ended")
         try:
             self._process.stdin.write(json.dumps({"do": do, **fields}).encode() + b"\n")
             self._process.stdin.flush()

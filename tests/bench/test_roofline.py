@@ -1,0 +1,50 @@
+"""The measured limits of the machine."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bench import roofline
+from strop.codegen import toolchain
+from strop.errors import TargetError
+from strop.target.detect import TARGETS, host, runs_here
+
+X86 = [t for t in TARGETS.values() if t.arch == "x86_64" and t.isa in ("avx2", "avx512")]
+
+
+@pytest.mark.parametrize("target", X86, ids=str)
+def test_the_loop_is_nothing_but_multiply_adds(target: object) -> None:
+    text = toolchain.assembly(roofline.source(target), target)  # type: ignore[arg-type]
+    body = text[text.index("peak_fma:") : text.index("peak_copy:")]
+    register, count = {"avx2": ("ymm", 12), "avx512": ("zmm", 24)}[target.isa]  # type: ignore[attr-defined]
+    loops = re.findall(r"^(\.LBB\w+):[^\n]*\n(.*?)^\s+j\w+\s+\1$", body, re.M | re.S)
+    assert any(len(re.findall(rf"vfmadd\w+ps.*{register}", loop)) == count and "(%r" not in loop for _, loop in loops), body
+    copy = text[text.index("peak_copy:") :]
+    stored = [{"y": 32, "z": 64}[kind] for kind in re.findall(r"vmovnt\w+\s+%([yz])mm", copy)]
+    assert sum(stored) == 4 * {"ymm": 32, "zmm": 64}[register], copy  # a loop of four vectors, all past the caches
+
+
+def test_every_target_has_kernels() -> None:
+    for target in TARGETS.values():
+        assert toolchain.compile_all([roofline.source(target)], target)
+
+
+def test_peaks_are_those_of_a_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "COPY_BYTES", 8 << 20)
+    monkeypatch.setattr(roofline, "FMA_REPEATS", 3)
+    monkeypatch.setattr(roofline, "COPY_REPEATS", 2)
+    one = roofline.measure(host(), 1, None)
+    assert 1e9 < one.flops < 1e13 and 1e8 < one.bandwidth < 1e13
+
+
+def test_another_machine_is_refused() -> None:
+    foreign = next(t for t in TARGETS.values() if not runs_here(t))
+    with pytest.raises(TargetError, match="does not run the target"):
+        roofline.measure(foreign, 1, None)
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert roofline.main(["--target", "vax"]) == 1
+    assert "unknown target" in capsys.readouterr().err
