@@ -114,19 +114,21 @@ class StageBar:
             TimeElapsedColumn(),
             console=console(sys.stderr),
             transient=True,
-            disable=quiet or not sys.stderr.isatty(),
         )
+        self._shown = not quiet and sys.stderr.isatty()
         self._whole = self._bar.add_task("build", total=len(self._stages))
         self._part = self._bar.add_task("", total=None, visible=False)
 
     def __enter__(self) -> StageBar:
-        self._bar.start()
+        if self._shown:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._shown:
+            self._bar.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Tells how far a stage is; ``total`` 0 when that is not known."""
