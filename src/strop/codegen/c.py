@@ -10,7 +10,7 @@ from pathlib import Path
 
 from strop.codegen import toolchain
 from strop.kernels.base import Emitted
-from strop.kernels.c.writer import SCALAR_HELPERS
+from strop.kernels.c.writer import scalar_helpers
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -88,7 +88,7 @@ class Module:
         body = "\n".join(f.text() for f in functions)
         helpers = "\n".join(dict.fromkeys(h for f in functions for h in f.emitted.helpers))
         isa = ISAS[self.target.isa]
-        macros = SCALAR_HELPERS.strip() + "\n" if "strop_" in body else ""
+        macros = scalar_helpers(body + helpers)
         return (
             "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
             '#include "strop_kernel.h"\n'

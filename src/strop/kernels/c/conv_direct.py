@@ -11,7 +11,7 @@ activations stay in the second.
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from math import gcd
 
@@ -220,33 +220,59 @@ class _Emitter:
 
     def _task(self, w: Writer) -> None:
         g = self.g
-        w(f"const int64_t pb = task % {self.panel_blocks};" if self.panel_blocks > 1 else "const int64_t pb = 0;")
-        w(f"const int64_t rb = task / {self.panel_blocks} % {self.row_blocks};")
-        w(f"const int64_t outer = task / {self.panel_blocks * self.row_blocks};")
-        w(f"const int64_t group = outer % {g.groups}, n = outer / {g.groups};")
-        w(f"const int64_t from = rb * {self.rows};")
-        w(f"const int64_t to = from + {self.rows} < {self.axis} ? from + {self.rows} : {self.axis};")
-        w(f"const float *xn = x + n * {g.x_n} + group * {g.c * g.c_stride};")
+        inner = 1
+        for name, extent in reversed(self._task_axes()):
+            text = f"task / {inner}" if inner > 1 else "task"
+            w(f"const int64_t {name} = {text}{f' % {extent}' if inner * extent < self.tasks else ''};")
+            inner *= extent
+        if self.row_blocks > 1:
+            w(f"const int64_t from = rb * {self.rows};")
+            w(f"const int64_t to = from + {self.rows} < {self.axis} ? from + {self.rows} : {self.axis};")
+        else:
+            w(f"const int64_t from = 0, to = {self.axis};")
+        group = [("group", g.c * g.c_stride)] if g.groups > 1 else []
+        w(f"const float *xn = {_sum('x', [('n', g.x_n)] if g.n > 1 else [], group)};")
         if g.copies:
             self._copy_rows(w)
         elif self.prologue:
             self._apply_prologue(w)
-        w(f"const int64_t last_panel = (pb + 1) * {self.panels_per_task} < {self.panels} ? "
-          f"(pb + 1) * {self.panels_per_task} : {self.panels};")  # fmt: skip
-        with w.block(f"for (int64_t panel = pb * {self.panels_per_task}; panel < last_panel; panel++)"):
-            w(f"const float *wp = weights + group * {self.group_size} + panel * {self.panel_size};")
-            w(f"const int64_t o = group * {g.o} + panel * {self.params.nv * self.lanes};")
-            rest = self.vectors % self.params.nv
-            tail = g.o % self.lanes
-            if rest or tail:
-                last = Tile(self.params.mr, rest or self.params.nv, tail)
-                if self.panels > 1:
-                    with w.block(f"if (panel < {self.panels - 1})"):
-                        self._positions(w, self.params.nv, 0)
-                        w("continue;")
-                self._positions(w, last.nv, tail)
-            else:
-                self._positions(w, self.params.nv, 0)
+        with self._panel_loop(w):
+            self._panel(w)
+
+    def _task_axes(self) -> list[tuple[str, int]]:
+        """What a task number stands for, outermost first; axes of extent 1 are left out."""
+        axes = [("n", self.g.n), ("group", self.g.groups), ("rb", self.row_blocks), ("pb", self.panel_blocks)]
+        return [(name, extent) for name, extent in axes if extent > 1]
+
+    def _panel_loop(self, w: Writer) -> AbstractContextManager[None]:
+        """The loop over the panels of a task."""
+        if self.panels == 1:
+            return nullcontext()
+        if self.panel_blocks == 1:
+            return w.loop("panel", self.panels)
+        end = f"(pb + 1) * {self.panels_per_task}"
+        w(f"const int64_t last_panel = {end} < {self.panels} ? {end} : {self.panels};")
+        return w.loop("panel", "last_panel", start=f"pb * {self.panels_per_task}")
+
+    def _panel(self, w: Writer) -> None:
+        """One panel: all positions of the task; the last one may be narrower."""
+        g, p = self.g, self.params
+        panel = [("panel", self.panel_size)] if self.panels > 1 else []
+        w(f"const float *wp = {_sum('weights', [('group', self.group_size)] if g.groups > 1 else [], panel)};")
+        if self._moves_columns:
+            column = [("panel", p.nv * self.lanes)] if self.panels > 1 else []
+            w(f"const int64_t o = {_sum('', [('group', g.o)] if g.groups > 1 else [], column)};")
+        rest, tail = self.vectors % p.nv, g.o % self.lanes
+        if self.panels > 1 and (rest or tail):
+            with w.block(f"if (panel < {self.panels - 1})"):
+                self._positions(w, p.nv, 0)
+                w("continue;")
+        self._positions(w, rest or p.nv, tail)
+
+    @property
+    def _moves_columns(self) -> bool:
+        """True when the first output channel is not the same everywhere."""
+        return self.panels > 1 or self.g.groups > 1
 
     def _copy_rows(self, w: Writer) -> None:
         """Zero-padded copy of the input rows of this task into scratch, laid out like the input."""
@@ -343,13 +369,10 @@ class _Emitter:
         sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
         w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides])});")
 
-    @staticmethod
-    def _at(base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
-        terms = [base]
-        for stride, var in zip(strides, ("n", h, p, "o"), strict=True):
-            if stride and var and var != "0":
-                terms.append(f"{var} * {stride}" if stride != 1 else var)
-        return " + ".join(terms)
+    def _at(self, base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
+        """C text of an operand's address at the position (n, h, p) and output channel o."""
+        names = ("n" if self.g.n > 1 else "", h, p, "o" if self._moves_columns else "")
+        return _sum(base, [(var, stride) for stride, var in zip(strides, names, strict=True) if var not in ("", "0")])
 
     # ---- the tile
 
@@ -392,6 +415,12 @@ class _Emitter:
         if helper not in self.helpers:
             self.helpers.append(helper)
         return name
+
+
+def _sum(base: str, *terms: list[tuple[str, int]]) -> str:
+    """C text of ``base`` plus variables times constants; zero factors are left out."""
+    parts = [name if factor == 1 else f"{name} * {factor}" for group in terms for name, factor in group if factor]
+    return " + ".join([base, *parts] if base else parts)
 
 
 KERNEL = ConvDirect()

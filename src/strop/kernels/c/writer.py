@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -110,6 +111,20 @@ static inline uint16_t strop_to_bf16(float x) {
   return x != x ? (uint16_t)(w >> 16 | 64) : (uint16_t)((w + 0x7fff + (w >> 16 & 1)) >> 16);
 }
 """
+
+
+def scalar_helpers(text: str) -> str:
+    """Those of SCALAR_HELPERS that C text uses, directly or through each other, each ended by a newline."""
+    pieces = re.split(r"\n(?=#define |static )", SCALAR_HELPERS.strip())
+    needed = text
+    kept: list[str] = []
+    for piece in reversed(pieces):  # a helper uses earlier ones only
+        found = re.search(r"\b(strop_\w+)\(", piece)
+        assert found is not None
+        if re.search(rf"\b{found[1]}\(", needed):
+            kept.insert(0, piece + "\n")
+            needed += piece
+    return "".join(kept)
 
 
 def _held(dtype: DType) -> DType:
