@@ -66,17 +66,37 @@ def test_narrow_floats_are_computed_in_f32(target):
     check_all(KERNEL, [*halves, mixed], target)
 
 
-def test_rounding_to_bf16_is_to_nearest_even():
-    bits = np.concatenate([np.arange(0, 1 << 32, 65_537, dtype=np.uint64), np.arange(0x3F80_7000, 0x3F81_9000, 97)]).astype(np.uint32)
-    x = bits.view(np.float32)
-    case = Region("bf16", None, (Operand(view(x.shape)),), 0, Cast(dt.bf16, Input(0)), (view(x.shape, dtype=dt.bf16),))
-    emitted = KERNEL.emit(case, KERNEL.space(case, HERE[0])[0], HERE[0])
-    got = run(compiled([emitted], HERE[0])[0], emitted, case, [x])[0]
+def _edges(source, to):
+    """Values of a dtype, with neighbours of the points half way between two values of ``to`` among them."""
+    rng = np.random.default_rng(6)
+    if source is dt.f16:
+        return np.arange(1 << 16).astype(np.uint16).view(np.float16)
+    if source.is_int:
+        return rng.integers(-(2**30), 2**30, 20_000).astype(source.numpy)
     with np.errstate(all="ignore"):
-        want = x.astype(dt.bf16.numpy)
-    number = ~np.isnan(x)
-    np.testing.assert_array_equal(got.view(np.uint16)[number], want.view(np.uint16)[number])
-    assert np.isnan(got[~number].astype(np.float32)).all()
+        near = (rng.standard_normal(20_000) * 10.0 ** rng.integers(-9, 6, 20_000)).astype(to.numpy).astype(np.float64)
+        half = near * (1 + 2.0 ** (-12 if to is dt.f16 else -9))
+        values = [near, half, half * (1 + 1e-15), half * (1 - 1e-15)]
+        if source is dt.f32:
+            values.append(np.arange(0, 1 << 32, 65_537, dtype=np.uint64).astype(np.uint32).view(np.float32))
+        return np.concatenate([v.astype(source.numpy) for v in values])
+
+
+@pytest.mark.parametrize("target", HERE, ids=str)
+def test_conversions_of_narrow_floats_round_once(target):
+    pairs = [(dt.f32, dt.f16), (dt.f16, dt.f32), (dt.f64, dt.f16), (dt.f64, dt.bf16), (dt.f32, dt.bf16), (dt.i32, dt.bf16), (dt.i64, dt.f16)]
+    cases = []
+    for source, to in pairs:
+        x = _edges(source, to)
+        case = Region(f"{source} {to}", None, (Operand(view(x.shape, dtype=source)),), 0, Cast(to, Input(0)), (view(x.shape, dtype=to),))
+        cases.append((case, x, KERNEL.emit(case, KERNEL.space(case, target)[0], target)))
+    for (case, x, emitted), function in zip(cases, compiled([e for *_, e in cases], target)):
+        got = run(function, emitted, case, [x])[0]
+        with np.errstate(all="ignore"):
+            want = x.astype(case.out.dtype.numpy)
+            number = ~np.isnan(want.astype(np.float64))
+            assert np.isnan(got[~number].astype(np.float64)).all(), case.name
+        np.testing.assert_array_equal(got[number].view(np.uint8), want[number].view(np.uint8), err_msg=case.name)
 
 
 @pytest.mark.parametrize("target", HERE, ids=str)

@@ -88,7 +88,8 @@ def _shortest_f32(number: float) -> str:
 
 
 #: Helpers that scalar C text of the primitives may call. What C leaves undefined is given numpy's result: a quotient by zero is 0, a
-#: shift by the width or more empties the number.
+#: shift by the width or more empties the number. strop_odd narrows so that rounding its result again is like rounding once (Boldo and
+#: Melquiond 2008).
 SCALAR_HELPERS = r"""
 #define strop_min(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); a_ != a_ ? a_ : b_ != b_ ? b_ : b_ < a_ ? b_ : a_; })
 #define strop_max(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); a_ != a_ ? a_ : b_ != b_ ? b_ : b_ > a_ ? b_ : a_; })
@@ -104,11 +105,53 @@ SCALAR_HELPERS = r"""
 #define strop_ipow(a, b) ({ __auto_type x_ = (a); __typeof__(x_) r_ = 1; for (int64_t n_ = (b); n_ > 0; n_ >>= 1) { if (n_ & 1) r_ *= x_; x_ *= x_; } r_; })
 #define strop_shl(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? (uint64_t)a_ << n_ : 0); })
 #define strop_shr(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? a_ >> n_ : a_ < 0 ? -1 : 0); })
+static inline float strop_odd(double x) {
+  const float y = (float)x;
+  uint32_t w;
+  memcpy(&w, &y, 4);
+  if (x != x || (double)y == x || (w & 1)) return y;
+  w += fabsf(y) > fabs(x) ? -1 : 1;
+  float z;
+  memcpy(&z, &w, 4);
+  return z;
+}
 static inline float strop_from_bf16(uint16_t x) { uint32_t w = (uint32_t)x << 16; float y; memcpy(&y, &w, 4); return y; }
 static inline uint16_t strop_to_bf16(float x) {
   uint32_t w;
   memcpy(&w, &x, 4);
   return x != x ? (uint16_t)(w >> 16 | 64) : (uint16_t)((w + 0x7fff + (w >> 16 & 1)) >> 16);
+}
+static inline float strop_from_f16(_Float16 x) {
+#if defined(__F16C__) || defined(__ARM_FP16_FORMAT_IEEE)
+  return x;
+#else
+  uint16_t h;
+  memcpy(&h, &x, 2);
+  const uint32_t rest = h & 0x7fff;
+  uint32_t w = rest >= 0x7c00 ? rest << 13 | 0x7f800000 : (rest << 13) + (112u << 23);
+  float y;
+  memcpy(&y, &w, 4);
+  if (rest < 0x400) y = (float)rest * 0x1p-24f;
+  return h & 0x8000 ? -y : y;
+#endif
+}
+static inline _Float16 strop_to_f16(float x) {
+#if defined(__F16C__) || defined(__ARM_FP16_FORMAT_IEEE)
+  return (_Float16)x;
+#else
+  uint32_t w;
+  memcpy(&w, &x, 4);
+  const uint32_t sign = w >> 16 & 0x8000, size = w & 0x7fffffff;
+  uint32_t h;
+  if (size > 0x7f800000) h = 0x7e00;
+  else if (size >= 0x477ff000) h = 0x7c00;
+  else if (size >= 0x38800000) h = (size - (112u << 23) + 0xfff + (size >> 13 & 1)) >> 13;
+  else h = (uint32_t)rintf(fabsf(x) * 0x1p24f);
+  const uint16_t bits = (uint16_t)(sign | h);
+  _Float16 y;
+  memcpy(&y, &bits, 2);
+  return y;
+#endif
 }
 """
 
@@ -135,14 +178,14 @@ def _held(dtype: DType) -> DType:
 def from_memory(text: str, dtype: DType) -> str:
     """C text of a stored element as a value."""
     if dtype.name == "f16":
-        return f"(float){text}"
+        return f"strop_from_f16({text})"
     return f"strop_from_bf16({text})" if dtype.name == "bf16" else text
 
 
 def to_memory(text: str, dtype: DType) -> str:
     """C text of a value as it is stored."""
     if dtype.name == "f16":
-        return f"(_Float16){text}"
+        return f"strop_to_f16({text})"
     return f"strop_to_bf16({text})" if dtype.name == "bf16" else text
 
 
@@ -270,10 +313,11 @@ class ScalarC:
 def _cast(text: str, source: DType, to: DType) -> str:
     if to.name == "bool":
         return f"({text} != 0)"
-    if to.name == "f16":
-        return text if source.name == "f16" else f"(float)(_Float16){text}"
-    if to.name == "bf16":
-        return text if source.name == "bf16" else f"strop_from_bf16(strop_to_bf16((float){text}))"
+    if to.name in ("f16", "bf16"):
+        if source == to:
+            return text
+        once = f"strop_odd({text})" if source.name == "f64" or source.is_int and source.size > 2 else text
+        return from_memory(to_memory(once, to), to)  # rounded once
     if source.is_float and to.is_int:
         return f"({to.c})(int64_t){text}" if to.name != "u64" else f"(uint64_t){text}"
     return f"({to.c}){text}"
