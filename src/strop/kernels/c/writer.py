@@ -316,7 +316,7 @@ def _cast(text: str, source: DType, to: DType) -> str:
     if to.name in ("f16", "bf16"):
         if source == to:
             return text
-        once = f"strop_odd({text})" if source.name == "f64" or source.is_int and source.size > 2 else text
+        once = f"strop_odd({text})" if source.name == "f64" or (source.is_int and source.size > 2) else text
         return from_memory(to_memory(once, to), to)  # rounded once
     if source.is_float and to.is_int:
         return f"({to.c})(int64_t){text}" if to.name != "u64" else f"(uint64_t){text}"
