@@ -150,9 +150,12 @@ def assembly(text: str, target: Target) -> str:
 
 
 def link_shared(objects: Sequence[Path], target: Target, libs: Sequence[str] = ("-lm",)) -> Path:
-    """Links objects to one shared library; cached by their content."""
+    """Links objects to one shared library, in which nothing is left undefined; cached by their content."""
     compiler = find()
-    flags = [*compiler.machine_flags(target), "-shared", "-Wl,--build-id=none", "-s"]
+    flags = [*compiler.machine_flags(target), "-shared", "-Wl,--build-id=none", "-Wl,-z,defs", "-s"]
+    if compiler.zig:  # its compiler library, of which nothing is used, takes seconds to build for every processor level
+        flags.append("-nostdlib")
+        libs = (*libs, "-lc")
     digests = "".join(hashlib.sha256(o.read_bytes()).hexdigest() for o in objects)
     key = _key(compiler, [*flags, *libs], digests, "")
     command = [*compiler.command, *flags, *map(str, objects), *libs]
