@@ -55,6 +55,7 @@ class GatherKernel(Kernel[None]):
     """See the module's text."""
 
     name = "gather"
+    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, Gather):

@@ -61,6 +61,7 @@ class Naive(Kernel[None]):
     """See the module's text."""
 
     name = "naive"
+    in_place = True
     prologue = True
 
     def accepts(self, region: Region, target: Target) -> str | None:

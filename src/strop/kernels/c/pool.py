@@ -70,6 +70,7 @@ class Pool(Kernel[Params]):
     """See the module's text."""
 
     name = "pool"
+    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, (MaxPool, AveragePool)):

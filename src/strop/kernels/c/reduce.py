@@ -148,6 +148,7 @@ class ReduceKernel(Kernel[Params]):
     """See the module's text."""
 
     name = "reduce"
+    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, Reduce):

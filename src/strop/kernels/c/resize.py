@@ -86,6 +86,7 @@ class ResizeKernel(Kernel[Params]):
     """See the module's text."""
 
     name = "resize"
+    in_place = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = _plan(region)
