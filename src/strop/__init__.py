@@ -5,7 +5,7 @@
     engine = strop.build("net.onnx")          # needs the compiler
     engine.save("net.strop")
 
-    engine = strop.load("net.strop")          # needs numpy and nothing else
+    engine = strop.load("net.strop")          # needs numpy and ml_dtypes, no compiler
     y = engine(x)
 
 Only the names in ``__all__`` are public. ``build`` is looked up at first use, because the compiler and the ``onnx`` package
