@@ -104,8 +104,7 @@ STEPS = TENSORS + 3 * pl._TENSOR.itemsize
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        (patched(pl._HEADER, 0, "abi", 2), "version 2"),
-        (patched(pl._HEADER, 0, "n_syms", 1), "n_syms = 1"),
+        (patched(pl._HEADER, 0, "abi", 3), "version 3"),
         (patched(pl._HEADER, 0, "flags", 2), "flags 0x2"),
         (patched(pl._HEADER, 0, "n_steps", 4), "bytes"),
         (patched(pl._HEADER, 0, "n_steps", 1 << 31), "n_steps"),
@@ -115,7 +114,7 @@ STEPS = TENSORS + 3 * pl._TENSOR.itemsize
         (patched(pl._TENSOR, TENSORS, "flags", 1), "flags"),
         (patched(pl._TENSOR, TENSORS, "bytes", 25), "25 bytes"),
         (patched(pl._TENSOR, TENSORS, "name", 1000), "a name at 1000"),
-        (patched(pl._STEP, STEPS, "flags", 1), "flags 1"),
+        (patched(pl._STEP, STEPS, "n_dims", 1), "1 dims at 0"),
         (patched(pl._STEP, STEPS, "n_args", 6), "6 args"),
         (patched(pl._STEP, STEPS, "first_arg", 1 << 31), "args at"),
         (lambda data: data.__setitem__(-1, 65), "names that do not end"),

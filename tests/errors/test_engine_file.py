@@ -239,11 +239,11 @@ def test_runtime_for_another_system(tmp_path: Path, names: list[str]) -> None:
 
 def test_runtime_of_another_interface(tmp_path: Path) -> None:
     parts = syn.sections()
-    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=2)
+    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=3)
     write_engine(tmp_path / "e.strop", parts)
     with pytest.raises(EngineFileError, match="another interface") as caught:
         Session(tmp_path / "e.strop", threads=1)
-    assert (caught.value.got, caught.value.expected) == ("version 2", "version 1")
+    assert (caught.value.got, caught.value.expected) == ("version 3", "version 2")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF" + bytes(200), b"no library"])

@@ -53,8 +53,8 @@ def test_simplification() -> None:
 
 def test_text_and_symbols() -> None:
     dim = sh.floordiv(sh.add(H, -1), 2)
-    assert str(dim) == "((h+-1)//2)"
-    assert sh.show((1, N, dim)) == "1xnx((h+-1)//2)" and sh.show(()) == "scalar"
+    assert str(dim) == "(((h+1)//2)+-1)"
+    assert sh.show((1, N, dim)) == "1xnx(((h+1)//2)+-1)" and sh.show(()) == "scalar"
     assert sh.symbols([dim, sh.mul(N, H), 3]) == [H, N]
     assert str(DimExpr("max", (N, 3))) == "max(n,3)"
 

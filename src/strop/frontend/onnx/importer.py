@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
-from strop.errors import ModelError, OptionError, StropError, UnsupportedError
+from strop.errors import ModelError, StropError, UnsupportedError
 from strop.frontend.onnx import symbolic
 from strop.frontend.onnx.context import NodeContext, Session
 from strop.frontend.onnx.inputs import (
@@ -84,7 +84,7 @@ class Importer:
         model: the model, without the raw data that ``spans`` tells about.
         reader: reads its tensors.
         spans: see ``strop.frontend.onnx.wire.split``.
-        shapes: shapes of inputs by name that replace the declared ones.
+        shapes: shapes of inputs by name that replace the declared ones, or dims by their names, see InputShapes.
         name: of the graph.
     """
 
@@ -93,7 +93,7 @@ class Importer:
         model: ModelProto,
         reader: TensorReader,
         spans: Mapping[int, tuple[int, int]],
-        shapes: Mapping[str, Sequence[Dim]] | None,
+        shapes: Mapping[str, str | Sequence[int | str | Dim]] | None,
         name: str,
     ) -> None:
         self.model = model
@@ -135,16 +135,7 @@ class Importer:
         inputs = [
             i for i in proto.input if i.name not in self._initializers and i.name not in scope.names
         ]
-        unknown = [name for name in self.shapes if name not in {i.name for i in inputs}]
-        if unknown:
-            raise OptionError(
-                "there is no such input to give a shape to",
-                got=", ".join(unknown),
-                expected=", ".join(i.name for i in inputs) or "a model without inputs takes none",
-            )
-        shapes = InputShapes(self.shapes)
-        for info in inputs:
-            shapes.bind(info)
+        shapes = InputShapes(self.shapes, inputs)
         for info in inputs:
             dtype = input_type(info)
             value = self.graph.add_input(info.name, Type(dtype, shapes.of(info)))

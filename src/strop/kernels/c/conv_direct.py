@@ -21,9 +21,10 @@ from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
-from strop.kernels.c.tile import Side, Tile, pack_panels
+from strop.kernels.c.tile import Side, Tile, pack_panels, shorter
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import constants_of, is_symbolic, lesser, typical
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -58,6 +59,7 @@ class ConvDirect(Kernel[Params]):
     name = "conv_direct"
     in_place = True
     prologue = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         geometry = geometry_of(region)
@@ -180,30 +182,32 @@ class _Emitter:
             rows = max(align, budget // max(1, 4 * g.c) // align * align)
             self.axis = g.w
         else:
-            per_row = 4 * g.c * g.padded_w * g.sh
-            rows = max(1, (budget - 4 * g.c * g.padded_w * g.halo) // max(1, per_row))
+            per_row = 4 * g.c * typical(g.padded_w) * g.sh
+            rows = max(1, (budget - 4 * g.c * typical(g.padded_w) * g.halo) // max(1, per_row))
             align = 1
             self.axis = g.h
-        rows = min(rows, self.axis)
+        axis, outer = typical(self.axis), g.groups * typical(g.n)
+        rows = min(rows, axis)
         wanted = 1 if target.cores == 1 else 4 * target.cores
-        outer = g.groups * g.n
-        row_blocks = -(-self.axis // rows)
+        row_blocks = -(-axis // rows)
         if outer * row_blocks * self.panels >= wanted > outer * row_blocks and self._heavy_weights():
             split = min(self.panels, -(-wanted // (outer * row_blocks)))
         else:
             split = 1
             if outer * row_blocks < wanted:
                 pieces = -(-wanted // outer)
-                rows = max(align, -(-self.axis // pieces // align) * align)
-                row_blocks = -(-self.axis // rows)
+                rows = max(align, -(-axis // pieces // align) * align)
+                row_blocks = -(-axis // rows)
                 if outer * row_blocks < wanted:
                     split = min(self.panels, -(-wanted // (outer * row_blocks)))
+        if is_symbolic(self.axis) and g.flat:
+            rows = -(-rows // align) * align
         self.rows = rows
-        self.row_blocks = row_blocks
+        self.row_blocks = -(-self.axis // rows)
         self.panels_per_task = -(-self.panels // split)
         self.panel_blocks = -(-self.panels // self.panels_per_task)
-        self.tasks = outer * row_blocks * self.panel_blocks
-        self.in_rows = (min(rows, g.h) - 1) * g.sh + g.halo + 1
+        self.tasks = g.groups * g.n * self.row_blocks * self.panel_blocks
+        self.in_rows = (lesser(rows, g.h) - 1) * g.sh + g.halo + 1
         self.scratch_floats = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
 
     def _heavy_weights(self) -> bool:
@@ -299,7 +303,7 @@ class _Emitter:
                 else:
                     with w.loop("i", g.in_w_used), w.loop("j", width):
                         w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
-                if line - left - inner > 0:
+                if line - left - inner:
                     w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
 
     def _apply_prologue(self, w: Writer) -> None:
@@ -339,6 +343,9 @@ class _Emitter:
         """Walks all positions of the task with full tiles, then the remaining ones with a shorter tile."""
         g, mr = self.g, self.params.mr
         full, rest = divmod(g.w, mr)
+        if is_symbolic(rest):
+            self._any_positions(w, nv, tail)
+            return
         if g.flat:  # tasks start at multiples of mr, so only the very last tile is short
             w("int64_t p = from;")
             with w.block(f"for (; p + {mr} <= to; p += {mr})"):
@@ -354,9 +361,25 @@ class _Emitter:
             if rest:
                 self._call(w, Tile(rest, nv, tail), str(full * mr))
 
+    def _any_positions(self, w: Writer, nv: int, tail: int) -> None:
+        """``_positions`` of rows whose length is known only at run time."""
+        mr = self.params.mr
+        with ExitStack() as scope:
+            start, stop = "from", "to"
+            if not self.g.flat:
+                scope.enter_context(w.block("for (int64_t h = from; h < to; h++)"))
+                start, stop = "0", str(self.g.w)
+            w(f"int64_t p = {start};")
+            with w.block(f"for (; p + {mr} <= {stop}; p += {mr})"):
+                self._call(w, Tile(mr, nv, tail), "p")
+            for height in shorter(mr):
+                with w.block(f"if (p + {height} <= {stop})"):
+                    self._call(w, Tile(height, nv, tail), "p")
+                    w(f"p += {height};")
+
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
         g = self.g
-        name = self._tile(tile)
+        name, sizes = self._tile(tile)
         if self.prologue:
             x = f"xs + ({p} - from) * {g.c}"
         elif g.copies:
@@ -367,7 +390,7 @@ class _Emitter:
             x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
         h = "" if g.flat else "h"
         sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
-        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides])});")
+        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *sizes])});")
 
     def _at(self, base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
         """C text of an operand's address at the position (n, h, p) and output channel o."""
@@ -388,8 +411,8 @@ class _Emitter:
             return _Walk((("kh", g.kh, tap_row),), g.kw * g.c, "k")
         return _Walk((("kh", g.kh, tap_row), ("kw", g.kw, tap)), g.c, "k")
 
-    def _tile(self, tile: Tile) -> str:
-        """Defines the tile's function once and returns its name."""
+    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
+        """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
         g = self.g
         w = Writer()
         tile.declare(w)
@@ -408,13 +431,14 @@ class _Emitter:
         sides = [Side(f"e{k}", s[2], s[3]) for k, s in enumerate(g.extras)]
         tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1))
         parameters = ["const float *x", "const float *w", "float *y", *(f"const float *e{k}" for k in range(len(sides)))]
-        text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
+        declared, sizes = constants_of(w.text())
+        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"tile_{tile.mr}x{tile.nv}_{digest}"
         helper = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {g.k} products each */\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
-        return name
+        return name, sizes
 
 
 def _sum(base: str, *terms: list[tuple[str, int]]) -> str:

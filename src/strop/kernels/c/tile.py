@@ -13,6 +13,7 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.expr import Expr
+from strop.kernels.c.rows import Tail
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
 
@@ -34,11 +35,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Tile:
-    """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full)."""
+    """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full; C text where only a run knows)."""
 
     mr: int
     nv: int
-    tail: int = 0
+    tail: Tail = 0
 
     def acc(self, r: int, v: int) -> str:
         """Name of an accumulator."""
@@ -120,6 +121,11 @@ class Tile:
         if side.column == 1:
             return f"vload_n({address}, {self.tail})" if partial else f"vload({address})"
         return f"vgather_n({address}, {side.column}, {self.tail})" if partial else f"vgather({address}, {side.column})"
+
+
+def shorter(mr: int) -> list[int]:
+    """Heights of tiles, the tallest first, that together cover any number of rows below ``mr``, each used once at most."""
+    return [1 << k for k in reversed(range((mr - 1).bit_length()))]
 
 
 def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
