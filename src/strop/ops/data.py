@@ -317,12 +317,12 @@ def _bounds(size: Dim, start: int, stop: int, step: int) -> tuple[Dim, Dim]:
         return begin, end
     far = (1 << 31) - 1
     if step > 0:
-        first = 0 if start <= -far else _clamped(size, start, 0, size)
+        first: Dim = 0 if start <= -far else _clamped(size, start, 0, size)
         last = size if stop >= far else _clamped(size, stop, 0, size)
         return first, last
-    end = sh.sub(size, 1)
-    first = end if start >= far else _clamped(size, start, -1, end)
-    last = -1 if stop <= -far else _clamped(size, stop, -1, end)
+    top = sh.sub(size, 1)
+    first = top if start >= far else _clamped(size, start, -1, top)
+    last = -1 if stop <= -far else _clamped(size, stop, -1, top)
     return first, last
 
 

@@ -197,7 +197,8 @@ class Context:
             InputError: a name is missing or unknown, a dim is outside the engine's range, or two dims that must be
                 equal are not. The context keeps its shape.
         """
-        given = [tuple(map(int, shape)) for shape in self._by_position(shapes)]  # type: ignore[call-overload]
+        wanted: Mapping[str, Any] = shapes
+        given = [tuple(int(dim) for dim in shape) for shape in self._by_position(wanted)]
         if not self._lock.acquire(False):
             raise self._busy()
         try:
@@ -357,7 +358,7 @@ class Context:
             outputs.append(array)
         return outputs
 
-    def _by_position(self, inputs: Mapping[str, ArrayLike]) -> list[ArrayLike]:
+    def _by_position(self, inputs: Mapping[str, Any]) -> list[Any]:
         try:
             arrays = [inputs[port.name] for port in self._inputs]
         except KeyError as error:

@@ -77,7 +77,7 @@ class InputShapes:
 
     def _bind_names(self, named: Mapping[str, Sequence[Dim | Free]], inputs: Sequence[ValueInfoProto]) -> None:
         """Dims that are given by their name in the model."""
-        declared = {d.dim_param for i in inputs for d in i.type.tensor_type.shape.dim if d.dim_param}
+        declared = {name for i in inputs for d in i.type.tensor_type.shape.dim if (name := _name(d))}
         unknown = [name for name in named if name not in declared]
         if unknown:
             raise OptionError(
@@ -92,7 +92,7 @@ class InputShapes:
 
     def _given(self, info: ValueInfoProto, shape: Sequence[Dim | Free]) -> tuple[Dim, ...]:
         """A shape with symbols for its ranges, named as the model names them."""
-        declared = [d.dim_param for d in info.type.tensor_type.shape.dim]
+        declared = [_name(d) for d in info.type.tensor_type.shape.dim]
         names = declared if len(declared) == len(shape) else [""] * len(shape)
         return tuple(self._free(dim, name or f"{info.name}_{k}") for k, (dim, name) in enumerate(zip(shape, names, strict=True)))
 
@@ -127,10 +127,11 @@ class InputShapes:
                 expected=f"{len(declared)} dims",
             )
         for dim, new in zip(declared, shape, strict=True):
-            if dim.dim_param and self._bound.setdefault(dim.dim_param, new) != new:
-                known = self._bound[dim.dim_param]
+            name = _name(dim)
+            if name and self._bound.setdefault(name, new) != new:
+                known = self._bound[name]
                 raise OptionError(
-                    f"dim {dim.dim_param} is given two values", where=where, got=new, expected=known
+                    f"dim {name} is given two values", where=where, got=new, expected=known
                 )
 
     def of(self, info: ValueInfoProto) -> tuple[Dim, ...]:
@@ -152,7 +153,7 @@ class InputShapes:
     def _dim(self, dim: TensorShapeProto.Dimension, info: ValueInfoProto, axis: int) -> Dim:
         if dim.HasField("dim_value") and dim.dim_value != -1:  # some exporters write -1 for unknown
             return int(dim.dim_value)
-        wanted = dim.dim_param or f"{info.name}_{axis}"
+        wanted = _name(dim) or f"{info.name}_{axis}"
         return self._bound[wanted] if wanted in self._bound else self._symbol(wanted)
 
     def _symbol(self, text: str) -> Sym:
@@ -165,6 +166,11 @@ class InputShapes:
                 name += "_"
             self._symbols[text] = Sym(name)
         return self._symbols[text]
+
+
+def _name(dim: TensorShapeProto.Dimension) -> str:
+    """The model's name of a dim; exporters also write ``?`` for one without a name."""
+    return str(dim.dim_param) if re.search(r"\w", dim.dim_param) else ""
 
 
 def static_type(info: ValueInfoProto) -> tuple[DType, tuple[int, ...]] | None:

@@ -25,7 +25,16 @@ from strop.kernels.base import (
     View,
     memory_seconds,
 )
-from strop.kernels.c.rows import Finish, Tail, Track, address, indices, row_loop, rows_per_task, vectors
+from strop.kernels.c.rows import (
+    Finish,
+    Tail,
+    Track,
+    address,
+    indices,
+    row_loop,
+    rows_per_task,
+    vectors,
+)
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer, literal
 from strop.kernels.extent import SymbolicError, is_symbolic, may_reach
