@@ -23,6 +23,12 @@ from strop.trace import Progress
 
 Array = NDArray[Any]
 
+#: Of the option --shape.
+SHAPE_HELP = (
+    "Shape of an input: name=1x3x224x224, or with ranges of free dims name=1..8(1)x3x32..960(320)%32x640 "
+    "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8. Repeatable."
+)
+
 #: What numpy raises on a file that holds no array.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)
 

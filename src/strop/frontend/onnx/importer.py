@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
-from strop.errors import ModelError, StropError, UnsupportedError
+from strop.errors import ModelError, ShapeError, StropError, UnsupportedError
 from strop.frontend.onnx import symbolic
 from strop.frontend.onnx.context import NodeContext, Session
 from strop.frontend.onnx.inputs import (
@@ -23,13 +23,15 @@ from strop.frontend.onnx.registry import RULES, find
 from strop.frontend.onnx.tensors import TensorReader, element_type
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
-from strop.ir.shape import Dim
+from strop.ir.shape import Dim, is_static
 from strop.ops.data import Identity
 
 #: Most nodes after local functions have been expanded, and most functions within functions.
 MAX_NODES = 250_000
 MAX_DEPTH = 32
 
+#: What may help where dims would be equal for some sizes only.
+_STEPS = "where dims must be equal at every size, ranges in steps may make them so: --shape x=1x3x32..960%32x32..960%32"
 #: What an import function may run into on a node that ONNX does not allow; anything else is a defect.
 _BAD_NODE = (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 
@@ -228,12 +230,13 @@ class Importer:
                 self._failed(node, name, scope, error)
 
     def _failed(self, node: NodeProto, name: str, scope: Scope, error: StropError) -> None:
-        where = f"node {name} ({node.op_type})"
-        if error.where is None or where not in error.where:
-            place = where if error.where is None else f"{where}, {error.where}"
-            error = type(error)(
-                error.what, where=place, got=error.got, expected=error.expected, hint=error.hint
-            )
+        where, hint = f"node {name} ({node.op_type})", error.hint
+        if isinstance(error, ShapeError) and hint is None and any(not is_static(v.shape) for v in self.graph.inputs):
+            hint = _STEPS
+        if error.where is None or where not in error.where or hint != error.hint:
+            inside = error.where is not None and where in error.where
+            place = where if error.where is None else error.where if inside else f"{where}, {error.where}"
+            error = type(error)(error.what, where=place, got=error.got, expected=error.expected, hint=hint)
         self.errors.append(error)
         self._verdict(node, name, scope, False, reason=_reason(error), hint=error.hint)
         for output in node.output:

@@ -17,7 +17,7 @@ from strop.kernels.base import View
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
-from strop.kernels.extent import SymbolicError, is_symbolic, typical
+from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, typical
 from strop.target.base import Target
 
 #: Elements per task below which splitting work does not pay.
@@ -182,7 +182,7 @@ def vectors(
 def _symbolic_vectors(w: Writer, length: int, unroll: int, var: str) -> Iterator[tuple[str, Tail, int]]:
     """``vectors`` of a row whose length is known only at run time."""
     if unroll == _ALL:
-        raise SymbolicError(f"it holds a whole row of {length} elements in registers")
+        raise SymbolicError(f"it holds a whole row of {dim_of(length)} elements in registers")
     with w.block(""):
         w(f"int64_t {var} = 0;")
         if unroll > 1:
@@ -192,7 +192,7 @@ def _symbolic_vectors(w: Writer, length: int, unroll: int, var: str) -> Iterator
         with w.block(f"for (; {var} + VL <= {length}; {var} += VL)"):
             yield var, 0, 0
         with w.block(f"if ({var} < {length})"):
-            yield var, f"({length} - {var})", 0
+            yield var, f"(int32_t)({length} - {var})", 0
 
 
 def tree(function: str, names: Sequence[str]) -> str:
