@@ -59,9 +59,10 @@ def input_dim(number: int, table: Sequence[Instruction]) -> tuple[int, int] | No
     entry = table[-1 - number]
     if entry.op == "sym":
         return entry.a, 1
-    if entry.op == "mul" and table[entry.a].op == "sym" and table[entry.b].op == "const" and table[entry.b].value >= 1:
-        return table[entry.a].a, table[entry.b].value
-    return None
+    if entry.op != "mul" or table[entry.a].op != "sym" or table[entry.b].op != "const":
+        return None
+    factor = table[entry.b].value
+    return (table[entry.a].a, factor) if 1 <= factor <= MAX_SYM else None
 
 
 def evaluate(table: Sequence[Instruction], values: Sequence[int]) -> list[int]:
