@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from strop.engine.dims import evaluate, input_dim
 from strop.engine.engine import Engine
 from strop.engine.format import EngineFile, SectionKind
-from strop.engine.dims import evaluate, input_dim
 from strop.engine.plan import Plan, Space, Tensor, decode_plan
 from strop.errors import EngineFileError
 from strop.runtime.context import StepTime
