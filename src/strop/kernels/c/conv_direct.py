@@ -225,9 +225,10 @@ class _Emitter:
     def _task(self, w: Writer) -> None:
         g = self.g
         inner = 1
-        for name, extent in reversed(self._task_axes()):
-            text = f"task / {inner}" if inner > 1 else "task"
-            w(f"const int64_t {name} = {text}{f' % {extent}' if inner * extent < self.tasks else ''};")
+        axes = self._task_axes()
+        for name, extent in reversed(axes):
+            text = f"task / {inner}" if inner != 1 else "task"
+            w(f"const int64_t {name} = {text}{f' % {extent}' if name != axes[0][0] else ''};")
             inner *= extent
         if self.row_blocks > 1:
             w(f"const int64_t from = rb * {self.rows};")
