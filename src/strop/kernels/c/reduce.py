@@ -138,6 +138,14 @@ def plans_of(region: Region) -> dict[str, Plan]:
     return plans
 
 
+def plan_of(region: Region, params: Params) -> Plan:
+    """The plan of the way; SymbolicError when a region of run-time sizes does not have it at every size."""
+    found = plans_of(region).get(params.way)
+    if found is None:
+        raise SymbolicError(f"vectors do not lie {params.way} the axis at every size")
+    return found
+
+
 @dataclass(frozen=True)
 class Params:
     """way: ``across`` or ``along``; vectors: side by side across, accumulators along."""
@@ -269,10 +277,7 @@ class _Emitter:
         self.params = params
         self.target = target
         self.kind = region.op.kind
-        plans = plans_of(region)
-        if params.way not in plans:
-            raise SymbolicError(f"vectors do not lie {params.way} the axis at every size")
-        self.plan: Plan = plans[params.way]
+        self.plan = plan_of(region, params)
         self.lanes = ISAS[target.isa].lanes
         self.w = Writer()
 
