@@ -18,6 +18,7 @@ from strop.ir.dtype import DType
 from strop.runtime.library import ErrorStruct, Library, MemoryStruct, TensorStruct
 
 Array: TypeAlias = NDArray[Any]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 _PLAIN = 0x101  # numpy's flags C_CONTIGUOUS and ALIGNED
 
@@ -208,7 +209,7 @@ class Context:
             self._lock.release()
         return {port.name: port.shape for port in self._outputs}
 
-    def _resize(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+    def _resize(self, shapes: Shapes) -> None:
         """The context's and its ports' shapes, unless they are these already."""
         if shapes == self._shapes:
             return
@@ -257,16 +258,16 @@ class Context:
             port.check_output(array, arrays)
             slots[1].point_at(index, array)
             arrays.append(array)
-        return Binding(self, slots, arrays, self._shapes)
+        if not self._is_dynamic:
+            return Binding(self, slots, arrays)
+        return _ShapedBinding(self, slots, arrays, self._shapes)
 
-    def call_bound(
-        self, arguments: tuple[object, ...], error: ErrorStruct, shapes: tuple[tuple[int, ...], ...]
-    ) -> None:
-        """What a Binding does when it is called."""
+    def call_bound(self, arguments: tuple[object, ...], error: ErrorStruct, shapes: Shapes | None = None) -> None:
+        """What a Binding does when it is called; ``shapes`` are those of its inputs where they are free."""
         if not self._lock.acquire(False):
             raise self._busy()
         try:
-            if shapes is not self._shapes:
+            if shapes is not None:
                 self._check_open()
                 self._resize(shapes)
             code = self._call(*arguments)
@@ -406,23 +407,29 @@ class Binding:
         RuntimeFailure: the context is closed or in use by another thread.
     """
 
-    __slots__ = ("_arguments", "_context", "_error", "_held", "_shapes")
+    __slots__ = ("_arguments", "_context", "_error", "_held")
 
-    def __init__(
-        self,
-        context: Context,
-        slots: tuple[_Slots, _Slots],
-        arrays: Sequence[Array],
-        shapes: tuple[tuple[int, ...], ...],
-    ) -> None:
+    def __init__(self, context: Context, slots: tuple[_Slots, _Slots], arrays: Sequence[Array]) -> None:
         self._context = context
-        self._shapes = shapes
         self._held = (slots, arrays)
         self._error = ErrorStruct()
         self._arguments = context.arguments(slots[0].pointers, slots[1].pointers, byref(self._error))
 
     def __call__(self) -> None:
         """Computes the outputs from what the inputs hold now."""
+        self._context.call_bound(self._arguments, self._error)
+
+
+class _ShapedBinding(Binding):
+    """A Binding to a context that may have been given another shape in between."""
+
+    __slots__ = ("_shapes",)
+
+    def __init__(self, context: Context, slots: tuple[_Slots, _Slots], arrays: Sequence[Array], shapes: Shapes) -> None:
+        super().__init__(context, slots, arrays)
+        self._shapes = shapes
+
+    def __call__(self) -> None:
         self._context.call_bound(self._arguments, self._error, self._shapes)
 
 
