@@ -51,4 +51,4 @@ def test_shapes() -> None:
 def test_symbols() -> None:
     assert Free(None, 32, 320, 960, 32).dim("h") == sh.mul(Sym("h", 1, 10, 30), 32)
     assert Free("n", 1, 2, 8).dim("n") == Sym("n", 1, 2, 8) and Free("b").dim("b") == Sym("b", 1, 1, 128)
-    assert Free(None, 4, 4, 4).dim("x") == 4
+    assert Free(None, 4, 4, 4).dim("x") == 4 and Free(None, 64, 64, 64, 32).dim("x") == 64

@@ -49,7 +49,7 @@ class Free:
         """The Dim over a symbol of this name; a step is a factor."""
         least = 1 if self.least is None else self.least
         symbol = Sym(name, least // self.step, self.opt // self.step, self.most // self.step)
-        return symbol.min if symbol.min == symbol.max else sh.mul(symbol, self.step)
+        return sh.mul(symbol.min if symbol.min == symbol.max else symbol, self.step)
 
 
 def split_dims(text: str) -> list[str]:
