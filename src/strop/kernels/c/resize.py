@@ -158,14 +158,8 @@ class _Emitter:
         w, plan, shape = self.w, self.plan, self.region.out.shape
         for k, name in enumerate(self.names):
             w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
-        scratch = 0
-        if self.params.way == "rows":
-            scratch = self.views[1].shape[plan.resized[-1]] * self.wide * 4
-            w("float *folded = a->scratch;")
         for name, axis in zip(("row", "column")[-len(plan.resized) :], plan.resized, strict=True):
             if self._moves(axis):
-                if name == "column":
-                    scratch = self._column_table(scratch)
                 continue
             index, weight = self.op.table(self.views[1].shape[axis], axis)
             w(f"const int32_t *{name}s = a->p[{len(self.pointers)}];")
@@ -173,6 +167,12 @@ class _Emitter:
             if self.weighted:
                 w(f"const float *{name}_weights = a->p[{len(self.pointers)}];")
                 self.pointers.append(Packed(weight.astype(np.float32)))
+        scratch = 0
+        if self.params.way == "rows":
+            scratch = self.views[1].shape[plan.resized[-1]] * self.wide * 4
+            w("float *folded = a->scratch;")
+        if self._moves(plan.resized[-1]):
+            scratch = self._column_table(scratch)
         axes = [*plan.around, *plan.resized[:-1]]
         extents = [shape[a] for a in axes]
         rows = sh.count(extents)
