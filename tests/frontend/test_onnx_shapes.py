@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from strop.errors import OptionError, ShapeError, UnsupportedError
 from strop.frontend.onnx import read_onnx, survey
@@ -230,3 +230,13 @@ def test_small_constants_are_evaluated_and_large_ones_are_not() -> None:
     assert [n.op.label for n in graph.nodes] == ["gather", "mul", "add"]
     assert graph.values["j"].const is not None
     np.testing.assert_array_equal(graph.values["j"].const, [0, 2])
+
+
+def test_dims_named_with_a_question_mark_are_free_of_each_other() -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["?", 3, "?", "?"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert read_onnx(model, {"x": (1, 3, 48, 192)}).inputs[0].shape == (1, 3, 48, 192)
+    free = read_onnx(model, {"x": "1..2x3x32..64%32x8..16"}).inputs[0].shape
+    assert [str(d) for d in free] == ["x_0", "3", "(x_2*32)", "x_3"]
