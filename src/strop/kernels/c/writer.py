@@ -57,6 +57,12 @@ class Writer:
         return "\n".join(self._lines)
 
 
+def address(base: str, *terms: tuple[str, int]) -> str:
+    """C text of ``base`` (may be empty) plus names times constants; zero factors and names that are ``0`` are left out."""
+    parts = [name if factor == 1 else f"{name} * {factor}" for name, factor in terms if factor and name != "0"]
+    return " + ".join([base, *parts] if base else parts) or "0"
+
+
 def literal(value: float | int | bool, dtype: DType) -> str:
     """A C literal of the given type, exact for floats."""
     if dtype.name == "bool":
