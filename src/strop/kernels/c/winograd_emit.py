@@ -98,6 +98,11 @@ class Emitter:
         self.helpers: list[str] = []
         #: Filters do not stay in the second cache level: those of the next point are fetched while this one is multiplied.
         self.ahead = 4 * self.cuts.filters * g.c * self.sizes.vectors * self.lanes > target.l2 // 3
+        #: V does not: the next register tile's rows are fetched too.
+        self.far_v = 4 * self.sizes.v_size > target.l2 // 2
+        #: Inputs, or results and what the epilogue reads, come from further away: those of the next tile are fetched.
+        self.far_x = 4 * g.n * g.in_h * g.in_w * g.c > target.l2 // 2
+        self.far_y = 4 * g.n * g.h * g.w * g.o > target.l2 // 2
         self.offsets = [sum(len(t.filters) for t in self.cuts.types[:k]) for k in range(len(self.cuts.types) + 1)]
 
     def _panel_blocks(self) -> int:
@@ -212,7 +217,7 @@ class Emitter:
             with w.loop("i", nh), w.loop("j", nw):
                 inside = f"ih + i >= 0 && ih + i < {g.in_h} && iw + j >= 0 && iw + j < {g.in_w}"
                 w(f"px[i * {nw} + j] = {inside} ? from + i * {g.x_h} + j * {g.x_w} : zeros;")
-            w(f"{self._input_function(tile, True)}(px, {where});")
+            w(f"{self._input_function(tile, True)}(px, from, {where});")
 
     def _place(self, w: Writer, k: int, tile: TileType) -> None:
         """Image, row and column of tile t of the task's tiles of type k."""
@@ -231,6 +236,8 @@ class Emitter:
                 for i in range(fh.inputs):
                     where = f"px[{i * fw.inputs} + j] + c" if border else f"x + {i * g.x_h} + j * {g.x_w} + c"
                     w(f"const vf d{i} = {load.format(where)};")
+                    if self.far_x:
+                        w(f"__builtin_prefetch(x + {i * g.x_h} + (j + {fw.m * g.sw}) * {g.x_w} + c, 0, 2);")
                 w(*transform_c(fh.bt, [f"d{i}" for i in range(fh.inputs)], [f"s[{i}][j]" for i in range(fh.points)], "t"))
             with w.loop("i", fh.points):
                 w(f"vf {', '.join(f'r{j}' for j in range(fw.points))};")
@@ -245,7 +252,7 @@ class Emitter:
             with w.block(""):
                 w(f"const int64_t c = {full};")
                 vectors(f"vload_n({{0}}, {g.c - full})")
-        source = "const float *const *px" if border else "const float *x"
+        source = "const float *const *px, const float *x" if border else "const float *x"
         return self._define("transform_input", f"({source}, float *v, const int64_t *at)", w)
 
     # ---- one panel
@@ -320,6 +327,8 @@ class Emitter:
         with w.block(f"for (int64_t c = 0; c < {self.g.c}; c++, u += {step})"):
             for k in range(lines):
                 w(f"__builtin_prefetch(next + c * {lines * self.lanes} + {k * self.lanes}, 0, 2);")
+            if self.far_v:
+                w(f"__builtin_prefetch(v + {tile.mr * self.sizes.ldv} + c * {min(tile.mr, 16)}, 0, 2);")
             tile.step(w, "u", [f"v[c + {r * self.sizes.ldv}]" if r else "v[c]" for r in range(tile.mr)])
         tile.finish(w, Input(0), [], Side("m", self.sizes.width, 1))
         next_ = ", const float *next" if lines else ""
@@ -341,6 +350,8 @@ class Emitter:
             with w.loop("i", f"({fh.m} < rows ? {fh.m} : rows)" if over_h else fh.m):
                 w(f"vf {', '.join(f'r{j}' for j in range(fw.m))};")
                 w(*transform_c(fw.at, [f"s[i][{j}]" for j in range(fw.points)], [f"r{j}" for j in range(fw.m)], "u"))
+                if self.far_y:
+                    self._fetch(w, fw.m, offset)
                 for j in range(fw.m):
                     with w.block(f"if ({j} < cols)" if over_w and j >= fw.m - tile.w.over else ""):
                         self._store(w, j, offset, partial, shared)
@@ -355,6 +366,13 @@ class Emitter:
         sides = "".join(f", const float *e{k}" for k in range(len(self.g.extras)))
         ends = ", int64_t rows, int64_t cols" if over_h or over_w else ""
         return self._define("transform_output", f"(const float *m, const int64_t *at, float *y{sides}{ends})", w)
+
+    def _fetch(self, w: Writer, columns: int, offset: str) -> None:
+        """Fetches what row i of the next tile in the row of tiles will store and read."""
+        for base, strides in (("y", self.g.y), *((f"e{k}", e) for k, e in enumerate(self.g.extras))):
+            if strides[2]:
+                for j in range(columns):
+                    w(f"__builtin_prefetch({_pixel(base, strides, j + columns, offset)}, {int(base == 'y')}, 2);")
 
     def _shared(self, w: Writer, offset: str, tail: int) -> dict[int, str]:
         """Operands of the epilogue that are the same for all pixels are loaded once."""
