@@ -14,6 +14,7 @@ of its tile.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -35,8 +36,10 @@ ERROR_LIMIT = 5e-5
 _SCRATCH = 8 << 20
 #: Register tiles worth trying: rows, vectors.
 _REGISTER_TILES = ((6, 4), (8, 3), (9, 3), (12, 2), (14, 2), (4, 4), (5, 4), (4, 2), (6, 2), (4, 1), (8, 1))
-#: Parameter sets offered per tile size.
-_OFFERED = 3
+#: Parameter sets offered per tile size, of different panel widths.
+_OFFERED = 2
+#: Cycles until a multiply-add's result can be used again.
+_LATENCY = 4.0
 
 _errors: WeakKeyDictionary[Region, dict[tuple[int, int], float]] = WeakKeyDictionary()
 
@@ -73,7 +76,10 @@ class ConvWinograd(Kernel[Params]):
                 if nv <= vectors and mr * nv + nv + 1 <= isa.registers:
                     family += [Params(mh, mw, mr, nv, b) for b in _blocks(g, cuts, nv, target)]
             family = family or [Params(mh, mw, 1, 1, b) for b in _blocks(g, cuts, 1, target)]
-            found += sorted(family, key=lambda p: self.cost(region, p, target))[:_OFFERED]
+            best: dict[int, Params] = {}
+            for p in sorted(family, key=lambda p: self.cost(region, p, target)):
+                best.setdefault(p.nv, p)
+            found += list(best.values())[:_OFFERED]
         return sorted(found, key=lambda p: self.cost(region, p, target))
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
@@ -151,26 +157,32 @@ def _blocks(g: Geometry, cuts: Cuts, nv: int, target: Target) -> list[int]:
 
 def _cycles(g: Geometry, p: Params, s: Sizes, target: Target) -> float:
     """Estimated cycles on one core."""
-    vector = 4 * s.lanes
-    per_fma = s.lanes / target.fma_lanes
-    filters = vector * s.cuts.filters * g.c * s.vectors
-    rate = 32.0 if filters < target.l2 // 3 else 14.0 if filters < target.l3 // 2 else target.bandwidth / (target.ghz * 1e9)
-    shares = {s.cuts.counts(b, p.blocks): b for b in (0, p.blocks - 1)}
-    gemm = 0.0
-    for share in shares:
-        for rows in s.cuts.filter_rows(share).values():
-            if rows:
-                tiles = sum(n * (g.c * max(h * p.nv * per_fma, 4.0, 0.5 * h + p.nv * vector / 32.0) + 12.0 + 2.0 * h * p.nv)
-                            for h, n in pieces_of(rows, p.mr).items())  # fmt: skip
-                stream = g.c * p.nv * vector / rate
-                gemm += max(tiles, stream) + 0.15 * min(tiles, stream)
-    gemm *= p.blocks / len(shares) * s.vectors / p.nv
+    filters = 4 * s.lanes * s.cuts.filters * g.c * s.vectors
+    far = target.bandwidth / (target.ghz * 1e9)  # the first share reads the filters from memory
+    near = 32.0 if filters < target.l2 // 3 else 14.0 if filters < target.l3 // 2 else far
+    gemm = _products(g, p, s, s.cuts.counts(0, p.blocks), far, target)
+    gemm += (p.blocks - 1) * _products(g, p, s, s.cuts.counts(p.blocks - 1, p.blocks), near, target)
     held = 4 * (s.v_size + s.m_size)
     reach = 1.0 if held < target.l2 * 6 // 10 else 1.5 if held < 2 * target.l2 else 2.0
     moved = 0.0
     for tile in s.cuts.types:
-        moved += g.n * tile.count * (-(-g.c // s.lanes) * _way_in(tile) + s.vectors * _way_out(tile)) * per_fma * reach
-    return gemm + moved
+        moved += g.n * tile.count * (-(-g.c // s.lanes) * _way_in(tile) + s.vectors * _way_out(tile))
+    return gemm + moved * reach * s.lanes / target.fma_lanes
+
+
+def _products(g: Geometry, p: Params, s: Sizes, share: tuple[int, ...], rate: float, target: Target) -> float:
+    """Cycles of a share's products, its filters read at ``rate`` bytes per cycle."""
+    per_fma, vector = s.lanes / target.fma_lanes, 4 * s.lanes
+    stream = g.c * p.nv * vector / rate
+    cycles = 0.0
+    for rows, filters in Counter(s.cuts.filter_rows(share).values()).items():
+        tiles = 0.0
+        for height, count in pieces_of(rows, p.mr).items() if rows else ():
+            step = max(height * p.nv * per_fma, _LATENCY, 0.5 * height + p.nv * vector / 32.0)
+            tiles += count * (g.c * step + 12.0 + 2.0 * height * p.nv)
+        if rows:
+            cycles += filters * (max(tiles, stream) + 0.15 * min(tiles, stream))
+    return cycles * s.vectors / p.nv
 
 
 def _way_in(tile: TileType) -> float:

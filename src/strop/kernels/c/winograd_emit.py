@@ -293,27 +293,27 @@ class Emitter:
         return sorted({rows for share in shares for rows in self.cuts.filter_rows(share).values() if rows})
 
     def _rows_function(self, nv: int) -> str:
-        """Multiplies all rows of one filter, register tile by register tile."""
+        """Multiplies all rows of one filter, register tile by register tile. Several share the work of fetching the next filter; a single
+        one reads its filter at the pace at which the processor fetches it by itself."""
         mr, step = self.params.mr, nv * self.lanes
         cases: dict[int, set[int]] = {}
         for rows in self._heights():
             pieces = -(-rows // mr)
             for height in pieces_of(rows, mr):
-                cases.setdefault(height, set()).add(-(-nv // pieces))
+                cases.setdefault(height, set()).add(-(-nv // pieces) if pieces > 1 else 0)
         w = Writer()
         w("if (!rows) return;")
         w(f"const int64_t pieces = (rows + {mr - 1}) / {mr}, low = rows / pieces, higher = rows % pieces;")
         ahead = self.ahead
         if ahead:
-            w(f"const int64_t lines = ({nv - 1} + pieces) / pieces;", f"const float *next = u + {self.g.c * step};")
+            w(f"const int64_t lines = pieces > 1 ? ({nv - 1} + pieces) / pieces : 0;", f"const float *next = u + {self.g.c * step};")
         with w.loop("k", "pieces"):
             w("const int64_t height = low + (k < higher);")
-            arguments = "(v, u, m, next)" if ahead else "(v, u, m)"
             with w.block("switch (height * 8 + lines)" if ahead else "switch (height)"):
                 for height, speeds in sorted(cases.items()):
                     for lines in sorted(speeds) if ahead else [0]:
                         label = height * 8 + lines if ahead else height
-                        w(f"case {label}: {self._gemm(Tile(height, nv), lines)}{arguments}; break;")
+                        w(f"case {label}: {self._gemm(Tile(height, nv), lines)}(v, u, m{', next' if lines else ''}); break;")
             w(f"v += height * {self.sizes.ldv};", f"m += height * {self.sizes.width};")
             if ahead:
                 w(f"next += lines * {self.g.c * self.lanes};")

@@ -132,7 +132,7 @@ def _filter_values(m: int, t: int) -> list[list[Fraction]]:
     if t == 1:
         return [[Fraction(1)]]
     points = _points(m, t)
-    rows = [[p**j / abs(s) for j in range(t)] for p, s in zip(points, _scales(points), strict=True)]
+    rows = [[p**j / s for j in range(t)] for p, s in zip(points, _scales(points), strict=True)]
     return [*rows, [Fraction(int(j == t - 1)) for j in range(t)]]
 
 
@@ -143,12 +143,9 @@ def _phase(m: int, t: int, largest: int) -> tuple[list[list[Fraction]], list[lis
         return identity, identity, [0] * m
     points, all_points = _points(m, t), _points(largest, t)
     scales = _scales(points)
-    ratios = [abs(n) / abs(s) for n, s in zip(_scales(all_points), scales, strict=False)]
+    ratios = [n / s for n, s in zip(_scales(all_points), scales, strict=False)]
     at = [[ratio * p**i for p, ratio in zip(points, ratios, strict=True)] + [Fraction(int(i == m - 1))] for i in range(m)]
-    bt = []
-    for p, s in zip(points, scales, strict=True):
-        sign = 1 if s > 0 else -1  # the filter's scale is positive
-        bt.append([sign * v for v in _coefficients([q for q in points if q != p])] + [Fraction(0)])
+    bt = [[*_coefficients([q for q in points if q != p]), Fraction(0)] for p in points]
     bt.append(_coefficients(points))
     return at, bt, [*range(len(points)), len(all_points)]
 

@@ -25,7 +25,8 @@ def transform_c(matrix: Sequence[Row], inputs: Sequence[str], outputs: Sequence[
     rows, names = [list(row) for row in matrix], list(inputs)
     for a, b in _column_pairs(rows):
         total, difference = f"{prefix}p{a}", f"{prefix}m{a}"
-        lines.append(f"const vf {total} = {names[a]} + {names[b]}, {difference} = {names[a]} - {names[b]};")
+        lines.append(f"const vf {total} = {names[a]} + {names[b]};")
+        lines.append(f"const vf {difference} = {names[a]} - {names[b]};")
         names[a], names[b] = total, difference
         for row in rows:
             same = row[a] == row[b]
