@@ -16,7 +16,8 @@ from strop.ir.op import Array
 from strop.kernels.c.positions import Geometry
 from strop.kernels.c.winograd_matrices import Filtering, Form, filtering, floats, points_of
 
-#: (taps, stride) -> largest tile sizes to try, most saving first. Up to eight points are accurate enough.
+#: (taps, stride) -> largest tile sizes to try, most saving first: up to eight points, twelve where the other axis has a single tap, round
+#: little enough.
 _LARGEST: dict[tuple[int, int], tuple[int, ...]] = {
     (3, 1): (6, 4, 3, 2),
     (5, 1): (4, 2),
@@ -25,6 +26,7 @@ _LARGEST: dict[tuple[int, int], tuple[int, ...]] = {
     (5, 2): (4, 3, 2),
     (7, 2): (3, 2),
 }
+_LARGEST_ALONE: dict[tuple[int, int], tuple[int, ...]] = {**_LARGEST, (3, 1): (6, 4, 2), (5, 1): (6, 4, 2), (7, 1): (6, 4, 2)}
 #: Sizes of tiles; 5 would need a point without its negative.
 _SIZES = (6, 4, 3, 2, 1)
 
@@ -143,8 +145,9 @@ class Cuts:
 def largest_tiles(g: Geometry) -> list[tuple[int, int]]:
     """Largest tile (rows, columns) of each family for a geometry, most saving first; empty when there is none."""
     axes = []
+    table = _LARGEST_ALONE if min(g.kh, g.kw) == 1 else _LARGEST
     for taps, stride, extent in ((g.kh, g.sh, g.h), (g.kw, g.sw, g.w)):
-        sizes = _LARGEST.get((taps, stride), ()) if taps > 1 else (1,)
+        sizes = table.get((taps, stride), ()) if taps > 1 else (1,)
         axes.append([m for m in sizes if m <= extent] or list(sizes[-1:]))
     if not axes[0] or not axes[1] or (g.kh, g.kw) == (1, 1):
         return []

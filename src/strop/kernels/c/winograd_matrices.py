@@ -2,7 +2,8 @@
 
 Strides are taken apart into phases: output i of stride s is the sum over p < s of the plain correlation of the samples p, p + s, ...
 with the taps p, p + s, ... A phase of one tap needs a multiplication per output and no transform. A phase of t taps becomes
-F(m, t): the filter's polynomial is evaluated at m + t - 2 of the points 0, 1, -1, 2, -2, 1/2, -1/2 and at infinity.
+F(m, t): the filter's polynomial is evaluated at the first m + t - 2 of the points 0, 1, -1, 2, -2, 1/2, -1/2, 3/4, -3/4, 4/3, -4/3 and
+at infinity.
 
 A filter's value at a point depends on the point alone, but for a scale: Cook-Toom's 1/N = 1 / prod(p - q) over the other points q of the
 tile. Filters carry the scale of the largest tile; smaller ones, which use a subset of its points, make up for it in ``at``.
@@ -21,7 +22,7 @@ import numpy as np
 
 from strop.ir.op import Array
 
-_POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
+_POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2", "3/4", "-3/4", "4/3", "-4/3")))
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
