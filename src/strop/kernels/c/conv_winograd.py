@@ -23,10 +23,9 @@ import numpy as np
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of
-from strop.kernels.c.winograd_cuts import Cuts, TileType, cuts_of, largest_tiles
+from strop.kernels.c.winograd_cuts import Cuts, Segment, TileType, cut, cuts_of, largest_tiles
 from strop.kernels.c.winograd_emit import Emitter, Params, Sizes, pieces_of, sizes_of
 from strop.kernels.c.winograd_matrices import floats
-from strop.kernels.c.winograd_transform import operations
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -97,10 +96,10 @@ class ConvWinograd(Kernel[Params]):
     def _families(self, region: Region) -> list[tuple[int, int]]:
         """Largest tiles that are accurate enough, those that make different cuts."""
         g = _geometry(region)
-        kept: dict[Cuts, tuple[int, int]] = {}
+        kept: dict[tuple[Segment, ...], tuple[int, int]] = {}
         for mh, mw in largest_tiles(g):
             if not self._error(region, mh, mw) > ERROR_LIMIT:
-                kept.setdefault(cuts_of(g, mh, mw), (mh, mw))
+                kept.setdefault((*cut(g.h, mh, g.kh, g.sh), *cut(g.w, mw, g.kw, g.sw)), (mh, mw))
         return list(kept.values())
 
     def _error(self, region: Region, mh: int, mw: int) -> float:
@@ -109,7 +108,7 @@ class ConvWinograd(Kernel[Params]):
             g = _geometry(region)
             weight = region.operand(1).const
             assert weight is not None
-            taps = weight.reshape(g.o, g.c, g.kh, g.kw)[: min(g.o, 32)].transpose(2, 3, 1, 0).astype(np.float64)
+            taps = weight.reshape(g.o, g.c, g.kh, g.kw)[: min(g.o, 16)].transpose(2, 3, 1, 0).astype(np.float64)
             known[mh, mw] = _simulated_error(cuts_of(g, mh, mw), taps)
         return known[mh, mw]
 
@@ -187,16 +186,13 @@ def _products(g: Geometry, p: Params, s: Sizes, share: tuple[int, ...], rate: fl
 
 def _way_in(tile: TileType) -> float:
     """Cycles of the data transform of one tile and vector."""
-    fh, fw = tile.fh, tile.fw
-    work = fw.inputs * operations(fh.bt) + fh.points * operations(fw.bt)
-    return 0.6 * work + 2.0 * fh.points * (fw.points + fw.inputs)
+    return 0.6 * tile.work_in + 2.0 * tile.fh.points * (tile.fw.points + tile.fw.inputs)
 
 
 def _way_out(tile: TileType) -> float:
     """Cycles of the output transform of one tile and vector."""
     fh, fw = tile.fh, tile.fw
-    work = fw.points * operations(fh.at) + fh.m * operations(fw.at)
-    return 0.6 * work + 2.0 * fh.m * (fw.points + fw.m) + fh.points * fw.points
+    return 0.6 * tile.work_out + 2.0 * fh.m * (fw.points + fw.m) + fh.points * fw.points
 
 
 KERNEL = ConvWinograd()

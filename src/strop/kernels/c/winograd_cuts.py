@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from strop.ir.op import Array
 from strop.kernels.c.positions import Geometry
 from strop.kernels.c.winograd_matrices import Filtering, Form, filtering, floats, points_of
+from strop.kernels.c.winograd_transform import operations
 
 #: (taps, stride) -> largest tile sizes to try, most saving first: up to eight points, twelve where the other axis has a single tap, round
 #: little enough.
@@ -90,6 +91,16 @@ class TileType:
     def count(self) -> int:
         """Tiles per image."""
         return self.h.count * self.w.count
+
+    @cached_property
+    def work_in(self) -> int:
+        """Vector operations of the data transform, per vector of channels."""
+        return self.fw.inputs * operations(self.fh.bt) + self.fh.points * operations(self.fw.bt)
+
+    @cached_property
+    def work_out(self) -> int:
+        """Vector operations of the output transform, per vector of channels."""
+        return self.fw.points * operations(self.fh.at) + self.fh.m * operations(self.fw.at)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from strop.ir.expr import Input
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Out, Packed, Pointer, Region
 from strop.kernels.c.positions import Geometry, geometry_of
-from strop.kernels.c.tile import Side, Tile, pack_panels
+from strop.kernels.c.tile import Side, Tile
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.winograd_cuts import Cuts, TileType, cuts_of
 from strop.kernels.c.winograd_transform import transform_c
@@ -147,12 +147,15 @@ class Emitter:
         g, s = self.g, self.sizes
         weight = self.region.operand(1).const
         assert weight is not None
-        taps = np.ascontiguousarray(weight.reshape(g.o, g.c, g.kh, g.kw).transpose(2, 3, 1, 0), dtype=np.float64)
-        u = [point.astype(np.float32) for point in self.cuts.transformed(taps)]
+        taps = weight.reshape(g.o, g.c, g.kh, g.kw)
         parts: list[Array] = []
-        for panel in range(s.panels):
-            columns = slice(panel * s.width, (panel + 1) * s.width)
-            parts.extend(pack_panels(point[:, columns], self.lanes, self.params.nv) for point in u)
+        for first in range(0, g.o, s.width):
+            panel = np.ascontiguousarray(taps[first : first + s.width].transpose(2, 3, 1, 0), dtype=np.float64)
+            count = panel.shape[-1]
+            packed = np.zeros((self.cuts.filters, g.c, -(-count // self.lanes) * self.lanes), np.float32)
+            for number, point in enumerate(self.cuts.transformed(panel)):
+                packed[number, :, :count] = point
+            parts.append(packed.reshape(-1))
         return np.concatenate(parts)
 
     # ---- where everything lies
