@@ -8,8 +8,8 @@ still in the second cache level. Padding is read from a vector of zeros. Filters
 those of the next product are fetched during the present one.
 
 Rounding grows with the number of transform points: below 1e-6 of the largest result for 4 points per axis, up to 1e-5 for 8 on both axes
-or 12 on a single one. Tiles whose simulated error on the layer's own filters exceeds 5e-5 of the largest result are not offered. A NaN or infinity in the input reaches all outputs
-of its tile.
+or 12 on a single one. Tiles whose simulated error on the layer's own filters exceeds 5e-5 of the largest result are not offered. A NaN
+or infinity in the input reaches all outputs of its tile.
 """
 
 from __future__ import annotations
