@@ -7,9 +7,9 @@ panel, one matrix product per filter gives ``M[filter][row][column]``, which is 
 still in the second cache level. Padding is read from a vector of zeros. Filters are transformed when they are packed; where they come from far,
 those of the next product are fetched during the present one.
 
-Rounding grows with the number of transform points: about 1e-6 relative for 4 points per axis, 1e-5 for 6 or 8. Tiles whose simulated
-error on the layer's own filters exceeds 5e-5 of the largest result are not offered. A NaN or infinity in the input reaches all outputs
-of its tile.
+Rounding grows with the number of transform points: below 1e-6 of the largest result for 4 points per axis, up to 1e-5 for 8 on both axes
+or 12 on a single one. Tiles whose simulated error on the layer's own filters exceeds 5e-5 of the largest result are not offered. A NaN
+or infinity in the input reaches all outputs of its tile.
 """
 
 from __future__ import annotations
