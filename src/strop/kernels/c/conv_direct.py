@@ -20,7 +20,7 @@ from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
 from strop.kernels.c.prologue_rows import apply_prologue
-from strop.kernels.c.tile import Ahead, Side, Tile, ahead, pack_panels, product_cycles
+from strop.kernels.c.tile import Ahead, Side, Tile, ahead, halves, pack_panels, product_cycles
 from strop.kernels.c.writer import Writer, address
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -79,13 +79,17 @@ class ConvDirect(Kernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         g = _geometry(region)
-        lanes = ISAS[target.isa].lanes
+        isa = ISAS[target.isa]
+        lanes = isa.lanes
         per_fma = lanes / target.fma_lanes
         vectors = -(-g.o // lanes)
-        full, rest = divmod(vectors, params.nv)
+        whole, rest = divmod(vectors, params.nv)
+        widths: list[tuple[int, float]] = [(whole, params.nv), (1 if rest else 0, rest)]
+        if halves(g.o % lanes, isa):  # the last panel ends with half a vector
+            widths = [(vectors // params.nv - (not rest), params.nv), (1, (rest or params.nv) - 0.5)]
         rows, last = divmod(g.row_extent, params.mr)
         cycles = 0.0
-        for count_v, nv in ((full, params.nv), (1 if rest else 0, rest)):
+        for count_v, nv in widths:
             for count_r, mr in ((rows, params.mr), (1 if last else 0, last)):
                 if count_v and count_r:
                     cycles += count_v * count_r * product_cycles(g.k, mr, nv, 4 * g.row_step, lanes, per_fma, target)
@@ -301,17 +305,20 @@ class _Emitter:
         if g.flat:  # tasks start at multiples of mr, so only the very last tile is short
             w("int64_t p = from;")
             with w.block(f"for (; p + {mr} <= to; p += {mr})"):
-                self._call(w, Tile(mr, nv, tail), "p")
+                self._call(w, self._shape(mr, nv, tail), "p")
             if rest:
                 with w.block("if (p < to)"):
-                    self._call(w, Tile(rest, nv, tail), "p")
+                    self._call(w, self._shape(rest, nv, tail), "p")
             return
         with w.block("for (int64_t h = from; h < to; h++)"):
             if full:
                 with w.loop("p", full * mr, mr):
-                    self._call(w, Tile(mr, nv, tail), "p")
+                    self._call(w, self._shape(mr, nv, tail), "p")
             if rest:
-                self._call(w, Tile(rest, nv, tail), str(full * mr))
+                self._call(w, self._shape(rest, nv, tail), str(full * mr))
+
+    def _shape(self, mr: int, nv: int, tail: int) -> Tile:
+        return Tile(mr, nv, tail, halves(tail, ISAS[self.target.isa]))
 
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
         g = self.g

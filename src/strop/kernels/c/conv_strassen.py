@@ -32,7 +32,7 @@ from strop.kernels.c.strassen_forms import (
     multiply,
     weight_parts,
 )
-from strop.kernels.c.tile import Ahead, Side, Tile, ahead, pack_panels, product_cycles
+from strop.kernels.c.tile import Ahead, Side, Tile, ahead, halves, pack_panels, product_cycles
 from strop.kernels.c.writer import Writer, address
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -483,7 +483,7 @@ class _Emitter:
         for start, height, number in _cut(rows, most):
             with w.loop("p", start + height * number, height, start):
                 sides = [address(f"e{k}", ("p", step), ("o", s[3])) for k, (step, s) in enumerate(zip(self.steps, self.g.extras, strict=True))]
-                tile = Tile(height, 1, self.tail)
+                tile = Tile(height, 1, self.tail, halves(self.tail, ISAS[self.target.isa]))
                 arguments = [f"x + p * {self.x_row}", "b", address("y", ("p", self.y_step), ("o", 1)), *sides]
                 w(f"{self._plain_tile(tile)}({', '.join(arguments)});")
 

@@ -17,6 +17,7 @@ from strop.ir.expr import Expr
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
+from strop.target.isa.base import Isa
 
 #: Cycles until a multiply-add's result can be used again.
 _LATENCY = 4
@@ -72,11 +73,13 @@ def ahead(panel: int, tiles: int, steps: int, inner: int | None = None) -> Ahead
 
 @dataclass(frozen=True)
 class Tile:
-    """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full)."""
+    """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full). ``half``: its upper half stays zero, at half the
+    work (see ``halves``)."""
 
     mr: int
     nv: int
     tail: int = 0
+    half: bool = False
 
     def acc(self, r: int, v: int) -> str:
         """Name of an accumulator."""
@@ -101,7 +104,8 @@ class Tile:
             with w.block(""):
                 w(f"const vf e = vset1({element});")
                 for v in range(self.nv):
-                    w(f"{self.acc(r, v)} = vfma(e, w{v}, {self.acc(r, v)});")
+                    fma = "vfma_half" if self.half and v == self.nv - 1 else "vfma"
+                    w(f"{self.acc(r, v)} = {fma}(e, w{v}, {self.acc(r, v)});")
 
     def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
         """The loop over ``k`` that takes ``steps`` steps and moves the pointer ``weights``; ``rows`` as in ``step``."""
@@ -178,6 +182,11 @@ class Tile:
         return f"vgather_n({address}, {side.column}, {self.tail})" if partial else f"vgather({address}, {side.column})"
 
 
+def halves(tail: int, isa: Isa) -> bool:
+    """True when a last vector of ``tail`` lanes fills no more than half, and the instruction set can do half a multiply-add."""
+    return 0 < tail <= isa.lanes // 2 and "vfma_half" in isa.table
+
+
 def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
     """Packs [K, N] weights into panels of ``nv`` vectors: [ceil(N / (nv*lanes))][K][nv*lanes], the last panel only as
     wide as needed (whole vectors), padded with zeros. Returns a flat f32 array."""
@@ -193,12 +202,12 @@ def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
-def product_cycles(k: int, mr: int, nv: int, row_bytes: int, lanes: int, per_fma: float, target: Target) -> float:
+def product_cycles(k: int, mr: int, nv: float, row_bytes: int, lanes: int, per_fma: float, target: Target) -> float:
     """Estimated cycles of one tile whose rows are read in place and whose panel of weights is walked again for every tile.
 
     Args:
         k: products per element.
-        mr, nv: rows and vectors.
+        mr, nv: rows and vectors; half a vector counts 0.5.
         row_bytes: bytes between rows.
         lanes: floats of a vector.
         per_fma: cycles per multiply-add of a vector.
