@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 # Importing these registers their import functions.
 import strop.frontend.onnx.ops_attention
+import strop.frontend.onnx.ops_control
 import strop.frontend.onnx.ops_data
 import strop.frontend.onnx.ops_einsum
 import strop.frontend.onnx.ops_index
