@@ -97,16 +97,21 @@ def _spatial_rank(node: NodeContext) -> int:
     return rank
 
 
-@onnx_op("Conv", since=1)
-def conv(node: NodeContext) -> Operand:
-    x, weights = node.operand(0), node.operand(1)
+def conv_op(node: NodeContext, weights: Operand) -> Conv:
+    """The Conv that the attributes of a convolution node describe; operand 0 is its input."""
     rank = _spatial_rank(node)
     kernel = _kernel(node, weights)
     if len(kernel) != rank:
         raise node.malformed("weights do not fit", got=weights.type, expected=f"rank {rank + 2}")
     strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    op = Conv(strides, _pads(node, kernel, strides, dilations), dilations, node.integer("group", 1))
-    return node.step(op, x, weights, node.optional(2))
+    pads = _pads(node, kernel, strides, dilations)
+    return Conv(strides, pads, dilations, node.integer("group", 1))
+
+
+@onnx_op("Conv", since=1)
+def conv(node: NodeContext) -> Operand:
+    x, weights = node.operand(0), node.operand(1)
+    return node.step(conv_op(node, weights), x, weights, node.optional(2))
 
 
 @onnx_op("ConvTranspose", since=1)
