@@ -111,15 +111,36 @@ def _stacked(
     return found
 
 
+@onnx_op("Scan", since=8, until=8)
+def scan_8(node: NodeContext) -> Sequence[Operand]:
+    """All operands have a batch axis in front, and every sample is scanned by itself; without sequence lengths."""
+    if node.optional(0) is not None:
+        raise node.unsupported("operand sequence_lens is not supported")
+    count = node.integer("num_scan_inputs")
+    states = [node.operand(i) for i in range(1, len(node) - count)]
+    inputs = [node.operand(i) for i in range(1 + len(states), len(node))]
+    backward = node.integers("directions", (0,) * count)
+    outputs = len(node.subgraph("body").output) - len(states)
+    (samples,) = sh.static(inputs[0].type.shape[:1], node.where) if inputs else (0,)
+    if samples < 1 or len(backward) != count or outputs < 0:
+        raise node.malformed("operands do not fit", got=f"{samples} samples")
+    found = []
+    for sample in range(samples):
+        own = [_taken(node, x, 0, sample) for x in (*states, *inputs)]
+        parts = own[: len(states)], own[len(states) :]
+        zeros = (0,) * outputs
+        found.append(_scan(node, *parts, (0,) * count, backward, zeros, zeros, f"{sample}/"))
+    return _stacked(node, list(zip(*found, strict=True)), [0] * len(found[0]), 0)
+
+
 @onnx_op("Scan", since=9)
-def scan(node: NodeContext) -> Sequence[Operand]:
+def scan_9(node: NodeContext) -> Sequence[Operand]:
     """One round of the body per slice of the scanned operands."""
-    body = node.subgraph("body")
     count = node.integer("num_scan_inputs")
     states = [node.operand(i) for i in range(len(node) - count)]
     inputs = [node.operand(i) for i in range(len(states), len(node))]
-    outputs = len(body.output) - len(states)
-    if count < 1 or outputs < 0:
+    outputs = len(node.subgraph("body").output) - len(states)
+    if not 1 <= count <= len(node) or outputs < 0:
         raise node.malformed("num_scan_inputs does not fit", got=count)
     in_axes = node.integers("scan_input_axes", (0,) * count)
     backward = node.integers("scan_input_directions", (0,) * count)
@@ -129,21 +150,41 @@ def scan(node: NodeContext) -> Sequence[Operand]:
         raise node.malformed("attributes of the scanned inputs do not fit", got=f"{count} inputs")
     if len(out_axes) != outputs or len(reverse) != outputs:
         raise node.malformed("attributes of the scan outputs do not fit", got=f"{outputs} outputs")
+    return _scan(node, states, inputs, in_axes, backward, out_axes, reverse, "")
+
+
+def _taken(node: NodeContext, x: Operand, axis: int, index: int) -> Operand:
+    """Slice number ``index`` of an axis, which goes."""
+    shape = x.type.shape
+    part = node.step(Slice.of(shape, [index], [index + 1], [axis], [1]), x)
+    return node.step(Reshape((*shape[:axis], *shape[axis + 1 :])), part)
+
+
+def _scan(
+    node: NodeContext,
+    states: Sequence[Operand],
+    inputs: Sequence[Operand],
+    in_axes: Sequence[int],
+    backward: Sequence[int],
+    out_axes: Sequence[int],
+    reverse: Sequence[int],
+    label: str,
+) -> list[Operand]:
+    """Final states and scan outputs."""
+    body = node.subgraph("body")
     axes = [node.normal_axis(a, x.type.rank) for a, x in zip(in_axes, inputs, strict=True)]
     lengths = {x.type.shape[a] for a, x in zip(axes, inputs, strict=True)}
     if len(lengths) != 1:
         raise node.malformed("scanned inputs differ in length", got=sorted(map(str, lengths)))
     (length,) = sh.static(tuple(lengths), node.where)
-    collected: list[list[Operand]] = [[] for _ in range(outputs)]
+    collected: list[list[Operand]] = [[] for _ in out_axes]
     for number in range(length):
         _check_rounds(node, number)
-        slices = []
-        for x, axis, back in zip(inputs, axes, backward, strict=True):
-            at = length - 1 - number if back else number
-            shape = x.type.shape
-            part = node.step(Slice.of(shape, [at], [at + 1], [axis], [1]), x)
-            slices.append(node.step(Reshape((*shape[:axis], *shape[axis + 1 :])), part))
-        results = node.inline(body, [*states, *slices], str(number))
+        slices = [
+            _taken(node, x, axis, length - 1 - number if back else number)
+            for x, axis, back in zip(inputs, axes, backward, strict=True)
+        ]
+        results = node.inline(body, [*states, *slices], f"{label}{number}")
         states = list(results[: len(states)])
         for column, result in zip(collected, results[len(states) :], strict=True):
             column.append(result)
@@ -171,11 +212,12 @@ def _listed(node: NodeContext, items: Sequence[Operand]) -> Listed:
     return Listed(flat)
 
 
-def _place(node: NodeContext, size: int, index: int = 1) -> int:
-    """A known position in a sequence of ``size`` elements; negative ones count from the end."""
+def _place(node: NodeContext, size: int, index: int = 1, last: int | None = None) -> int:
+    """A known position from -size to ``last`` (None: size - 1) in a sequence; negative ones count from the end."""
     at = int(node.scalar(index, "position"))
-    if not -size <= at < size:
-        raise node.malformed("position out of range", got=at, expected=f"-{size}..{size - 1}")
+    last = size - 1 if last is None else last
+    if not -size <= at <= last:
+        raise node.malformed("position out of range", got=at, expected=f"-{size}..{last}")
     return at + size if at < 0 else at
 
 
@@ -205,7 +247,8 @@ def sequence_at(node: NodeContext) -> Operand:
 def sequence_insert(node: NodeContext) -> Operand:
     """Before the position, by default at the end."""
     items = _items(node)
-    at = len(items) if node.optional(2) is None else _place(node, len(items) + 1, 2)
+    size = len(items)
+    at = size if node.optional(2) is None else _place(node, size, 2, size)
     items.insert(at, node.operand(1))
     return _listed(node, items)
 
@@ -222,7 +265,13 @@ def split_to_sequence(node: NodeContext) -> Operand:
     """Parts of the given lengths, or of one length with a shorter last one; slices of length 1 may lose the axis."""
     x, axis = node.operand(0), node.axis(default=0)
     keep = node.flag("keepdims", True)
-    (total,) = sh.static(x.type.shape[axis : axis + 1], node.where)
+    total = x.type.shape[axis]
+    if not isinstance(total, int):
+        raise node.unsupported(
+            "the number of parts depends on a symbolic dim",
+            got=f"axis {axis} of {x.type}",
+            hint="give the symbols values with --shape",
+        )
     if node.optional(1) is None:
         sizes = [1] * total
     else:

@@ -16,7 +16,7 @@ from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Expand, Identity, Reshape
 from strop.ops.elementwise import Cast, make
 from strop.ops.norm import LRN, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.pool import AveragePool, MaxPool, MaxPoolIndices
 from strop.ops.reduce import Reduce
 from strop.ops.softmax import LogSoftmax, Softmax
 
@@ -25,7 +25,7 @@ _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 # ---- windows
 
 
-def _window(node: NodeContext, name: str, rank: int, default: int | None = 1) -> tuple[int, ...]:
+def window(node: NodeContext, name: str, rank: int, default: int | None = 1) -> tuple[int, ...]:
     """A per-axis window attribute (default None: required); ModelError when it has not one number per spatial axis."""
     values = node.integers(name) if default is None else node.integers(name, (default,) * rank)
     if len(values) != rank:
@@ -103,7 +103,7 @@ def conv_op(node: NodeContext, weights: Operand) -> Conv:
     kernel = _kernel(node, weights)
     if len(kernel) != rank:
         raise node.malformed("weights do not fit", got=weights.type, expected=f"rank {rank + 2}")
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
     pads = _pads(node, kernel, strides, dilations)
     return Conv(strides, pads, dilations, node.integer("group", 1))
 
@@ -121,8 +121,8 @@ def conv_transpose(node: NodeContext) -> Operand:
     kernel = _kernel(node, weights)
     if len(kernel) != rank:
         raise node.malformed("weights do not fit", got=weights.type, expected=f"rank {rank + 2}")
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    extra = _window(node, "output_padding", rank, 0)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
+    extra = window(node, "output_padding", rank, 0)
     mode = node.text("auto_pad", "NOTSET", _AUTO_PADS)
     wanted = node.optional_integers("output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
@@ -149,23 +149,25 @@ def conv_transpose(node: NodeContext) -> Operand:
 
 
 @onnx_op("MaxPool", since=1)
-def max_pool(node: NodeContext) -> Operand:
-    """The indices (result 1) are not supported; storage_order concerns them alone."""
-    node.ignore("storage_order")
+def max_pool(node: NodeContext) -> tuple[Operand, ...]:
+    """The indices (result 1) are found by an op of their own when they are read."""
+    columns = node.flag("storage_order")
     rank = _spatial_rank(node)
-    kernel = _window(node, "kernel_shape", rank, None)
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    pads = _pads(node, kernel, strides, dilations)
-    return node.step(
-        MaxPool(kernel, strides, pads, dilations, node.flag("ceil_mode")), node.operand(0)
-    )
+    kernel = window(node, "kernel_shape", rank, None)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
+    shape = (kernel, strides, _pads(node, kernel, strides, dilations), dilations, node.flag("ceil_mode"))
+    x = node.operand(0)
+    result = node.step(MaxPool(*shape), x)
+    if not any(node.wanted[1:]):
+        return (result,)
+    return result, node.step(MaxPoolIndices(*shape, column_major=columns), x)
 
 
 @onnx_op("AveragePool", since=1)
 def average_pool(node: NodeContext) -> Operand:
     rank = _spatial_rank(node)
-    kernel = _window(node, "kernel_shape", rank, None)
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
+    kernel = window(node, "kernel_shape", rank, None)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
     pads = _pads(node, kernel, strides, dilations)
     op = AveragePool(
         kernel, strides, pads, dilations, node.flag("ceil_mode"), node.flag("count_include_pad")
@@ -181,8 +183,8 @@ def lp_pool(node: NodeContext) -> Operand:
         raise node.unsupported(
             "only p of 1 and more without ceil_mode is supported", got=f"p {power}"
         )
-    kernel = _window(node, "kernel_shape", rank, None)
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
+    kernel = window(node, "kernel_shape", rank, None)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
     pads = _pads(node, kernel, strides, dilations)
     x = node.step(make("abs"), node.operand(0))
     powers = x if power == 1 else node.step(make("pow"), x, node.like(power, x))

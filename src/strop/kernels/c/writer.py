@@ -14,6 +14,7 @@ from strop.ir.expr import (
     PRIMITIVES,
     Acc,
     Axis,
+    Bits,
     Call,
     Cast,
     Const,
@@ -105,6 +106,7 @@ SCALAR_HELPERS = r"""
 #define strop_ipow(a, b) ({ __auto_type x_ = (a); __typeof__(x_) r_ = 1; for (int64_t n_ = (b); n_ > 0; n_ >>= 1) { if (n_ & 1) r_ *= x_; x_ *= x_; } r_; })
 #define strop_shl(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? (uint64_t)a_ << n_ : 0); })
 #define strop_shr(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? a_ >> n_ : a_ < 0 ? -1 : 0); })
+#define strop_bits(to, a) ({ __auto_type a_ = (a); to b_; memcpy(&b_, &a_, sizeof b_); b_; })
 static inline float strop_odd(double x) {
   const float y = (float)x;
   uint32_t w;
@@ -291,6 +293,11 @@ class ScalarC:
         if isinstance(expr, Cast):
             source = self._type(expr.arg) or expr.to
             return _cast(self._visit(expr.arg, source), source, expr.to)
+        if isinstance(expr, Bits):
+            stored = self._load(expr.arg, [self._visit(i, dt.i64) for i in expr.arg.index])
+            if expr.to is dt.boolean:
+                return f"({stored} != 0)"
+            return from_memory(f"strop_bits({expr.to.c}, {stored})", expr.to)
         if isinstance(expr, Call):
             return self._call(expr, wanted)
         raise KernelError("an expression has no scalar C", got=expr)
