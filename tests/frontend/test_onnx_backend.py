@@ -28,7 +28,7 @@ from tests.frontend.backend_cases import (
 #: Cases per compilation when all of them are built.
 BATCH = 150
 #: Of the cases that are built in the quick tests, every so many.
-EVERY = 27
+EVERY = 9
 
 
 @pytest.fixture(scope="module")

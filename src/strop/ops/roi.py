@@ -117,7 +117,7 @@ class RoiAlign(Op):
         columns = _Axis(self, regions, r, 0, place[1], x.shape[3], kind)
         walk = tuple(
             Loop(name, self.ratio or sh.add(sh.mul(size, 2), 4))
-            for name, size in (("t0", x.shape[2]), ("t1", x.shape[3]))
+            for name, size in (("k0", x.shape[2]), ("k1", x.shape[3]))
         )
         zero = base.literal(0, kind)
         counts = rows.counts(walk[0].var) & columns.counts(walk[1].var)

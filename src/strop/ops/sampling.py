@@ -145,7 +145,7 @@ class GridSample(Op):
         (out,) = outputs
         r, taps = x.rank - 2, TAPS[self.mode]
         axes = loops(out.shape)
-        walk = tuple(Loop(f"t{k}", taps) for k in range(r))
+        walk = tuple(Loop(f"k{k}", taps) for k in range(r))
         position = base.variables(axes)
         kind, wide = base.compute_type(grid.dtype), base.compute_type(x.dtype)
         index: list[Expr] = position[:2]
@@ -286,7 +286,7 @@ class DeformColumns(Op):
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
         x, offset = inputs[0], inputs[1]
         (out,) = outputs
-        axes, walk = loops(out.shape), (Loop("t0", 2), Loop("t1", 2))
+        axes, walk = loops(out.shape), (Loop("k0", 2), Loop("k1", 2))
         n, c, tap, *place = base.variables(axes)
         kind = base.compute_type(x.dtype)
         (channels,) = sh.static(x.shape[1:2], self.name)
