@@ -179,9 +179,10 @@ def test_the_page_is_current(
 ) -> None:
     name = "../../docs/onnx-coverage.md"
     path = golden.ROOT / name
-    if path.exists() and f"onnx {onnx.__version__}:" not in path.read_text(encoding="utf-8"):
-        if not request.config.getoption("--update-golden"):
-            pytest.skip("the page is about another version of onnx")
+    written = path.read_text(encoding="utf-8") if path.exists() else ""
+    update = request.config.getoption("--update-golden")
+    if written and not update and f"onnx {onnx.__version__}:" not in written:
+        pytest.skip("the page is about another version of onnx")
     golden.check(name, page(cases, outcomes), request.config)
 
 
