@@ -47,9 +47,13 @@ def _kernel(node: NodeContext, weights: Operand) -> tuple[int, ...]:
 
 
 def _pads(
-    node: NodeContext, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+    node: NodeContext,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    spatial: tuple[Dim, ...] | None = None,
 ) -> tuple[int, ...]:
-    """Explicit pads from ``pads`` and ``auto_pad``: SAME keeps ceil(size / stride), the odd one goes last for SAME_UPPER."""
+    """Explicit pads from ``pads`` and ``auto_pad`` over spatial axes of the given sizes, by default those of operand 0: SAME keeps ceil(size / stride), the odd one goes last for SAME_UPPER."""
     rank = len(kernel)
     mode = node.text("auto_pad", "NOTSET", _AUTO_PADS)
     explicit = node.integers("pads", (0,) * (2 * rank))
@@ -63,7 +67,7 @@ def _pads(
         return (0,) * (2 * rank)
     before, after = [], []
     for size, k, stride, dilation in zip(
-        node.shape(0)[2:], kernel, strides, dilations, strict=True
+        spatial or node.shape(0)[2:], kernel, strides, dilations, strict=True
     ):
         total = _same_total(node, size, (k - 1) * dilation + 1, stride)
         small, large = total // 2, total - total // 2
@@ -148,31 +152,38 @@ def conv_transpose(node: NodeContext) -> Operand:
     return node.step(op, x, weights, node.optional(2))
 
 
+Ints = tuple[int, ...]
+
+
+def window_pool(node: NodeContext, spatial: tuple[Dim, ...]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Kernel, strides, pads and dilations of a pooling node over spatial axes of the given sizes."""
+    rank = _spatial_rank(node)
+    kernel = window(node, "kernel_shape", rank, None)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
+    return kernel, strides, _pads(node, kernel, strides, dilations, spatial), dilations
+
+
 @onnx_op("MaxPool", since=1)
 def max_pool(node: NodeContext) -> tuple[Operand, ...]:
     """The indices (result 1) are found by an op of their own when they are read."""
     columns = node.flag("storage_order")
-    rank = _spatial_rank(node)
-    kernel = window(node, "kernel_shape", rank, None)
-    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
-    shape = (kernel, strides, _pads(node, kernel, strides, dilations), dilations, node.flag("ceil_mode"))
+    shape, ceil = window_pool(node, node.shape(0)[2:]), node.flag("ceil_mode")
     x = node.operand(0)
-    result = node.step(MaxPool(*shape), x)
+    result = node.step(MaxPool(*shape, ceil), x)
     if not any(node.wanted[1:]):
         return (result,)
-    return result, node.step(MaxPoolIndices(*shape, column_major=columns), x)
+    return result, node.step(MaxPoolIndices(*shape, ceil, columns), x)
+
+
+def average_pool_op(node: NodeContext) -> AveragePool:
+    """The AveragePool that the attributes of a pooling node describe; operand 0 is its input."""
+    shape = window_pool(node, node.shape(0)[2:])
+    return AveragePool(*shape, node.flag("ceil_mode"), node.flag("count_include_pad"))
 
 
 @onnx_op("AveragePool", since=1)
 def average_pool(node: NodeContext) -> Operand:
-    rank = _spatial_rank(node)
-    kernel = window(node, "kernel_shape", rank, None)
-    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
-    pads = _pads(node, kernel, strides, dilations)
-    op = AveragePool(
-        kernel, strides, pads, dilations, node.flag("ceil_mode"), node.flag("count_include_pad")
-    )
-    return node.step(op, node.operand(0))
+    return node.step(average_pool_op(node), node.operand(0))
 
 
 @onnx_op("LpPool", since=2)

@@ -18,6 +18,7 @@ from strop.ops.base import highest, lowest
 from strop.ops.data import Expand, Reshape, Slice
 from strop.ops.elementwise import Cast, make
 from strop.ops.matmul import MatMul
+from strop.ops.reduce import Reduce
 
 #: Types that quantized values have.
 QUANTIZED = (dt.u8, dt.i8, dt.u16, dt.i16)
@@ -122,6 +123,29 @@ def dequantize_linear(node: NodeContext) -> Operand:
     zero = None if zero is None else spread(node, zero, x, axis, block)
     result = dequantized(node, x, scale, zero)
     return result if to is None else cast(node, result, to)
+
+
+@onnx_op("DynamicQuantizeLinear", since=11)
+def dynamic_quantize_linear(node: NodeContext) -> tuple[Operand, ...]:
+    return dynamically_quantized(node, node.operand(0))
+
+
+def dynamically_quantized(node: NodeContext, x: Operand) -> tuple[Operand, Operand, Operand]:
+    """A float x as u8, and the f32 scale and u8 zero point that make its whole range, widened to hold 0, fit.
+
+    The scale of a range of 0 is 1, as in ONNX Runtime; the standard's formula would divide by 0.
+    """
+    axes = tuple(range(x.type.rank))
+    low = node.step(make("min"), node.step(Reduce("min", axes, False), x), node.like(0, x))
+    high = node.step(make("max"), node.step(Reduce("max", axes, False), x), node.like(0, x))
+    steps = node.like(255, x)
+    span = node.step(make("sub"), high, low)
+    empty = node.step(make("eq"), span, node.like(0, x))
+    scale = node.step(make("where"), empty, node.like(1, x), node.step(make("div"), span, steps))
+    place = node.step(make("div"), node.step(make("neg"), low), scale)
+    bounded = node.step(make("clip", lo=0.0, hi=255.0), place)
+    zero = cast(node, node.step(make("round"), bounded), dt.u8)
+    return quantized(node, x, scale, zero, dt.u8), scale, zero
 
 
 # ---- products of integers

@@ -11,6 +11,8 @@ from onnx import ModelProto
 
 # Importing these registers their import functions.
 import strop.frontend.onnx.ops_attention
+import strop.frontend.onnx.ops_contrib
+import strop.frontend.onnx.ops_contrib_quant
 import strop.frontend.onnx.ops_control
 import strop.frontend.onnx.ops_data
 import strop.frontend.onnx.ops_einsum
