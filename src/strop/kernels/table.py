@@ -11,6 +11,7 @@ from strop.kernels.c import (
     conv_direct,
     conv_winograd,
     copy,
+    cumulative,
     elementwise,
     gather,
     matmul,
@@ -24,6 +25,7 @@ from strop.kernels.c import (
     reduce_arg,
     resize,
     softmax,
+    top_k,
 )
 from strop.target.base import Target
 
@@ -33,6 +35,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     conv_direct.KERNEL,
     conv_winograd.KERNEL,
     copy.KERNEL,
+    cumulative.KERNEL,
     elementwise.KERNEL,
     gather.KERNEL,
     resize.KERNEL,
@@ -45,6 +48,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     reduce.KERNEL,
     reduce_arg.KERNEL,
     softmax.KERNEL,
+    top_k.KERNEL,
     naive.KERNEL,
 )
 

@@ -172,7 +172,7 @@ def scalar_helpers(text: str) -> str:
     return "".join(kept)
 
 
-def _held(dtype: DType) -> DType:
+def held(dtype: DType) -> DType:
     """The type a value of ``dtype`` has in C variables: f32 for f16 and bf16, which exist only in memory."""
     return dt.f32 if dtype.name in ("f16", "bf16") else dtype
 
@@ -256,7 +256,7 @@ class ScalarC:
             self._shared |= _shared(expr)
             self._kept.append(expr)
         text = self._visit(expr, kind)
-        return text if _held(kind) == _held(wanted) else f"({_held(wanted).c}){text}"
+        return text if held(kind) == held(wanted) else f"({held(wanted).c}){text}"
 
     def _type(self, expr: Expr) -> DType | None:
         return type_of(expr, self._inputs, self._named)
@@ -267,7 +267,7 @@ class ScalarC:
             return known
         text = self._text(expr, wanted)
         if self._emit is not None and id(expr) in self._shared and isinstance(expr, (Call, Cast, Load, Input)):
-            kind = _held(self._type(expr) or wanted)
+            kind = held(self._type(expr) or wanted)
             name = f"{self._prefix}{self._made}"
             self._made += 1
             self._emit(f"const {kind.c} {name} = {text};")
