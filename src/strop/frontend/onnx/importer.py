@@ -224,8 +224,9 @@ class Importer:
         read = {name for node in nodes for name in node.input} | outputs
         read.update(name for node in nodes for name in captured(node))
         defined = set(scope.names) | (set(self._initializers) if scope.depth == 0 else set())
-        if scope.parent is not None:
-            defined |= {name for name in read if self._sees(name, scope.parent)}
+        if scope.parent is not None:  # a subgraph's own names hide those around it
+            own = {output for node in nodes for output in node.output}
+            defined |= {name for name in read - own if self._sees(name, scope.parent)}
         for index, node in sorted_nodes(nodes, defined, f"graph {self.graph.name}"):
             self._count += 1
             if self._count > MAX_NODES:
