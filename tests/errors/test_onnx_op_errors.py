@@ -10,7 +10,7 @@ import pytest
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from strop.errors import ModelError, ShapeError, StropError, UnsupportedError
-from strop.frontend.onnx import read_onnx, survey
+from strop.frontend.onnx import importer, read_onnx, survey
 from tests.frontend.onnx_models import build, floats, longs, single
 
 N = helper.make_node
@@ -104,6 +104,16 @@ def test_loop_whose_trip_count_is_an_input() -> None:
 
 def test_loop_that_runs_too_often() -> None:
     refused(_loop([], ["c", "s"], None, go=True), UnsupportedError, "too often", "4096")
+
+
+def test_loops_within_loops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer, "MAX_NODES", 5000)
+    inner = body([N("Constant", [], ["m"], value_int=4000)], STEP, ["c", "s"])
+    for _ in range(4):
+        again = N("Loop", ["m", "c", "s"], ["r"], body=inner)
+        inner = body([N("Constant", [], ["m"], value_int=4000), again], STEP, ["c", "r"])
+    model = build([N("Loop", ["n", "go", "x"], ["y"], body=inner)], X, ["y"], {"n": np.asarray(4000), "go": np.asarray(True)})
+    refused(model, ModelError, "too many nodes")
 
 
 def test_loop_without_rounds_that_is_asked_for_what_they_give() -> None:
@@ -218,6 +228,7 @@ BOXES = floats(1, 4, 4)
         ("Unique", [floats(3)], {}, UnsupportedError, "X must be known"),
         ("NonMaxSuppression", [BOXES, floats(1, 1, 4)], {}, UnsupportedError, "boxes must be known"),
         ("TfIdfVectorizer", [longs(1, 2)], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": [0], "pool_strings": ["a"]}, UnsupportedError, "STRING"),
+        ("TfIdfVectorizer", [longs(*range(300))], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 20, "max_skip_count": 10**9, "ngram_counts": [0] * 20, "ngram_indexes": [0], "pool_int64s": [1]}, UnsupportedError, "too many n-grams"),
         ("TfIdfVectorizer", [floats(2)], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": [0], "pool_int64s": [1]}, ModelError, "operand 0"),
         ("TfIdfVectorizer", [longs(1, 2)], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": [0, 1], "pool_int64s": [1]}, ModelError, "ngram_indexes"),
         ("DFT", [floats(2, 5, 3)], {}, ModelError, "operand 0 does not fit"),
@@ -263,6 +274,11 @@ def test_node_that_does_not_fit(
     assert type(caught.value) is kind, caught.value
     assert says in str(caught.value), caught.value
     assert f"node node ({op_type})" in str(caught.value.where)
+
+
+def test_too_many_known_boxes() -> None:
+    operands = [np.zeros((1, 1, 4), np.float32), np.zeros((1, 1 << 19, 1), np.float32)]
+    refused(single("NonMaxSuppression", operands, 11, [0, 1])[0], UnsupportedError, "too many known boxes")
 
 
 def test_graph_attributes_are_told_from_others() -> None:

@@ -28,7 +28,7 @@ from strop.ir.op import Type
 from strop.ir.shape import Dim
 from strop.ops.data import Identity
 
-#: Most nodes after local functions have been expanded, and most functions within functions.
+#: Most nodes after functions have been expanded and loops unrolled, and most functions and subgraphs within each other.
 MAX_NODES = 250_000
 MAX_DEPTH = 32
 
@@ -228,9 +228,7 @@ class Importer:
             own = {output for node in nodes for output in node.output}
             defined |= {name for name in read - own if self._sees(name, scope.parent)}
         for index, node in sorted_nodes(nodes, defined, f"graph {self.graph.name}"):
-            self._count += 1
-            if self._count > MAX_NODES:
-                raise ModelError("the model has too many nodes", got=f"over {MAX_NODES}")
+            self._counted()
             name = self._node_name(node, scope, index)
             try:
                 self._node(node, name, scope, read)
@@ -238,6 +236,12 @@ class Importer:
                 self._failed(node, name, scope, error)
             except InnerFailed:
                 scope.names.update((output, Unknown(name)) for output in node.output)
+
+    def _counted(self) -> None:
+        """Counts a node, or a subgraph that is put in the place of one; ModelError when there are too many."""
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise ModelError("the model has too many nodes", got=f"over {MAX_NODES}")
 
     def _sees(self, name: str, scope: Scope) -> bool:
         """Whether a name means something in a scope or around it."""
@@ -448,6 +452,7 @@ class Importer:
         Raises:
             InnerFailed: a node in it cannot be read.
         """
+        self._counted()
         if scope.depth >= MAX_DEPTH:
             raise ModelError(
                 "functions and subgraphs lie in each other too deeply",

@@ -186,7 +186,6 @@ def matmul_n_bits(node: NodeContext) -> Operand:
     if node.optional(4) is not None:
         raise node.unsupported("operand g_idx is not supported")
     blocks = -(-rows // block)
-    node.check_size((columns, blocks * block), 4)
     levels = _unpacked(node, node.constant(1, "B"), bits, (columns, blocks, block))
     scales = node.constant(2, "scales")
     if scales.size != columns * blocks:

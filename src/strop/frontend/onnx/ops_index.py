@@ -163,6 +163,11 @@ def unique(node: NodeContext) -> tuple[Operand, ...]:
     return (node.const(values), *(node.const(a.astype(np.int64)) for a in (first, inverse, counts)))
 
 
+#: Most scores of known boxes, and most comparisons that n-grams are spelled out as.
+MAX_SCORES = 1 << 18
+MAX_COMPARISONS = 1 << 14
+
+
 @onnx_op("NonMaxSuppression", since=10)
 def non_max_suppression(node: NodeContext) -> Operand:
     """Of known operands: how many boxes are kept shapes all that follows. Per class the best first, as long as they overlap no better one."""
@@ -172,6 +177,8 @@ def non_max_suppression(node: NodeContext) -> Operand:
     least = -np.inf if node.optional(4) is None else float(node.scalar(4, "score_threshold"))
     if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[2] != 4 or scores.shape[2] != boxes.shape[1]:
         raise node.malformed("operands do not fit", got=f"{boxes.shape} and {scores.shape}")
+    if scores.size > MAX_SCORES:
+        raise node.unsupported("too many known boxes", got=scores.size, expected=f"at most {MAX_SCORES} scores")
     a, b = boxes[..., :2].astype(np.float64), boxes[..., 2:].astype(np.float64)
     if node.flag("center_point_box"):
         a, b = a - b / 2, a + b / 2
@@ -182,17 +189,18 @@ def non_max_suppression(node: NodeContext) -> Operand:
         for box in np.argsort(-scores[image, kind], kind="stable").tolist():
             if len(kept) >= most or not scores[image, kind, box] > least:
                 break
-            if all(_overlap(low[image], high[image], box, other) <= overlap for other in kept):
+            if not np.any(_overlaps(low[image], high[image], box, kept) > overlap):
                 kept.append(box)
         found += [(image, kind, box) for box in kept]
     return node.const(np.asarray(found, np.int64).reshape(-1, 3))
 
 
-def _overlap(low: Array, high: Array, a: int, b: int) -> float:
-    """Intersection over union of two boxes."""
-    both = np.prod(np.maximum(np.minimum(high[a], high[b]) - np.maximum(low[a], low[b]), 0))
-    union = np.prod(high[a] - low[a]) + np.prod(high[b] - low[b]) - both
-    return float(both / union) if union > 0 else 0.0
+def _overlaps(low: Array, high: Array, box: int, others: list[int]) -> Array:
+    """Intersection over union of a box with others."""
+    inner = np.minimum(high[box], high[others]) - np.maximum(low[box], low[others])
+    both = np.prod(np.maximum(inner, 0), axis=-1)
+    union = np.prod(high[box] - low[box]) + np.prod(high[others] - low[others], axis=-1) - both
+    return np.asarray(both / np.where(union > 0, union, 1.0))
 
 
 @onnx_op("TfIdfVectorizer", since=9)
@@ -211,6 +219,9 @@ def tf_idf(node: NodeContext) -> Operand:
     if x.type.dtype is not dt.i64:
         x = node.step(Cast(dt.i64), x)
     lead, (length,) = x.type.shape[:-1], sh.static(x.type.shape[-1:], node.where)
+    tried = len(starts) * (len(starts) + 1) // 2 * (min(skips, length) + 1)
+    if tried > MAX_COMPARISONS:
+        raise node.unsupported("too many n-grams", got=f"{tried} comparisons", expected=f"at most {MAX_COMPARISONS}")
     counts: list[Operand] = []
     for size, begin in enumerate(starts, 1):
         end = starts[size] if size < len(starts) else len(pool)
