@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
+import strop
 from strop.errors import ModelError, StropError, UnsupportedError
 from strop.frontend.onnx import read_onnx
+from strop.ir.interp import run
+from tests.frontend.backend_cases import Problem, check_all, merged
 from tests.frontend.onnx_models import check, floats, longs, single
 
 F32 = np.float32
@@ -110,6 +113,20 @@ def test_as_onnx_runtime(
     model, feeds = model_of(op_type, operands, kinds, attributes)
     rounded = any(k in (np.uint8, np.int8) for k in kinds)  # a tie may fall either way
     check(model, feeds, rtol=2e-5, atol=1 if rounded else 2e-5, peer="onnxruntime")
+
+
+def test_all_in_one_engine() -> None:
+    found = {}
+    for number, (op_type, operands, kinds, attributes) in enumerate(CASES):
+        model, feeds = model_of(op_type, operands, kinds, attributes)
+        graph = read_onnx(model)
+        given = {v.name: np.asarray(feeds[v.name]) for v in graph.inputs}
+        found[f"{number}-{op_type}"] = Problem(graph, given, list(run(graph, given).values()))
+    graph, feeds, outputs = merged(found)
+    got = strop.build(graph, level=0, threads=1).run(feeds)
+    for name, problem in found.items():
+        rounded = any(a.dtype in (np.uint8, np.int8) for a in problem.expected)
+        check_all([got[o] for o in outputs[name]], problem, 1e-4, 1 if rounded else 1e-5)
 
 
 def test_rms_norm_under_its_old_name() -> None:
