@@ -78,6 +78,9 @@ class _Evaluator:
                 return self.load(source, index)
             case ex.Cast(to, arg):
                 return ex.cast_array(self.visit(arg), to)
+            case ex.Bits(to, arg):
+                stored = np.ascontiguousarray(self.visit(arg))
+                return stored.view(np.uint8) != 0 if to is dt.boolean else stored.view(to.numpy)
             case ex.Call(fn, args):
                 return self.call(fn, args, wanted)
         raise AssertionError(f"{node} cannot stand in a loop program")

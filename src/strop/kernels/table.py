@@ -12,6 +12,7 @@ from strop.kernels.c import (
     conv_strassen,
     conv_winograd,
     copy,
+    cumulative,
     elementwise,
     gather,
     matmul,
@@ -25,6 +26,7 @@ from strop.kernels.c import (
     reduce_arg,
     resize,
     softmax,
+    top_k,
 )
 from strop.target.base import Target
 
@@ -35,6 +37,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     conv_strassen.KERNEL,
     conv_winograd.KERNEL,
     copy.KERNEL,
+    cumulative.KERNEL,
     elementwise.KERNEL,
     gather.KERNEL,
     resize.KERNEL,
@@ -47,6 +50,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     reduce.KERNEL,
     reduce_arg.KERNEL,
     softmax.KERNEL,
+    top_k.KERNEL,
     naive.KERNEL,
 )
 
