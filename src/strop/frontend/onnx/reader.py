@@ -16,6 +16,7 @@ import strop.frontend.onnx.ops_einsum
 import strop.frontend.onnx.ops_index
 import strop.frontend.onnx.ops_math
 import strop.frontend.onnx.ops_nn
+import strop.frontend.onnx.ops_recurrent
 import strop.frontend.onnx.ops_resize  # noqa: F401
 from strop.errors import ModelError
 from strop.frontend.formats import refuse_other
