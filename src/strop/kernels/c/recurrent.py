@@ -283,6 +283,7 @@ class _Emitter:
         self._starts(w)
         w("float *state = first, *fresh = second;")
         with w.loop("s", self.steps):
+            w("const int64_t back = s & 1;")
             if not self.lens:
                 w(f"const int64_t t = {self._turned(str(self.steps))};")
             for number in range(len(passes_of(self.op))):
@@ -344,25 +345,40 @@ class _Emitter:
         before = sum(len(p.gates) for p in every[:number]) * self.padded * self.hidden
         whole = self.op.gates * self.padded * self.hidden
         depth = len(each.gates) * self.hidden  # floats per unit
+        base = address("weights", (whole, 1), (self.d, str(before))) if self.d != "0" else f"weights + {before}"
+        runs = list(self._runs(each))
+        with ExitStack() as scope:
+            if len(runs) > 1:
+                scope.enter_context(w.loop("i", len(runs)))
+            for place, (panels, tail) in enumerate(runs):
+                wide = panels.nv * self.lanes
+                with ExitStack() as inner:
+                    if len(runs) > 1:
+                        turn = f"if (i == (back ? {len(runs) - 1 - place} : {place}))"
+                        inner.enter_context(w.block(turn))
+                    if panels.number > 1:
+                        inner.enter_context(w.loop("n", panels.number))
+                        first, last = panels.start, panels.start + (panels.number - 1) * wide
+                        w(f"const int64_t j = back ? {last} - n * {wide} : {first} + n * {wide};")
+                    else:
+                        inner.enter_context(w.block(""))
+                        w(f"const int64_t j = {panels.start};")
+                    w(f"const float *panel = {base} + j * {depth};")
+                    self._rows(w, number, panels.nv, tail)
+
+    def _rows(self, w: Writer, number: int, nu: int, tail: int) -> None:
+        """All samples against one panel."""
         mr = self.params.mr
-        for panels, tail in self._runs(each):
-            wide = panels.nv * self.lanes
-            with w.loop("j", panels.start + wide * panels.number, wide, panels.start), ExitStack() as scope:
-                base = address("weights", (whole, 1), (self.d, str(before))) if self.d != "0" else f"weights + {before}"
-                w(f"const float *panel = {base} + j * {depth};")
-                full, rest = divmod(self.samples, mr)
-                if self.samples == mr:
-                    w("const int64_t r = 0;")
-                    self._call(w, number, mr, panels.nv, tail)
-                    continue
-                w("int64_t r = 0;")
-                if full:
-                    with w.block(f"for (; r + {mr} <= {self.count}; r += {mr})"):
-                        self._call(w, number, mr, panels.nv, tail)
-                if rest:
-                    if self.blocks > 1:
-                        scope.enter_context(w.block(f"if (r < {self.count})"))
-                    self._call(w, number, rest, panels.nv, tail)
+        full, rest = divmod(self.samples, mr)
+        w("int64_t r = 0;" if full + bool(rest) > 1 else "const int64_t r = 0;")
+        if full and (self.blocks > 1 or rest or full > 1):
+            with w.block(f"for (; r + {mr} <= {self.count}; r += {mr})"):
+                self._call(w, number, mr, nu, tail)
+        elif full:
+            self._call(w, number, mr, nu, tail)
+        if rest:
+            with w.block(f"if (r < {self.count})" if self.blocks > 1 else ""):
+                self._call(w, number, rest, nu, tail)
 
     def _call(self, w: Writer, number: int, mr: int, nu: int, tail: int) -> None:
         """Calls the function for a tile; one per direction where they differ."""
