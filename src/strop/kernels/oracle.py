@@ -16,6 +16,7 @@ from strop.ir import dtype as dt
 from strop.ir import expr as ex
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
+from strop.ir.interp import ABSENT
 from strop.ir.op import Array, Op
 from strop.kernels.base import Region
 from strop.ops.conv import Conv
@@ -117,7 +118,8 @@ def expected(
     if op is None:
         result = ex.evaluate(region.epilogue, [_wide(_array(a)) for a in given])
         return [np.broadcast_to(ex.cast_array(result, region.out.dtype), shape)]
-    results = list(op.reference(*given[: region.anchors]))  # type: ignore[arg-type]
+    anchored = [ABSENT if a is None else a for a in given[: region.anchors]]
+    results = list(op.reference(*anchored))
     if region.has_epilogue:
         results[0] = ex.evaluate(
             region.epilogue, [results[0], *(_array(a) for a in given[region.anchors :])]
