@@ -6,9 +6,9 @@ import numpy as np
 
 from strop.ir.graph import Graph, Node
 from strop.lower.layout_rules import channel_axis, made_order
+from strop.lower.projection import split_projection
 from strop.lower.regions import is_view
 from strop.lower.views import channels_last
-from strop.lower.projection import split_projection
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Reshape, Transpose
 from strop.ops.elementwise import make

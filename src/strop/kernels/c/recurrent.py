@@ -9,6 +9,7 @@ passes over panels per step. Directions and blocks of samples are tasks.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,15 +18,27 @@ from functools import cached_property
 import numpy as np
 
 from strop.ir import dtype as dt
-from strop.ir.expr import Expr, Input
+from strop.ir.expr import Input
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, In, Kernel, Operand, Out, Packed, Pointer, Region, View, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Operand,
+    Out,
+    Packed,
+    Pointer,
+    Region,
+    View,
+    memory_seconds,
+)
 from strop.kernels.c.panels import Panels, balanced, tile_cycles, with_tail
+from strop.kernels.c.recurrent_unit import Pass, Rows, Unit, passes_of
 from strop.kernels.c.rows import Track, address, vectors
 from strop.kernels.c.tile import Tile
-from strop.kernels.c.vector import VectorC, vectorizable
+from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
-from strop.ops.recurrent import GRU, LSTM, RNN, Recurrent
+from strop.ops.recurrent import LSTM, Recurrent
 from strop.target.base import Target
 from strop.target.isa.base import Isa
 from strop.target.isa.table import ISAS
@@ -43,26 +56,6 @@ class Params:
 
     mr: int
     nu: int
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One walk over panels within a step.
-
-    Attributes:
-        gates: whose rows of the weights.
-        source: which buffer is multiplied with them, ``state`` or ``reset``.
-    """
-
-    gates: tuple[int, ...]
-    source: str
-
-
-def passes_of(op: Recurrent) -> tuple[Pass, ...]:
-    """The passes of a step, in order."""
-    if isinstance(op, GRU) and not op.linear_before_reset:
-        return (Pass((0, 1), "state"), Pass((2,), "reset"))
-    return (Pass(tuple(range(op.gates)), "state"),)
 
 
 def operands_of(region: Region) -> dict[str, tuple[int, Operand]]:
@@ -170,6 +163,8 @@ class _Emitter:
         self.padded = -(-self.hidden // self.lanes) * self.lanes
         self.lens = "lens" in self.operands
         self.helpers: list[str] = []
+        x, y = self.operands["x"][1].view.strides[2], region.out.strides[3]
+        self.lie = Rows(op, self.hidden, self.padded, tuple(self.slots), x, y)
         mr = params.mr
         pieces = -(-target.cores // self.directions)
         self.rows = min(self.samples, -(-self.samples // pieces // mr) * mr) if pieces > 1 else self.samples
@@ -195,8 +190,7 @@ class _Emitter:
 
     @cached_property
     def slots(self) -> dict[str, Array]:
-        """[D, H] each: what is added to the sum of gate i, ``b{i}``, and to its product only, ``r{i}``; peephole weights ``p{i}``.
-        Biases that are zero are left out."""
+        """[D, H] each; names as in ``Rows``. Biases that are zero are left out."""
         shape = (self.directions, -1, self.hidden)
         found: dict[str, Array] = {}
         if "b" in self.operands:
@@ -279,11 +273,12 @@ class _Emitter:
             w(f"const int64_t from = {block} * {self.rows};")
             w(f"const int64_t rows = {self.samples} - from < {self.rows} ? {self.samples} - from : {self.rows};")
             row, rows = "from", "rows"
-        self.d, self.row, self.count = ("d" if many else "0"), row, rows
+        self.row, self.count = row, rows
         self._starts(w)
         w("float *state = first, *fresh = second;")
         with w.loop("s", self.steps):
-            w("const int64_t back = s & 1;")
+            if any(sum(run.number for run, _ in self._runs(p)) > 1 for p in passes_of(self.op)):
+                w("const int64_t back = s & 1;")
             if not self.lens:
                 w(f"const int64_t t = {self._turned(str(self.steps))};")
             for number in range(len(passes_of(self.op))):
@@ -301,14 +296,13 @@ class _Emitter:
     def _starts(self, w: Writer) -> None:
         """First states, and the end of every sample."""
         views = {"h0": "first", "c0": "cell"}
-        names = [n for n in self.op.states]
         with w.loop("r", self.count):
             if self.lens:
                 view = self.operands["lens"][1].view
                 at = address("lens", view.strides, (self._sum(self.row, "r"),))
                 w(f"const int64_t end = *({at});")
                 w(f"ends[r] = end < 0 ? 0 : end < {self.steps} ? end : {self.steps};")
-            for name in names:
+            for name in self.op.states:
                 buffer = views[name]
                 track = None
                 if name in self.operands:
@@ -331,7 +325,7 @@ class _Emitter:
 
     def _state(self, name: str, view: View) -> str:
         """C text of the address of row ``r`` of a [D, B, H] operand or result."""
-        return address(name, view.strides[:2], (self.d, self._sum(self.row, "r")))
+        return address(self._of(name, view.strides[0]), view.strides[1:2], (self._sum(self.row, "r"),))
 
     @staticmethod
     def _sum(a: str, b: str) -> str:
@@ -345,7 +339,7 @@ class _Emitter:
         before = sum(len(p.gates) for p in every[:number]) * self.padded * self.hidden
         whole = self.op.gates * self.padded * self.hidden
         depth = len(each.gates) * self.hidden  # floats per unit
-        base = address("weights", (whole, 1), (self.d, str(before))) if self.d != "0" else f"weights + {before}"
+        base = self._of("weights", whole) + (f" + {before}" if before else "")
         runs = list(self._runs(each))
         with ExitStack() as scope:
             if len(runs) > 1:
@@ -359,7 +353,7 @@ class _Emitter:
                     if panels.number > 1:
                         inner.enter_context(w.loop("n", panels.number))
                         first, last = panels.start, panels.start + (panels.number - 1) * wide
-                        w(f"const int64_t j = back ? {last} - n * {wide} : {first} + n * {wide};")
+                        w(f"const int64_t j = back ? {last} - n * {wide} : {f'{first} + ' if first else ''}n * {wide};")
                     else:
                         inner.enter_context(w.block(""))
                         w(f"const int64_t j = {panels.start};")
@@ -382,54 +376,37 @@ class _Emitter:
 
     def _call(self, w: Writer, number: int, mr: int, nu: int, tail: int) -> None:
         """Calls the function for a tile; one per direction where they differ."""
-        names = [self._tile(number, mr, nu, tail, d) for d in range(self.directions)]
-        arguments = ", ".join(self._arguments(number))
-        if len(set(names)) == 1:
-            w(f"{names[0]}({arguments});")
+        calls = [self._tile(number, mr, nu, tail, d) for d in range(self.directions)]
+        if len(set(calls)) == 1:
+            w(f"{calls[0]};")
             return
-        w(f"(d == 0 ? {names[0]} : {names[1]})({arguments});")
+        w(f"if (d == 0) {calls[0]};", f"else {calls[1]};")
 
-    def _parameters(self, number: int) -> list[tuple[str, str, str]]:
-        """C type, name and argument of what a tile's function is given; pointers are to the tile's first sample and unit."""
-        every = passes_of(self.op)
-        each, last = every[number], number == len(every) - 1
-        found = [("const float *", "panel", "panel")]
-
-        def buffer(kind: str, name: str, unit: str = " + j") -> None:
-            found.append((kind, name, f"{name} + r * {self.padded}{unit}"))
-
-        found.append(("const float *", "source", f"{each.source} + r * {self.padded}"))
-        if len(every) > 1 or isinstance(self.op, GRU) or self.lens:
-            buffer("const float *", "state")
-        if last:
-            buffer("float *", "fresh")
-        for name in self.buffers[2:]:
-            if name == "cell" or name == "update" or not last:
-                buffer("float *", name)
+    def _parameters(self, source: str) -> list[tuple[str, str, str]]:
+        """C type, name and argument of what the function of a tile may use; pointers are to the tile's first sample and unit."""
+        found = [
+            ("const float *", "panel", "panel"),
+            ("const float *", "source", f"{source} + r * {self.padded}"),
+            ("const float *", "state", f"state + r * {self.padded} + j"),
+            *(("float *", name, f"{name} + r * {self.padded} + j") for name in ("fresh", *self.buffers[2:])),
+        ]
         row = self._sum(self.row, "r")
         x, y = self.operands["x"][1].view, self.region.out
         time = () if self.lens else ("t",)
-        gates = self.op.gates * self.hidden
-        column = f"({self.d} * {gates} + j)" if self.d != "0" else "j"
-        strides = (*x.strides[: len(time)], *x.strides[1:])
-        found.append(("const float *", "x", address("x", strides, (*time, row, column))))
-        if last:
-            strides = (*y.strides[: len(time)], *y.strides[1:])
-            found.append(("float *", "y", address("y", strides, (*time, self.d, row, "j"))))
-        if self.slots:
-            block = f"{self.d} * {len(self.slots) * self.padded} + " if self.d != "0" else ""
-            found.append(("const float *", "added", f"added + {block}j"))
-        if self.lens:
-            found += [("const int64_t *", "ends", "ends + r"), ("int64_t ", "s", "s")]
-            if self.directions > 1:
-                found.append(("int64_t ", "d", "d"))
-        return found
+        block = self.op.gates * self.hidden * x.strides[2]
+        places = (*x.strides[: len(time)], *x.strides[1:])
+        found.append(("const float *", "x", address(self._of("x", block), places, (*time, row, "j"))))
+        places = (*y.strides[: len(time)], *y.strides[2:])
+        found.append(("float *", "y", address(self._of("y", y.strides[1]), places, (*time, row, "j"))))
+        found.append(("const float *", "added", f"{self._of('added', len(self.slots) * self.padded)} + j"))
+        return [*found, ("const int64_t *", "ends", "ends + r"), ("int64_t ", "s", "s"), ("int64_t ", "d", "d")]
 
-    def _arguments(self, number: int) -> list[str]:
-        return [argument for _, _, argument in self._parameters(number)]
+    def _of(self, name: str, step: int) -> str:
+        """C text of the part of direction ``d``, ``step`` elements each."""
+        return f"{name} + d * {step}" if self.directions > 1 else name
 
     def _tile(self, number: int, mr: int, nu: int, tail: int, d: int) -> str:
-        """Defines the function of a tile once and returns its name."""
+        """Defines the function of a tile once and returns its call."""
         each = passes_of(self.op)[number]
         tile = Tile(mr, nu * len(each.gates))
         w = Writer()
@@ -447,13 +424,15 @@ class _Emitter:
             with w.loop("r", mr):
                 w(f"const float *sum = sums + r * {tile.nv * self.lanes};")
                 self._row(w, number, nu, tail, d, [f"vload(sum + {v * self.lanes})" for v in range(tile.nv)])
-        parameters = ", ".join(f"{kind}{name}" for kind, name, _ in self._parameters(number))
-        text = f"({parameters}) {{\n{w.text()}\n}}"
+        body = w.text()
+        used = [p for p in self._parameters(each.source) if re.search(rf"\b{p[1]}\b", body)]
+        parameters = ", ".join(f"{kind}{name}" for kind, name, _ in used)
+        text = f"({parameters}) {{\n{body}\n}}"
         name = f"{self.op.name}_{mr}x{nu}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         helper = f"/* gates {', '.join(map(str, each.gates))} of {nu} vectors of units, {mr} samples */\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
-        return name
+        return f"{name}({', '.join(argument for _, _, argument in used)})"
 
     def _row(self, w: Writer, number: int, nu: int, tail: int, d: int, sums: Sequence[str]) -> None:
         """Gates and state of row ``r``."""
@@ -465,7 +444,7 @@ class _Emitter:
                 if last:
                     w(f"float *y_row = {address('y', (y.strides[0], y.strides[2]), ('s', 'r'))};")
                     for at, rest in lengths:
-                        w(f"vstore({self._at('fresh', at)}, vload({self._at('state', at)}));")
+                        w(f"vstore({self.lie.at('fresh', at)}, vload({self.lie.at('state', at)}));")
                         w(Track("y_row", y.strides[3]).store(at, "vzero()", rest))
                 w("continue;" if sums[0].startswith("vload") else "return;")
             w(f"const int64_t t = {self._turned('ends[r]')};")
@@ -475,111 +454,8 @@ class _Emitter:
             w(f"float *y_row = {address('y', (*y.strides[: len(time)], y.strides[2]), (*time, 'r'))};")
         for u, (at, rest) in enumerate(lengths):
             with w.block(""):
-                unit = _Unit(self, w, at, rest, {gate: sums[k * nu + u] for k, gate in enumerate(each.gates)})
-                unit.write(d, number)
-
-    def _at(self, buffer: str, at: str) -> str:
-        return f"{buffer} + r * {self.padded}" + (f" + {at}" if at != "0" else "")
-
-
-class _Unit:
-    """Writes what happens to one vector of units of row ``r`` after the product."""
-
-    def __init__(self, owner: _Emitter, w: Writer, at: str, tail: int, products: dict[int, str]) -> None:
-        self.owner, self.w, self.at, self.tail, self.products = owner, w, at, tail, products
-        self.texts: list[str] = []
-
-    def input(self, text: str) -> Expr:
-        """An operand of expressions, by its C text."""
-        if text not in self.texts:
-            self.texts.append(text)
-        return Input(self.texts.index(text))
-
-    def buffer(self, name: str) -> Expr:
-        """A vector of a buffer in scratch."""
-        return self.input(f"vload({self.owner._at(name, self.at)})")
-
-    def slot(self, name: str) -> Expr | None:
-        """A vector of ``added``."""
-        names = list(self.owner.slots)
-        if name not in names:
-            return None
-        offset = names.index(name) * self.owner.padded + int(self.at)
-        return self.input(f"vload(added + {offset})" if offset else "vload(added)")
-
-    def product(self, gate: int) -> Expr:
-        """The state times the gate's weights, with the bias that belongs to this product only."""
-        bias = self.slot(f"r{gate}")
-        found = self.input(self.products[gate])
-        return found if bias is None else found + bias
-
-    def fed(self, gate: int) -> Expr:
-        """What x adds to the gate's sum."""
-        owner = self.owner
-        step = owner.operands["x"][1].view.strides[2]
-        offset = gate * owner.hidden + int(self.at)
-        found = self.input(Track("x_row", step).load(str(offset), self.tail))
-        bias = self.slot(f"b{gate}")
-        return found if bias is None else found + bias
-
-    def total(self, gate: int) -> Expr:
-        """The gate's sum."""
-        return self.product(gate) + self.fed(gate)
-
-    def store(self, buffer: str, text: str) -> None:
-        self.w(f"vstore({self.owner._at(buffer, self.at)}, {text});")
-
-    def write(self, d: int, number: int) -> None:
-        """Everything for a pass of direction ``d``."""
-        op = self.owner.op
-        first = number == 0
-        if isinstance(op, LSTM):
-            self._lstm(op, d)
-            return
-        if isinstance(op, GRU) and not op.linear_before_reset and first:
-            self._gates(op, d)
-            return
-        if isinstance(op, GRU):
-            if op.linear_before_reset:
-                z = op.gate(d, self.total(0))
-                new = op.gate(d, self.total(1)) * self.product(2) + self.fed(2)
-            else:
-                z, new = self.buffer("update"), self.total(2)
-            state = op.hidden(d, z, new, self.buffer("state"))
-        else:
-            assert isinstance(op, RNN)
-            state = op.hidden(d, self.total(0))
-        self._finish(self._printed([("state_now", state)]))
-
-    def _lstm(self, op: LSTM, d: int) -> None:
-        sums = [self.total(gate) for gate in range(4)]
-        peepholes = [p for p in (self.slot(f"p{i}") for i in range(3)) if p is not None]
-        cell = op.cell(d, sums, self.buffer("cell"), peepholes)
-        now = self.input("cell_now")
-        state = op.hidden(d, sums[1], now, peepholes)
-        text = self._printed([("cell_now", cell), ("state_now", state)])
-        self.store("cell", "cell_now")
-        self._finish(text)
-
-    def _gates(self, op: GRU, d: int) -> None:
-        """The first pass of a GRU that resets before the product."""
-        z, r = op.gate(d, self.total(0)), op.gate(d, self.total(1)) * self.buffer("state")
-        self._printed([("z", z), ("kept", r)])
-        self.store("update", "z")
-        self.store("reset", "kept")
-
-    def _printed(self, values: Sequence[tuple[str, Expr]]) -> str:
-        """Computes variables; returns the last one's name."""
-        printer = VectorC([dt.f32] * len(self.texts), lambda i: self.texts[i], self.w)
-        for name, value in values:
-            text = printer.print(value)
-            self.w(f"const vf {name} = {text};")
-        return values[-1][0]
-
-    def _finish(self, state: str) -> None:
-        step = self.owner.region.out.strides[3]
-        self.store("fresh", state)
-        self.w(Track("y_row", step).store(self.at, state, self.tail))
+                products = {gate: sums[k * nu + u] for k, gate in enumerate(each.gates)}
+                Unit(self.lie, w, at, rest, products).write(d, number)
 
 
 KERNEL = RecurrentKernel()
