@@ -85,3 +85,14 @@ def test_weights_from_inputs_and_other_floats_are_naive():
     result = strop.build(model, level=0).run(feeds)
     for got, expected in zip(result.values(), engine.run(arrays).values(), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_amplify_rounding_can_be_tuned():
+    arrays = operands(np.random.default_rng(5), "LSTM", (40, 2, 8, 48), 1, ("p", "lens"))
+    arrays["r"] *= np.float32(20)
+    made = node("LSTM", list(arrays), ["y"], hidden_size=48)
+    model, feeds = model_of([made], arrays, ["y"])
+    engine = strop.build(model, level=2)
+    assert "recurrent" in steps(engine)[0]
+    early = engine.run(feeds)["y"][:4], onnx_runtime(model, feeds)[0][:4]
+    compare(*early, 1e-3, 1e-3)

@@ -276,6 +276,7 @@ class Recurrent(Op):
         for left in ("b", "lens", "h0", "c0", "p"):
             if left in every:
                 yield cls._sample(rng, cls.default("bidirectional"), (3, 2, 4, 5), every - {left})
+        yield cls._sample(rng, cls.default(), (3, 2, 2, 3), bare)
         yield cls._sample(rng, cls.default("reverse"), (1, 1, 1, 1), bare)
         yield cls._sample(rng, cls.default(), (2, 1, 8, 33), every - {"lens"})
         yield cls._sample(rng, cls.default(projected=True), (9, 9, 1, 16), bare)
