@@ -209,6 +209,7 @@ def test_op_that_this_opset_does_not_have() -> None:
 # ---- attributes and operands
 
 IMAGE = floats(1, 2, 5, 5)
+SEQUENCE = floats(4, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +252,17 @@ IMAGE = floats(1, 2, 5, 5)
         ("Constant", [], {}, ModelError, "exactly one value"),
         ("Range", [np.int64(0), np.int64(5), np.int64(0)], {}, ModelError, "delta is zero"),
         ("Gather", [longs(1, 2), longs(7)], {}, ModelError, "index is out of range"),
+        ("LSTM", [SEQUENCE, floats(1, 16, 3)], {}, ModelError, "operand 2 is missing"),
+        ("LSTM", [SEQUENCE, floats(1, 16, 3), floats(1, 16, 5)], {}, None, "operand w does not fit"),
+        ("LSTM", [SEQUENCE, floats(1, 20, 3), floats(1, 20, 5), floats(1, 20)], {}, None, "operand b does not fit"),
+        ("LSTM", [IMAGE, floats(1, 20, 3), floats(1, 20, 5)], {}, ModelError, "operand X has the wrong rank"),
+        ("GRU", [SEQUENCE, floats(1, 15, 3), floats(1, 15, 5)], {"hidden_size": 4}, ModelError, "hidden_size"),
+        ("GRU", [SEQUENCE, floats(1, 15, 3), floats(1, 15, 5)], {"direction": "bidirectional"}, None, "operand w"),
+        ("GRU", [SEQUENCE, floats(1, 15, 3), floats(1, 15, 5), None, None, floats(4, 5)], {"layout": 1}, ModelError, "wrong rank"),
+        ("RNN", [SEQUENCE, floats(1, 5, 3), floats(1, 5, 5)], {"direction": "up"}, ModelError, "direction"),
+        ("RNN", [SEQUENCE, floats(1, 5, 3), floats(1, 5, 5)], {"clip": -1.0}, ModelError, "clip"),
+        ("RNN", [SEQUENCE, floats(1, 5, 3), floats(1, 5, 5)], {"activations": ["Sine"]}, ModelError, "unknown name"),
+        ("RNN", [SEQUENCE, floats(1, 5, 3), floats(1, 5, 5)], {"activations": ["Tanh"] * 2}, ModelError, "activations"),
     ],
 )  # fmt: skip
 def test_node_that_does_not_fit(

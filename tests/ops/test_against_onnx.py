@@ -21,6 +21,7 @@ from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK, Tril
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from strop.ops.reduce import ArgReduce, Reduce
 from strop.ops.resize import Resize
 from strop.ops.roi import MaxRoiPool, RoiAlign
@@ -126,6 +127,8 @@ NUMPY: dict[str, Callable[..., Array]] = {
     "log1p": np.log1p,
     "log_sigmoid": lambda x: -np.logaddexp(0, -x),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
     "ne": np.not_equal,
 }
 
@@ -221,6 +224,33 @@ def roi_align(op: RoiAlign, x: list[Array]) -> Call:
     return "RoiAlign", [*x], attributes
 
 
+ACTIVATIONS = {
+    "tanh": "Tanh", "sigmoid": "Sigmoid", "hard_sigmoid": "HardSigmoid", "softsign": "Softsign",
+    "leaky_relu": "LeakyRelu", "affine": "Affine", "scaled_tanh": "ScaledTanh",
+}  # fmt: skip
+
+
+def recurrent(op: Recurrent, x: list[Array]) -> Call:
+    attributes: dict[str, Any] = dict(
+        direction=op.direction,
+        hidden_size=x[2].shape[2],
+        activations=[ACTIVATIONS[name] for name, _, _ in op.activations],
+    )
+    for word, place in (("alpha", 1), ("beta", 2)):
+        numbers = [
+            a[place] for a in op.activations if word in dict(FUNCTIONS[a[0]].params)
+        ]
+        if numbers:
+            attributes[f"activation_{word}"] = numbers
+    if np.isfinite(op.clip):
+        attributes["clip"] = op.clip
+    if isinstance(op, LSTM):
+        attributes["input_forget"] = int(op.input_forget)
+    if isinstance(op, GRU):
+        attributes["linear_before_reset"] = int(op.linear_before_reset)
+    return type(op).name.upper(), [None if a.shape == (0,) else a for a in x], attributes
+
+
 #: Op class to its ONNX node.
 CALLS: dict[type[Op], Callable[[Any, list[Array]], Call]] = {
     Conv: conv,
@@ -303,6 +333,9 @@ CALLS: dict[type[Op], Callable[[Any, list[Array]], Call]] = {
         [*x],
         {"pooled_shape": op.size, "spatial_scale": op.scale},
     ),
+    RNN: recurrent,
+    GRU: recurrent,
+    LSTM: recurrent,
     Cast: lambda op, x: ("Cast", [*x], {"to": helper.np_dtype_to_tensor_dtype(op.to.numpy)}),
     BitCast: lambda op, x: ("BitCast", [*x], {"to": helper.np_dtype_to_tensor_dtype(op.to.numpy)}),
 }
@@ -335,6 +368,8 @@ def why_not(sample: Sample, runner: str) -> str | None:
         return "ONNX has channels at axis 1 only"
     if isinstance(op, Attention) and x[0].ndim != 4:
         return "rank 4 only"
+    if isinstance(op, Recurrent) and op.projected:
+        return "ONNX multiplies x with its weights"
     check = evaluator_lacks if runner == "evaluator" else runtime_lacks
     return check(op, x, kinds)
 
@@ -370,6 +405,10 @@ def evaluator_lacks(op: Op, x: tuple[Array, ...], kinds: set[str]) -> str | None
         return "no scalars"
     if isinstance(op, Resize) and "bool" in kinds:
         return "no bool"
+    if isinstance(op, Recurrent) and op != type(op).default():
+        return "forward with default attributes only"
+    if isinstance(op, Recurrent) and (x[0].shape[0] == 0 or op.given(x).keys() & {"lens"}):
+        return "no lengths, no empty sequences"
     return None
 
 
@@ -393,6 +432,12 @@ def runtime_lacks(op: Op, x: tuple[Array, ...], kinds: set[str]) -> str | None:
         return "no scalars"
     if op.label == "mod" and x[0].dtype.kind == "f":
         return "integers only"
+    if isinstance(op, Recurrent):
+        given = op.given(x)
+        if "float64" in kinds:
+            return "no f64"
+        if x[0].shape[0] == 0 or ("lens" in given and given["lens"].min() == 0):
+            return "a sample of no steps loses its first state"
     return None
 
 
@@ -443,9 +488,10 @@ def test_elementwise(fn: str, runner: str) -> None:
 def test_elementwise_without_onnx_operator(fn: str) -> None:
     for sample in named_samples("elementwise"):
         if sample.op.label == fn:
+            assert isinstance(sample.op, Elementwise)
             wide = [a.astype(np.float64) if a.dtype.kind not in "iub" else a for a in sample.inputs]
             (want,) = sample.op.reference(*sample.inputs)
-            assert_close(want, np.asarray(NUMPY[fn](*wide)).astype(want.dtype), fn)
+            assert_close(want, np.asarray(NUMPY[fn](*wide, **sample.op.param)).astype(want.dtype), fn)
 
 
 def random_windows(rng: np.random.Generator, rank: int) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ import strop.ops.index as index
 import strop.ops.matmul as matmul
 import strop.ops.norm as norm
 import strop.ops.pool as pool
+import strop.ops.recurrent as recurrent
 import strop.ops.reduce as reduce
 import strop.ops.resize as resize
 import strop.ops.roi as roi
@@ -26,6 +27,7 @@ __all__ = [
     "matmul",
     "norm",
     "pool",
+    "recurrent",
     "reduce",
     "resize",
     "roi",

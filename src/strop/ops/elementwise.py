@@ -212,6 +212,10 @@ _row("swish", "float", lambda x, alpha: x * _sigmoid(alpha * x), alpha=1.0)
 _row("mish", "float", lambda x: x * call("tanh", _softplus(x)))
 _row("thresholded_relu", "float", lambda x, alpha: _select(x > alpha, x, 0.0), alpha=1.0)
 _row("shrink", "float", _shrink, lambd=0.5, bias=0.0)
+_row("affine", "float", lambda x, alpha, beta: alpha * x + beta, alpha=1.0, beta=0.0)
+_row(
+    "scaled_tanh", "float", lambda x, alpha, beta: alpha * call("tanh", beta * x), alpha=1.0, beta=1.0
+)
 
 # ---- comparisons, logic, bits, selection
 

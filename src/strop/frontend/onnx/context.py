@@ -177,6 +177,15 @@ class NodeContext:
             self._attribute(name, AttributeProto.FLOATS, default, lambda a: tuple(a.floats))
         )
 
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A STRINGS attribute."""
+        return self._attribute(
+            name,
+            AttributeProto.STRINGS,
+            REQUIRED,
+            lambda a: tuple(bytes(s).decode(errors="replace") for s in a.strings),
+        )
+
     def tensor(self, name: str) -> Array:
         """A TENSOR attribute."""
         proto = self._attribute(name, AttributeProto.TENSOR, REQUIRED, lambda a: a.t)

@@ -20,6 +20,7 @@ import strop.frontend.onnx.ops_index
 import strop.frontend.onnx.ops_math
 import strop.frontend.onnx.ops_nn
 import strop.frontend.onnx.ops_quant
+import strop.frontend.onnx.ops_recurrent
 import strop.frontend.onnx.ops_resize
 import strop.frontend.onnx.ops_signal
 import strop.frontend.onnx.ops_vision  # noqa: F401

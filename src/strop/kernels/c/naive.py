@@ -17,7 +17,7 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import Axis, Expr, Input, Load, walk
-from strop.ir.loops import Loop, Program, Stage
+from strop.ir.loops import Loop, Nest, Program, Stage
 from strop.ir.op import Type
 from strop.kernels.base import Emitted, In, Kernel, Out, Region, View, memory_seconds
 from strop.kernels.c.writer import ScalarC, Writer, literal, to_memory
@@ -133,6 +133,7 @@ class _Emitter:
         assert program is not None
         self.region = region
         self.w = Writer()
+        self.parts = program.parts
         self.stages = program.stages
         self.named = {s.name: s.dtype for s in self.stages}
         self.types = [o.view.dtype if o is not None else dt.f32 for o in region.operands]
@@ -160,8 +161,11 @@ class _Emitter:
             self._place(stage)
         if self.tasks:
             with w.block("for (int64_t task = begin; task < end; task++)"):
-                for stage in self.stages:
-                    self._stage(stage)
+                for part in self.parts:
+                    if isinstance(part, Nest):
+                        self._nest(part)
+                    else:
+                        self._stage(part)
         return Emitted(w.text(), tuple(pointers), max(1, self.tasks), self.scratch)
 
     def _temporary(self, stage: Stage) -> bool:
@@ -182,19 +186,31 @@ class _Emitter:
         number = int(stage.name[3:])
         return _Array(f"y{number}", self.region.outs[number].strides)
 
-    def _stage(self, stage: Stage) -> None:
-        w = self.w
-        extents = _extents(stage.axes)
+    def _nest(self, nest: Nest) -> None:
+        """Its loops around its stages."""
         with ExitStack() as scope:
-            scope.enter_context(w.block(f"/* {stage.name} */"))
-            inner = 1
-            for k in reversed(range(self.depth)):
-                text = f"task / {inner}" if inner > 1 else "task"
-                w(f"const int64_t {stage.axes[k].name} = {text}{f' % {extents[k]}' if k else ''};")
-                inner *= extents[k]
-            for k in range(self.depth, len(extents)):
-                scope.enter_context(w.loop(stage.axes[k].name, extents[k]))
+            scope.enter_context(self.w.block(f"/* {', '.join(s.name for s in nest.stages)} in turns */"))
+            self._open(scope, nest.axes, 0)
+            for stage in nest.stages:
+                self._stage(stage, len(nest.axes))
+
+    def _stage(self, stage: Stage, opened: int = 0) -> None:
+        """Fills the stage's array; its first ``opened`` loops are around it already."""
+        with ExitStack() as scope:
+            scope.enter_context(self.w.block(f"/* {stage.name} */"))
+            self._open(scope, stage.axes, opened)
             self._element(stage)
+
+    def _open(self, scope: ExitStack, axes: Sequence[Loop], opened: int) -> None:
+        """The loops of ``axes`` from number ``opened`` on; the leading ones are part of the task's number."""
+        w = self.w
+        extents = _extents(axes)
+        for k in reversed(range(opened, min(self.depth, len(axes)))):
+            inner = self.tasks // sh.count(extents[: k + 1])
+            text = f"task / {inner}" if inner > 1 else "task"
+            w(f"const int64_t {axes[k].name} = {text}{f' % {extents[k]}' if k else ''};")
+        for k in range(max(self.depth, opened), len(extents)):
+            scope.enter_context(w.loop(axes[k].name, extents[k]))
 
     def _prologue(self, index: list[str]) -> str:
         """C text of the first operand's element, as it would be stored, with the prologue applied."""
