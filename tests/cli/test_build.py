@@ -59,7 +59,7 @@ def test_options_reach_the_build(strop: Strop, model: Path, tmp_path: Path, monk
     assert callable(progress)
     assert seen == {
         "model": model, "target": "x86-64-v3", "threads": 3, "level": 4, "budget": 1.5,
-        "shapes": {"x": (1, 3, 8, 8), "z": (2,)}, "dump": tmp_path / "d", "stop_after": None,
+        "shapes": {"x": "1x3x8x8", "z": "2"}, "dump": tmp_path / "d", "stop_after": None,
     }  # fmt: skip
 
 

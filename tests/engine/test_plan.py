@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strop.engine import plan as pl
+from strop.engine.dims import DIM, SYM
 from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
 from strop.errors import EngineFileError
 from strop.ir import dtype as dt
+from tests.runtime.synthetic import dynamic_plan
 
 WEIGHTS = 1000
 PLAN = Plan(
@@ -104,8 +106,7 @@ STEPS = TENSORS + 3 * pl._TENSOR.itemsize
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        (patched(pl._HEADER, 0, "abi", 2), "version 2"),
-        (patched(pl._HEADER, 0, "n_syms", 1), "n_syms = 1"),
+        (patched(pl._HEADER, 0, "abi", 3), "version 3"),
         (patched(pl._HEADER, 0, "flags", 2), "flags 0x2"),
         (patched(pl._HEADER, 0, "n_steps", 4), "bytes"),
         (patched(pl._HEADER, 0, "n_steps", 1 << 31), "n_steps"),
@@ -115,7 +116,7 @@ STEPS = TENSORS + 3 * pl._TENSOR.itemsize
         (patched(pl._TENSOR, TENSORS, "flags", 1), "flags"),
         (patched(pl._TENSOR, TENSORS, "bytes", 25), "25 bytes"),
         (patched(pl._TENSOR, TENSORS, "name", 1000), "a name at 1000"),
-        (patched(pl._STEP, STEPS, "flags", 1), "flags 1"),
+        (patched(pl._STEP, STEPS, "n_dims", 1), "1 dims at 0"),
         (patched(pl._STEP, STEPS, "n_args", 6), "6 args"),
         (patched(pl._STEP, STEPS, "first_arg", 1 << 31), "args at"),
         (lambda data: data.__setitem__(-1, 65), "names that do not end"),
@@ -129,3 +130,62 @@ def test_malformed_plans_are_refused(patch: Callable[[bytearray], None], message
     patch(data)
     with pytest.raises(EngineFileError, match=message):
         decode_plan(data, WEIGHTS)
+
+
+# ---- numbers that the shape decides
+
+DYNAMIC = dynamic_plan()
+#: Where the records of the dynamic plan begin: symbols, then dims.
+SYMS = (
+    pl._HEADER.itemsize + 5 * pl._TENSOR.itemsize + len(DYNAMIC.steps) * pl._STEP.itemsize
+    + sum(len(s.args) for s in DYNAMIC.steps) * pl._ARG.itemsize
+)  # fmt: skip
+DIMS = SYMS + len(DYNAMIC.symbols) * SYM.itemsize
+
+
+def test_round_trip_with_dims() -> None:
+    assert decode_plan(encode_plan(DYNAMIC, 0), 0) == DYNAMIC
+    assert [s.name for s in DYNAMIC.symbols] == ["rows", "quads"] and DYNAMIC.inputs[0].n_bytes == 0
+
+
+def entry(op: str) -> int:
+    """Offset of the first dim of a kind."""
+    return DIMS + DIM.itemsize * next(k for k, d in enumerate(DYNAMIC.dims) if d.op == op)
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        (patched(pl._HEADER, 0, "n_syms", 1), "bytes"),
+        (patched(pl._HEADER, 0, "n_dims", 1 << 30), "n_dims"),
+        (patched(pl._HEADER, 0, "n_step_dims", 1 << 30), "n_step_dims"),
+        (patched(SYM, SYMS, "min", 0), "'rows' of 0..8"),
+        (patched(SYM, SYMS, "max", 1), "'rows' of 1..1"),
+        (patched(SYM, SYMS, "max", 1 << 40), "'rows'"),
+        (patched(SYM, SYMS, "zero", 1), "'rows'"),
+        (patched(SYM, SYMS, "name", 1 << 20), "a name at"),
+        (patched(SYM, SYMS + SYM.itemsize, "max", 1 << 31), "of arena|tensor '"),
+        (patched(DIM, DIMS, "op", 8), "kind 8"),
+        (patched(DIM, DIMS, "zero", 1), "dim 0"),
+        (patched(DIM, DIMS, "value", 3), "only a constant has a value"),
+        (patched(DIM, DIMS, "a", 2), "symbol 2 of 2"),
+        (patched(DIM, entry("mul"), "a", 1 << 20), "operands"),
+        (patched(DIM, entry("mul"), "op", 4), "computed dim"),
+        (patched(DIM, entry("const"), "value", 1 << 62), "dims that cannot be computed|computed dim"),
+        (patched(DIM, entry("const"), "value", 0), "computed dim"),
+        (patched(DIM, entry("const"), "value", 5), "of arena|within"),
+        (patched(pl._TENSOR, pl._HEADER.itemsize, "bytes", 4), "4 bytes"),
+        (patched(pl._STEP, pl._HEADER.itemsize + 5 * pl._TENSOR.itemsize, "n_tasks", -100), "-100 tasks"),
+        (patched(pl._STEP, pl._HEADER.itemsize + 5 * pl._TENSOR.itemsize, "first_dim", 99), "dims at 99"),
+    ],
+)  # fmt: skip
+def test_malformed_dims_are_refused(patch: Callable[[bytearray], None], message: str) -> None:
+    data = bytearray(encode_plan(DYNAMIC, 0))
+    patch(data)
+    with pytest.raises(EngineFileError, match=message):
+        decode_plan(data, 0)
+
+
+def test_every_symbol_is_told_by_an_input() -> None:
+    with pytest.raises(EngineFileError, match="symbols that no input has"):
+        encode_plan(replace(DYNAMIC, symbols=(*DYNAMIC.symbols, pl.Symbol("free", 1, 1, 2))), 0)

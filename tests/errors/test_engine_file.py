@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
+from strop.engine.plan import Plan
 from strop.errors import EngineFileError, InputError, StropError, TargetError
 from strop.runtime.library import runtime_name
 from strop.runtime.session import Session
@@ -156,6 +157,12 @@ def by_c():
     code = library.strop_engine_load_memory(room.ctypes.data, len(room), ctypes.byref(handle), ctypes.byref(error))
     if code == 0:
         if library.strop_context_create(handle, 2, ctypes.byref(context), ctypes.byref(error)) == 0:
+            for dims in ([1] * 8, [8, 64] * 4, rng.integers(-2, 70, 8).tolist()):
+                row = (ctypes.c_int64 * 8)(*dims)
+                table = (ctypes.c_void_p * 64)(*[ctypes.addressof(row)] * 64)
+                later = ErrorStruct()
+                assert library.strop_engine_input_count(handle) <= 64
+                library.strop_context_resize(context, table, ctypes.byref(later))
             library.strop_context_destroy(context)
         library.strop_engine_destroy(handle)
     # 5 and 6: the file is fine, its code is not for this machine
@@ -183,9 +190,9 @@ print(accepted, refused)
 """
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_hostile_numbers_are_refused_by_c_and_python_alike(tmp_path: Path, seed: int) -> None:
-    small = syn.write(tmp_path / "e.strop", runtimes={})
+@pytest.mark.parametrize(("seed", "plan"), [(1, syn.arithmetic_plan), (2, syn.arithmetic_plan), (3, syn.dynamic_plan), (4, syn.dynamic_plan)])
+def test_hostile_numbers_are_refused_by_c_and_python_alike(tmp_path: Path, seed: int, plan: Callable[[], Plan]) -> None:
+    small = syn.write(tmp_path / "e.strop", plan(), runtimes={})
     out = syn.run_script(HOSTILE, syn.runtime_path(), small, seed, 1500, timeout=120)
     accepted, refused = map(int, out.split())
     assert accepted > 25 and refused > 500
@@ -239,11 +246,11 @@ def test_runtime_for_another_system(tmp_path: Path, names: list[str]) -> None:
 
 def test_runtime_of_another_interface(tmp_path: Path) -> None:
     parts = syn.sections()
-    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=2)
+    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=3)
     write_engine(tmp_path / "e.strop", parts)
     with pytest.raises(EngineFileError, match="another interface") as caught:
         Session(tmp_path / "e.strop", threads=1)
-    assert (caught.value.got, caught.value.expected) == ("version 2", "version 1")
+    assert (caught.value.got, caught.value.expected) == ("version 3", "version 2")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF" + bytes(200), b"no library"])
@@ -284,8 +291,8 @@ def other_kernels(tmp_path: Path, source: str) -> bytes:
 
 PARTS = (
     "static void k(const strop_args *a, int64_t b, int64_t e) { (void)a; (void)b; (void)e; }",
-    "EXPORT const strop_kernel strop_kernel_table[] = {k, k, k, k, k, k, k};",
-    "EXPORT const uint32_t strop_kernel_count = 7;",
+    "EXPORT const strop_kernel strop_kernel_table[] = {k, k, k, k, k, k, k, k};",
+    "EXPORT const uint32_t strop_kernel_count = 8;",
     "EXPORT const uint32_t strop_kernel_abi = 1;",
     'EXPORT const char strop_kernel_isa[] = "portable";',
 )
@@ -297,7 +304,7 @@ PARTS = (
         ("EXPORT const uint32_t strop_kernel_count", "const uint32_t strop_kernel_count", "strop_kernel_count"),
         ("EXPORT const strop_kernel ", "const strop_kernel ", "strop_kernel_table"),
         ("EXPORT const char", "const char", "strop_kernel_isa"),
-        ("count = 7", "count = 6", "6 kernels .* the plan has 7"),
+        ("count = 8", "count = 6", "6 kernels .* the plan has 8"),
         ("abi = 1", "abi = 2", "ABI 2; this runtime calls ABI 1"),
         ("{k, k", "{k, 0", "kernel 1 .* is missing"),
         ("(void)a;", "(void)a; extern int missing_function(void); missing_function();", "missing_function"),

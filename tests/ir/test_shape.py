@@ -53,8 +53,8 @@ def test_simplification() -> None:
 
 def test_text_and_symbols() -> None:
     dim = sh.floordiv(sh.add(H, -1), 2)
-    assert str(dim) == "((h+-1)//2)"
-    assert sh.show((1, N, dim)) == "1xnx((h+-1)//2)" and sh.show(()) == "scalar"
+    assert str(dim) == "(((h+1)//2)+-1)"
+    assert sh.show((1, N, dim)) == "1xnx(((h+1)//2)+-1)" and sh.show(()) == "scalar"
     assert sh.symbols([dim, sh.mul(N, H), 3]) == [H, N]
     assert str(DimExpr("max", (N, 3))) == "max(n,3)"
 
@@ -82,3 +82,29 @@ def test_strides_and_axes() -> None:
     for axis, rank in ((3, 3), (-4, 3), (1, 0)):
         with pytest.raises(ShapeError, match="axis out of range"):
             sh.normalize_axis(axis, rank)
+
+
+def test_one_form_for_equal_dims() -> None:
+    width = Sym("w", 4, 8, 64)
+    assert sh.mul(sh.mul(N, H), width) == sh.mul(width, sh.mul(H, N))
+    assert sh.mul(sh.add(N, 1), H) == sh.add(H, sh.mul(H, N))
+    halved = sh.add(sh.floordiv(sh.sub(sh.mul(H, 32), 1), 2), 1)  # a convolution of stride 2
+    assert halved == sh.mul(H, 16)
+    assert sh.floordiv(sh.floordiv(H, 2), 3) == sh.floordiv(H, 6)
+    assert sh.mul(sh.floordiv(sh.mul(H, -1), 4), -1) == sh.ceildiv(H, 4)
+    assert sh.mod(sh.mul(H, 6), 3) == 0 and sh.mod(sh.add(sh.mul(H, 4), 5), 4) == 1
+    assert sh.floordiv(H, 65) == 0 and sh.maximum(H, 4) == H and sh.minimum(H, 64) == H
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.sampled_from([N, H, 3]), STEPS, st.integers(1, 8), st.integers(4, 64))
+def test_bounds_hold(start: Dim, steps: list[tuple[str, Dim]], n: int, h: int) -> None:
+    known = {"n": n, "h": h}
+    dim = start
+    for op, other in steps:
+        before = dim
+        dim = getattr(sh, op)(dim, other)
+        low, high = sh.bounds(dim)
+        assert low <= sh.evaluate(dim, known) <= high
+        low, high = sh.gap(dim, before)
+        assert low <= sh.evaluate(dim, known) - sh.evaluate(before, known) <= high

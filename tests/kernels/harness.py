@@ -69,8 +69,10 @@ def run(
     arrays: Sequence[np.ndarray | None],
     splits: int = 1,
     overwrite: int | None = None,
+    sizes: Sequence[int] = (),
 ) -> list[np.ndarray]:
-    """Runs a compiled kernel on guarded buffers; the first result is put into operand ``overwrite``'s buffer when given.
+    """Runs a compiled kernel on guarded buffers; the first result is put into operand ``overwrite``'s buffer when given;
+    ``sizes`` is what the code reads as ``a->sym``.
     Raises AssertionError when a guard was written to."""
     ins: dict[int, np.ndarray] = {}
     for i, operand in enumerate(region.operands):
@@ -97,7 +99,8 @@ def run(
         pointers[k] = flat.ctypes.data + GUARD * flat.itemsize
     scratch = np.full(emitted.scratch + 256, 0xFF, np.uint8)  # NaN to who reads before writing
     lead = -scratch.ctypes.data % 64
-    args = _Args(pointers, None, scratch.ctypes.data + lead, 0, 1)
+    known = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
+    args = _Args(pointers, ctypes.addressof(known), scratch.ctypes.data + lead, 0, 1)
     for part in range(splits):
         function(ctypes.byref(args), emitted.tasks * part // splits, emitted.tasks * (part + 1) // splits)
     assert (scratch[lead + emitted.scratch :] == 0xFF).all(), f"{region.name}: wrote beyond its scratch"

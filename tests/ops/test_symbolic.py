@@ -8,7 +8,6 @@ import pytest
 from strop.errors import ShapeError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ir.interp import concrete
 from strop.ir.op import REGISTRY, Sample, Type
 from strop.ir.shape import Dim, Sym, add, floordiv, mul
 from strop.ops.conv import Conv, ConvTranspose
@@ -36,7 +35,7 @@ def with_symbol(sample: Sample, size: int) -> list[Type]:
 def check(sample: Sample, types: list[Type], values: dict[str, int]) -> None:
     """With the symbols' values, inferred types and loop results are the reference's."""
     outputs = sample.op.infer(types)
-    want = concrete(sample.op, values).reference(*sample.inputs)
+    want = sample.op.at(values).reference(*sample.inputs)
     for type, array in zip(outputs, want, strict=True):
         assert tuple(sh.evaluate(d, values) for d in type.shape) == array.shape, sample.op
         assert type.dtype == dt.from_numpy(array.dtype)

@@ -74,6 +74,16 @@ static void square(const strop_args *a, int64_t begin, int64_t end)
         y[i] = x[i] * x[i];
 }
 
+/* y = 2 x, a task per row; sym: elements of a row */
+static void twice(const strop_args *a, int64_t begin, int64_t end)
+{
+    const float *x = a->p[0];
+    float *y = a->p[1];
+
+    for (int64_t i = begin * a->sym[0]; i < end * a->sym[0]; i++)
+        y[i] = 2 * x[i];
+}
+
 static void nothing(const strop_args *a, int64_t begin, int64_t end)
 {
     (void)a;
@@ -82,7 +92,7 @@ static void nothing(const strop_args *a, int64_t begin, int64_t end)
 }
 
 STROP_KERNEL_EXPORT const strop_kernel strop_kernel_table[] = {
-    add, scale, total, rotate, who, square, nothing,
+    add, scale, total, rotate, who, square, nothing, twice,
 };
 STROP_KERNEL_EXPORT const uint32_t strop_kernel_count =
     sizeof strop_kernel_table / sizeof *strop_kernel_table;

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind, write_engine
-from strop.engine.plan import Arg, Plan, Space, Step, Tensor, encode_plan
+from strop.engine.plan import Arg, Plan, Space, Step, Symbol, Tensor, encode_plan
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
+from strop.ir.shape import Sym
 from strop.runtime import sources
 from strop.runtime.library import runtime_name
 
@@ -29,8 +32,8 @@ ROWS, COLUMNS = 16, 64
 N = ROWS * COLUMNS
 SHAPE = (ROWS, COLUMNS)
 BYTES = 4 * N
-ADD, SCALE, TOTAL, ROTATE, WHO, SQUARE, NOTHING = range(7)
-N_KERNELS = 7
+ADD, SCALE, TOTAL, ROTATE, WHO, SQUARE, NOTHING, TWICE = range(8)
+N_KERNELS = 8
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the runtime is for Linux")
 
@@ -135,6 +138,35 @@ def square_plan(flush: bool) -> Plan:
     """y = x * x with denormals kept or flushed."""
     steps = (Step("square", SQUARE, (input_(0), output(0)), N),)
     return Plan((tensor("x"),), (tensor("y"),), steps, 0, 0, N_KERNELS, flush)
+
+
+#: Rows of both inputs, and columns in fours.
+R, C = Sym("rows", 1, 2, 8), Sym("quads", 1, 4, 16)
+
+
+def dynamic_plan() -> Plan:
+    """For a [rows, columns] and b [rows]: quadruple = 4 a; last = twice the last row of a; same = 2 b."""
+    table = DimTable()
+    number = table.number
+    columns = sh.mul(C, 4)
+    a_shape, b_shape = tuple(map(number, (R, columns))), (number(R),)
+    a_bytes, row_bytes = sh.mul(sh.mul(R, columns), 4), sh.mul(columns, 4)
+    whole, row = number(a_bytes), number(row_bytes)
+    last = number(sh.sub(a_bytes, row_bytes))
+    dims = (table.index(columns),)
+    steps = (
+        Step("first", TWICE, (Arg(Space.INPUT, 0, whole, 0), Arg(Space.ARENA, 64, whole)), number(R), dims=dims),
+        Step("second", TWICE, (Arg(Space.ARENA, 64, whole), Arg(Space.OUTPUT, 0, whole, 0)), number(R), dims=dims),
+        Step("last", TWICE, (Arg(Space.INPUT, last, row, 0), Arg(Space.OUTPUT, 0, row, 1)), 1, dims=dims),
+        Step("same", TWICE, (Arg(Space.INPUT, 0, number(sh.mul(R, 4)), 1), Arg(Space.OUTPUT, 0, number(sh.mul(R, 4)), 2)),
+             number(R), dims=(table.index(1),)),
+    )  # fmt: skip
+    symbols = tuple(Symbol(s.name, s.min, s.opt, s.max) for s in table.symbols)
+    return Plan(
+        (Tensor("a", dt.f32, a_shape), Tensor("b", dt.f32, b_shape)),
+        (Tensor("quadruple", dt.f32, a_shape), Tensor("last", dt.f32, a_shape[1:]), Tensor("same", dt.f32, b_shape)),
+        steps, 64 + 4 * 8 * 64, 0, N_KERNELS, symbols=symbols, dims=tuple(table.instructions),
+    )  # fmt: skip
 
 
 def sections(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, micros, pairs, show_json, size, table, warn
-from strop.cli.source import build, is_engine, open_engine, parse_shapes, read_inputs
+from strop.cli.source import SHAPE_HELP, build, is_engine, open_engine, parse_shapes, read_inputs
 from strop.engine.bench import Report, bench
 from strop.engine.peer_process import find_peers, python_of
 from strop.engine.versus import Row, Settings, choose_cpus, compare
@@ -27,7 +27,7 @@ def command(
     input: Annotated[
         list[str] | None, typer.Option("-i", "--input", help="name=file.npy or file.npz; random arrays otherwise.")
     ] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Shape of a model's input, name=1x3x224x224.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step.")] = False,
     vs: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Measure a model against onnxruntime,openvino,litert,ncnn,torch.")

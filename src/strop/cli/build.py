@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, pairs, show_json, size, warn
-from strop.cli.source import build, check_output, parse_shapes
+from strop.cli.source import SHAPE_HELP, build, check_output, parse_shapes
 from strop.engine.describe import Description, describe
 from strop.engine.engine import Engine
 from strop.engine.stages import STAGES, Stopped
@@ -23,7 +23,7 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Threads to split work for; all cores by default.")] = None,
     level: Annotated[int, typer.Option(help="Effort of choosing kernels: 0 by estimates, 5 measures everything.")] = 3,
     budget: Annotated[float | None, typer.Option(help="Seconds that measuring may take.")] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Shape of an input, name=1x3x224x224; repeatable.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     dump: Annotated[Path | None, typer.Option(help="Folder that receives the text of every stage.")] = None,
     stop_after: Annotated[str | None, typer.Option(help=f"End after a stage: {', '.join(STAGES)}.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,

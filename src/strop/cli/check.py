@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import show_json, table, warn
-from strop.cli.source import parse_shapes
+from strop.cli.source import SHAPE_HELP, parse_shapes
 from strop.engine.check import CheckReport, NodeFate, check
 
 #: Exit codes: 1 as for every error; 3 and not 2, which a wrong command line has.
@@ -18,7 +18,7 @@ UNSUPPORTED, NAIVE = 1, 3
 def command(
     model: Annotated[Path, typer.Argument(help="ONNX model.")],
     target: Annotated[str, typer.Option(help="Machine the code would be for.")] = "host",
-    shape: Annotated[list[str] | None, typer.Option(help="Shape of an input, name=1x3x224x224; repeatable.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     allow_naive: Annotated[bool, typer.Option("--allow-naive", help="Do not fail for steps without a fast kernel.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import show_json, size, table
-from strop.cli.source import is_engine, open_any_engine, parse_shapes
+from strop.cli.source import SHAPE_HELP, is_engine, open_any_engine, parse_shapes
 from strop.engine.format import read_header
 from strop.errors import OptionError
 
@@ -26,7 +26,7 @@ class Part(str, Enum):
 def command(
     source: Annotated[Path, typer.Argument(metavar="ENGINE|MODEL", help="Engine file or ONNX model.")],
     part: Annotated[Part, typer.Option(help="Which part of an engine; a model only has a graph.")] = Part.GRAPH,
-    shape: Annotated[list[str] | None, typer.Option(help="Shape of a model's input, name=1x3x224x224.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
 ) -> None:
     """Prints the text inside an engine or a model."""
     if not is_engine(source):

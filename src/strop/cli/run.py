@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from strop.cli.output import StageBar, show_json, table
-from strop.cli.source import Array, check_output, open_engine, read_inputs, write_npz
+from strop.cli.source import SHAPE_HELP, Array, check_output, open_engine, read_inputs, write_npz
 from strop.engine.engine import Engine
 from strop.errors import InputError
 
@@ -24,7 +24,7 @@ def command(
     random: Annotated[bool, typer.Option("--random", help="Random arrays for inputs that are not given.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of --random.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads; by default what the engine was built for.")] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Shape of a model's input, name=1x3x224x224.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Runs an engine or a model once."""

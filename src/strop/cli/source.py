@@ -18,9 +18,16 @@ from numpy.typing import NDArray
 from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
+from strop.ir.ranges import FORM, parse_shape
 from strop.trace import Progress
 
 Array = NDArray[Any]
+
+#: Of the option --shape.
+SHAPE_HELP = (
+    "Shape of an input: name=1x3x224x224, or with ranges of free dims name=1..8(1)x3x32..960(320)%32x640 "
+    "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8. Repeatable."
+)
 
 #: What numpy raises on a file that holds no array.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)
@@ -77,23 +84,29 @@ def open_any_engine(path: Path) -> Engine:
     return Engine(path)
 
 
-def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
-    """``name=1x3x224x224`` texts to a dict; None when there are none.
+def parse_shapes(texts: Sequence[str]) -> dict[str, str] | None:
+    """``name=1x3x224x224`` and ``name=1..8x3x32..960(320)%32x640`` texts to a dict; None when there are none.
 
     Raises:
         OptionError: names the text that is not of this form.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, str] = {}
     for text in texts:
         name, _, dims = text.rpartition("=")
-        parts = dims.split("x") if dims else []
-        if not name or not all(p.isascii() and p.isdigit() and 0 < int(p) < 1 << 31 for p in parts):
+        try:
+            parse_shape(dims, "--shape")
+        except OptionError as error:
+            raise OptionError(
+                "unusable shape", where="--shape", got=text,
+                expected=f"name=1x3x224x224, or name= for a scalar; each dim {FORM}" if error.expected == FORM else error.expected,
+            ) from None  # fmt: skip
+        if not name:
             raise OptionError(
                 "unusable shape", where="--shape", got=text, expected="name=1x3x224x224, or name= for a scalar"
             )
         if name in shapes:
             raise OptionError("the input is given two shapes", where="--shape", got=name)
-        shapes[name] = tuple(map(int, parts))
+        shapes[name] = dims
     return shapes or None
 
 

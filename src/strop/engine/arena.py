@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from strop.kernels.extent import highest
 from strop.lower.layout import Buffer
 from strop.lower.pipeline import Lowered, Step
 
@@ -39,7 +40,7 @@ def plan_memory(lowered: Lowered) -> MemoryPlan:
         host = _root(buffer, hosts)
         old = merged.get(host, (first, last))
         merged[host] = (min(old[0], first), max(old[1], last))
-    sizes = {b: _aligned(b.size) for b in merged}
+    sizes = {b: _aligned(highest(b.size)) for b in merged}
     offsets: dict[Buffer, int] = {}
     for buffer in sorted(merged, key=lambda b: (-sizes[b], merged[b][0], b.index)):
         offsets[buffer] = _lowest_gap(buffer, merged, sizes, offsets)

@@ -14,13 +14,15 @@ import numpy as np
 from strop.codegen import toolchain
 from strop.codegen.c import Module
 from strop.engine.arena import MemoryPlan
+from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
-from strop.engine.plan import Arg, Plan, Space, Tensor, encode_plan
+from strop.engine.plan import Arg, Plan, Space, Symbol, Tensor, encode_plan
 from strop.engine.plan import Step as PlanStep
-from strop.ir.graph import Graph
+from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
+from strop.kernels.extent import dim_of, typical
 from strop.lower.layout import Placement
 from strop.lower.pipeline import Lowered, Step
 from strop.runtime.library import runtime_name
@@ -66,6 +68,10 @@ class Assembler:
         self.steps: list[PlanStep] = []
         self.records: list[dict[str, Any]] = []
         self.scratch = 0
+        self.dims = DimTable()
+        for value in lowered.graph.inputs:
+            for dim in value.shape:
+                self.dims.number(dim)
 
     def emit(self) -> None:
         """Emits every step's kernel and packs its weights."""
@@ -74,7 +80,9 @@ class Assembler:
             kernel = self.module.add(emitted, step.chosen.label, step.region.name)
             args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
             self.scratch = max(self.scratch, emitted.scratch)
-            self.steps.append(PlanStep(step.region.name, kernel, args, emitted.tasks))
+            dims = tuple(self.dims.index(dim) for dim in emitted.dims)
+            tasks = self.dims.number(dim_of(emitted.tasks))
+            self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
             self.records.append(self._record(step, emitted))
 
     def _arg(self, step: Step, emitted: Emitted, index: int) -> Arg:
@@ -94,9 +102,11 @@ class Assembler:
     def _place(self, place: Placement) -> Arg:
         buffer, start = place.buffer, place.offset * place.view.dtype.size
         low, size = _reach(place.view)
-        offset = start + low
         if buffer.kind == "arena":
-            return Arg(Space.ARENA, self.memory.offsets[buffer] + offset, size)
+            start += self.memory.offsets[buffer]
+        offset, size = (self.dims.number(dim_of(value)) for value in (start + low, size))
+        if buffer.kind == "arena":
+            return Arg(Space.ARENA, offset, size)
         space = Space.INPUT if buffer.kind == "input" else Space.OUTPUT
         return Arg(space, offset, size, buffer.index)
 
@@ -113,7 +123,7 @@ class Assembler:
             "epilogue": region.has_epilogue,
             "flops": region.work.flops,
             "bytes": region.work.bytes,
-            "tasks": emitted.tasks,
+            "tasks": typical(emitted.tasks),
             "copy": step.copy,
             "transpose": bool(step.copy) and step.swaps,
             "estimated_ns": round(step.chosen.cost(region, self.lowered.target) * 1e9),
@@ -140,13 +150,16 @@ class Assembler:
         ]
 
     def _plan(self, graph: Graph) -> Plan:
-        inputs = tuple(Tensor(v.name, v.dtype, v.type.static_shape) for v in graph.inputs)
-        outputs = tuple(
-            Tensor(n, v.dtype, v.type.static_shape) for n, v in zip(graph.output_names, graph.outputs, strict=True)
-        )
+        inputs = tuple(self._tensor(v.name, v) for v in graph.inputs)
+        outputs = tuple(self._tensor(n, v) for n, v in zip(graph.output_names, graph.outputs, strict=True))
+        symbols = tuple(Symbol(s.name, s.min, s.opt, s.max) for s in self.dims.symbols)
         return Plan(
-            inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, len(self.module.functions), True
-        )
+            inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, len(self.module.functions), True,
+            symbols, tuple(self.dims.instructions),
+        )  # fmt: skip
+
+    def _tensor(self, name: str, value: Value) -> Tensor:
+        return Tensor(name, value.dtype, tuple(map(self.dims.number, value.shape)))
 
     def _manifest(self, graph: Graph, extra: dict[str, Any], code_bytes: int) -> dict[str, Any]:
         target = self.lowered.target

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Model = Union[str, Path, bytes, "ModelProto", Graph]
-Shapes = Mapping[str, Sequence[int]]
+Shapes = Mapping[str, Union[str, Sequence[Union[int, str]]]]
 
 
 def build(
@@ -50,7 +50,9 @@ def build(
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
         budget: seconds that measuring may take; None for the level's own.
-        shapes: input name to shape, for inputs with free dims.
+        shapes: input name to shape: a text such as ``1..8(1)x3x32..960(320)%32x640``, or a sequence of numbers and such ranges
+            (min..max, the optimum that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is
+            given the engine serves all of it. The model's own names of dims may be given in place of an input's.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).

@@ -79,7 +79,7 @@ def check(
     model: str | Path | bytes,
     *,
     target: str | Target = "host",
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, str | Sequence[int | str]] | None = None,
 ) -> CheckReport:
     """Judges every node of an ONNX model.
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from strop.engine.dims import evaluate, input_dim
 from strop.engine.engine import Engine
 from strop.engine.format import EngineFile, SectionKind
-from strop.engine.plan import Plan, Space, decode_plan
+from strop.engine.plan import Plan, Space, Tensor, decode_plan
 from strop.errors import EngineFileError
 from strop.runtime.context import StepTime
 
@@ -141,8 +142,8 @@ def describe(engine: Engine, times: Sequence[StepTime] = ()) -> Description:
         target=_get(engine, manifest, "target", str),
         isa=_get(engine, manifest, "isa", str),
         threads=_get(engine, manifest, "threads", int),
-        inputs=tuple(f"{t.name}: {t.dtype}[{', '.join(map(str, t.shape))}]" for t in plan.inputs),
-        outputs=tuple(f"{t.name}: {t.dtype}[{', '.join(map(str, t.shape))}]" for t in plan.outputs),
+        inputs=tuple(_tensor(t, plan) for t in plan.inputs),
+        outputs=tuple(_tensor(t, plan) for t in plan.outputs),
         memory=memory_of(engine),
         totals=_totals(steps),
         steps=steps,
@@ -161,6 +162,20 @@ def _plan(engine: Engine) -> Plan:
     plan, weights = file.find(SectionKind.PLAN), file.find(SectionKind.WEIGHTS)
     assert plan is not None and weights is not None, "EngineFile refuses a file without them"
     return decode_plan(file.read(plan), weights.size)
+
+
+def _tensor(tensor: Tensor, plan: Plan) -> str:
+    """``x: f32[1..8, 3, 32..960%32]``"""
+    least, most = (evaluate(plan.dims, [getattr(s, end) for s in plan.symbols]) for end in ("min", "max"))
+    dims = []
+    for number in tensor.shape:
+        if number >= 0:
+            dims.append(str(number))
+            continue
+        told = input_dim(number, plan.dims) if tensor in plan.inputs else None
+        step = f"%{told[1]}" if told is not None and told[1] > 1 else ""
+        dims.append(f"{least[-1 - number]}..{most[-1 - number]}{step}")
+    return f"{tensor.name}: {tensor.dtype}[{', '.join(dims)}]"
 
 
 def _step(engine: Engine, record: Any, edge: bool, time: int | None) -> StepReport:

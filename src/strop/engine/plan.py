@@ -1,7 +1,9 @@
 """The plan section of an engine file: what the runtime does, step by step.
 
-Header, inputs, outputs, steps, args, strings; fixed-size little-endian records, nothing between
-or after. The offsets that steps give into arena, weights, inputs and outputs are bytes.
+Header, inputs, outputs, steps, args, symbols, dims, step dims, strings; fixed-size little-endian
+records, nothing between or after. The offsets that steps give into arena, weights, inputs and
+outputs are bytes. A dim, an offset, a size or a number of tasks that depends on the shape is below
+zero and names an entry of the table of dims, see ``dims.py``.
 ``runtime/src/strop_format.h`` is the C twin of the records, ``runtime/src/plan.c`` of the checks.
 """
 
@@ -17,6 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.engine.checksum import Buffer, as_bytes
+from strop.engine.dims import (
+    DIM,
+    MAX_DIMS,
+    MAX_STEP_DIMS,
+    MAX_SYM,
+    MAX_SYMS,
+    OPS,
+    STEP_DIM,
+    SYM,
+    Instruction,
+    evaluate,
+    input_dim,
+)
 from strop.engine.format import PLAN_ABI
 from strop.errors import EngineFileError
 from strop.ir.dtype import BY_CODE, DType
@@ -37,7 +52,8 @@ _HEADER = np.dtype(
     [
         (name, "<u4")
         for name in (
-            "abi", "n_inputs", "n_outputs", "n_steps", "n_args", "n_syms", "n_string_bytes", "flags"
+            "abi", "n_inputs", "n_outputs", "n_steps", "n_args", "n_syms", "n_string_bytes", "flags",
+            "n_dims", "n_step_dims",
         )
     ]
     + [(name, "<u8") for name in ("arena_bytes", "scratch_bytes", "n_kernels")]
@@ -60,10 +76,11 @@ _STEP = np.dtype(
         ("name", "<u4"),
         ("n_tasks", "<i8"),
         ("grain", "<i8"),
-        ("flags", "<u8"),
+        ("first_dim", "<u4"),
+        ("n_dims", "<u4"),
     ]
 )
-_ARG = np.dtype([("space", "<u4"), ("index", "<u4"), ("offset", "<u8"), ("size", "<u8")])
+_ARG = np.dtype([("space", "<u4"), ("index", "<u4"), ("offset", "<i8"), ("size", "<i8")])
 
 
 class Space(IntEnum):
@@ -77,7 +94,8 @@ class Space(IntEnum):
 
 @dataclass(frozen=True)
 class Arg:
-    """An operand: `size` bytes that a kernel may touch at byte `offset` of a space.
+    """An operand: `size` bytes that a kernel may touch at byte `offset` of a space. Both may depend on
+    the shape.
 
     `index` is the number of the input or output, 0 for arena and weights.
     """
@@ -96,8 +114,9 @@ class Step:
         name: for people: the layer it computes.
         kernel: its number in the kernels library.
         args: the operands, in the kernel's order.
-        n_tasks: independent pieces of work, dealt to the threads.
+        n_tasks: independent pieces of work, dealt to the threads; may depend on the shape.
         grain: tasks are dealt in multiples of it.
+        dims: entries of the table of dims that the kernel is handed, in its order.
     """
 
     name: str
@@ -105,11 +124,12 @@ class Step:
     args: tuple[Arg, ...]
     n_tasks: int
     grain: int = 1
+    dims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: row-major, contiguous."""
+    """An input or output: row-major, contiguous. Dims below zero depend on the shape."""
 
     name: str
     dtype: DType
@@ -117,8 +137,23 @@ class Tensor:
 
     @property
     def n_bytes(self) -> int:
-        """Its size."""
-        return prod(self.shape) * self.dtype.size
+        """Its size; 0 when it depends on the shape."""
+        return 0 if self.is_dynamic else prod(self.shape) * self.dtype.size
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the shape is not always the same."""
+        return any(dim < 0 for dim in self.shape)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A number that the shapes of the inputs tell, from `min` to `max`; contexts start with `opt`."""
+
+    name: str
+    min: int
+    opt: int
+    max: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +168,8 @@ class Plan:
         scratch_bytes: memory for a kernel's own use, one per thread.
         n_kernels: how many the kernels library has.
         flush_denormals: run with denormal floats read and written as zero.
+        symbols: what the inputs' shapes are free in.
+        dims: the table of dims.
     """
 
     inputs: tuple[Tensor, ...]
@@ -142,6 +179,8 @@ class Plan:
     scratch_bytes: int
     n_kernels: int
     flush_denormals: bool = False
+    symbols: tuple[Symbol, ...] = ()
+    dims: tuple[Instruction, ...] = ()
 
 
 def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
@@ -158,25 +197,35 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
     tensors = [_tensor_row(t, strings) for t in plan.inputs + plan.outputs]
     steps: list[tuple[int, ...]] = []
     args: list[tuple[int, ...]] = []
+    step_dims: list[tuple[int]] = []
     for step in plan.steps:
         name = strings.add(step.name)
-        row = (step.kernel, len(args), len(step.args), name, step.n_tasks, step.grain, 0)
+        first = len(step_dims) if step.dims else 0
+        row = (step.kernel, len(args), len(step.args), name, step.n_tasks, step.grain, first, len(step.dims))
         steps.append(row)
+        step_dims += [(dim,) for dim in step.dims]
         args += [(a.space, a.index, a.offset, a.size) for a in step.args]
+    symbols = [(strings.add(s.name), 0, s.min, s.opt, s.max) for s in plan.symbols]
+    dims = [(OPS.index(d.op), d.a, d.b, 0, d.value) for d in plan.dims]
     header = (
         PLAN_ABI,
         len(plan.inputs),
         len(plan.outputs),
         len(steps),
         len(args),
-        0,
+        len(symbols),
         strings.size,
         FLUSH_DENORMALS if plan.flush_denormals else 0,
+        len(dims),
+        len(step_dims),
         plan.arena_bytes,
         plan.scratch_bytes,
         plan.n_kernels,
     )
-    parts = ((_HEADER, [header]), (_TENSOR, tensors), (_STEP, steps), (_ARG, args))
+    parts = (
+        (_HEADER, [header]), (_TENSOR, tensors), (_STEP, steps), (_ARG, args),
+        (SYM, symbols), (DIM, dims), (STEP_DIM, step_dims),
+    )  # fmt: skip
     try:
         data = b"".join(np.array(rows, dtype).tobytes() for dtype, rows in parts)
     except OverflowError as error:
@@ -226,26 +275,31 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
     if len(view) < _HEADER.itemsize:
         raise _error(f"{len(view)} bytes", f"a header of {_HEADER.itemsize} bytes")
     header = {name: int(np.frombuffer(view, _HEADER, 1)[0][name]) for name in _HEADER.names or ()}
-    tensors, steps, args, strings = _split(view, header)
+    tensors, steps, args, syms, dims, step_dims, strings = _split(view, header)
     if strings and strings[-1] != 0:
         raise _error("names that do not end", "a NUL at the end of the string table")
-    decoded = [_decode_tensor(row, strings) for row in tensors]
+    symbols, table = _decode_dims(syms, dims, strings)
+    try:
+        numbers = [evaluate(table, [getattr(s, end) for s in symbols]) for end in ("min", "opt", "max")] if table else []
+    except ArithmeticError as error:
+        raise _error(f"dims that cannot be computed: {error}", "64-bit numbers, and divisors above 0") from error
+    decoded = [_decode_tensor(row, strings, len(table)) for row in tensors]
     n_inputs = header["n_inputs"]
     inputs, outputs = tuple(decoded[:n_inputs]), tuple(decoded[n_inputs:])
     for role, group in (("input", inputs), ("output", outputs)):
         if len({tensor.name for tensor in group}) != len(group):
             raise _error(f"two {role}s of one name", f"distinct {role} names")
-    limits: dict[int, Sequence[int]] = {
-        Space.ARENA: [header["arena_bytes"]],
-        Space.WEIGHTS: [weights_bytes],
-        Space.INPUT: [tensor.n_bytes for tensor in inputs],
-        Space.OUTPUT: [tensor.n_bytes for tensor in outputs],
-    }
-    decoded_args = [_decode_arg(index, row, limits) for index, row in enumerate(args.tolist())]
+    _check_free(inputs, symbols, table)
+    decoded_args = [_decode_arg(index, row, len(table)) for index, row in enumerate(args.tolist())]
+    handed = [int(row["dim"]) for row in step_dims]
+    if any(dim >= len(table) for dim in handed):
+        raise _error(f"a step with dim {max(handed)}", f"below {len(table)}")
     decoded_steps = tuple(
-        _decode_step(index, row, header, decoded_args, strings)
+        _decode_step(index, row, header, decoded_args, strings, handed)
         for index, row in enumerate(steps.tolist())
     )
+    for known in numbers or [[]]:
+        _check_bounds(inputs, outputs, decoded_steps, decoded_args, header, weights_bytes, known)
     return Plan(
         inputs,
         outputs,
@@ -254,15 +308,17 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         header["scratch_bytes"],
         header["n_kernels"],
         bool(header["flags"] & FLUSH_DENORMALS),
+        symbols,
+        table,
     )
 
 
-def _split(view: memoryview, header: dict[str, int]) -> tuple[_Records, _Records, _Records, bytes]:
-    """Tensors, steps, args and strings of a plan whose header is checked here."""
+def _split(
+    view: memoryview, header: dict[str, int]
+) -> tuple[_Records, _Records, _Records, _Records, _Records, _Records, bytes]:
+    """Tensors, steps, args, symbols, dims, step dims and strings of a plan whose header is checked here."""
     if header["abi"] != PLAN_ABI:
         raise _error(f"version {header['abi']}", f"version {PLAN_ABI}")
-    if header["n_syms"] != 0:
-        raise _error(f"n_syms = {header['n_syms']}", "0: constant shapes only")
     if header["flags"] & ~FLUSH_DENORMALS:
         raise _error(f"flags {header['flags']:#x}", f"flags up to {FLUSH_DENORMALS:#x}")
     for name, limit in (
@@ -270,6 +326,9 @@ def _split(view: memoryview, header: dict[str, int]) -> tuple[_Records, _Records
         ("n_outputs", MAX_TENSORS),
         ("n_steps", MAX_STEPS),
         ("n_args", MAX_ARGS),
+        ("n_syms", MAX_SYMS),
+        ("n_dims", MAX_DIMS),
+        ("n_step_dims", MAX_STEP_DIMS),
         ("n_string_bytes", MAX_STRING_BYTES),
         ("arena_bytes", MAX_BYTES),
         ("scratch_bytes", MAX_SCRATCH_BYTES),
@@ -280,6 +339,9 @@ def _split(view: memoryview, header: dict[str, int]) -> tuple[_Records, _Records
         (_TENSOR, header["n_inputs"] + header["n_outputs"]),
         (_STEP, header["n_steps"]),
         (_ARG, header["n_args"]),
+        (SYM, header["n_syms"]),
+        (DIM, header["n_dims"]),
+        (STEP_DIM, header["n_step_dims"]),
     )
     size = _HEADER.itemsize + sum(dtype.itemsize * n for dtype, n in counts)
     if len(view) != size + header["n_string_bytes"]:
@@ -290,10 +352,77 @@ def _split(view: memoryview, header: dict[str, int]) -> tuple[_Records, _Records
         # frombuffer of nothing is refused at the very end of a buffer.
         records.append(np.frombuffer(view, dtype, n, offset) if n else np.empty(0, dtype))
         offset += dtype.itemsize * n
-    return records[0], records[1], records[2], bytes(view[offset:])
+    tensors, steps, args, syms, dims, step_dims = records
+    return tensors, steps, args, syms, dims, step_dims, bytes(view[offset:])
 
 
-def _decode_tensor(row: np.void, strings: bytes) -> Tensor:
+def _decode_dims(
+    syms: _Records, dims: _Records, strings: bytes
+) -> tuple[tuple[Symbol, ...], tuple[Instruction, ...]]:
+    symbols = tuple(Symbol(_string(strings, int(r["name"])), int(r["min"]), int(r["opt"]), int(r["max"])) for r in syms)
+    for symbol, row in zip(symbols, syms, strict=True):
+        if not 1 <= symbol.min <= symbol.opt <= symbol.max <= MAX_SYM or row["zero"] != 0:
+            raise _error(f"symbol '{symbol.name}' of {symbol.min}..{symbol.max}({symbol.opt})", f"ordered numbers from 1 to {MAX_SYM}")
+    if len({symbol.name for symbol in symbols}) != len(symbols):
+        raise _error("two symbols of one name", "distinct names")
+    table: list[Instruction] = []
+    for index, (op, a, b, zero, value) in enumerate(dims.tolist()):
+        if op >= len(OPS) or zero != 0:
+            raise _error(f"dim {index} of kind {op}", f"below {len(OPS)}")
+        entry = Instruction(OPS[op], a, b, value)
+        problem = entry.problem(index, len(symbols))
+        if problem is not None:
+            raise _error(f"dim {index}: {problem}", "operands that come before it")
+        table.append(entry)
+    return symbols, tuple(table)
+
+
+def _check_free(inputs: Sequence[Tensor], symbols: Sequence[Symbol], table: Sequence[Instruction]) -> None:
+    """Every symbol can be told from the inputs' shapes."""
+    told = set()
+    for tensor in inputs:
+        for number in (dim for dim in tensor.shape if dim < 0):
+            found = input_dim(number, table)
+            if found is None:
+                raise _error(f"input '{tensor.name}' with a computed dim", "symbols, or multiples of them")
+            told.add(found[0])
+    if len(told) != len(symbols):
+        raise _error(f"{len(symbols) - len(told)} symbols that no input has", "symbols of the inputs' shapes")
+
+
+def _check_bounds(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], steps: Sequence[Step], args: Sequence[Arg],
+    header: dict[str, int], weights_bytes: int, known: Sequence[int],
+) -> None:  # fmt: skip
+    """No operand leaves its space where the table has these numbers."""
+
+    def at(number: int) -> int:
+        return number if number >= 0 else known[-1 - number]
+
+    limits: dict[int, list[int]] = {Space.ARENA: [header["arena_bytes"]], Space.WEIGHTS: [weights_bytes]}
+    for space, tensors in ((Space.INPUT, inputs), (Space.OUTPUT, outputs)):
+        limits[space] = []
+        for tensor in tensors:
+            dims = [at(dim) for dim in tensor.shape]
+            if min(dims, default=0) < 0 or tensor.dtype.size * prod(max(d, 1) for d in dims) > MAX_BYTES:
+                raise _error(f"tensor '{tensor.name}' with dims {dims}", "a shape that fits memory")
+            limits[space].append(prod(dims) * tensor.dtype.size)
+    for number, arg in enumerate(args):
+        space_limits = limits[arg.space]
+        if arg.index >= len(space_limits):
+            raise _error(f"arg {number} in space {int(arg.space)}, index {arg.index}", "a space that is there")
+        offset, size = at(arg.offset), at(arg.size)
+        if min(offset, size) < 0 or offset + size > space_limits[arg.index]:
+            raise _error(
+                f"arg {number}: {size} bytes at {offset} of {arg.space.name.lower()} {arg.index}",
+                f"within its {space_limits[arg.index]} bytes",
+            )
+    for index, step in enumerate(steps):
+        if not 0 <= at(step.n_tasks) <= MAX_TASKS:
+            raise _error(f"step {index} '{step.name}': {at(step.n_tasks)} tasks", f"0 to {MAX_TASKS}")
+
+
+def _decode_tensor(row: np.void, strings: bytes, n_dims: int) -> Tensor:
     name = _string(strings, int(row["name"]))
     dtype = BY_CODE.get(int(row["dtype"]))
     rank = int(row["rank"])
@@ -302,41 +431,41 @@ def _decode_tensor(row: np.void, strings: bytes) -> Tensor:
         raise _error(f"tensor '{name}' of dtype number {row['dtype']}", f"one of {sorted(BY_CODE)}")
     if rank > MAX_RANK or row["flags"] != 0:
         raise _error(f"tensor '{name}' of rank {rank}", f"at most {MAX_RANK}, and no flags")
-    if min(dims) < 0 or any(dims[rank:]) or dtype.size * prod(max(d, 1) for d in dims) > MAX_BYTES:
-        raise _error(f"tensor '{name}' with dims {dims}", "a shape of constants")
+    if min(dims) < -n_dims or any(dims[rank:]) or dtype.size * prod(max(d, 1) for d in dims) > MAX_BYTES:
+        raise _error(f"tensor '{name}' with dims {dims}", "numbers, or dims that are there")
     tensor = Tensor(name, dtype, tuple(dims[:rank]))
     if tensor.n_bytes != row["bytes"]:
         raise _error(f"tensor '{name}' of {row['bytes']} bytes", f"{tensor.n_bytes} bytes")
     return tensor
 
 
-def _decode_arg(number: int, row: tuple[int, ...], limits: dict[int, Sequence[int]]) -> Arg:
+def _decode_arg(number: int, row: tuple[int, ...], n_dims: int) -> Arg:
     space, index, offset, size = row
-    if space not in limits or index >= len(limits[space]):
+    if space not in list(Space):
         raise _error(f"arg {number} in space {space}, index {index}", "a space that is there")
-    if offset + size > limits[space][index]:
-        raise _error(
-            f"arg {number}: {size} bytes at {offset} of {Space(space).name.lower()} {index}",
-            f"within its {limits[space][index]} bytes",
-        )
+    if min(offset, size) < -n_dims:
+        raise _error(f"arg {number}: {size} bytes at {offset}", "numbers, or dims that are there")
     return Arg(Space(space), offset, size, index)
 
 
 def _decode_step(
-    number: int, row: tuple[int, ...], header: dict[str, int], args: list[Arg], strings: bytes
+    number: int, row: tuple[int, ...], header: dict[str, int], args: list[Arg], strings: bytes, handed: list[int]
 ) -> Step:
-    kernel, first_arg, n_args, name, n_tasks, grain, flags = row
+    kernel, first_arg, n_args, name, n_tasks, grain, first_dim, n_dims = row
     text = _string(strings, name)
     if kernel >= header["n_kernels"]:
         raise _error(f"step {number} '{text}': kernel {kernel}", f"below {header['n_kernels']}")
     if first_arg + n_args > len(args):
         raise _error(f"step {number} '{text}': {n_args} args at {first_arg}", f"up to {len(args)}")
-    if not 0 <= n_tasks <= MAX_TASKS or not 1 <= grain <= MAX_TASKS or flags != 0:
+    if not -header["n_dims"] <= n_tasks <= MAX_TASKS or not 1 <= grain <= MAX_TASKS:
         raise _error(
-            f"step {number} '{text}': {n_tasks} tasks, grain {grain}, flags {flags}",
-            f"tasks from 0, grain from 1, to {MAX_TASKS}; no flags",
+            f"step {number} '{text}': {n_tasks} tasks, grain {grain}",
+            f"tasks from 0, grain from 1, to {MAX_TASKS}",
         )
-    return Step(text, kernel, tuple(args[first_arg : first_arg + n_args]), n_tasks, grain)
+    if first_dim + n_dims > len(handed):
+        raise _error(f"step {number} '{text}': {n_dims} dims at {first_dim}", f"up to {len(handed)}")
+    dims = tuple(handed[first_dim : first_dim + n_dims])
+    return Step(text, kernel, tuple(args[first_arg : first_arg + n_args]), n_tasks, grain, dims)
 
 
 def _string(strings: bytes, offset: int) -> str:

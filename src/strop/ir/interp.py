@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +10,8 @@ from strop.errors import GraphError, InputError, StropError, VerifyError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Array, Op, Type
-from strop.ir.shape import Dim, DimExpr, Sym
+from strop.ir.op import Array, Type
+from strop.ir.shape import DimExpr, Sym
 
 #: Called as watch(value, array) for every input, constant and result in the order they come to exist.
 Watch = Callable[[Value, Array], None]
@@ -76,7 +74,7 @@ def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) ->
             expected="topological order",
         )
     operands = [ABSENT if v is None else arrays[v] for v in node.inputs]
-    op = concrete(node.op, symbols) if symbols else node.op
+    op = node.op.at(symbols) if symbols else node.op
     try:
         results = op.reference(*operands)
     except StropError:
@@ -96,10 +94,7 @@ def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) ->
         )
     for value, result in zip(node.outputs, results, strict=True):
         array = np.asarray(result)
-        got, expected = (
-            Type(dt.from_numpy(array.dtype), array.shape),
-            concrete_type(value.type, symbols),
-        )
+        got, expected = Type(dt.from_numpy(array.dtype), array.shape), value.type.at(symbols)
         if got != expected:
             raise VerifyError(
                 f"the reference of {node.op.label} gave another type than its inference",
@@ -154,6 +149,9 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
                 )
             elif isinstance(dim, DimExpr):
                 derived.append((value, dim, extent))
+                symbol, factor = _multiple(dim)
+                if symbol is not None and extent % factor == 0 and symbol.min <= extent // factor <= symbol.max:
+                    symbols.setdefault(symbol.name, extent // factor)
                 continue
             if not fits:
                 raise InputError(
@@ -174,27 +172,7 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
     return symbols
 
 
-def concrete_type(type: Type, symbols: Mapping[str, int]) -> Type:
-    """The type with every symbol replaced by its value."""
-    return Type(type.dtype, tuple(sh.evaluate(dim, dict(symbols)) for dim in type.shape))
-
-
-def concrete(op: Op, symbols: Mapping[str, int]) -> Op:
-    """The op with every symbolic dim among its attributes (a Reshape's shape, say) replaced by its value."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(op):
-        old = getattr(op, field.name)
-        new = _evaluate(old, symbols)
-        if new is not old:
-            changes[field.name] = new
-    return op.replace(**changes) if changes else op
-
-
-def _evaluate(value: Any, symbols: Mapping[str, int]) -> Any:
-    if isinstance(value, (Sym, DimExpr)):
-        dim: Dim = value
-        return sh.evaluate(dim, dict(symbols))
-    if isinstance(value, tuple):
-        items = tuple(_evaluate(item, symbols) for item in value)
-        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
-    return value
+def _multiple(dim: DimExpr) -> tuple[Sym | None, int]:
+    """The symbol and factor of a dim that is a multiple of a symbol; (None, 1) for another one."""
+    symbol, factor = dim.args
+    return (symbol, factor) if dim.op == "mul" and isinstance(symbol, Sym) and isinstance(factor, int) else (None, 1)

@@ -7,7 +7,7 @@ iterate one table.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -17,7 +17,7 @@ from strop.errors import ShapeError
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.loops import Program
-from strop.ir.shape import Shape
+from strop.ir.shape import DimExpr, Shape, Sym
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +38,10 @@ class Type:
     def static_shape(self) -> tuple[int, ...]:
         """The shape as ints; ShapeError when a dim is symbolic."""
         return sh.static(self.shape)
+
+    def at(self, known: Mapping[str, int]) -> Type:
+        """The type where the symbols have these values."""
+        return Type(self.dtype, tuple(sh.evaluate(dim, dict(known)) for dim in self.shape))
 
     @property
     def count(self) -> int:
@@ -123,6 +127,11 @@ class Op:
         """Attribute names and values, in declaration order, defaults included."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def at(self: OpT, known: Mapping[str, int]) -> OpT:
+        """The op with the symbols in its attributes replaced by their values."""
+        changed = {n: _at(v, known) for n, v in self.attributes().items() if _is_symbolic(v)}
+        return self.replace(**changed) if changed else self
+
     def replace(self: OpT, **changes: Any) -> OpT:
         """A copy with other attribute values."""
         return dataclasses.replace(self, **changes)
@@ -130,6 +139,18 @@ class Op:
     def fail(self, what: str, inputs: Sequence[Type], expected: str | None = None) -> ShapeError:
         """A ShapeError that names the op and its operands."""
         return ShapeError(f"{self.label}: {what}", got=", ".join(map(str, inputs)), expected=expected)
+
+
+def _is_symbolic(attribute: Any) -> bool:
+    if isinstance(attribute, tuple):
+        return any(map(_is_symbolic, attribute))
+    return isinstance(attribute, (Sym, DimExpr))
+
+
+def _at(attribute: Any, known: Mapping[str, int]) -> Any:
+    if isinstance(attribute, tuple):
+        return tuple(_at(item, known) for item in attribute)
+    return sh.evaluate(attribute, dict(known)) if _is_symbolic(attribute) else attribute
 
 
 OpT = TypeVar("OpT", bound=Op)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -19,6 +19,8 @@ from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import Expr, Input, show
 from strop.ir.op import Array, Cost, Op, Type
+from strop.ir.shape import Shape, Sym
+from strop.kernels.extent import at, dims_of, highest, is_symbolic, naming
 from strop.target.base import Target
 
 
@@ -26,7 +28,7 @@ from strop.target.base import Target
 class View:
     """How a value lies in memory: element at index i is at sum(i[k] * strides[k]) from the operand's pointer.
 
-    A stride of 0 repeats (broadcast). Shapes are static.
+    A stride of 0 repeats (broadcast). Dims and strides are ints, or Extents where they are known only at run time.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +49,16 @@ class View:
     @property
     def type(self) -> Type:
         """dtype and logical shape."""
-        return Type(self.dtype, self.shape)
+        return Type(self.dtype, dims_of(self.shape))
+
+    @property
+    def symbolic(self) -> bool:
+        """True when a dim or stride is known only at run time."""
+        return is_symbolic(*self.shape, *self.strides)
+
+    def at(self, known: Mapping[str, int]) -> View:
+        """The view where the symbols have these values."""
+        return View(tuple(at(d, known) for d in self.shape), tuple(at(s, known) for s in self.strides), self.dtype)
 
     @property
     def count(self) -> int:
@@ -78,8 +89,8 @@ class View:
         return View(tuple(shape), tuple(strides), self.dtype)
 
     def order(self) -> tuple[int, ...]:
-        """Axes from outermost to innermost by stride; axes of length 1 keep their logical place among equals."""
-        return tuple(sorted(range(len(self.shape)), key=lambda a: (-self.strides[a], a)))
+        """Axes from outermost to innermost by stride, at its largest; axes of length 1 keep their logical place among equals."""
+        return tuple(sorted(range(len(self.shape)), key=lambda a: (-highest(self.strides[a]), a)))
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]:({','.join(map(str, self.strides))})"
@@ -176,6 +187,23 @@ class Region:
         """The anchor's name, or ``elementwise``."""
         return self.op.label if self.op is not None else "elementwise"
 
+    @property
+    def symbols(self) -> list[Sym]:
+        """The symbols that its views depend on."""
+        views = [o.view for o in self.operands if o is not None] + list(self.outs)
+        return sh.symbols(d for v in views for d in dims_of((*v.shape, *v.strides)))
+
+    def at(self, known: Mapping[str, int]) -> Region:
+        """The region of fixed shapes where the symbols have these values."""
+        operands = tuple(None if o is None else replace(o, view=o.view.at(known)) for o in self.operands)
+        outs = tuple(view.at(known) for view in self.outs)
+        return replace(self, op=None if self.op is None else self.op.at(known), operands=operands, outs=outs)
+
+    def typical(self) -> Region:
+        """The region at the optimum of its symbols; itself when it has none."""
+        symbols = self.symbols
+        return self.at({s.name: s.opt for s in symbols}) if symbols else self
+
     def all_f32(self) -> bool:
         """True when every operand and result is f32."""
         views = [o.view for o in self.operands if o is not None] + list(self.outs)
@@ -192,6 +220,7 @@ class Region:
             else:
                 parts.append(("const " if operand.const is not None else "") + str(operand.view))
         parts.extend(map(str, self.outs))
+        parts.extend(f"{s.name}={s.min}..{s.max}({s.opt})" for s in self.symbols)
         return " | ".join(parts)
 
     def digest(self) -> str:
@@ -231,9 +260,10 @@ class Emitted:
         body: statements between the braces of ``void f(const strop_args *a, int64_t begin, int64_t end)``, doing tasks
             [begin, end). It must not contain the layer's name: equal bodies are stored once.
         pointers: what ``a->p[i]`` is, in order.
-        tasks: how many independent tasks the step has (at least 1).
-        scratch: bytes of private memory per thread.
+        tasks: how many independent tasks the step has (at least 1); an Extent when that is known only at run time.
+        scratch: bytes of private memory per thread; of an Extent its largest value is taken.
         helpers: C text placed before the function (static helpers with unique names), stored once.
+        dims: what ``a->sym[i]`` is, in order.
     """
 
     body: str
@@ -241,6 +271,7 @@ class Emitted:
     tasks: int
     scratch: int = 0
     helpers: tuple[str, ...] = ()
+    dims: Shape = ()
 
 
 P = TypeVar("P")
@@ -256,6 +287,8 @@ class Kernel(ABC, Generic[P]):
     in_place: bool = False
     #: True when regions with a prologue may be accepted; others never see one.
     prologue: bool = False
+    #: True when it may serve regions with Extents; one whose emission asks what only a run knows is still refused.
+    symbolic: bool = False
 
     @abstractmethod
     def accepts(self, region: Region, target: Target) -> str | None:
@@ -263,7 +296,7 @@ class Kernel(ABC, Generic[P]):
 
     @abstractmethod
     def space(self, region: Region, target: Target) -> list[P]:
-        """Parameter sets worth trying, never empty for an accepted region."""
+        """Parameter sets worth trying, never empty for an accepted region. Like ``cost`` it sees the region's typical shapes."""
 
     @abstractmethod
     def cost(self, region: Region, params: P, target: Target) -> float:
@@ -294,11 +327,14 @@ class Candidate:
 
     def cost(self, region: Region, target: Target) -> float:
         """Estimated seconds on one core."""
-        return self.kernel.cost(region, self.params, target)
+        return self.kernel.cost(region.typical(), self.params, target)
 
     def emit(self, region: Region, target: Target) -> Emitted:
-        """The C code."""
-        return self.kernel.emit(region, self.params, target)
+        """The C code; SymbolicError when it needs a number that only a run has."""
+        with naming() as names:
+            emitted = self.kernel.emit(region, self.params, target)
+        body, dims = names.declare(emitted.body)
+        return replace(emitted, body=body, dims=dims, scratch=highest(emitted.scratch))
 
 
 def moved_bytes(region: Region) -> int:

@@ -29,6 +29,7 @@ from strop.kernels.c import (
     softmax,
     top_k,
 )
+from strop.kernels.extent import SymbolicError
 from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (
@@ -59,20 +60,49 @@ KERNELS: tuple[Kernel[Any], ...] = (
 
 def candidates(region: Region, target: Target) -> list[Candidate]:
     """Everything that can do the region, cheapest by the cost model first; stable for equal costs."""
+    typical = region.typical()
     found = [
-        Candidate(kernel, params)
+        candidate
         for kernel in KERNELS
-        if refusal(kernel, region, target) is None
-        for params in kernel.space(region, target)
+        if _declined(kernel, region, target) is None
+        for params in kernel.space(typical, target)
+        if (candidate := Candidate(kernel, params))
+        if typical is region or _unwritten(candidate, region, target) is None
     ]
-    return sorted(found, key=lambda c: c.cost(region, target))
+    return sorted(found, key=lambda c: c.cost(typical, target))
+
+
+def _unwritten(candidate: Candidate, region: Region, target: Target) -> str | None:
+    """Why the candidate's code cannot be written for symbolic dims; None when it can."""
+    try:
+        candidate.emit(region, target)
+    except SymbolicError as error:
+        return str(error)
+    return None
 
 
 def refusal(kernel: Kernel[Any], region: Region, target: Target) -> str | None:
     """Why a kernel does not take a region; None when it does."""
+    typical = region.typical()
+    reason = _declined(kernel, region, target)
+    if reason is not None or typical is region:
+        return reason
+    reasons = [_unwritten(Candidate(kernel, p), region, target) for p in kernel.space(typical, target)]
+    return reasons[0] if all(reasons) else None
+
+
+def _declined(kernel: Kernel[Any], region: Region, target: Target) -> str | None:
+    """What the kernel says before any code is written."""
     if region.has_prologue and not kernel.prologue:
         return "no prologue is applied here"
-    return kernel.accepts(region, target)
+    if not region.symbols:
+        return kernel.accepts(region, target)
+    if not kernel.symbolic:
+        return "its code is made for fixed shapes"
+    try:
+        return kernel.accepts(region, target)
+    except SymbolicError as error:
+        return str(error)
 
 
 def refusals(region: Region, target: Target) -> dict[str, str]:

@@ -13,6 +13,7 @@ from strop.errors import UnsupportedError
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Type
 from strop.kernels.base import View
+from strop.kernels.extent import dims_of, extents
 from strop.lower import views
 from strop.lower.layout_rules import required_order, spatial_order, wanted_order
 from strop.lower.regions import Group
@@ -29,7 +30,7 @@ class Buffer:
     Attributes:
         kind: ``arena``, ``input`` or ``output``.
         index: input or output number; buffer number in the arena.
-        size: bytes.
+        size: bytes; an Extent when only a run knows them.
         name: of the value it was made for.
     """
 
@@ -95,8 +96,8 @@ class Layout:
 
     def _run(self) -> None:
         for index, value in enumerate(self.graph.inputs):
-            buffer = Buffer("input", index, value.type.nbytes, value.name)
-            self.places[value] = Placement(buffer, 0, View.dense(value.type.static_shape, value.dtype))
+            buffer = Buffer("input", index, _nbytes(value), value.name)
+            self.places[value] = Placement(buffer, 0, View.dense(extents(value.shape), value.dtype))
         self._elide_concats()
         for item in self.items:
             if isinstance(item, Group):
@@ -115,7 +116,7 @@ class Layout:
             at = 0
             self._overlap_split(item, item.op.axis)
             for value in item.operands:
-                size = value.type.static_shape[item.op.axis]
+                size = extents(value.shape)[item.op.axis]
                 if self._writes_into(value, item):
                     self._slices[value] = (item.output, item.op.axis, at)
                 at += size
@@ -130,10 +131,10 @@ class Layout:
         whole, result = split.operand(0), concat.output
         if whole not in self._made_by_group or {whole, result, shared} & (self._slices.keys() | set(self.graph.outputs)):
             return
-        before, size = whole.type.static_shape[axis], shared.type.static_shape[axis]
-        shape = list(result.type.static_shape)
+        before, size = extents(whole.shape)[axis], extents(shared.shape)[axis]
+        shape = list(extents(result.shape))
         shape[axis] += before - size
-        wide = Value(f"{result.name}.wide", Type(result.dtype, tuple(shape)))
+        wide = Value(f"{result.name}.wide", Type(result.dtype, dims_of(shape)))
         self._orders[wide] = wanted_order(result)
         self._slices[whole] = (wide, axis, 0)
         self._slices[result] = (wide, axis, before - size)
@@ -158,11 +159,11 @@ class Layout:
         if value in self._slices:
             parent_value, axis, start = self._slices[value]
             parent = self._place(parent_value, self._orders.get(parent_value) or wanted_order(parent_value))
-            view, offset = views.sliced(parent.view, axis, start, value.type.static_shape[axis])
+            view, offset = views.sliced(parent.view, axis, start, extents(value.shape)[axis])
             placement = Placement(parent.buffer, parent.offset + offset, view)
         else:
-            view = View.dense(value.type.static_shape, value.dtype, order)
-            placement = Placement(self._buffer(value.type.nbytes, value.name), 0, view)
+            view = View.dense(extents(value.shape), value.dtype, order)
+            placement = Placement(self._buffer(_nbytes(value), value.name), 0, view)
         self.places[value] = placement
         return placement
 
@@ -185,7 +186,7 @@ class Layout:
 
     def _order_of(self, group: Group, value: Value, inputs: Sequence[Placement | None]) -> tuple[int, ...]:
         """Elementwise and keepdims-like groups keep the order of what they read."""
-        like = [p for p in inputs if p is not None and p.view.shape == value.type.static_shape]
+        like = [p for p in inputs if p is not None and p.view.shape == extents(value.shape)]
         if group.anchor is None and like and spatial_order(value) is None:
             return like[0].view.order()
         return wanted_order(value)
@@ -226,7 +227,7 @@ class Layout:
         elif isinstance(op, Split):
             start = 0
             for result in node.outputs:
-                size = result.type.static_shape[op.axis]
+                size = extents(result.shape)[op.axis]
                 view, offset = views.sliced(source.view, op.axis, start, size)
                 self._alias(result, Placement(source.buffer, source.offset + offset, view))
                 start += size
@@ -241,14 +242,13 @@ class Layout:
 
     def _place_slice(self, node: Node, op: Slice, source: Placement) -> None:
         view, offset = source.view, source.offset
-        starts = [int(s) for s in op.starts]  # type: ignore[arg-type]
-        for axis, start, step in zip(op.axes, starts, op.steps, strict=True):
-            view, more = views.sliced(view, axis, start, node.output.type.static_shape[axis], step)
+        for axis, start, step in zip(op.axes, extents(op.starts), op.steps, strict=True):
+            view, more = views.sliced(view, axis, start, extents(node.output.shape)[axis], step)
             offset += more
         self._alias(node.output, Placement(source.buffer, offset, view))
 
     def _place_reshape(self, node: Node, value: Value, source: Placement) -> None:
-        shape = node.output.type.static_shape
+        shape = extents(node.output.shape)
         view = views.reshaped(source.view, shape)
         if view is not None:
             self._alias(node.output, Placement(source.buffer, source.offset, view))
@@ -267,7 +267,7 @@ class Layout:
         whole = self._place(node.output, wanted_order(node.output))
         at = 0
         for value in node.operands:
-            size = value.type.static_shape[op.axis]
+            size = extents(value.shape)[op.axis]
             view, offset = views.sliced(whole.view, op.axis, at, size)
             source = None if value.const is not None else self.places[value]
             target = Placement(whole.buffer, whole.offset + offset, view)
@@ -279,12 +279,12 @@ class Layout:
 
     def _place_outputs(self) -> None:
         for index, value in enumerate(self.graph.outputs):
-            buffer = Buffer("output", index, value.type.nbytes, self.graph.output_names[index])
+            buffer = Buffer("output", index, _nbytes(value), self.graph.output_names[index])
             self.outputs.append(buffer)
             place = self.places.get(value)
             if place is not None and self._becomes_output(place, value, buffer):
                 continue
-            target = Placement(buffer, 0, View.dense(value.type.static_shape, value.dtype))
+            target = Placement(buffer, 0, View.dense(extents(value.shape), value.dtype))
             self._move(value, place, target, OUTPUT)
 
     def _becomes_output(self, place: Placement, value: Value, output: Buffer) -> bool:
@@ -297,3 +297,8 @@ class Layout:
         return True
 
 
+
+
+def _nbytes(value: Value) -> int:
+    """Bytes of the value stored densely."""
+    return View.dense(extents(value.shape), value.dtype).nbytes

@@ -12,7 +12,9 @@ from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Cost
+from strop.ir.shape import Sym
 from strop.kernels.base import Candidate, Operand, Region, View
+from strop.kernels.extent import SymbolicError, dims_of, highest, is_symbolic, lowest, typical
 from strop.kernels.table import candidates, refusals
 from strop.lower import regions
 from strop.lower.layout import Buffer, Launch, Layout, Placement
@@ -21,6 +23,9 @@ from strop.lower.views import transposed
 from strop.ops.conv import Conv
 from strop.target.base import Target
 from strop.trace import Trace
+
+#: Largest value that memory is planned for.
+_MAX_BYTES = 1 << 40
 
 
 @dataclass(eq=False)
@@ -63,29 +68,59 @@ def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
     """Chooses layouts and regions and asks every kernel; choices stay open, the estimate's favourite in force.
 
     Raises:
-        UnsupportedError: the graph has symbolic dims, or an op has no kernel.
+        UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
     """
-    _require_static(graph)
+    _require_bounds(graph)
+    try:
+        return _lowered(graph, target, trace)
+    except SymbolicError as error:
+        raise UnsupportedError(
+            "the network cannot be arranged for symbolic dims", got=error, hint="fix some dims with --shape, or make their range smaller"
+        ) from error
+
+
+def _lowered(graph: Graph, target: Target, trace: Trace) -> Lowered:
     prepared = prepare(graph)
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared)
     layout = Layout(prepared, groups)
+    _require_sizes(layout)
     steps = [_step(launch, target) for launch in layout.launches]
     lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
     trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
 
 
-def _require_static(graph: Graph) -> None:
+def _require_bounds(graph: Graph) -> None:
+    """Every free dim has a range that somebody chose."""
     for value in graph.inputs:
-        if not sh.is_static(value.shape):
-            names = ", ".join(s.name for s in sh.symbols(value.shape))
+        names = ", ".join(s.name for s in sh.symbols(value.shape) if s.max == Sym("").max)
+        if names:
             raise UnsupportedError(
-                "input shape is symbolic; engines are built for fixed shapes",
+                "input shape is symbolic, and nothing says in which range",
                 where=value.name,
                 got=sh.show(value.shape),
-                hint=f"pass --shape {value.name}=... (or shapes={{'{value.name}': (...)}}) to fix {names}",
+                hint=f"pass --shape {value.name}=... (or shapes={{'{value.name}': ...}}) with numbers or ranges like 1..8 for {names}",
             )
+
+
+def _require_sizes(layout: Layout) -> None:
+    """No size that a step works on is empty or too large anywhere in the range of the symbols."""
+    for launch in layout.launches:
+        for place in (*launch.inputs, *launch.outputs):
+            if place is None or not place.view.symbolic:
+                continue
+            sizes = sh.show(dims_of(place.view.shape))
+            if any(is_symbolic(d) and lowest(d) < 1 for d in place.view.shape):
+                raise UnsupportedError(
+                    "a size may be below 1 within the range of its symbols", where=launch.name, got=sizes,
+                    hint="let the range begin higher",
+                )  # fmt: skip
+            if highest(place.view.nbytes) > _MAX_BYTES:
+                raise UnsupportedError(
+                    "a value may be too large within the range of its symbols", where=launch.name, got=sizes,
+                    expected=f"up to {_MAX_BYTES} bytes", hint="let the range end lower",
+                )  # fmt: skip
 
 
 def _step(launch: Launch, target: Target) -> Step:
@@ -148,15 +183,16 @@ def _operand(placement: Placement | None, const: Value | None) -> Operand | None
 
 def _work(launch: Launch, outs: Sequence[View]) -> Cost:
     """Operations and bytes of all nodes in the launch; bytes inside a fused region do not move and do not count."""
-    moved = sum(p.view.count * p.view.dtype.size for p in launch.inputs if p is not None)
+    moved = sum(typical(p.view.count) * p.view.dtype.size for p in launch.inputs if p is not None)
     moved += sum(v.const.nbytes for v in launch.consts if v is not None and v.const is not None)
-    moved += sum(v.count * v.dtype.size for v in outs)
+    moved += sum(typical(v.count) * v.dtype.size for v in outs)
     if launch.group is None:
         return Cost(0, moved)
     flops = 0
     for node in launch.group.nodes:
-        types = [v.type for v in node.operands]
-        flops += node.op.cost(types, [v.type for v in node.outputs]).flops
+        known = {s.name: s.opt for v in (*node.operands, *node.outputs) for s in sh.symbols(v.shape)}
+        types, results = ([v.type.at(known) for v in values] for values in (node.operands, node.outputs))
+        flops += node.op.at(known).cost(types, results).flops
     return Cost(flops, moved)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node
 from strop.lower.layout_rules import channel_axis, made_order
 from strop.lower.projection import split_projection
@@ -78,9 +79,12 @@ def flatten_channels_last(graph: Graph, node: Node) -> None:
     assert isinstance(op, MatMul)
     if len(image.shape) < 3 or len(flat.shape) != 2 or weight.const.ndim != 2 or op.transpose_a or made_order(image) != channels_last(len(image.shape)):
         return
-    n, c, *spatial = image.type.static_shape
-    size = int(np.prod(spatial))
-    if size == 1 or c == 1 or flat.type.static_shape != (n, c * size) or graph.is_output(flat):
+    n, *rest = image.shape
+    if not sh.is_static(tuple(rest)):
+        return
+    c, *spatial = sh.static(tuple(rest))
+    size = sh.count(spatial)
+    if size == 1 or c == 1 or flat.shape != (n, c * size) or graph.is_output(flat):
         return
     matrix = weight.const.T if op.transpose_b else weight.const
     reordered = matrix.reshape(c, size, -1).transpose(1, 0, 2).reshape(size * c, -1)

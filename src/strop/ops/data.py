@@ -317,12 +317,18 @@ def _bounds(size: Dim, start: int, stop: int, step: int) -> tuple[Dim, Dim]:
         return begin, end
     far = (1 << 31) - 1
     if step > 0:
-        first = start if start >= 0 else 0 if start <= -far else sh.add(size, start)
-        last = stop if 0 <= stop < far else size if stop >= far else sh.add(size, stop)
+        first: Dim = 0 if start <= -far else _clamped(size, start, 0, size)
+        last = size if stop >= far else _clamped(size, stop, 0, size)
         return first, last
-    first = sh.sub(size, 1) if start >= far else start if start >= 0 else sh.add(size, start)
-    last = -1 if stop <= -far else stop if stop >= 0 else sh.add(size, stop)
+    top = sh.sub(size, 1)
+    first = top if start >= far else _clamped(size, start, -1, top)
+    last = -1 if stop <= -far else _clamped(size, stop, -1, top)
     return first, last
+
+
+def _clamped(size: Dim, index: int, low: int, high: Dim) -> Dim:
+    """An index, counted from the end when it is negative, within low..high."""
+    return sh.minimum(index, high) if index >= 0 else sh.maximum(sh.add(size, index), low)
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ class Resize(Op):
         far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
         return base.select(d <= 1.0, near, base.select(d < 2.0, far, zero))
 
-    def _axis_stages(self, size: Dim, out: Loop, tap: Loop, k: int) -> list[Stage]:
+    def axis_stages(self, size: Dim, out: Loop, tap: Loop, k: int) -> list[Stage]:
         """Stages at, index, weight (and sum, outside) of axis k; k is part of their names."""
         stages = [Stage(f"at{k}", dt.f64, (out,), self._position(out.var, size, k))]
         at = ex.Load(f"at{k}", (out.var,))
@@ -269,7 +269,7 @@ class Resize(Op):
         outside: Expr | None = None
         for k in self.resized(x):
             tap = Loop(f"k{k}", self.taps(k)[1])
-            stages += self._axis_stages(x.shape[k], axes[k], tap, k)
+            stages += self.axis_stages(x.shape[k], axes[k], tap, k)
             place = (axes[k].var, tap.var if self.mode != "nearest" else base.integer(0))
             index[k] = ex.Load(f"index{k}", place)
             if self.mode != "nearest":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import addressof, byref, c_char, c_uint64, c_void_p
+from ctypes import addressof, byref, c_char, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,23 +15,43 @@ from numpy.typing import ArrayLike, NDArray
 
 from strop.errors import InputError, RuntimeFailure
 from strop.ir.dtype import DType
-from strop.runtime.library import ErrorStruct, Library, MemoryStruct
+from strop.runtime.library import ErrorStruct, Library, MemoryStruct, TensorStruct
 
 Array: TypeAlias = NDArray[Any]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 _PLAIN = 0x101  # numpy's flags C_CONTIGUOUS and ALIGNED
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of an engine: row-major."""
+    """An input or output of an engine: row-major.
+
+    Attributes:
+        shape: the only one, or the one that the engine was tuned for.
+        least: where the shape is free: the smallest dims that the engine serves; else empty.
+        most: likewise the largest.
+        step: likewise what an input's dims are multiples of.
+    """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
+    least: tuple[int, ...] = ()
+    most: tuple[int, ...] = ()
+    step: tuple[int, ...] = ()
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the shape is free within a range."""
+        return bool(self.least)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        dims = [str(dim) for dim in self.shape]
+        for axis, (low, high, step) in enumerate(zip(self.least, self.most, self.step)):
+            if low != high:
+                dims[axis] = f"{low}..{high}" + (f"%{step}" if step > 1 else "")
+        return f"{self.name}: {self.dtype}[{', '.join(dims)}]"
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,8 @@ class Context:
         self._inputs = [_Port(tensor, "input", engine.where) for tensor in engine.inputs]
         self._outputs = [_Port(tensor, "output", engine.where) for tensor in engine.outputs]
         self._output_types = [(port.shape, port.dtype) for port in self._outputs]
+        self._shapes = tuple(port.shape for port in self._inputs)
+        self._is_dynamic = any(tensor.is_dynamic for tensor in engine.inputs)
         self._input_slots = _Slots(len(self._inputs))
         self._output_slots = _Slots(len(self._outputs))
         self._error = ErrorStruct()
@@ -162,6 +184,53 @@ class Context:
         results = self._run(arrays, given)
         return {port.name: array for port, array in zip(self._outputs, results, strict=True)}
 
+    def resize(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """Make the context run at another shape; run() and bind() do it by themselves when the arrays they are
+        given have other shapes than those before. Nothing is allocated.
+
+        Args:
+            shapes: of every input, by name.
+
+        Returns:
+            The outputs' shapes, by name.
+
+        Raises:
+            InputError: a name is missing or unknown, a dim is outside the engine's range, or two dims that must be
+                equal are not. The context keeps its shape.
+        """
+        wanted: Mapping[str, Any] = shapes
+        given = [tuple(int(dim) for dim in shape) for shape in self._by_position(wanted)]
+        if not self._lock.acquire(False):
+            raise self._busy()
+        try:
+            self._check_open()
+            self._resize(tuple(given))
+        finally:
+            self._lock.release()
+        return {port.name: port.shape for port in self._outputs}
+
+    def _resize(self, shapes: Shapes) -> None:
+        """The context's and its ports' shapes, unless they are these already."""
+        if shapes == self._shapes:
+            return
+        rows = []
+        for port, shape in zip(self._inputs, shapes):
+            if len(shape) != len(port.shape):
+                raise port.wrong_shape(shape)
+            rows.append((c_int64 * (len(shape) + 1))(*shape))
+        table = (c_void_p * (len(rows) + 1))(*(addressof(row) for row in rows))
+        code = self._lib.strop_context_resize(self._handle, table, self._error_at)
+        self._lib.check(code, self._error, self._engine.where)
+        info = TensorStruct()
+        for index, port in enumerate(self._outputs):
+            code = self._lib.strop_context_output_info(self._handle, index, byref(info), self._error_at)
+            self._lib.check(code, self._error, self._engine.where)
+            port.shape = tuple(info.dims[: info.rank])
+        for port, shape in zip(self._inputs, shapes):
+            port.shape = shape
+        self._output_types = [(port.shape, port.dtype) for port in self._outputs]
+        self._shapes = shapes
+
     def bind(self, inputs: Mapping[str, Array], out: Mapping[str, Array]) -> Binding:
         """Binds arrays where they lie, for calls that must cost as little as possible.
 
@@ -179,6 +248,8 @@ class Context:
         _check_names(out, self._outputs, self._engine.where)
         slots = _Slots(len(self._inputs)), _Slots(len(self._outputs))
         arrays: list[Array] = []
+        if self._is_dynamic:
+            self.resize({port.name: np.shape(value) for port, value in zip(self._inputs, given)})
         for index, (port, value) in enumerate(zip(self._inputs, given, strict=True)):
             arrays.append(port.in_place(value))
             slots[0].point_at(index, arrays[-1])
@@ -187,13 +258,18 @@ class Context:
             port.check_output(array, arrays)
             slots[1].point_at(index, array)
             arrays.append(array)
-        return Binding(self, slots, arrays)
+        if not self._is_dynamic:
+            return Binding(self, slots, arrays)
+        return _ShapedBinding(self, slots, arrays, self._shapes)
 
-    def call_bound(self, arguments: tuple[object, ...], error: ErrorStruct) -> None:
-        """What a Binding does when it is called."""
+    def call_bound(self, arguments: tuple[object, ...], error: ErrorStruct, shapes: Shapes | None = None) -> None:
+        """What a Binding does when it is called; ``shapes`` are those of its inputs where they are free."""
         if not self._lock.acquire(False):
             raise self._busy()
         try:
+            if shapes is not None:
+                self._check_open()
+                self._resize(shapes)
             code = self._call(*arguments)
             if code != 0:
                 self._lib.check(code, error, self._engine.where)
@@ -241,6 +317,9 @@ class Context:
         if not self._lock.acquire(False):
             raise self._busy()
         try:
+            if self._is_dynamic:
+                self._check_open()
+                self._resize(tuple(np.shape(a) for a in arrays))
             inputs = self._bind_inputs(arrays)
             if given is None:
                 outputs = [empty(shape, dtype) for shape, dtype in self._output_types]
@@ -280,7 +359,7 @@ class Context:
             outputs.append(array)
         return outputs
 
-    def _by_position(self, inputs: Mapping[str, ArrayLike]) -> list[ArrayLike]:
+    def _by_position(self, inputs: Mapping[str, Any]) -> list[Any]:
         try:
             arrays = [inputs[port.name] for port in self._inputs]
         except KeyError as error:
@@ -341,10 +420,23 @@ class Binding:
         self._context.call_bound(self._arguments, self._error)
 
 
+class _ShapedBinding(Binding):
+    """A Binding to a context that may have been given another shape in between."""
+
+    __slots__ = ("_shapes",)
+
+    def __init__(self, context: Context, slots: tuple[_Slots, _Slots], arrays: Sequence[Array], shapes: Shapes) -> None:
+        super().__init__(context, slots, arrays)
+        self._shapes = shapes
+
+    def __call__(self) -> None:
+        self._context.call_bound(self._arguments, self._error, self._shapes)
+
+
 class _Port:
     """An input or output as numpy sees it."""
 
-    __slots__ = ("dtype", "name", "role", "shape", "text", "where")
+    __slots__ = ("dtype", "free", "name", "role", "shape", "text", "where")
 
     def __init__(self, tensor: TensorInfo, role: str, where: str) -> None:
         self.role = role
@@ -352,6 +444,7 @@ class _Port:
         self.name = tensor.name
         self.dtype = tensor.dtype.numpy
         self.shape = tensor.shape
+        self.free = tensor.is_dynamic
         self.text = str(tensor)
 
     def fits(self, array: Array) -> bool:
@@ -416,7 +509,11 @@ class _Port:
             hint = f"convert it: x.astype('{self.dtype}')"
             raise self._error("has the wrong dtype", array.dtype, self.dtype, hint)
         if array.shape != self.shape:
-            raise self._error("has the wrong shape", array.shape, self.shape)
+            raise self.wrong_shape(array.shape)
+
+    def wrong_shape(self, shape: tuple[int, ...]) -> InputError:
+        """The error for an array of this shape."""
+        return self._error("has the wrong shape", shape, self.text if self.free else self.shape)
 
     def _error(
         self, what: str, got: object = None, expected: object = None, hint: str | None = None

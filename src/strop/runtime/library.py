@@ -27,13 +27,13 @@ from ctypes import (
 from typing import Any
 
 from strop.engine.format import RUNTIME_ABI, EngineFile, SectionEntry, SectionKind
-from strop.errors import EngineFileError, RuntimeFailure, StropError, TargetError
+from strop.errors import EngineFileError, InputError, RuntimeFailure, StropError, TargetError
 
 MAX_RANK = 8
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # enum strop_code
-_ERR_FILE, _ERR_VERSION, _ERR_ISA, _ERR_CODE = 3, 4, 5, 6
+_ERR_FILE, _ERR_VERSION, _ERR_ISA, _ERR_CODE, _ERR_SHAPE = 3, 4, 5, 6, 9
 
 
 class ErrorStruct(Structure):
@@ -51,6 +51,9 @@ class TensorStruct(Structure):
         ("rank", c_uint32),
         ("dims", c_int64 * MAX_RANK),
         ("bytes", c_uint64),
+        ("least", c_int64 * MAX_RANK),
+        ("most", c_int64 * MAX_RANK),
+        ("step", c_int64 * MAX_RANK),
     )
 
 
@@ -91,6 +94,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "strop_context_destroy": (None, (c_void_p,)),
     "strop_context_threads": (c_int32, (c_void_p,)),
     "strop_context_memory": (None, (c_void_p, POINTER(MemoryStruct))),
+    "strop_context_resize": (c_int32, (c_void_p, c_void_p, _ERROR)),
+    "strop_context_output_info": (c_int32, (c_void_p, c_uint32, POINTER(TensorStruct), _ERROR)),
     # Called once per inference with arguments that are ctypes objects already: no conversions.
     "strop_context_call": (c_int32, ()),
     "strop_context_profile": (
@@ -125,6 +130,8 @@ class Library:
         hint = None
         if code == _ERR_ISA:
             kind, hint = TargetError, "build the engine for this CPU: strop build --target host"
+        elif code == _ERR_SHAPE:
+            kind, hint = InputError, "strop inspect shows the shapes that an engine serves"
         elif code in (_ERR_FILE, _ERR_VERSION, _ERR_CODE):
             kind, hint = EngineFileError, "build the engine again, or copy it again"
         raise kind(text, where=where, hint=hint)

@@ -185,8 +185,11 @@ class Session:
         for index in range(count):
             code = query(self._handle, index, byref(row), byref(error))
             self._lib.check(code, error, self.where)
-            shape = tuple(row.dims[: row.rank])
-            tensors.append(TensorInfo(_text(row.name), BY_CODE[row.dtype], shape))
+            shape, least, most, step = (
+                tuple(dims[: row.rank]) for dims in (row.dims, row.least, row.most, row.step)
+            )
+            free = (least, most, step) if least != most else ((), (), ())
+            tensors.append(TensorInfo(_text(row.name), BY_CODE[row.dtype], shape, *free))
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise EngineFileError(f"two {role}s of the engine have one name", where=self.where)
         return tuple(tensors)

@@ -71,6 +71,7 @@ class Launch:
         tasks: how many there are.
         scratch: bytes.
         limit: seconds after which it hangs.
+        dims: what its code does not know, see ``Emitted.dims``.
     """
 
     kernel: int
@@ -79,6 +80,7 @@ class Launch:
     tasks: int
     scratch: int
     limit: float
+    dims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,7 @@ class Bench:
             "pointers": launch.pointers,
             "tasks": launch.tasks,
             "scratch": launch.scratch,
+            "dims": launch.dims,
             "timed": timed,
             "over": over,
             "answer": not timed,

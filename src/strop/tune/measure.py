@@ -10,8 +10,8 @@ counts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from strop.errors import ToolchainError
 from strop.ir.op import Array
 from strop.kernels import oracle
 from strop.kernels.base import Candidate, Emitted, In, Out, Packed, Region, View
+from strop.kernels.extent import at, extent
 from strop.target.base import Target
 from strop.tune.bench import Bench, Launch, Load, Lost, Ran, Space
 from strop.tune.worker import PATTERN
@@ -56,6 +57,7 @@ class Job:
         packed_names: the name for each Packed pointer, in order.
         estimate: seconds.
         kernel: its number in the library that it is compiled into.
+        known: values of the region's symbols.
     """
 
     region: Region
@@ -65,6 +67,7 @@ class Job:
     packed_names: tuple[str, ...]
     estimate: float
     kernel: int = 0
+    known: Mapping[str, int] = field(default_factory=dict)
 
     def launch(self) -> Launch:
         """What the worker is asked to run."""
@@ -82,10 +85,15 @@ class Job:
             self.kernel,
             tuple(pointers),
             self.packed,
-            self.emitted.tasks,
+            at(self.emitted.tasks, self.known),
             self.emitted.scratch,
             limit,
+            tuple(at(extent(dim), self.known) for dim in self.emitted.dims),
         )
+
+    def elsewhere(self, known: Mapping[str, int]) -> Job:
+        """The job where the symbols have other values."""
+        return replace(self, known=known)
 
 
 @dataclass(frozen=True)
@@ -123,9 +131,11 @@ class Store:
             emitted.tasks,
             emitted.scratch,
             emitted.helpers,
+            emitted.dims,
         )
         estimate = candidate.cost(region, target)
-        return Job(region, candidate, slim, packed, tuple(names), estimate)
+        known = {s.name: s.opt for s in region.symbols}
+        return Job(region, candidate, slim, packed, tuple(names), estimate, known=known)
 
     def _name(self, array: Array) -> str:
         """The name of an equal array, or a new one."""
@@ -292,15 +302,34 @@ def _untouched(view: View, flat: Array) -> bool:
     return bool((rest == PATTERN).all())
 
 
-def measure(bench: Bench, problem: Problem, jobs: Sequence[Job]) -> dict[Job, Outcome]:
-    """Checks all jobs of one region, times those that are right, and tells about each."""
+def measure(bench: Bench, region: Region, flush: int, jobs: Sequence[Job]) -> dict[Job, Outcome]:
+    """Checks all jobs of one region, times those that are right, and tells about each. Jobs over
+    symbolic sizes are timed at their optimum, and checked at another shape, too."""
     outcomes: dict[Job, Outcome] = {}
+    for known in _others(region):
+        problem = Problem(region.at(known), flush)
+        bench.load(problem.load)
+        moved = {job.elsewhere(known): job for job in jobs if job not in outcomes}
+        found: dict[Job, Outcome] = {}
+        for job in moved:
+            _check(bench, problem, job, found)
+        outcomes.update({moved[job]: outcome for job, outcome in found.items()})
+    problem = Problem(region.typical(), flush)
     bench.load(problem.load)
     for job in jobs:
-        _check(bench, problem, job, outcomes)
+        if job not in outcomes:
+            _check(bench, problem, job, outcomes)
     running = [job for job in jobs if job not in outcomes]
     outcomes.update(_race(bench, running))
     return outcomes
+
+
+def _others(region: Region) -> list[dict[str, int]]:
+    """Values of the symbols, other than the optimum, at which code is checked: odd where the range has odd ones, and not large."""
+    symbols = region.symbols
+    if not symbols:
+        return []
+    return [{s.name: min(s.max, s.min + 2 + (s.min + k) % 2) for k, s in enumerate(symbols)}]
 
 
 def _check(bench: Bench, problem: Problem, job: Job, outcomes: dict[Job, Outcome]) -> None:
@@ -393,4 +422,4 @@ def measure_all(
     for region, group in groups.items():
         if not more():
             return
-        report(region, measure(bench, Problem(region, flush), group))
+        report(region, measure(bench, region, flush, group))

@@ -12,7 +12,7 @@ region: ``operands`` and ``outs``: [bytes, offset of the first element] each, or
     bytes to read before a timed run. The operands' bytes follow.
 pack: ``name``, ``bytes``: an array that kernels of the region point to. Its bytes follow.
 run: ``kernel``: number; ``pointers``: ["operand" | "out", index] or ["packed", name]; ``tasks``;
-    ``scratch``: bytes; ``timed``: caches are prepared and all tasks are done in one call, else the
+    ``scratch``: bytes; ``dims``: the numbers of ``sym``; ``timed``: caches are prepared and all tasks are done in one call, else the
     results are filled with a pattern first and the tasks done in two calls, later ones first;
     ``over``: null, or the operand that the first result overwrites; ``answer``: true to get the
     results' bytes; ``limit``: seconds. Answers ``ns`` and ``overrun``, true when the kernel wrote
@@ -147,6 +147,7 @@ class Bench:
         pointers: list[list[Any]],
         tasks: int,
         scratch: int,
+        dims: list[int],
         timed: bool,
         over: int | None,
         answer: bool,
@@ -166,7 +167,8 @@ class Bench:
         table = (ctypes.c_void_p * max(1, len(pointers)))()
         for index, (space, key) in enumerate(pointers):
             table[index] = self._address(space, key, over)
-        args = _Args(table, None, self._scratch.address, 0, 1)
+        sizes = (ctypes.c_int64 * max(1, len(dims)))(*dims)
+        args = _Args(table, ctypes.addressof(sizes), self._scratch.address, 0, 1)
         if hasattr(signal, "alarm"):
             signal.alarm(int(limit) + 1)
         ns = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
-from strop.errors import ModelError, OptionError, StropError, UnsupportedError
+from strop.errors import ModelError, ShapeError, StropError, UnsupportedError
 from strop.frontend.onnx import symbolic
 from strop.frontend.onnx.bodies import body_of, expanded_op_types
 from strop.frontend.onnx.context import NodeContext, Session
@@ -25,13 +25,15 @@ from strop.frontend.onnx.scope import Scope, attributes_of, without
 from strop.frontend.onnx.tensors import TensorReader, element_type
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
-from strop.ir.shape import Dim
+from strop.ir.shape import Dim, is_static
 from strop.ops.data import Identity
 
 #: Most nodes after functions have been expanded and loops unrolled, and most functions and subgraphs within each other.
 MAX_NODES = 250_000
 MAX_DEPTH = 32
 
+#: What may help where dims would be equal for some sizes only.
+_STEPS = "where dims must be equal at every size, ranges in steps may make them so: --shape x=1x3x32..960%32x32..960%32"
 #: What an import function may run into on a node that ONNX does not allow; anything else is a defect.
 _BAD_NODE = (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 
@@ -71,7 +73,7 @@ class Importer:
         model: the model, without the raw data that ``spans`` tells about.
         reader: reads its tensors.
         spans: see ``strop.frontend.onnx.wire.split``.
-        shapes: shapes of inputs by name that replace the declared ones.
+        shapes: shapes of inputs by name that replace the declared ones, or dims by their names, see InputShapes.
         name: of the graph.
     """
 
@@ -80,7 +82,7 @@ class Importer:
         model: ModelProto,
         reader: TensorReader,
         spans: Mapping[int, tuple[int, int]],
-        shapes: Mapping[str, Sequence[Dim]] | None,
+        shapes: Mapping[str, str | Sequence[int | str | Dim]] | None,
         name: str,
     ) -> None:
         self.model = model
@@ -122,16 +124,7 @@ class Importer:
         inputs = [
             i for i in proto.input if i.name not in self._initializers and i.name not in scope.names
         ]
-        unknown = [name for name in self.shapes if name not in {i.name for i in inputs}]
-        if unknown:
-            raise OptionError(
-                "there is no such input to give a shape to",
-                got=", ".join(unknown),
-                expected=", ".join(i.name for i in inputs) or "a model without inputs takes none",
-            )
-        shapes = InputShapes(self.shapes)
-        for info in inputs:
-            shapes.bind(info)
+        shapes = InputShapes(self.shapes, inputs)
         for info in inputs:
             dtype = input_type(info)
             value = self.graph.add_input(info.name, Type(dtype, shapes.of(info)))
@@ -248,12 +241,13 @@ class Importer:
         return scope.sees(name) or name in self._initializers
 
     def _failed(self, node: NodeProto, name: str, scope: Scope, error: StropError) -> None:
-        where = f"node {name} ({node.op_type})"
-        if error.where is None or where not in error.where:
-            place = where if error.where is None else f"{where}, {error.where}"
-            error = type(error)(
-                error.what, where=place, got=error.got, expected=error.expected, hint=error.hint
-            )
+        where, hint = f"node {name} ({node.op_type})", error.hint
+        if isinstance(error, ShapeError) and hint is None and any(not is_static(v.shape) for v in self.graph.inputs):
+            hint = _STEPS
+        if error.where is None or where not in error.where or hint != error.hint:
+            inside = error.where is not None and where in error.where
+            place = where if error.where is None else error.where if inside else f"{where}, {error.where}"
+            error = type(error)(error.what, where=place, got=error.got, expected=error.expected, hint=hint)
         self.errors.append(error)
         self._verdict(node, name, scope, False, reason=_reason(error), hint=error.hint)
         for output in node.output:

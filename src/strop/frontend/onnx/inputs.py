@@ -11,6 +11,7 @@ from strop.errors import ModelError, OptionError, UnsupportedError
 from strop.frontend.onnx.registry import MAX_OPSET, MIN_OPSET
 from strop.frontend.onnx.tensors import check_shape, element_type
 from strop.ir.dtype import DType
+from strop.ir.ranges import Free, parse_shape
 from strop.ir.shape import Dim, Sym
 
 
@@ -53,13 +54,55 @@ class InputShapes:
     A dim with a name becomes the symbol of that name, one without becomes ``INPUT_AXIS``. Symbols are at least 1.
 
     Args:
-        given: shapes by input name that replace the declared ones.
+        given: shapes by input name that replace the declared ones, or dims by their name in the model; see ``strop.ir.ranges``.
+        inputs: the model's inputs.
+
+    Raises:
+        OptionError: a shape is for no input, has another rank, contradicts another one or cannot be read.
     """
 
-    def __init__(self, given: Mapping[str, Sequence[Dim]]) -> None:
-        self.given = given
+    def __init__(self, given: Mapping[str, str | Sequence[int | str | Dim]], inputs: Sequence[ValueInfoProto]) -> None:
         self._bound: dict[str, Dim] = {}
         self._symbols: dict[str, Sym] = {}
+        self._ranges: dict[str, Free] = {}
+        names = {info.name for info in inputs}
+        shapes = {name: parse_shape(shape, f"shape of {name}") for name, shape in given.items()}
+        for free in (dim for shape in shapes.values() for dim in shape if isinstance(dim, Free)):
+            if free.name is not None and free.least is not None and self._ranges.setdefault(free.name, free) != free:
+                raise OptionError(f"dim {free.name} is given two ranges", got=free.name)
+        self._bind_names({n: s for n, s in shapes.items() if n not in names}, inputs)
+        self.given = {i.name: self._given(i, shapes[i.name]) for i in inputs if i.name in shapes}
+        for info in inputs:
+            self.bind(info)
+
+    def _bind_names(self, named: Mapping[str, Sequence[Dim | Free]], inputs: Sequence[ValueInfoProto]) -> None:
+        """Dims that are given by their name in the model."""
+        declared = {name for i in inputs for d in i.type.tensor_type.shape.dim if (name := _name(d))}
+        unknown = [name for name in named if name not in declared]
+        if unknown:
+            raise OptionError(
+                "there is no such input to give a shape to",
+                got=", ".join(unknown),
+                expected=", ".join([i.name for i in inputs] + sorted(declared)) or "a model without inputs takes none",
+            )
+        for name, shape in named.items():
+            if len(shape) != 1:
+                raise OptionError("a dim is given a shape", where=f"dim {name}", got=f"{len(shape)} dims", expected="one number or range")
+            self._bound[name] = self._free(shape[0], name)
+
+    def _given(self, info: ValueInfoProto, shape: Sequence[Dim | Free]) -> tuple[Dim, ...]:
+        """A shape with symbols for its ranges, named as the model names them."""
+        declared = [_name(d) for d in info.type.tensor_type.shape.dim]
+        names = declared if len(declared) == len(shape) else [""] * len(shape)
+        return tuple(self._free(dim, name or f"{info.name}_{k}") for k, (dim, name) in enumerate(zip(shape, names, strict=True)))
+
+    def _free(self, dim: Dim | Free, usual: str) -> Dim:
+        if not isinstance(dim, Free):
+            return dim
+        if dim.name is not None:
+            dim = self._ranges.get(dim.name, dim)
+        made = dim.dim(self._symbol(dim.name or usual).name)
+        return made if dim.name is None else self._bound.setdefault(dim.name, made)
 
     def bind(self, info: ValueInfoProto) -> None:
         """Notes what a replaced shape says about named dims, for the other inputs that use the names.
@@ -84,10 +127,11 @@ class InputShapes:
                 expected=f"{len(declared)} dims",
             )
         for dim, new in zip(declared, shape, strict=True):
-            if dim.dim_param and self._bound.setdefault(dim.dim_param, new) != new:
-                known = self._bound[dim.dim_param]
+            name = _name(dim)
+            if name and self._bound.setdefault(name, new) != new:
+                known = self._bound[name]
                 raise OptionError(
-                    f"dim {dim.dim_param} is given two values", where=where, got=new, expected=known
+                    f"dim {name} is given two values", where=where, got=new, expected=known
                 )
 
     def of(self, info: ValueInfoProto) -> tuple[Dim, ...]:
@@ -109,7 +153,7 @@ class InputShapes:
     def _dim(self, dim: TensorShapeProto.Dimension, info: ValueInfoProto, axis: int) -> Dim:
         if dim.HasField("dim_value") and dim.dim_value != -1:  # some exporters write -1 for unknown
             return int(dim.dim_value)
-        wanted = dim.dim_param or f"{info.name}_{axis}"
+        wanted = _name(dim) or f"{info.name}_{axis}"
         return self._bound[wanted] if wanted in self._bound else self._symbol(wanted)
 
     def _symbol(self, text: str) -> Sym:
@@ -122,6 +166,11 @@ class InputShapes:
                 name += "_"
             self._symbols[text] = Sym(name)
         return self._symbols[text]
+
+
+def _name(dim: TensorShapeProto.Dimension) -> str:
+    """The model's name of a dim; exporters also write ``?`` for one without a name."""
+    return str(dim.dim_param) if re.search(r"\w", dim.dim_param) else ""
 
 
 def static_type(info: ValueInfoProto) -> tuple[DType, tuple[int, ...]] | None:

@@ -33,7 +33,7 @@ from strop.ir.graph import Graph
 from strop.ir.shape import Dim
 
 Source = str | Path | bytes | ModelProto
-Shapes = Mapping[str, Sequence[Dim]]
+Shapes = Mapping[str, str | Sequence[int | str | Dim]]
 
 
 def read_onnx(source: Source, shapes: Shapes | None = None) -> Graph:
@@ -44,7 +44,8 @@ def read_onnx(source: Source, shapes: Shapes | None = None) -> Graph:
 
     Args:
         source: path of an .onnx file, its bytes, or a ModelProto.
-        shapes: shapes of inputs by name; they replace the declared ones. Unknown dims become symbols otherwise.
+        shapes: shapes of inputs by name, or dims by the model's names of them; they replace the declared ones, and may have
+            ranges, see ``strop.ir.ranges``. Unknown dims become symbols without a range otherwise.
 
     Raises:
         ModelError: the file is truncated, inconsistent, or refers to data that is missing.

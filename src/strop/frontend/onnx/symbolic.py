@@ -18,7 +18,7 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.op import Array
-from strop.ir.shape import Dim, DimExpr
+from strop.ir.shape import Dim
 
 Result = Known | Symbolic
 Rule = Callable[[NodeContext, Sequence[Array], DType], "Result | None"]
@@ -45,30 +45,6 @@ def evaluate(node: NodeContext) -> Result | None:
     return rule(node, arrays, first.dtype)
 
 
-def lower_bound(dim: Dim) -> int | None:
-    """A number the dim is never below, or None when it may be anything."""
-    if isinstance(dim, int):
-        return dim
-    if not isinstance(dim, DimExpr):
-        return dim.min
-    bounds = [lower_bound(a) for a in dim.args]
-    if any(b is None or b < 0 for b in bounds):
-        return None
-    a, b = (int(bound) for bound in bounds if bound is not None)
-    match dim.op:
-        case "add":
-            return a + b
-        case "mul":
-            return a * b
-        case "floordiv" if isinstance(dim.args[1], int) and b > 0:
-            return a // b
-        case "max":
-            return max(a, b)
-        case "min":
-            return min(a, b)
-    return 0
-
-
 def _elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
     out = np.frompyfunc(function, len(arrays), 1)(*arrays)
     return np.asarray(out, dtype=object)
@@ -82,21 +58,17 @@ def _div(a: Dim, b: Dim) -> Dim:
     """ONNX integer division truncates; it is floor division while both are non-negative."""
     if isinstance(a, int) and isinstance(b, int) and b != 0:
         return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-    low, least = lower_bound(a), lower_bound(b)
-    if low is None or least is None or low < 0 or least < 1:
+    if sh.bounds(a)[0] < 0 or sh.bounds(b)[0] < 1:
         raise _UndecidedError(f"{a} / {b}")
-    return 1 if a == b else sh.floordiv(a, b)
+    return sh.floordiv(a, b)
 
 
 def _equal(a: Dim, b: Dim) -> bool:
     if a == b:
         return True
-    if isinstance(a, int) and isinstance(b, int):
+    low, high = sh.bounds(sh.sub(a, b))
+    if low > 0 or high < 0:
         return False
-    for dim, number in ((a, b), (b, a)):
-        low = lower_bound(dim)
-        if isinstance(number, int) and low is not None and low > number:
-            return False
     raise _UndecidedError(f"{a} == {b}")
 
 

@@ -20,11 +20,12 @@ from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import Panels, balanced, fits, tile_cycles, with_tail
-from strop.kernels.c.rows import Track, address, indices, keep, outer_axes, tree, vectors
+from strop.kernels.c.rows import Tail, Track, address, indices, keep, outer_axes, tree, vectors
 from strop.kernels.c.shuffles import square
-from strop.kernels.c.tile import Side, Tile
+from strop.kernels.c.tile import Side, Tile, shorter
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer, literal
+from strop.kernels.extent import constants_of, highest, is_symbolic, may_reach, typical
 from strop.ops.attention import Attention
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -103,6 +104,7 @@ class AttentionKernel(Kernel[Params]):
 
     name = "attention"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = plan_of(region)
@@ -170,16 +172,15 @@ class _Emitter:
             *(["mask"] if plan.mask else []),
             *(f"e{i}" for i in range(len(region.extras))),
         ]
-        self.chunked = plan.t > _WHOLE
-        # With either, how many keys a block sees is known only at run time.
-        self.dynamic = self.chunked or op.causal
+        self.chunked = highest(plan.t) > _WHOLE
+        # With any of them, how many keys a block sees is known only at run time.
+        self.dynamic = self.chunked or op.causal or is_symbolic(plan.t)
         wide = params.nv * self.lanes
         if self.dynamic:
             self.key_panels = [Panels(0, params.nv, -(-plan.t // wide))]
             self.padded = self.key_panels[0].number * wide
-            self.chunk = (
-                min(self.padded, -(-_CHUNK // wide) * wide) if self.chunked else self.padded
-            )
+            most = highest(self.padded)
+            self.chunk = min(most, -(-_CHUNK // wide) * wide) if self.chunked else most
         else:
             self.key_panels = balanced(-(-plan.t // self.lanes), params.nv, self.lanes)
             self.padded = -(-plan.t // self.lanes) * self.lanes
@@ -234,12 +235,13 @@ class _Emitter:
     def _block(self) -> None:
         """Chooses queries per task: all of a head, or less when there are more cores than heads."""
         plan, mr = self.plan, self.params.mr
-        heads, wanted = count(plan.heads.extents), 4 * self.target.cores
-        self.queries = plan.s
+        heads, wanted = typical(count(plan.heads.extents)), 4 * self.target.cores
+        self.queries, rows = plan.s, typical(plan.s)
         if self.target.cores > 1 and heads < wanted:
-            most = max(1, plan.s // 48)  # every task packs keys and values anew
+            most = max(1, rows // 48)  # every task packs keys and values anew
             pieces = min(most, -(-wanted // heads))
-            self.queries = min(plan.s, -(-plan.s // pieces // mr) * mr)
+            if pieces > 1 or not is_symbolic(plan.s):
+                self.queries = min(rows, -(-rows // pieces // mr) * mr)
         self.blocks = -(-plan.s // self.queries)
 
     def _queries(self, w: Writer, scratch: list[str]) -> None:
@@ -255,7 +257,12 @@ class _Emitter:
         w(f"int64_t s = {first};")
         with w.block(f"for (; s + {mr} <= {last}; s += {mr})"):
             self._call(w, mr, scratch)
-        if plan.s % mr:
+        if is_symbolic(plan.s % mr):
+            for height in shorter(mr):
+                with w.block(f"if (s + {height} <= {last})"):
+                    self._call(w, height, scratch)
+                    w(f"s += {height};")
+        elif plan.s % mr:
             with w.block(f"if (s < {last})"):
                 self._call(w, plan.s % mr, scratch)
 
@@ -267,7 +274,8 @@ class _Emitter:
                 arguments.append(address(f"{name}_head", (row[i],), ("s",)))
         if self.op.causal:
             arguments.append("s")
-        w(f"{self._attend(mr)}({', '.join(arguments)});")
+        name, sizes = self._attend(mr)
+        w(f"{name}({', '.join([*arguments, *sizes])});")
 
     # ---- packing
 
@@ -282,7 +290,7 @@ class _Emitter:
                     f"const float *from = k_head + (panel + i) * {kt};",
                     f"float *to = keys + panel * {plan.d} + i;",
                 )
-                if kd == 1 and plan.t >= self.lanes and plan.d >= self.lanes:
+                if kd == 1 and may_reach(plan.t, self.lanes) and plan.d >= self.lanes:
                     with w.block(f"if (panel + i + VL <= {plan.t})"):
                         self._pack_block(w, wide)
                         w("continue;")
@@ -330,8 +338,8 @@ class _Emitter:
 
     # ---- one block of queries
 
-    def _attend(self, mr: int) -> str:
-        """Defines the function for ``mr`` queries once and returns its name."""
+    def _attend(self, mr: int) -> tuple[str, list[str]]:
+        """Defines the function for ``mr`` queries once and returns its name, and the run-time sizes that it takes behind its operands."""
         w = Writer()
         scratch = ["keys", "values", "scores", *(["sofar"] if self.chunked else [])]
         parameters = [f"float *{name}" for name in scratch]
@@ -349,12 +357,13 @@ class _Emitter:
                 self._softmax(w)
             for panels, tail in self._value_runs():
                 self._products(w, Tile(mr, panels.nv, tail), panels)
-        text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
+        declared, sizes = constants_of(w.text())
+        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         name = f"attend_{mr}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         helper = f"/* {mr} queries against all keys of a head */\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
-        return name
+        return name, sizes
 
     @contextmanager
     def _chunks(self, w: Writer, mr: int) -> Iterator[None]:
@@ -451,7 +460,7 @@ class _Emitter:
             total = "sum[r]"
         w(f"const float total = {total};", "inverse[r] = total == 0 ? 0.0f : 1.0f / total;")
 
-    def _row(self, w: Writer) -> Iterator[tuple[str, int, int]]:
+    def _row(self, w: Writer) -> Iterator[tuple[str, Tail, int]]:
         """Vectors of a row of scores, as ``rows.vectors``."""
         if not self.dynamic:
             yield from vectors(w, self.plan.t, self.lanes, _UNROLL)
@@ -459,7 +468,7 @@ class _Emitter:
         with w.block("for (int64_t j = 0; j < seen; j += VL)"):
             yield "j", 0, 0
 
-    def _mask(self, mask: Track, at: str, tail: int) -> str:
+    def _mask(self, mask: Track, at: str, tail: Tail) -> str:
         if not self.dynamic:
             return mask.load(at, tail)
         if mask.step == 0:

@@ -20,9 +20,10 @@ import numpy as np
 
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Region, View, memory_seconds
-from strop.kernels.c.tile import Side, Tile
+from strop.kernels.c.tile import Side, Tile, shorter
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import is_symbolic, lesser, may_reach, typical
 from strop.ops.conv import Conv
 from strop.target.base import Target
 from strop.target.isa.base import Isa
@@ -62,18 +63,23 @@ class Window:
     def clips(self) -> bool:
         """True when some output's window leaves the input."""
         last = (self.out - 1) * self.stride - self.pad + (self.kernel - 1) * self.dilation
-        return self.pad > 0 or last >= self.size
+        return self.pad > 0 or may_reach(last, self.size)
+
+    @property
+    def moves(self) -> bool:
+        """True when only a run knows the sizes."""
+        return is_symbolic(self.size, self.out)
 
 
 @dataclass(frozen=True)
 class Run:
     """Neighbouring tiles of ``width`` outputs with equal taps: ``tiles`` of them from output
-    ``start`` on."""
+    ``start`` on. Without taps (None): they are those from ``kw_from`` to ``kw_to`` of the code."""
 
     start: int
     width: int
     tiles: int
-    taps: tuple[tuple[int, int], ...]
+    taps: tuple[tuple[int, int], ...] | None
 
 
 def runs(window: Window, width: int) -> list[Run]:
@@ -165,12 +171,13 @@ class ConvDepthwise(Kernel[Params]):
 
     name = "conv_depthwise"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         g = geometry_of(region)
         if isinstance(g, str):
             return g
-        if len(runs(g.columns, min(g.columns.out, 8))) > _MAX_RUNS:
+        if not g.columns.moves and len(runs(g.columns, min(g.columns.out, 8))) > _MAX_RUNS:
             return "too many unlike tiles in a row"
         return None
 
@@ -233,10 +240,11 @@ def _held(g: Geometry, params: Params, isa: Isa) -> bool:
 def _tile_cycles(g: Geometry, run: Run, rows: float, held: bool, isa: Isa, target: Target) -> float:
     per_fma = isa.lanes / target.fma_lanes
     per_load = 1.0 if isa.lanes == 16 else 0.5
-    pixels = {pixel * g.columns.stride + tap * g.columns.dilation for pixel, tap in run.taps}
+    taps = run.taps or ()
+    pixels = {pixel * g.columns.stride + tap * g.columns.dilation for pixel, tap in taps}
     loads = len(pixels) + (0 if held else g.columns.kernel)
-    longest = max((sum(p == pixel for p, _ in run.taps) for pixel in range(run.width)), default=0)
-    products = max(len(run.taps) * per_fma, loads * per_load)
+    longest = max((sum(p == pixel for p, _ in taps) for pixel in range(run.width)), default=0)
+    products = max(len(taps) * per_fma, loads * per_load)
     return max(rows * products + 2.0 * run.width + 6.0, rows * longest * _LATENCY)
 
 
@@ -251,7 +259,7 @@ class _Emitter:
         self.isa = ISAS[target.isa]
         self.vectors = -(-self.g.channels // self.isa.lanes)
         self.tail = self.g.channels % self.isa.lanes
-        self.runs = runs(self.g.columns, params.width)
+        self.runs = [] if self.g.columns.moves else runs(self.g.columns, params.width)
         self.hold = params.unroll and params.by_channel and _held(self.g, params, self.isa)
         self._block()
 
@@ -259,19 +267,20 @@ class _Emitter:
         """Chooses output rows and channel vectors per task."""
         g = self.g
         wanted = 1 if self.target.cores == 1 else 4 * self.target.cores
-        outer = g.n * g.multiplier
-        per_row = self.vectors * g.columns.out * g.taps
-        rows = max(1, min(g.rows.out, -(-_GRAIN // per_row)))
-        rows = max(rows, -(-g.rows.out * outer // wanted) if outer < wanted else g.rows.out)
-        self.rows = min(rows, g.rows.out)
+        outer, height = typical(g.n) * g.multiplier, typical(g.rows.out)
+        per_row = self.vectors * typical(g.columns.out) * g.taps
+        rows = max(1, min(height, -(-_GRAIN // per_row)))
+        rows = max(rows, -(-height * outer // wanted) if outer < wanted else height)
+        self.rows = min(rows, height)
         self.row_blocks = -(-g.rows.out // self.rows)
+        row_blocks = -(-height // self.rows)
         pieces = 1
-        if outer * self.row_blocks < wanted:
-            heavy = g.rows.out * per_row // (outer * self.row_blocks) // _GRAIN
-            pieces = max(1, min(self.vectors, -(-wanted // (outer * self.row_blocks)), heavy))
+        if outer * row_blocks < wanted:
+            heavy = height * per_row // (outer * row_blocks) // _GRAIN
+            pieces = max(1, min(self.vectors, -(-wanted // (outer * row_blocks)), heavy))
         self.block = -(-self.vectors // pieces)
         self.channel_blocks = -(-self.vectors // self.block)
-        self.tasks = outer * self.row_blocks * self.channel_blocks
+        self.tasks = g.n * g.multiplier * self.row_blocks * self.channel_blocks
 
     def emitted(self) -> Emitted:
         w = Writer()
@@ -321,16 +330,14 @@ class _Emitter:
             for tail in self._channels(w):
                 self._weights(w)
                 with self._rows(w):
-                    for run in self.runs:
-                        with self._run(w, run):
-                            self._tile(w, run, tail)
+                    for run in self._tiles(w):
+                        self._tile(w, run, tail)
             return
         with self._rows(w):
-            for run in self.runs:
-                with self._run(w, run):
-                    for tail in self._channels(w):
-                        self._weights(w)
-                        self._tile(w, run, tail)
+            for run in self._tiles(w):
+                for tail in self._channels(w):
+                    self._weights(w)
+                    self._tile(w, run, tail)
 
     def _channels(self, w: Writer) -> Iterator[int]:
         """Yields within a loop over whole vectors of channels, and once more within the partial
@@ -369,6 +376,45 @@ class _Emitter:
                 w(f"const int64_t kh_to = {below} < {g.rows.kernel} ? {below} : {g.rows.kernel};")
             yield
 
+    def _tiles(self, w: Writer) -> Iterator[Run]:
+        """Yields within the loops over the tiles of a row."""
+        for run in self.runs:
+            with self._run(w, run):
+                yield run
+        if self.g.columns.moves:
+            yield from self._any_tiles(w)
+
+    def _any_tiles(self, w: Writer) -> Iterator[Run]:
+        """``_tiles`` of a row whose length only a run knows: outputs near the borders one by one, the others in tiles with all taps."""
+        c = self.g.columns
+        first = lesser(-(-c.pad // c.stride), c.out)
+        stop = lesser((c.size - 1 + c.pad - (c.kernel - 1) * c.dilation) // c.stride + 1, c.out)
+        if c.pad:
+            with w.loop("ow", first):
+                self._clip(w)
+                yield Run(0, 1, 1, None)
+        with w.block(""):
+            w(f"int64_t ow = {first};")
+            for width in (self.params.width, *shorter(self.params.width)):
+                run = Run(0, width, 1, tuple((pixel, tap) for tap in range(c.kernel) for pixel in range(width)))
+                with w.block(f"{'for (;' if width == self.params.width else 'if ('} ow + {width} <= {stop}"
+                             f"{f'; ow += {width}' if width == self.params.width else ''})"):  # fmt: skip
+                    yield run
+                    if width != self.params.width:
+                        w(f"ow += {width};")
+            if c.clips:
+                with w.block(f"for (; ow < {c.out}; ow++)"):
+                    self._clip(w)
+                    yield Run(0, 1, 1, None)
+
+    def _clip(self, w: Writer) -> None:
+        """Declares which taps of an output lie inside the row."""
+        c = self.g.columns
+        d = c.dilation
+        w(f"const int64_t iw = ow * {c.stride} - {c.pad};")
+        w(f"const int64_t kw_from = iw < 0 ? (-iw + {d - 1}) / {d} : 0;")
+        w(f"const int64_t kw_to = iw + {(c.kernel - 1) * d} < {c.size} ? {c.kernel} : ({c.size} - iw + {d - 1}) / {d};")
+
     @contextmanager
     def _run(self, w: Writer, run: Run) -> Iterator[None]:
         """The loop over the tiles of a run."""
@@ -387,7 +433,7 @@ class _Emitter:
         g = self.g
         tile = Tile(run.width, 1, tail)
         tile.declare(w)
-        if run.taps:
+        if run.taps != ():
             self._products(w, tile, run)
         sides = [self._side(f"e{k}", s) for k, s in enumerate(g.extras)]
         tile.finish(w, self.region.epilogue, sides, self._side("y", g.y))
@@ -433,6 +479,12 @@ class _Emitter:
     def _kernel_row(self, w: Writer, tile: Tile, run: Run, x: str, kh: str) -> None:
         """One kernel row: each input vector under the tile once, into all accumulators it touches."""
         g = self.g
+        if run.taps is None:
+            with w.loop("kw", "kw_to", start="kw_from"):
+                address = f"{x} + kw * {g.columns.dilation * g.x[3]}"
+                w(f"const vf e = {f'vload_n({address}, {tile.tail})' if tile.tail else f'vload({address})'};")
+                w(f"{tile.acc(0, 0)} = vfma(e, vload(wc + ({kh} * {g.columns.kernel} + kw) * VL), {tile.acc(0, 0)});")
+            return
         used = sorted({tap for _, tap in run.taps})
         if self.hold:
             names = {tap: f"w{int(kh) * g.columns.kernel + tap}" for tap in used}

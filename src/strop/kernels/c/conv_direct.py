@@ -20,8 +20,18 @@ from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
 from strop.kernels.c.prologue_rows import apply_prologue
-from strop.kernels.c.tile import Ahead, Side, Tile, ahead, halves, pack_panels, product_cycles
+from strop.kernels.c.tile import (
+    Ahead,
+    Side,
+    Tile,
+    ahead,
+    halves,
+    pack_panels,
+    product_cycles,
+    shorter,
+)
 from strop.kernels.c.writer import Writer, address
+from strop.kernels.extent import constants_of, is_symbolic, lesser, typical
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -52,6 +62,7 @@ class ConvDirect(Kernel[Params]):
     name = "conv_direct"
     in_place = True
     prologue = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         geometry = geometry_of(region)
@@ -162,30 +173,32 @@ class _Emitter:
             rows = max(align, budget // max(1, 4 * g.c) // align * align)
             self.axis = g.w
         else:
-            per_row = 4 * g.c * g.padded_w * g.sh
-            rows = max(1, (budget - 4 * g.c * g.padded_w * g.halo) // max(1, per_row))
+            per_row = 4 * g.c * typical(g.padded_w) * g.sh
+            rows = max(1, (budget - 4 * g.c * typical(g.padded_w) * g.halo) // max(1, per_row))
             align = 1
             self.axis = g.h
-        rows = min(rows, self.axis)
+        axis, outer = typical(self.axis), g.groups * typical(g.n)
+        rows = min(rows, axis)
         wanted = 1 if target.cores == 1 else 4 * target.cores
-        outer = g.groups * g.n
-        row_blocks = -(-self.axis // rows)
+        row_blocks = -(-axis // rows)
         if outer * row_blocks * self.panels >= wanted > outer * row_blocks and self._heavy_weights():
             split = min(self.panels, -(-wanted // (outer * row_blocks)))
         else:
             split = 1
             if outer * row_blocks < wanted:
                 pieces = -(-wanted // outer)
-                rows = max(align, -(-self.axis // pieces // align) * align)
-                row_blocks = -(-self.axis // rows)
+                rows = max(align, -(-axis // pieces // align) * align)
+                row_blocks = -(-axis // rows)
                 if outer * row_blocks < wanted:
                     split = min(self.panels, -(-wanted // (outer * row_blocks)))
+        if is_symbolic(self.axis) and g.flat:
+            rows = -(-rows // align) * align
         self.rows = rows
-        self.row_blocks = row_blocks
+        self.row_blocks = -(-self.axis // rows)
         self.panels_per_task = -(-self.panels // split)
         self.panel_blocks = -(-self.panels // self.panels_per_task)
-        self.tasks = outer * row_blocks * self.panel_blocks
-        self.in_rows = (min(rows, g.h) - 1) * g.sh + g.halo + 1
+        self.tasks = g.groups * g.n * self.row_blocks * self.panel_blocks
+        self.in_rows = (lesser(rows, g.h) - 1) * g.sh + g.halo + 1
         self.fetch = self._fetch()
         self.scratch_floats = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
 
@@ -204,7 +217,8 @@ class _Emitter:
         if self.panels == 1 or 4 * self.group_size <= self.target.l1:
             return None
         inner = self._walk().inner
-        tiles = -(-self.rows // self.params.mr) if self.g.flat else min(self.rows, self.g.h) * -(-self.g.w // self.params.mr)
+        rows = min(self.rows, typical(self.axis))
+        tiles = -(-rows // self.params.mr) if self.g.flat else rows * -(-typical(self.g.w) // self.params.mr)
         return ahead(self.panel_size, tiles, self.g.k, inner)
 
     # ---- one task
@@ -212,9 +226,10 @@ class _Emitter:
     def _task(self, w: Writer) -> None:
         g = self.g
         inner = 1
-        for name, extent in reversed(self._task_axes()):
-            text = f"task / {inner}" if inner > 1 else "task"
-            w(f"const int64_t {name} = {text}{f' % {extent}' if inner * extent < self.tasks else ''};")
+        axes = self._task_axes()
+        for name, extent in reversed(axes):
+            text = f"task / {inner}" if inner != 1 else "task"
+            w(f"const int64_t {name} = {text}{f' % {extent}' if name != axes[0][0] else ''};")
             inner *= extent
         if self.row_blocks > 1:
             w(f"const int64_t from = rb * {self.rows};")
@@ -291,7 +306,7 @@ class _Emitter:
                 else:
                     with w.loop("i", g.in_w_used), w.loop("j", width):
                         w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
-                if line - left - inner > 0:
+                if line - left - inner:
                     w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
 
     # ---- positions of one panel
@@ -302,6 +317,9 @@ class _Emitter:
         full, rest = divmod(g.w, mr)
         if self.fetch is not None:
             w(f"const float *next = wp + {self.panel_size};")
+        if is_symbolic(rest):
+            self._any_positions(w, nv, tail)
+            return
         if g.flat:  # tasks start at multiples of mr, so only the very last tile is short
             w("int64_t p = from;")
             with w.block(f"for (; p + {mr} <= to; p += {mr})"):
@@ -320,9 +338,25 @@ class _Emitter:
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
         return Tile(mr, nv, tail, halves(tail, ISAS[self.target.isa]))
 
+    def _any_positions(self, w: Writer, nv: int, tail: int) -> None:
+        """``_positions`` of rows whose length is known only at run time."""
+        mr = self.params.mr
+        with ExitStack() as scope:
+            start, stop = "from", "to"
+            if not self.g.flat:
+                scope.enter_context(w.block("for (int64_t h = from; h < to; h++)"))
+                start, stop = "0", str(self.g.w)
+            w(f"int64_t p = {start};")
+            with w.block(f"for (; p + {mr} <= {stop}; p += {mr})"):
+                self._call(w, self._shape(mr, nv, tail), "p")
+            for height in shorter(mr):
+                with w.block(f"if (p + {height} <= {stop})"):
+                    self._call(w, self._shape(height, nv, tail), "p")
+                    w(f"p += {height};")
+
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
         g = self.g
-        name = self._tile(tile)
+        name, sizes = self._tile(tile)
         if self.prologue:
             x = f"xs + ({p} - from) * {g.c}"
         elif g.copies:
@@ -333,7 +367,8 @@ class _Emitter:
             x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
         h = "" if g.flat else "h"
         sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
-        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *(['next'] if self.fetch else [])])});")
+        ahead_at = ["next"] if self.fetch is not None else []
+        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *ahead_at, *sizes])});")
         if self.fetch is not None:
             w(f"next += {self.fetch.floats(g.k)};")
 
@@ -356,8 +391,8 @@ class _Emitter:
             return _Walk((("kh", g.kh, tap_row),), g.kw * g.c, "k")
         return _Walk((("kh", g.kh, tap_row), ("kw", g.kw, tap)), g.c, "k")
 
-    def _tile(self, tile: Tile) -> str:
-        """Defines the tile's function once and returns its name."""
+    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
+        """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
         g = self.g
         w = Writer()
         tile.declare(w)
@@ -376,13 +411,14 @@ class _Emitter:
         parameters = ["const float *x", "const float *w", "float *y", *(f"const float *e{k}" for k in range(len(sides)))]
         if self.fetch is not None:
             parameters.append("const float *ahead")
-        text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
+        declared, sizes = constants_of(w.text())
+        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"tile_{tile.mr}x{tile.nv}_{digest}"
         helper = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {g.k} products each */\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
-        return name
+        return name, sizes
 
 
 KERNEL = ConvDirect()

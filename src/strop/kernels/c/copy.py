@@ -17,6 +17,7 @@ from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import address
 from strop.kernels.c.units import GRAIN, Units, cut
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import highest, lowest, typical
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -79,6 +80,7 @@ class Copy(Kernel[Params]):
     """See the module's text."""
 
     name = "copy"
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if region.op is not None or len(region.operands) != 1 or region.epilogue != Input(0):
@@ -114,11 +116,11 @@ class _Emitter:
         self.w = Writer()
         self.helpers: list[str] = []
         self.divided = plan.across if plan.way == "tiles" else plan.inner
-        self.pieces, self.piece = cut(self.divided[0], GRAIN // (plan.body // self.divided[0]))
+        self.pieces, self.piece = cut(self.divided[0], GRAIN // typical(plan.body // self.divided[0]))
         self.axes = list(plan.outer)
-        if self.pieces > 1:
+        if self.pieces != 1:
             self.axes.append((self.pieces, self.piece * self.divided[1], self.piece * self.divided[2]))
-        self.units = Units.of([e for e, _, _ in self.axes], plan.body // self.pieces, target.cores)
+        self.units = Units.of([e for e, _, _ in self.axes], typical(plan.body) // typical(self.pieces), target.cores)
 
     def emit(self) -> Emitted:
         w = self.w
@@ -154,18 +156,18 @@ class _Emitter:
     def _tiles(self, length: str) -> None:
         plan = self.plan
         (rows, y_step, _), (columns, _, x_step) = plan.across, plan.inner
-        smallest = rows if self.pieces == 1 else self.piece
+        smallest = lowest(rows) if self.pieces == 1 else min(lowest(rows), self.piece)
         network: shuffles.Network
-        if columns <= _NARROW and y_step == columns:
+        if highest(columns) <= _NARROW and y_step == columns:
             network = shuffles.interleave(columns, shuffles.lanes(plan.size, self.lanes, smallest), plan.size)
-        elif rows <= _NARROW and x_step == rows and self.pieces == 1:
-            network = shuffles.separate(rows, shuffles.lanes(plan.size, self.lanes, columns), plan.size)
+        elif highest(rows) <= _NARROW and x_step == rows and self.pieces == 1:
+            network = shuffles.separate(rows, shuffles.lanes(plan.size, self.lanes, lowest(columns)), plan.size)
         else:
-            side = shuffles.lanes(plan.size, self.lanes, min(smallest, columns))
+            side = shuffles.lanes(plan.size, self.lanes, min(smallest, lowest(columns)))
             network = shuffles.square(side, plan.size)
         self.helpers.append(network.text)
         call = f"{network.name}(from + i + j * {x_step}, {x_step}, to + i * {y_step} + j, {y_step});"
-        axes = [("i", length, network.rows, smallest), ("j", str(columns), network.columns, columns)]
+        axes = [("i", length, network.rows, smallest), ("j", str(columns), network.columns, lowest(columns))]
         if self.params.along == "operand":
             axes.reverse()
         self._blocks(axes, call)

@@ -39,6 +39,7 @@ class Elementwise(Kernel[Params]):
 
     name = "elementwise"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if region.op is not None:
@@ -94,7 +95,7 @@ class _Emitter:
         outer = [*axes.extents[:-1]]
         self.strides = [[*s[:-1]] for s in axes.strides]
         self.pieces, self.piece = cut(self.length, GRAIN)
-        if self.pieces > 1:
+        if self.pieces != 1:
             outer.append(self.pieces)
             for strides, step in zip(self.strides, self.inner, strict=True):
                 strides.append(step * self.piece)
@@ -110,7 +111,7 @@ class _Emitter:
                 start = address(name, self.strides[k], places)
                 w(f"{'' if k == 0 else 'const '}{view.dtype.c} *{name}_row = {start};")
             length = str(self.length if self.pieces == 1 else self.piece)
-            if self.pieces > 1 and self.length != self.pieces * self.piece:
+            if self.pieces != 1 and self.length != self.pieces * self.piece:
                 rest = self.length - (self.pieces - 1) * self.piece
                 w(f"const int64_t count = {places[-1]} < {self.pieces - 1} ? {self.piece} : {rest};")
                 length = "count"

@@ -16,6 +16,7 @@ from strop.kernels.c.rows import Finish, Track, address, vectors
 from strop.kernels.c.units import Units
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import is_symbolic
 from strop.ops.index import Gather
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -56,6 +57,7 @@ class GatherKernel(Kernel[None]):
 
     name = "gather"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, Gather):
@@ -128,7 +130,7 @@ class GatherKernel(Kernel[None]):
             return
         if inner[:2] == [1, 1]:
             size = region.out.dtype.size
-            short = length * size <= _INLINE
+            short = not is_symbolic(length) and length * size <= _INLINE
             w(f"{'__builtin_memcpy_inline' if short else 'memcpy'}(to, from, {length * size});")
             return
         with w.loop("j", length):

@@ -18,11 +18,12 @@ from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import fits, tile_cycles
-from strop.kernels.c.rows import Track, address, indices, outer_axes
+from strop.kernels.c.rows import Tail, Track, address, indices, outer_axes
 from strop.kernels.c.shuffles import square
-from strop.kernels.c.tile import Side, Tile
+from strop.kernels.c.tile import Side, Tile, shorter
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import SymbolicError, constants_of, is_symbolic, typical
 from strop.ops.matmul import MatMul
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -174,6 +175,7 @@ class MatMulKernel(Kernel[Params]):
 
     name = "matmul"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = plan_of(region)
@@ -251,18 +253,24 @@ class _Emitter:
     def _block(self) -> None:
         """Chooses panels and rows per task."""
         plan, mr = self.plan, self.params.mr
-        batch = count(plan.batch.extents)
+        if is_symbolic(plan.n) and not self.params.pack:
+            raise SymbolicError("partial panels of columns are read from scratch only")
+        batch, panels = typical(count(plan.batch.extents)), typical(self.panels)
+        m, k = typical(plan.m), typical(plan.k)
         self.panels_per_task, self.rows = self.panels, plan.m
         wanted = 4 * self.target.cores
         if self.target.cores > 1 and batch < wanted:
-            work = plan.m * plan.k * self.params.nv  # of one panel
+            work = m * k * self.params.nv  # of one panel
             fewest = max(1, -(-_GRAIN // work))
-            self.panels_per_task = min(self.panels, max(fewest, self.panels * batch // wanted))
-            tasks = batch * -(-self.panels // self.panels_per_task)
+            per_task = min(panels, max(fewest, panels * batch // wanted))
+            if per_task < panels or not is_symbolic(self.panels):
+                self.panels_per_task = per_task
+            tasks = batch * -(-panels // per_task)
             if tasks < wanted:
-                most = max(1, plan.m * plan.k * self.params.nv * self.panels_per_task // _GRAIN)
-                pieces = min(most, -(-wanted // tasks), max(1, plan.m // (4 * mr)))
-                self.rows = -(-plan.m // pieces // mr) * mr
+                most = max(1, m * k * self.params.nv * per_task // _GRAIN)
+                pieces = min(most, -(-wanted // tasks), max(1, m // (4 * mr)))
+                if pieces > 1 or not is_symbolic(plan.m):
+                    self.rows = -(-m // pieces // mr) * mr
         self.panel_blocks = -(-self.panels // self.panels_per_task)
         self.row_blocks = -(-plan.m // self.rows)
 
@@ -307,6 +315,9 @@ class _Emitter:
     def _panel(self, w: Writer) -> None:
         """One panel; the last one may be narrower."""
         w(f"const int64_t n = panel * {self.wide};")
+        if is_symbolic(self.plan.n):
+            self._any_columns(w)
+            return
         rest = self.vectors - (self.panels - 1) * self.params.nv
         tail = self.plan.n % self.lanes
         if self.panels == 1 or (rest == self.params.nv and not tail):
@@ -317,7 +328,20 @@ class _Emitter:
             w("continue;")
         self._columns(w, rest, tail)
 
-    def _columns(self, w: Writer, nv: int, tail: int) -> None:
+    def _any_columns(self, w: Writer) -> None:
+        """A panel of which only a run knows how many vectors there are; the last one counts as partial."""
+        with w.block(f"if (n + {self.wide} <= {self.plan.n})"):
+            self._columns(w, self.params.nv, 0)
+            w("continue;")
+        for nv in reversed(range(1, self.params.nv + 1)):
+            bound = f" + {(nv - 1) * self.lanes}" if nv > 1 else ""
+            with w.block(f"if (n{bound} < {self.plan.n})"):
+                w(f"const int64_t tail = {self.plan.n} - n{f' - {(nv - 1) * self.lanes}' if nv > 1 else ''};")
+                self._columns(w, nv, "tail")
+                if nv > 1:
+                    w("continue;")
+
+    def _columns(self, w: Writer, nv: int, tail: Tail) -> None:
         plan, mr = self.plan, self.params.mr
         if self.params.pack:
             self._pack(w, nv, tail)
@@ -329,7 +353,12 @@ class _Emitter:
         w(f"int64_t m = {first};")
         with w.block(f"for (; m + {mr} <= {last}; m += {mr})"):
             self._call(w, Tile(mr, nv, tail))
-        if plan.m % mr:
+        if is_symbolic(plan.m % mr):
+            for height in shorter(mr):
+                with w.block(f"if (m + {height} <= {last})"):
+                    self._call(w, Tile(height, nv, tail))
+                    w(f"m += {height};")
+        elif plan.m % mr:
             with w.block(f"if (m < {last})"):
                 self._call(w, Tile(plan.m % mr, nv, tail))
 
@@ -338,11 +367,12 @@ class _Emitter:
         b = "packed" if self.params.pack else address("rhs_at", (plan.b[1],), ("n",))
         sides = [address("y_at", plan.out, ("m", "n"))]
         sides += [address(f"e{i}_at", strides, ("m", "n")) for i, strides in enumerate(plan.extras)]
-        w(f"{self._tile(tile)}({', '.join([address('lhs_at', (plan.a[0],), ('m',)), b, *sides])});")
+        name, sizes = self._tile(tile)
+        w(f"{name}({', '.join([address('lhs_at', (plan.a[0],), ('m',)), b, *sides, *sizes])});")
 
     # ---- packing
 
-    def _pack(self, w: Writer, nv: int, tail: int) -> None:
+    def _pack(self, w: Writer, nv: int, tail: Tail) -> None:
         """Columns n .. of b to ``packed`` [k][nv vectors], zeros behind the last."""
         plan, wide = self.plan, nv * self.lanes
         step, column = plan.b
@@ -366,7 +396,7 @@ class _Emitter:
                 w(
                     f"{turn.name}((const uint32_t *)({block}), {column}, (uint32_t *)({into}), {wide});"
                 )
-        if blocks < plan.k and whole:
+        if blocks != plan.k and whole:
             with w.loop("k", plan.k, 1, blocks), w.loop("v", whole * self.lanes):
                 w(
                     f"packed[k * {wide} + v] = *({address('rhs_at', (step, column), ('k', '(n + v)'))});"
@@ -379,8 +409,8 @@ class _Emitter:
 
     # ---- the tile
 
-    def _tile(self, tile: Tile) -> str:
-        """Defines the tile's function once and returns its name."""
+    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
+        """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
         plan = self.plan
         w = Writer()
         tile.declare(w)
@@ -401,12 +431,15 @@ class _Emitter:
             "float *y",
             *(f"const float *e{i}" for i in range(len(sides))),
         ]
-        text = f"({', '.join(parameters)}) {{\n{w.text()}\n}}"
+        declared, sizes = constants_of(w.text())
+        if isinstance(tile.tail, str):
+            declared, sizes = [*declared, f"int64_t {tile.tail}"], [*sizes, tile.tail]
+        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         name = f"product_{tile.mr}x{tile.nv}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         helper = f"/* {tile.mr} rows by {tile.nv} vectors of columns, {plan.k} products each */\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
-        return name
+        return name, sizes
 
     @staticmethod
     def _masked_step(w: Writer, tile: Tile, rows: Sequence[str]) -> None:

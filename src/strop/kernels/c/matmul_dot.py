@@ -13,7 +13,9 @@ from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
 from strop.kernels.c.matmul import Plan, plan_of
 from strop.kernels.c.rows import Finish, Track, address, indices, vectors
+from strop.kernels.c.tile import shorter
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import is_symbolic, typical
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -38,11 +40,14 @@ class MatMulDot(Kernel[Params]):
 
     name = "matmul_dot"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = plan_of(region)
         if isinstance(plan, str):
             return plan
+        if is_symbolic(plan.n):
+            return "the number of columns is not fixed"
         if plan.k > 1 and (plan.a[1] != 1 or plan.b[0] != 1):
             return "the summed axis is not consecutive in both operands"
         return None
@@ -91,10 +96,10 @@ class _Emitter:
         self.lanes = ISAS[target.isa].lanes
         self.names = ["y", "lhs", "rhs", *(f"e{i}" for i in range(len(region.extras)))]
         self.groups = -(-plan.n // self.lanes)  # vectors of columns
-        batch = count(plan.batch.extents)
+        batch = typical(count(plan.batch.extents))
         self.per_task = self.groups
         if target.cores > 1 and batch < 4 * target.cores:
-            fewest = max(1, -(-_GRAIN * self.lanes // (plan.m * plan.k * self.lanes)))
+            fewest = max(1, -(-_GRAIN * self.lanes // (typical(plan.m) * typical(plan.k) * self.lanes)))
             self.per_task = min(
                 self.groups, max(fewest, -(-self.groups * batch // (4 * target.cores)))
             )
@@ -144,10 +149,17 @@ class _Emitter:
     def _rows(self, w: Writer, columns: int) -> None:
         """All rows against ``columns`` columns, at most a vector, from n on."""
         mr, m = self.params.mr, self.plan.m
+        if is_symbolic(m % mr):
+            w("int64_t m = 0;")
+            for height in (mr, *shorter(mr)):
+                with w.block(f"{'while' if height == mr else 'if'} (m + {height} <= {m})"):
+                    self._tiles(w, height, columns)
+                    w(f"m += {height};")
+            return
         whole = m // mr * mr
         with w.loop("m", whole, mr):
             self._tiles(w, mr, columns)
-        if whole < m:
+        if whole != m:
             with w.block(""):
                 w(f"const int64_t m = {whole};")
                 self._tiles(w, m - whole, columns)

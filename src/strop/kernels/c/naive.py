@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from strop.errors import KernelError
+from strop.errors import KernelError, ShapeError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
@@ -21,6 +21,7 @@ from strop.ir.loops import Loop, Nest, Program, Stage
 from strop.ir.op import Type
 from strop.kernels.base import Emitted, In, Kernel, Out, Region, View, memory_seconds
 from strop.kernels.c.writer import ScalarC, Writer, literal, to_memory
+from strop.kernels.extent import SymbolicError, extents, greater, typical
 from strop.target.base import Target
 
 #: Cycles assumed per evaluation of a loop body.
@@ -62,6 +63,7 @@ class Naive(Kernel[None]):
 
     name = "naive"
     in_place = True
+    symbolic = True
     prologue = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
@@ -93,7 +95,12 @@ def _program(region: Region) -> Program | None:
     while anchors and anchors[-1] is None:
         anchors.pop()
     inputs = [Type(dt.f32, (0,)) if o is None else o.view.type for o in anchors]  # as Graph.add infers what is left out
-    return region.op.loops(inputs, region.op.infer(inputs))
+    try:
+        return region.op.loops(inputs, region.op.infer(inputs))
+    except ShapeError as error:
+        if not region.symbols:
+            raise
+        raise SymbolicError(f"{region.kind} has no loop program for symbolic dims: {error.what}") from None
 
 
 def _results(program: Program) -> list[Stage]:
@@ -105,7 +112,7 @@ def _is_result(stage: Stage) -> bool:
 
 
 def _extents(axes: Sequence[Loop]) -> tuple[int, ...]:
-    return sh.static(tuple(loop.extent for loop in axes))
+    return extents(tuple(loop.extent for loop in axes))
 
 
 def _loads(stage: Stage) -> list[Load]:
@@ -138,11 +145,13 @@ class _Emitter:
         self.named = {s.name: s.dtype for s in self.stages}
         self.types = [o.view.dtype if o is not None else dt.f32 for o in region.operands]
         self.read = {load.source for s in self.stages for load in _loads(s) if isinstance(load.source, str)}
-        extents = _extents(self.stages[0].axes[: _common_depth(self.stages)])
+        shared = _extents(self.stages[0].axes[: _common_depth(self.stages)])
+        #: Extents of the loops that all parts share; the outer ``depth`` of them number the tasks.
+        self.shared = shared
         self.depth = 0
         self.tasks = 1
-        while self.depth < len(extents) and self.tasks < _TASKS_PER_CORE * target.cores:
-            self.tasks *= extents[self.depth]
+        while self.depth < len(shared) and typical(self.tasks) < _TASKS_PER_CORE * target.cores:
+            self.tasks *= shared[self.depth]
             self.depth += 1
         self.arrays: dict[int | str, _Array] = {}
         self.scratch = 0
@@ -166,7 +175,7 @@ class _Emitter:
                         self._nest(part)
                     else:
                         self._stage(part)
-        return Emitted(w.text(), tuple(pointers), max(1, self.tasks), self.scratch)
+        return Emitted(w.text(), tuple(pointers), greater(1, self.tasks), self.scratch)
 
     def _temporary(self, stage: Stage) -> bool:
         """Whether the stage's own values are kept in scratch: it is no result, or one that is read again but stored changed."""
@@ -204,13 +213,15 @@ class _Emitter:
     def _open(self, scope: ExitStack, axes: Sequence[Loop], opened: int) -> None:
         """The loops of ``axes`` from number ``opened`` on; the leading ones are part of the task's number."""
         w = self.w
-        extents = _extents(axes)
-        for k in reversed(range(opened, min(self.depth, len(axes)))):
-            inner = self.tasks // sh.count(extents[: k + 1])
-            text = f"task / {inner}" if inner > 1 else "task"
-            w(f"const int64_t {axes[k].name} = {text}{f' % {extents[k]}' if k else ''};")
-        for k in range(max(self.depth, opened), len(extents)):
-            scope.enter_context(w.loop(axes[k].name, extents[k]))
+        sizes = _extents(axes)
+        inner = 1
+        for k in reversed(range(self.depth)):
+            if opened <= k < len(axes):
+                text = f"task / {inner}" if inner != 1 else "task"
+                w(f"const int64_t {axes[k].name} = {text}{f' % {sizes[k]}' if k else ''};")
+            inner *= self.shared[k]
+        for k in range(max(self.depth, opened), len(sizes)):
+            scope.enter_context(w.loop(axes[k].name, sizes[k]))
 
     def _prologue(self, index: list[str]) -> str:
         """C text of the first operand's element, as it would be stored, with the prologue applied."""

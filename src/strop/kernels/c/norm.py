@@ -15,6 +15,7 @@ from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, 
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import (
     Finish,
+    Tail,
     Track,
     address,
     indices,
@@ -30,7 +31,8 @@ from strop.kernels.c.rows import (
     vectors,
 )
 from strop.kernels.c.vector import vectorizable
-from strop.kernels.c.writer import Writer, literal
+from strop.kernels.c.writer import Writer, literal, reciprocal
+from strop.kernels.extent import typical
 from strop.ops.norm import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.target.base import Target
 from strop.target.isa.base import Isa
@@ -106,7 +108,7 @@ def plan_of(region: Region) -> Plan | str:
     if stats.strides[0][-1] != 1 or final.strides[0][-1] != 1 or final.strides[1][-1] != 1:
         return "what is normalized together is not contiguous"
     length = count(part(views[0], run).shape)
-    if min(stats.extents[-1], final.extents[-1]) < min(_SHORTEST, length):
+    if min(typical(stats.extents[-1]), typical(final.extents[-1])) < min(_SHORTEST, typical(length)):
         return "contiguous runs are too short"
     return Plan(
         outer_axes(views, outer),
@@ -131,6 +133,7 @@ class Norm(Kernel[Params]):
 
     name = "norm"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = plan_of(region)
@@ -212,14 +215,14 @@ class _Emitter:
 
     def _moments(self, w: Writer, name: str, total: str) -> None:
         """Declares a mean as a vector."""
-        w(f"const vf {name} = vset1(vhadd({total}) * {literal(1.0 / self.plan.length, dt.f32)});")
+        w(f"const vf {name} = vset1(vhadd({total}) * {reciprocal(self.plan.length)});")
 
     def _inverse(self, w: Writer, total: str) -> None:
-        mean = f"vhadd({total}) * {literal(1.0 / self.plan.length, dt.f32)}"
+        mean = f"vhadd({total}) * {reciprocal(self.plan.length)}"
         w(f"const vf inverse = vset1(1.0f / sqrtf({mean} + {literal(self.plan.epsilon, dt.f32)}));")
 
     def _result(
-        self, tracks: list[Track], repeated: dict[str, str], value: str, at: str, tail: int
+        self, tracks: list[Track], repeated: dict[str, str], value: str, at: str, tail: Tail
     ) -> str:
         """C text of a vector of results; ``value`` is the difference from the mean."""
         scale = repeated.get("scale") or f"{tracks[2].load(at, tail)} * inverse"

@@ -18,7 +18,8 @@ from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, 
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import Finish, Track, address, merged, nest
 from strop.kernels.c.vector import vectorizable
-from strop.kernels.c.writer import Writer, literal
+from strop.kernels.c.writer import Writer, literal, reciprocal
+from strop.kernels.extent import is_symbolic
 from strop.ops.norm import GroupNorm, InstanceNorm
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -62,6 +63,8 @@ def plan_of(region: Region) -> Plan | str:
     if views[0].strides[1] != 1 or views[1].strides[1] != 1 or region.out.shape[1] == 1:
         return "channels are not consecutive"
     n, channels = region.out.shape[:2]
+    if is_symbolic(channels):
+        return "the number of channels is not fixed"
     groups = op.groups if isinstance(op, GroupNorm) else channels
     image = tuple(v.strides[0] if n > 1 else 0 for v in views)
     pixels = merged(views, range(2, len(region.out.shape)))
@@ -82,6 +85,7 @@ class NormChannels(Kernel[Params]):
 
     name = "norm_channels"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = plan_of(region)
@@ -243,7 +247,7 @@ class _Emitter:
         """Gives all channels of a group ``values`` of the means of ``rows`` over the group; the
         mean of a row is called by its name and _sum."""
         size = self.plan.size
-        share = literal(1.0 / (size * count(self.plan.pixels.extents)), dt.f32)
+        share = reciprocal(size * count(self.plan.pixels.extents))
         with w.loop("g", groups):
             sums = [f"{row}_sum" for row in rows]
             w(f"float {', '.join(f'{name} = 0' for name in sums)};")

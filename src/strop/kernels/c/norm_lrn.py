@@ -24,6 +24,7 @@ from strop.kernels.c.rows import (
 )
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer, literal
+from strop.kernels.extent import is_symbolic
 from strop.ops.norm import LRN
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -50,6 +51,7 @@ class NormLrn(Kernel[Params]):
 
     name = "norm_lrn"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, LRN):
@@ -61,6 +63,8 @@ class NormLrn(Kernel[Params]):
             return "the result is empty"
         if region.out.shape[1] == 1 or views[0].strides[1] != 1 or views[1].strides[1] != 1:
             return "channels are not consecutive"
+        if is_symbolic(region.out.shape[1]):
+            return "the number of channels is not fixed"
         if region.op.size > _MOST:
             return f"more than {_MOST} neighbours"
         return None

@@ -6,6 +6,7 @@ scratch, and then along the last axis, which takes fewer loads where windows ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -24,9 +25,19 @@ from strop.kernels.base import (
     View,
     memory_seconds,
 )
-from strop.kernels.c.rows import Finish, Track, address, indices, row_loop, rows_per_task, vectors
+from strop.kernels.c.rows import (
+    Finish,
+    Tail,
+    Track,
+    address,
+    indices,
+    row_loop,
+    rows_per_task,
+    vectors,
+)
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer, literal
+from strop.kernels.extent import SymbolicError, is_symbolic, may_reach
 from strop.ops.pool import AveragePool, MaxPool
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -58,7 +69,8 @@ class _Axis:
     @property
     def clipped(self) -> bool:
         """Whether some window leaves the input."""
-        return self.before > 0 or (self.out - 1) * self.step - self.before + (self.kernel - 1) * self.dilation >= self.size
+        last = (self.out - 1) * self.step - self.before + (self.kernel - 1) * self.dilation
+        return self.before > 0 or may_reach(last, self.size)
 
     def first(self, position: str) -> str:
         """C text of the input's index under the first tap."""
@@ -71,6 +83,7 @@ class Pool(Kernel[Params]):
 
     name = "pool"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, (MaxPool, AveragePool)):
@@ -80,6 +93,8 @@ class Pool(Kernel[Params]):
             return "not f32, or the epilogue has no vector form"
         if region.out.count == 0:
             return "the result is empty"
+        if is_symbolic(region.out.shape[1]):
+            return "the number of channels is not fixed"
         return None
 
     def space(self, region: Region, target: Target) -> list[Params]:
@@ -171,6 +186,10 @@ class _Emitter:
             return []
         constant, found = 1.0, []
         for k, axis in enumerate((*self.outer, self.last)):
+            if is_symbolic(axis.size, axis.out):
+                found.append(self._share_of(op, axis, f"s{k}" if axis is not self.last else "k"))
+                constant *= 1 if found[-1] else axis.kernel
+                continue
             counts = _counts(op, k, axis.size, axis.out)
             if len(set(counts)) == 1:
                 constant *= counts[0]
@@ -181,6 +200,15 @@ class _Emitter:
             self.pointers.append(Packed(1.0 / np.asarray(counts, np.float32)))
             found.append(f"{name}[{{o}}]")
         return [literal(1.0 / constant, dt.f32), *found]
+
+    @staticmethod
+    def _share_of(op: AveragePool, axis: _Axis, name: str) -> str:
+        """C text of 1 / taps that count along an axis of run-time size, from what ``_clip`` declares; empty when all taps do."""
+        if op.ceil_mode and op.count_include_pad:
+            raise SymbolicError("windows that begin in the padding count fewer taps")
+        if op.count_include_pad or not axis.clipped:
+            return ""
+        return f"(1.0f / (float)({name}_to - {name}_from))"
 
     # ---- rows
 
@@ -246,15 +274,15 @@ class _Emitter:
         start = "vzero()" if self.average else "vset1(-INFINITY)"
         self.w("vf " + ", ".join(f"m{v} = {start}" for v in range(count)) + ";")
 
-    def _fold(self, loads: list[tuple[str, int]], track: Track) -> None:
+    def _fold(self, loads: Sequence[tuple[str, Tail]], track: Track) -> None:
         for v, (at, tail) in enumerate(loads):
             element = track.load(at, tail)
             self.w(f"m{v} = m{v} + {element};" if self.average else f"m{v} = vmax(m{v}, {element});")
 
-    def _loads(self, width: int) -> list[tuple[str, int]]:
+    def _loads(self, width: int) -> list[tuple[str, Tail]]:
         return [(at, tail) for at, tail, _ in vectors(self.w, width, self.lanes, 10**9)]
 
-    def _along(self, loads: list[tuple[str, int]], row: str, step: int, stride: int) -> None:
+    def _along(self, loads: Sequence[tuple[str, Tail]], row: str, step: int, stride: int) -> None:
         """Folds the taps of the last axis; ``stride`` elements lie between columns of the row, ``step`` between channels."""
         w, axis = self.w, self.last
         low, high = self._bounds(axis, "k")
@@ -273,7 +301,7 @@ class _Emitter:
             with w.block("else"), w.loop("k", high, start=low):
                 self._fold(loads, Track(f"at + k * {jump}", step))
 
-    def _store(self, loads: list[tuple[str, int]], share: str) -> None:
+    def _store(self, loads: Sequence[tuple[str, Tail]], share: str) -> None:
         """Scales averages, applies the epilogue and stores the block at position ``o``."""
         w = self.w
         tracks = [

@@ -8,6 +8,7 @@ import numpy as np
 
 from strop.ir.op import Array
 from strop.kernels.base import Region, View
+from strop.kernels.extent import lesser
 from strop.ops.conv import Conv
 from strop.ops.matmul import MatMul
 
@@ -80,7 +81,7 @@ class Geometry:
     @property
     def in_w_used(self) -> int:
         """Input pixels of a row that are copied."""
-        return min(self.in_w, self.padded_w - self.pad_left)
+        return lesser(self.in_w, self.padded_w - self.pad_left)
 
     @property
     def pixel(self) -> int:

@@ -19,6 +19,7 @@ from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import (
     Finish,
+    Tail,
     Track,
     address,
     indices,
@@ -32,6 +33,7 @@ from strop.kernels.c.rows import (
 )
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import ScalarC, Writer, literal
+from strop.kernels.extent import SymbolicError, highest, is_symbolic, typical
 from strop.ops.reduce import ArgReduce, Reduce
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -127,13 +129,21 @@ def plans_of(region: Region) -> dict[str, Plan]:
     if stay and sh.count(views[0].shape) > 1:
         steps = [s[1] for s in zip(*outer.strides, strict=True)]
         lengths = outer.extents
-        best = max(range(len(lengths)), key=lambda k: (steps[k] == 1, lengths[k]))
+        best = max(range(len(lengths)), key=lambda k: (steps[k] == 1, not is_symbolic(lengths[k]), typical(lengths[k])))
         left = [k for k in range(len(lengths)) if k != best]
         others = Axes(tuple(lengths[k] for k in left), tuple(tuple(s[k] for k in left) for s in outer.strides))
         plans["across"] = Plan(others, lengths[best], tuple(s[best] for s in outer.strides), folded)
     if sh.count(folded.extents) > 1 or not plans:
         plans["along"] = Plan(outer, 1, (0,) * len(views), folded)
     return plans
+
+
+def plan_of(region: Region, params: Params) -> Plan:
+    """The plan of the way; SymbolicError when a region of run-time sizes does not have it at every size."""
+    found = plans_of(region).get(params.way)
+    if found is None:
+        raise SymbolicError(f"vectors do not lie {params.way} the axis at every size")
+    return found
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,7 @@ class ReduceKernel(Kernel[Params]):
 
     name = "reduce"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, Reduce):
@@ -241,7 +252,7 @@ def _division(plan: Plan, params: Params, target: Target) -> tuple[int, int, int
     wide = params.vectors * lanes
     blocks = -(-plan.width // wide) if params.way == "across" else 1
     rows = plan.rows * blocks
-    length = plan.count * (min(plan.width, wide) if params.way == "across" else 1)
+    length = plan.count * (min(typical(plan.width), wide) if params.way == "across" else 1)
     return blocks, rows, rows_per_task(rows, length, target)
 
 
@@ -266,7 +277,7 @@ class _Emitter:
         self.params = params
         self.target = target
         self.kind = region.op.kind
-        self.plan: Plan = plans_of(region)[params.way]
+        self.plan = plan_of(region, params)
         self.lanes = ISAS[target.isa].lanes
         self.w = Writer()
 
@@ -288,7 +299,8 @@ class _Emitter:
 
     @property
     def _count(self) -> str:
-        return literal(float(self.plan.count), dt.f32)
+        count = self.plan.count
+        return f"(float){count}" if is_symbolic(count) else literal(float(count), dt.f32)
 
     # ---- across
 
@@ -310,14 +322,14 @@ class _Emitter:
                 w(f"const vf v = {fold.final[0].format(a=total, n=self._count, top=top)};")
                 finish.store(at, "v", tail)
 
-    def _fold_across(self, fold: Fold, loads: list[tuple[str, int]], name: str, tops: list[str]) -> list[str]:
+    def _fold_across(self, fold: Fold, loads: list[tuple[str, Tail]], name: str, tops: list[str]) -> list[str]:
         """Folds every vector of the block; returns the C texts of the results."""
         plan, w = self.plan, self.w
         inner = plan.folded.extents[-1]
-        unroll = max(1, min(8 // len(loads), inner))
+        unroll = max(1, min(8 // len(loads), typical(inner)))
         sets = [[f"{name}{v}_{u}" for v in range(len(loads))] for u in range(unroll)]
         results = [tree(fold.join, [a[v] for a in sets]) for v in range(len(loads))]
-        if fold.join != "+" or plan.count <= 2 * _CHUNK:
+        if fold.join != "+" or highest(plan.count) <= 2 * _CHUNK:
             self._declare(sets, fold)
             with nest(w, plan.folded.extents[:-1], "r") as outer:
                 self._run(fold, loads, sets, outer, (0, inner), tops)
@@ -333,7 +345,7 @@ class _Emitter:
     @contextmanager
     def _chunks(self, inner: int) -> Iterator[tuple[int | str, int | str]]:
         """Loops over parts of the innermost folded axis; yields where a part starts and stops."""
-        if inner <= 2 * _CHUNK:
+        if highest(inner) <= 2 * _CHUNK:
             yield 0, inner
             return
         with self.w.loop("chunk", inner, _CHUNK):
@@ -347,7 +359,7 @@ class _Emitter:
     def _run(
         self,
         fold: Fold,
-        loads: list[tuple[str, int]],
+        loads: list[tuple[str, Tail]],
         sets: list[list[str]],
         outer: list[str],
         bounds: tuple[int | str, int | str],

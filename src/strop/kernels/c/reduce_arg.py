@@ -10,9 +10,9 @@ from strop.ir.expr import Input
 from strop.kernels.base import Emitted, Kernel, Region
 from strop.kernels.c.reduce import (
     Params,
-    Plan,
     block_widths,
     names_of,
+    plan_of,
     plans_of,
     pointers_of,
     promising,
@@ -32,6 +32,7 @@ class ReduceArg(Kernel[Params]):
     """See the module's text."""
 
     name = "reduce_arg"
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, ArgReduce):
@@ -64,7 +65,7 @@ class _Emitter:
         self.params = params
         self.target = target
         self.op = region.op
-        self.plan: Plan = plans_of(region)[params.way]
+        self.plan = plan_of(region, params)
         self.lanes = ISAS[target.isa].lanes
         self.w = Writer()
 

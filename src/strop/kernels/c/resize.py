@@ -1,11 +1,13 @@
 """Resampling of f32 along one or two axes by tables of taps, vectors along another axis (channels, where they lie last), epilogue fused.
 
-Indices and weights of every position are computed when the kernel is emitted and stored with the weights. ``direct`` sums all taps at
+Indices and weights of every position are computed when the kernel is emitted and stored with the weights; those of an axis whose size
+only a run knows are computed by the kernel, of the last axis once per call, of the outer one row by row. ``direct`` sums all taps at
 every result; ``rows`` sums along the outer resized axis first, a whole input row into scratch, and then along the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,6 +15,9 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
+from strop.ir.dtype import DType
+from strop.ir.expr import Expr, Load
+from strop.ir.loops import Loop
 from strop.kernels.base import (
     Emitted,
     In,
@@ -24,9 +29,19 @@ from strop.kernels.base import (
     View,
     memory_seconds,
 )
-from strop.kernels.c.rows import Finish, Track, address, indices, row_loop, rows_per_task, vectors
+from strop.kernels.c.rows import (
+    Finish,
+    Tail,
+    Track,
+    address,
+    indices,
+    row_loop,
+    rows_per_task,
+    vectors,
+)
 from strop.kernels.c.vector import vectorizable
-from strop.kernels.c.writer import Writer
+from strop.kernels.c.writer import ScalarC, Writer
+from strop.kernels.extent import dims_of, highest, is_symbolic, typical
 from strop.ops.resize import Resize
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -76,8 +91,10 @@ def _plan(region: Region) -> _Plan | str:
     free = [a for a in range(len(x.shape)) if a not in axes]
     if not free:
         return "no axis is left alone"
-    lane = max(free, key=lambda a: (x.strides[a] == 1 and x.shape[a] > 1, x.shape[a]))
-    resized = tuple(sorted(axes, key=lambda a: (-y.strides[a], a)))
+    lane = max(free, key=lambda a: (x.strides[a] == 1 and x.shape[a] > 1, not is_symbolic(x.shape[a]), typical(x.shape[a])))
+    if is_symbolic(x.shape[lane]):
+        return "the length of the axis that vectors lie along is not fixed"
+    resized = tuple(sorted(axes, key=lambda a: (-highest(y.strides[a]), a)))
     around = tuple(a for a in free if a != lane)
     return _Plan(lane, resized, around, tuple(op.taps(a)[1] for a in resized))
 
@@ -87,6 +104,7 @@ class ResizeKernel(Kernel[Params]):
 
     name = "resize"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = _plan(region)
@@ -141,6 +159,8 @@ class _Emitter:
         for k, name in enumerate(self.names):
             w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
         for name, axis in zip(("row", "column")[-len(plan.resized) :], plan.resized, strict=True):
+            if self._moves(axis):
+                continue
             index, weight = self.op.table(self.views[1].shape[axis], axis)
             w(f"const int32_t *{name}s = a->p[{len(self.pointers)}];")
             self.pointers.append(Packed(index.astype(np.int32)))
@@ -151,6 +171,8 @@ class _Emitter:
         if self.params.way == "rows":
             scratch = self.views[1].shape[plan.resized[-1]] * self.wide * 4
             w("float *folded = a->scratch;")
+        if self._moves(plan.resized[-1]):
+            scratch = self._column_table(scratch)
         axes = [*plan.around, *plan.resized[:-1]]
         extents = [shape[a] for a in axes]
         rows = sh.count(extents)
@@ -161,10 +183,57 @@ class _Emitter:
                 moving = plan.around if k == 1 else axes
                 start = address(name, [view.strides[a] for a in moving], places[: len(moving)])
                 w(f"{'' if k == 0 else 'const '}float *{name}_row = {start};")
-            if len(plan.resized) == 2:
+            if len(plan.resized) == 2 and self._moves(plan.resized[0]):
+                w(f"int32_t r[{plan.taps[0]}];", *([f"float r_weight[{plan.taps[0]}];"] if self.weighted else []))
+                self._position(plan.resized[0], plan.taps[0], places[-1], "r", "r_weight")
+            elif len(plan.resized) == 2:
                 self._taps("row", "r", places[-1], plan.taps[0])
             (self._direct if self.params.way == "direct" else self._folded)()
         return Emitted(w.text(), tuple(self.pointers), -(-rows // per_task), scratch)
+
+    def _moves(self, axis: int) -> bool:
+        """Whether only a run knows the sizes of a resized axis."""
+        return is_symbolic(self.views[0].shape[axis], self.views[1].shape[axis])
+
+    def _column_table(self, scratch: int) -> int:
+        """Computes indices and weights along the last axis into scratch, from byte ``scratch`` on; returns where they end."""
+        w, axis, taps = self.w, self.plan.resized[-1], self.plan.taps[-1]
+        size = -(-self.region.out.shape[axis] * taps * 4 // 64) * 64
+        w(f"int32_t *columns = (int32_t *)((char *)a->scratch + {scratch});")
+        if self.weighted:
+            w(f"float *column_weights = (float *)((char *)a->scratch + {scratch + size});")
+        with w.loop("o", self.region.out.shape[axis]):
+            at = f" + o * {taps}" if taps > 1 else " + o"
+            self._position(axis, taps, "o", f"(columns{at})", f"(column_weights{at})")
+        return scratch + size * (2 if self.weighted else 1)
+
+    def _position(self, axis: int, taps: int, position: str, index: str, weight: str) -> None:
+        """Computes the taps of one position into the arrays ``index`` and ``weight``, by the op's own loop program."""
+        w = self.w
+        sizes = dims_of((self.region.out.shape[axis], self.views[1].shape[axis]))
+        stages = {s.name: s for s in self.op.axis_stages(sizes[1], Loop("position", sizes[0]), Loop("tap", taps), axis)}
+        named = {name: stage.dtype for name, stage in stages.items()}
+
+        def load(node: Expr, _: list[str]) -> str:
+            assert isinstance(node, Load) and isinstance(node.source, str)
+            return node.source
+
+        def text(expr: Expr, kind: DType) -> str:
+            return ScalarC([], load, {**named, "acc": dt.f64}).value(expr, kind)
+
+        with w.block(""):
+            w(f"const int64_t position = {position};")
+            w(f"const double at{axis} = {text(stages[f'at{axis}'].body, dt.f64)};")
+            total = stages.get(f"sum{axis}")
+            if total is not None:
+                w("double acc = 0;")
+                with w.loop("tap", taps):
+                    w(f"acc += {text(total.body, dt.f64)};")
+                w(f"const double sum{axis} = {text(total.final, dt.f64)};")
+            with w.loop("tap", taps):
+                w(f"{index}[tap] = (int32_t){text(stages[f'index{axis}'].body, dt.i64)};")
+                if self.weighted:
+                    w(f"{weight}[tap] = (float){text(stages[f'weight{axis}'].body, dt.f64)};")
 
     def _taps(self, name: str, short: str, position: str, taps: int) -> None:
         """Declares pointers ``short`` and ``short``_weight to the taps of a position."""
@@ -179,14 +248,14 @@ class _Emitter:
         found = [(f"for (int64_t c = 0; c < {whole * self.wide}; c += {self.wide})", self.wide)] if whole else []
         return found + ([("", rest)] if rest else [])
 
-    def _enter(self, scope: ExitStack, head: str, width: int) -> list[tuple[str, int]]:
+    def _enter(self, scope: ExitStack, head: str, width: int) -> list[tuple[str, Tail]]:
         """Opens a block; returns the places and tails of its vectors."""
         scope.enter_context(self.w.block(head))
         if not head:
             self.w(f"const int64_t c = {self.width - width};")
         return [(at, tail) for at, tail, _ in vectors(self.w, width, self.lanes, 10**9)]
 
-    def _sum(self, loads: list[tuple[str, int]], taps: int, short: str, address_of: str, step: int, outer: str = "") -> None:
+    def _sum(self, loads: Sequence[tuple[str, Tail]], taps: int, short: str, address_of: str, step: int, outer: str = "") -> None:
         """Adds the taps of an axis, each times its weight; ``address_of`` holds {tap}, ``outer`` is a further factor."""
         w = self.w
 
@@ -210,7 +279,7 @@ class _Emitter:
     def _declare(self, count: int) -> None:
         self.w("vf " + ", ".join(f"s{v} = vzero()" for v in range(count)) + ";")
 
-    def _store(self, loads: list[tuple[str, int]]) -> None:
+    def _store(self, loads: Sequence[tuple[str, Tail]]) -> None:
         """Applies the epilogue and stores the block at position ``o`` of the last resized axis."""
         last, lane = self.plan.resized[-1], self.plan.lane
         tracks = [
@@ -235,7 +304,7 @@ class _Emitter:
                     self._rows_of_taps(loads, f"{c} + (int64_t){{tap}} * {x.strides[last]}", step)
                     self._store(loads)
 
-    def _rows_of_taps(self, loads: list[tuple[str, int]], place: str, step: int) -> None:
+    def _rows_of_taps(self, loads: Sequence[tuple[str, Tail]], place: str, step: int) -> None:
         """All taps of both axes."""
         w, plan, x = self.w, self.plan, self.views[1]
         if len(plan.resized) == 1:

@@ -17,10 +17,17 @@ from strop.kernels.base import View
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, typical
 from strop.target.base import Target
 
 #: Elements per task below which splitting work does not pay.
 _GRAIN = 16_384
+
+
+#: ``unroll`` of a row that is held in registers as a whole.
+_ALL = 10**9
+#: How many lanes of a vector count: 0 for all, a number, or C text where only a run knows it.
+Tail = int | str
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Track:
             else f"{self.pointer} + ({index}) * {self.step}"
         )
 
-    def load(self, index: str, tail: int = 0) -> str:
+    def load(self, index: str, tail: Tail = 0) -> str:
         """C text of the vector from ``index`` on; only the first ``tail`` lanes are read when it is
         not 0, the others are 0."""
         if self.step == 0:
@@ -58,7 +65,7 @@ class Track:
             else f"vgather({self.at(index)}, {self.step})"
         )
 
-    def store(self, index: str, value: str, tail: int = 0) -> str:
+    def store(self, index: str, value: str, tail: Tail = 0) -> str:
         """C statement that stores a vector at ``index``, or its first ``tail`` lanes."""
         if self.step == 1:
             return (
@@ -69,7 +76,7 @@ class Track:
         return f"vscatter_n({self.at(index)}, {value}, {self.step}, {tail or 'VL'});"
 
 
-def keep(value: str, other: str, tail: int) -> str:
+def keep(value: str, other: str, tail: Tail) -> str:
     """C text of ``value`` with the lanes from ``tail`` on taken from ``other``; ``value`` itself
     when ``tail`` is 0."""
     return f"vselect(viota() < (vi){{0}} + {tail}, {value}, {other})" if tail else value
@@ -111,7 +118,7 @@ def indices(w: Writer, var: str, extents: Sequence[int], prefix: str) -> list[st
     names: list[str] = []
     inner = 1
     for k, extent in reversed(list(enumerate(extents))):
-        text = f"{var} / {inner}" if inner > 1 else var
+        text = f"{var} / {inner}" if inner != 1 else var
         if k > 0:
             text += f" % {extent}"
         names.insert(0, f"{prefix}{k}")
@@ -144,7 +151,7 @@ def nest(w: Writer, extents: Sequence[int], prefix: str) -> Iterator[list[str]]:
 
 def vectors(
     w: Writer, length: int, lanes: int, unroll: int = 1, var: str = "j"
-) -> Iterator[tuple[str, int, int]]:
+) -> Iterator[tuple[str, Tail, int]]:
     """Walks a row by vectors: yields (index, tail, number of the accumulator to use) within the
     loops it writes.
 
@@ -155,6 +162,9 @@ def vectors(
         unroll: vectors per iteration, and accumulators.
         var: name of the loop variable.
     """
+    if is_symbolic(length):
+        yield from _symbolic_vectors(w, length, unroll, var)
+        return
     whole, tail = divmod(length, lanes)
     looped = whole // unroll * unroll
     if looped > unroll:
@@ -167,6 +177,22 @@ def vectors(
         yield str(k * lanes), 0, k % unroll
     if tail:
         yield str(whole * lanes), tail, whole % unroll
+
+
+def _symbolic_vectors(w: Writer, length: int, unroll: int, var: str) -> Iterator[tuple[str, Tail, int]]:
+    """``vectors`` of a row whose length is known only at run time."""
+    if unroll == _ALL:
+        raise SymbolicError(f"it holds a whole row of {dim_of(length)} elements in registers")
+    with w.block(""):
+        w(f"int64_t {var} = 0;")
+        if unroll > 1:
+            with w.block(f"for (; {var} + {unroll} * VL <= {length}; {var} += {unroll} * VL)"):
+                for u in range(unroll):
+                    yield (f"{var} + {u} * VL" if u else var), 0, u
+        with w.block(f"for (; {var} + VL <= {length}; {var} += VL)"):
+            yield var, 0, 0
+        with w.block(f"if ({var} < {length})"):
+            yield var, f"(int32_t)({length} - {var})", 0
 
 
 def tree(function: str, names: Sequence[str]) -> str:
@@ -208,7 +234,7 @@ class Finish:
                 self._repeated[k] = f"{prefix}{k}"
                 w(f"const vf {prefix}{k} = {track.load('0')};")
 
-    def store(self, index: str, value: str, tail: int = 0) -> None:
+    def store(self, index: str, value: str, tail: Tail = 0) -> None:
         """``value``: C text of the vector of anchor results at ``index``."""
 
         def load(number: int) -> str:
@@ -222,10 +248,10 @@ class Finish:
 
 def rows_per_task(rows: int, length: int, target: Target) -> int:
     """How many rows a task does, so that tasks are worth their start and enough for all cores."""
-    if target.cores == 1:
+    if target.cores == 1 and not is_symbolic(rows):
         return rows
     wanted = 4 * target.cores
-    return min(rows, max(-(-rows // wanted), -(-_GRAIN // max(1, length))))
+    return max(1, min(typical(rows), max(-(-typical(rows) // wanted), -(-_GRAIN // max(1, typical(length))))))
 
 
 @contextmanager

@@ -104,6 +104,7 @@ class SoftmaxKernel(Kernel[Params]):
     """See the module's text."""
 
     name = "softmax"
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         plan = plan_of(region)

@@ -14,6 +14,7 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.expr import Expr
+from strop.kernels.c.rows import Tail
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
@@ -73,12 +74,12 @@ def ahead(panel: int, tiles: int, steps: int, inner: int | None = None) -> Ahead
 
 @dataclass(frozen=True)
 class Tile:
-    """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full). ``half``: its upper half stays zero, at half the
-    work (see ``halves``)."""
+    """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full; C text where only a run knows). ``half``: its upper
+    half stays zero, at half the work (see ``halves``)."""
 
     mr: int
     nv: int
-    tail: int = 0
+    tail: Tail = 0
     half: bool = False
 
     def acc(self, r: int, v: int) -> str:
@@ -182,9 +183,14 @@ class Tile:
         return f"vgather_n({address}, {side.column}, {self.tail})" if partial else f"vgather({address}, {side.column})"
 
 
-def halves(tail: int, isa: Isa) -> bool:
+def halves(tail: Tail, isa: Isa) -> bool:
     """True when a last vector of ``tail`` lanes fills no more than half, and the instruction set can do half a multiply-add."""
-    return 0 < tail <= isa.lanes // 2 and "vfma_half" in isa.table
+    return isinstance(tail, int) and 0 < tail <= isa.lanes // 2 and "vfma_half" in isa.table
+
+
+def shorter(mr: int) -> list[int]:
+    """Heights of tiles, the tallest first, that together cover any number of rows below ``mr``, each used once at most."""
+    return [1 << k for k in reversed(range((mr - 1).bit_length()))]
 
 
 def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:

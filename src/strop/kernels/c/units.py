@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from strop.ir import shape as sh
 from strop.kernels.c.rows import indices
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import greater, highest, is_symbolic, typical
 
 #: Elements per unit and per task below which splitting work does not pay.
 GRAIN = 8192
@@ -20,6 +21,8 @@ def cut(extent: int, wanted: int) -> tuple[int, int]:
     An axis of up to 2 * ``wanted`` elements stays whole; pieces are a multiple of 64 elements.
     """
     size = max(64, wanted // 64 * 64)
+    if is_symbolic(extent):
+        return (greater(1, extent // size), size) if highest(extent) > 2 * size else (1, extent)
     pieces = extent // size if extent > 2 * size else 1
     return (pieces, size) if pieces > 1 else (1, extent)
 
@@ -41,11 +44,12 @@ class Units:
     @staticmethod
     def of(extents: Sequence[int], work: int, cores: int) -> Units:
         """Units of about GRAIN elements; ``work`` elements are inside all loops."""
-        flat = len(extents)
-        while flat > 0 and extents[flat - 1] * work <= GRAIN:
+        flat, work = len(extents), typical(work)
+        sizes = [typical(e) for e in extents]
+        while flat > 0 and sizes[flat - 1] * work <= GRAIN:
             flat -= 1
-            work *= extents[flat]
-        count = sh.count(extents[:flat])
+            work *= sizes[flat]
+        count = sh.count(sizes[:flat])
         per_task = max(1, -(-count // (64 * cores)), GRAIN // max(1, work))
         return Units(tuple(extents), flat, max(1, min(count, per_task)))
 
@@ -57,7 +61,7 @@ class Units:
     @property
     def tasks(self) -> int:
         """Number of tasks."""
-        return max(1, -(-self.count // self.per_task))
+        return greater(1, -(-self.count // self.per_task))
 
     @contextmanager
     def loops(self, w: Writer) -> Iterator[list[str]]:

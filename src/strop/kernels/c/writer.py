@@ -26,6 +26,7 @@ from strop.ir.expr import (
     type_of,
     walk,
 )
+from strop.kernels.extent import extent, is_symbolic
 
 
 class Writer:
@@ -84,6 +85,11 @@ def literal(value: float | int | bool, dtype: DType) -> str:
         return f"({text})" if number < 0 else text
     text = _shortest_f32(number)
     return f"({text}f)" if text.startswith("-") else f"{text}f"
+
+
+def reciprocal(count: int) -> str:
+    """C text of 1 / count in f32."""
+    return f"(1.0f / (float){count})" if is_symbolic(count) else literal(1.0 / count, dt.f32)
 
 
 def _shortest_f32(number: float) -> str:
@@ -286,9 +292,7 @@ class ScalarC:
         if isinstance(expr, Axis):
             return expr.name
         if isinstance(expr, Size):
-            if not isinstance(expr.dim, int):
-                raise KernelError("a symbolic size reaches a kernel for fixed shapes", got=expr.dim)
-            return literal(expr.dim, dt.i64)
+            return literal(expr.dim, dt.i64) if isinstance(expr.dim, int) else str(extent(expr.dim))
         if isinstance(expr, Acc):
             return "acc"
         if isinstance(expr, Input):

@@ -33,7 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STROP_ABI_VERSION 1u
+#define STROP_ABI_VERSION 2u
 #define STROP_MAX_RANK 8
 #define STROP_MAX_THREADS 256
 
@@ -56,7 +56,8 @@ enum strop_code {
     STROP_ERR_ISA = 5,      /* no code in the file that this processor can execute */
     STROP_ERR_CODE = 6,     /* the code in the file cannot be loaded */
     STROP_ERR_UNBOUND = 7,  /* run before every input and output was bound */
-    STROP_ERR_BUSY = 8      /* the context is in use by another thread */
+    STROP_ERR_BUSY = 8,     /* the context is in use by another thread */
+    STROP_ERR_SHAPE = 9     /* a shape that the engine does not serve */
 };
 
 typedef struct strop_error {
@@ -87,6 +88,9 @@ typedef struct strop_tensor_info {
     uint32_t rank;
     int64_t dims[STROP_MAX_RANK]; /* row-major, the last one is contiguous; 0 beyond rank */
     uint64_t bytes;
+    int64_t least[STROP_MAX_RANK]; /* the dims at the smallest shape that the engine serves, */
+    int64_t most[STROP_MAX_RANK];  /* and at the largest; an input's dim in between is any */
+    int64_t step[STROP_MAX_RANK];  /* multiple of this. least == most: always the same. */
 } strop_tensor_info;
 
 typedef struct strop_step_info {
@@ -136,6 +140,8 @@ STROP_API int strop_engine_load_memory(const void *data, size_t size, strop_engi
 /* Contexts that are still alive keep what they need. NULL is allowed. */
 STROP_API void strop_engine_destroy(strop_engine *engine);
 
+/* Of tensors with free dims, the infos give those that the engine was tuned for; a new context has
+ * this shape. */
 STROP_API uint32_t strop_engine_input_count(const strop_engine *engine);
 STROP_API uint32_t strop_engine_output_count(const strop_engine *engine);
 STROP_API int strop_engine_input_info(const strop_engine *engine, uint32_t index,
@@ -168,8 +174,21 @@ STROP_API void strop_context_destroy(strop_context *context);
 STROP_API int32_t strop_context_threads(const strop_context *context);
 STROP_API void strop_context_memory(const strop_context *context, strop_memory_info *info);
 
+/* Makes the context run at another shape: dims[i] are those of input i, as many as its rank. Nothing
+ * is allocated: the arena is as large as the largest shape wants. Fails with STROP_ERR_SHAPE, and the
+ * context keeps its shape, when a dim is out of its range or two dims that must be equal are not.
+ * Otherwise, unless all dims were these already, tensors with free dims must be bound anew. */
+STROP_API int strop_context_resize(strop_context *context, const int64_t *const *dims,
+                                   strop_error *error);
+
+/* Dims and bytes at the context's shape. */
+STROP_API int strop_context_input_info(strop_context *context, uint32_t index,
+                                       strop_tensor_info *info, strop_error *error);
+STROP_API int strop_context_output_info(strop_context *context, uint32_t index,
+                                        strop_tensor_info *info, strop_error *error);
+
 /* Input or output `index` is the `size` bytes at `data`: row-major, aligned to the element, used
- * in place by every later run. `size` must be the tensor's. Outputs must not overlap inputs. */
+ * in place by every later run. `size` must be the tensor's at the context's shape. Outputs must not overlap inputs. */
 STROP_API int strop_context_bind_input(strop_context *context, uint32_t index, const void *data,
                                        uint64_t size, strop_error *error);
 STROP_API int strop_context_bind_output(strop_context *context, uint32_t index, void *data,

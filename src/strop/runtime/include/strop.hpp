@@ -38,8 +38,9 @@ private:
 struct Tensor {
     std::string name;
     strop_dtype dtype;
-    std::vector<std::int64_t> shape; /* row-major */
+    std::vector<std::int64_t> shape; /* row-major; of a free shape, the one the engine was tuned for */
     std::uint64_t bytes;
+    std::vector<std::int64_t> least, most, step; /* the range of a free shape, as in strop_tensor_info */
 };
 
 struct Step {
@@ -54,6 +55,14 @@ inline void check(int code, const strop_error &error)
 {
     if (code != STROP_OK)
         throw Error(code, error.message);
+}
+
+inline Tensor tensor(const strop_tensor_info &info)
+{
+    const std::uint32_t n = info.rank;
+
+    return Tensor{info.name, static_cast<strop_dtype>(info.dtype), {info.dims, info.dims + n}, info.bytes,
+                  {info.least, info.least + n}, {info.most, info.most + n}, {info.step, info.step + n}};
 }
 
 /* enum strop_dtype of a C++ element type, or 0. */
@@ -163,8 +172,7 @@ private:
 
         for (std::uint32_t i = 0; i < count; i++) {
             detail::check(query(get(), i, &info, &error), error);
-            result[i] = Tensor{info.name, static_cast<strop_dtype>(info.dtype),
-                               {info.dims, info.dims + info.rank}, info.bytes};
+            result[i] = detail::tensor(info);
         }
         return result;
     }
@@ -195,6 +203,27 @@ public:
         detail::check(strop_context_create(engine.get(), threads, &context, &error), error);
         handle_.reset(context);
     }
+
+    /* Makes the context run at another shape: one list of dims per input. Tensors of a free shape must be bound anew
+     * unless nothing has changed. Throws Error with STROP_ERR_SHAPE for a shape that the engine does not serve. */
+    void resize(const std::vector<std::vector<std::int64_t>> &shapes)
+    {
+        std::vector<const std::int64_t *> dims;
+        strop_error error;
+
+        if (shapes.size() != inputs_.size())
+            throw Error(STROP_ERR_ARGUMENT, "resize: not one shape per input");
+        for (std::size_t i = 0; i < shapes.size(); i++) {
+            if (shapes[i].size() != inputs_[i].shape.size())
+                throw Error(STROP_ERR_SHAPE, "resize: '" + inputs_[i].name + "' has another rank");
+            dims.push_back(shapes[i].data());
+        }
+        detail::check(strop_context_resize(get(), dims.data(), &error), error);
+    }
+
+    /* Inputs and outputs at the context's shape. */
+    std::vector<Tensor> inputs() { return tensors(inputs_.size(), strop_context_input_info); }
+    std::vector<Tensor> outputs() { return tensors(outputs_.size(), strop_context_output_info); }
 
     /* `count` elements of T, or with T = void or std::byte as many bytes. The memory is used in
      * place by every later run. */
@@ -249,6 +278,21 @@ public:
     strop_context *get() const noexcept { return handle_.get(); }
 
 private:
+    using Query = int (*)(strop_context *, std::uint32_t, strop_tensor_info *, strop_error *);
+
+    std::vector<Tensor> tensors(std::size_t count, Query query)
+    {
+        std::vector<Tensor> result;
+        strop_tensor_info info;
+        strop_error error;
+
+        for (std::uint32_t i = 0; i < count; i++) {
+            detail::check(query(get(), i, &info, &error), error);
+            result.push_back(detail::tensor(info));
+        }
+        return result;
+    }
+
     template <typename T> static constexpr std::size_t size()
     {
         if constexpr (std::is_void_v<T>)

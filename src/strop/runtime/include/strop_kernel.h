@@ -30,7 +30,7 @@ extern "C" {
 /* Everything a kernel is handed besides its range of tasks. */
 typedef struct strop_args {
     void *const *p;     /* operands, in the order of the step's args */
-    const int64_t *sym; /* run-time symbol values */
+    const int64_t *sym; /* the sizes that its code does not know: the step's dims, in their order */
     void *scratch;      /* this thread's own, 64-byte aligned, scratch_bytes of the plan long */
     int32_t thread;     /* 0 <= thread < n_threads */
     int32_t n_threads;

@@ -42,6 +42,9 @@ void strop_context_destroy(strop_context *context)
     free(context->ranges);
     free(context->operands);
     free(context->is_bound);
+    free(context->symbols);
+    free(context->dims);
+    free(context->step_dims);
     strop_engine_destroy(context->engine);
     free(context);
 }
@@ -59,24 +62,28 @@ static bool allocate(strop_context *context)
     context->ranges = calloc((size_t)h->n_steps * threads + 1, sizeof *context->ranges);
     context->operands = calloc((size_t)h->n_args + 1, sizeof *context->operands);
     context->is_bound = calloc((size_t)h->n_inputs + h->n_outputs + 1, sizeof *context->is_bound);
+    context->symbols = calloc((size_t)h->n_syms + 1, sizeof *context->symbols);
+    context->dims = calloc(2 * (size_t)h->n_dims + 1, sizeof *context->dims);
+    context->step_dims = calloc((size_t)h->n_step_dims + 1, sizeof *context->step_dims);
     return context->arena && context->scratch && context->steps && context->ranges &&
-           context->operands && context->is_bound;
+           context->operands && context->is_bound && context->symbols && context->dims &&
+           context->step_dims;
 }
 
 /* Deals a step's tasks to the threads in equal runs of whole grains; thread 0 gets the first, and
  * all of a step that has only one grain. Returns whether a thread other than 0 has work. */
-static bool deal_tasks(const strop_step_record *step, int32_t threads, context_range *ranges)
+static bool deal_tasks(int64_t n_tasks, int64_t grain, int32_t threads, context_range *ranges)
 {
-    const int64_t grains = (step->n_tasks + step->grain - 1) / step->grain;
+    const int64_t grains = (n_tasks + grain - 1) / grain;
 
     for (int32_t t = 0; t < threads; t++) {
-        const int64_t begin = (grains * t + threads - 1) / threads * step->grain;
-        const int64_t end = (grains * (t + 1) + threads - 1) / threads * step->grain;
+        const int64_t begin = (grains * t + threads - 1) / threads * grain;
+        const int64_t end = (grains * (t + 1) + threads - 1) / threads * grain;
 
-        ranges[t].begin = begin < step->n_tasks ? begin : step->n_tasks;
-        ranges[t].end = end < step->n_tasks ? end : step->n_tasks;
+        ranges[t].begin = begin < n_tasks ? begin : n_tasks;
+        ranges[t].end = end < n_tasks ? end : n_tasks;
     }
-    return ranges[0].end < step->n_tasks;
+    return ranges[0].end < n_tasks;
 }
 
 static void prepare_steps(strop_context *context)
@@ -87,12 +94,14 @@ static void prepare_steps(strop_context *context)
     for (uint32_t i = 0; i < context->n_steps; i++) {
         const strop_step_record *record = &plan->steps[i];
         context_step *step = &context->steps[i];
-        const bool shared = deal_tasks(record, context->threads,
+        const int64_t n_tasks = plan_number(record->n_tasks, context->dims);
+        const bool shared = deal_tasks(n_tasks, record->grain, context->threads,
                                        context->ranges + (size_t)i * (size_t)context->threads);
 
         step->kernel = context->engine->code.kernels[record->kernel];
         step->operands = context->operands + record->first_arg;
-        step->n_tasks = record->n_tasks;
+        step->dims = context->step_dims + record->first_dim;
+        step->n_tasks = n_tasks;
         /* Two steps that thread 0 does alone follow each other without meeting the others. */
         if (i > 0)
             context->steps[i - 1].barrier = shared || shared_before;
@@ -109,10 +118,21 @@ static void resolve_operands(strop_context *context)
         const strop_arg_record *arg = &plan->args[i];
 
         if (arg->space == STROP_SPACE_ARENA)
-            context->operands[i] = context->arena + arg->offset;
+            context->operands[i] = context->arena + plan_number(arg->offset, context->dims);
         else if (arg->space == STROP_SPACE_WEIGHTS) /* kernels only read them */
-            context->operands[i] = (void *)(uintptr_t)(context->engine->weights + arg->offset);
+            context->operands[i] = (void *)(uintptr_t)(context->engine->weights +
+                                                       plan_number(arg->offset, context->dims));
     }
+}
+
+void context_apply(strop_context *context)
+{
+    const engine_plan *plan = &context->engine->plan;
+
+    for (uint32_t i = 0; i < plan->header->n_step_dims; i++)
+        context->step_dims[i] = context->dims[plan->step_dims[i]];
+    prepare_steps(context);
+    resolve_operands(context);
 }
 
 int strop_context_create(strop_engine *engine, int32_t threads, strop_context **result,
@@ -153,8 +173,11 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
                           engine->where, engine->plan.header->arena_bytes, threads,
                           engine->plan.header->scratch_bytes);
     }
-    prepare_steps(context);
-    resolve_operands(context);
+    for (uint32_t s = 0; s < engine->plan.header->n_syms; s++)
+        context->symbols[s] = engine->plan.syms[s].opt;
+    for (uint32_t d = 0; d < engine->plan.header->n_dims; d++)
+        context->dims[d] = engine->plan.numbers[AT_OPT][d];
+    context_apply(context);
     *result = context;
     return STROP_OK;
 }
@@ -181,7 +204,7 @@ int context_bind(strop_context *context, uint32_t tensor, const void *data, stro
     const strop_tensor_record *record = &engine->plan.tensors[tensor];
     char buffer[256];
 
-    if (!data && record->bytes > 0)
+    if (!data && plan_tensor_bytes(&engine->plan, tensor, context->dims) > 0)
         return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s is bound to NULL", engine->where,
                           engine_tensor_text(engine, tensor, buffer, sizeof buffer));
     if ((uintptr_t)data % dtype_size(record->dtype) != 0)
@@ -191,7 +214,7 @@ int context_bind(strop_context *context, uint32_t tensor, const void *data, stro
                           dtype_size(record->dtype));
     for (uint32_t u = engine->first_use[tensor]; u < engine->first_use[tensor + 1]; u++)
         context->operands[engine->uses[u].arg] =
-            (uint8_t *)(uintptr_t)data + engine->uses[u].offset;
+            (uint8_t *)(uintptr_t)data + plan_number(engine->uses[u].offset, context->dims);
     context->is_bound[tensor] = true;
     return STROP_OK;
 }
@@ -201,20 +224,23 @@ static int bind_checked(strop_context *context, const char *role, uint32_t index
 {
     const strop_engine *engine = context->engine;
     char buffer[256];
+    uint64_t bytes;
     int code;
 
     if (index >= count)
         return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s %" PRIu32 " of %" PRIu32,
                           engine->where, role, index, count);
-    if (engine->plan.tensors[first + index].bytes != size)
-        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s has %" PRIu64 " bytes, not %" PRIu64,
-                          engine->where,
-                          engine_tensor_text(engine, first + index, buffer, sizeof buffer),
-                          engine->plan.tensors[first + index].bytes, size);
     code = context_enter(context, error);
     if (code)
         return code;
-    code = context_bind(context, first + index, data, error);
+    bytes = plan_tensor_bytes(&engine->plan, first + index, context->dims);
+    if (bytes != size)
+        code = strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s has %" PRIu64 " bytes, not %" PRIu64,
+                          engine->where,
+                          engine_tensor_text(engine, first + index, buffer, sizeof buffer), bytes,
+                          size);
+    else
+        code = context_bind(context, first + index, data, error);
     context_leave(context);
     return code;
 }

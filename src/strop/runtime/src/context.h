@@ -11,6 +11,7 @@
 typedef struct context_step {
     strop_kernel kernel;
     void *const *operands;
+    const int64_t *dims;
     int64_t n_tasks;
     bool barrier; /* all threads meet behind this step */
 } context_step;
@@ -28,6 +29,9 @@ struct strop_context {
     context_range *ranges; /* [n_steps][threads] */
     void **operands;       /* of all steps, numbered like the plan's args */
     bool *is_bound;        /* per tensor: inputs, then outputs */
+    int64_t *symbols;      /* their values at the current shape */
+    int64_t *dims;         /* of the plan, at the current shape; behind them room for another shape's */
+    int64_t *step_dims;    /* of all steps, numbered like the plan's */
     uint8_t *arena;
     uint8_t *scratch; /* threads times scratch_stride */
     size_t arena_size, scratch_stride;
@@ -36,6 +40,10 @@ struct strop_context {
 /* One thread at a time: fails with STROP_ERR_BUSY when another one is inside. */
 int context_enter(strop_context *context, strop_error *error);
 void context_leave(strop_context *context);
+
+/* Takes over dims that are computed and checked: tasks, what kernels are handed, and operands in
+ * arena and weights. */
+void context_apply(strop_context *context);
 
 /* Points every operand in tensor `tensor` (inputs, then outputs) at `data`. */
 int context_bind(strop_context *context, uint32_t tensor, const void *data, strop_error *error);

@@ -26,6 +26,7 @@ void strop_engine_destroy(strop_engine *engine)
     if (!engine || atomic_fetch_sub_explicit(&engine->references, 1, memory_order_acq_rel) != 1)
         return;
     platform_unload_code(engine->code.library);
+    plan_free(&engine->plan);
     if (engine->is_mapped)
         platform_unmap_file(engine->file.data, engine->file.size);
     platform_free(engine->copy, engine->file.size);
@@ -203,20 +204,35 @@ const char *engine_tensor_text(const strop_engine *engine, uint32_t tensor, char
     return buffer;
 }
 
+void engine_tensor_info(const strop_engine *engine, uint32_t tensor, const int64_t *dims,
+                        strop_tensor_info *info)
+{
+    const engine_plan *plan = &engine->plan;
+    const strop_tensor_record *t = &plan->tensors[tensor];
+
+    info->name = plan->strings + t->name;
+    info->dtype = t->dtype;
+    info->rank = t->rank;
+    info->bytes = plan_tensor_bytes(plan, tensor, dims);
+    for (uint32_t d = 0; d < STROP_MAX_RANK; d++) {
+        uint32_t symbol;
+
+        info->dims[d] = plan_number(t->dims[d], dims);
+        info->least[d] = plan_number(t->dims[d], plan->numbers[AT_MIN]);
+        info->most[d] = plan_number(t->dims[d], plan->numbers[AT_MAX]);
+        info->step[d] = 1;
+        if (t->dims[d] < 0 && tensor < plan->header->n_inputs)
+            plan_input_dim(plan, t->dims[d], &symbol, &info->step[d]);
+    }
+}
+
 static int tensor_info(const strop_engine *engine, const char *role, uint32_t index,
                        uint32_t first, uint32_t count, strop_tensor_info *info, strop_error *error)
 {
-    const strop_tensor_record *t;
-
     if (index >= count)
         return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s %" PRIu32 " of %" PRIu32,
                           engine->where, role, index, count);
-    t = &engine->plan.tensors[first + index];
-    info->name = engine->plan.strings + t->name;
-    info->dtype = t->dtype;
-    info->rank = t->rank;
-    info->bytes = t->bytes;
-    memcpy(info->dims, t->dims, sizeof info->dims);
+    engine_tensor_info(engine, first + index, engine->plan.numbers[AT_OPT], info);
     return STROP_OK;
 }
 
@@ -244,7 +260,7 @@ int strop_engine_step_info(const strop_engine *engine, uint32_t index, strop_ste
     step = &engine->plan.steps[index];
     info->name = engine->plan.strings + step->name;
     info->kernel = step->kernel;
-    info->tasks = step->n_tasks;
+    info->tasks = plan_number(step->n_tasks, engine->plan.numbers[AT_OPT]);
     info->grain = step->grain;
     return STROP_OK;
 }

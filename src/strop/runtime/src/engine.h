@@ -3,6 +3,7 @@
 #define STROP_ENGINE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "error.h"
@@ -29,10 +30,34 @@ typedef struct engine_plan {
     const strop_tensor_record *tensors; /* inputs, then outputs */
     const strop_step_record *steps;
     const strop_arg_record *args;
+    const strop_sym_record *syms;
+    const strop_dim_record *dims;
+    const uint32_t *step_dims;
     const char *strings;
+    int64_t *numbers[3]; /* the dims where all symbols are at their ends and optimum */
 } engine_plan;
 
+enum { AT_MIN = 0, AT_OPT = 1, AT_MAX = 2 };
+
 int plan_check(const engine_file *file, engine_plan *plan, strop_error *error);
+void plan_free(engine_plan *plan);
+
+/* What a number of the plan is where the dims have these values. */
+static inline int64_t plan_number(int64_t number, const int64_t *dims)
+{
+    return number >= 0 ? number : dims[-1 - number];
+}
+
+/* Computes all dims from values of the symbols. */
+int plan_compute(const engine_file *file, const engine_plan *plan, const int64_t *symbols,
+                 int64_t *dims, strop_error *error);
+/* Does every tensor fit into memory, every arg into its space, where the dims have these values? */
+int plan_check_numbers(const engine_file *file, const engine_plan *plan, const int64_t *dims,
+                       strop_error *error);
+/* Bytes of tensor i (inputs, then outputs); its dims are known to fit. */
+uint64_t plan_tensor_bytes(const engine_plan *plan, uint32_t tensor, const int64_t *dims);
+/* The symbol of an input's dim below zero, and what it is multiplied with. */
+bool plan_input_dim(const engine_plan *plan, int64_t number, uint32_t *symbol, int64_t *factor);
 
 /* The kernels library chosen for this processor. */
 typedef struct engine_code {
@@ -48,7 +73,7 @@ int code_load(const engine_file *file, uint64_t n_kernels, engine_code *code, st
 /* One operand of one step that points into an input or output. */
 typedef struct engine_use {
     uint32_t arg;
-    uint64_t offset;
+    int64_t offset;
 } engine_use;
 
 struct strop_engine {
@@ -70,6 +95,9 @@ void engine_retain(strop_engine *engine);
 /* "input 'x'" or "output 'y'" of tensor i (inputs, then outputs). */
 const char *engine_tensor_text(const strop_engine *engine, uint32_t tensor, char *buffer,
                                size_t size);
+/* Describes tensor i (inputs, then outputs) where the dims have these values. */
+void engine_tensor_info(const strop_engine *engine, uint32_t tensor, const int64_t *dims,
+                        strop_tensor_info *info);
 
 /* Bytes per element, or 0 for a number that is no dtype. */
 uint64_t dtype_size(uint32_t dtype);

@@ -1,5 +1,6 @@
 /* plan.c - does every number of the plan stay within what it points into? */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
@@ -46,10 +47,6 @@ static int check_header(const engine_file *file, const strop_section_record *sec
         return strop_fail(error, STROP_ERR_VERSION,
                           "%s: plan of version %" PRIu32 "; this runtime reads version %u",
                           file->where, h->abi, STROP_PLAN_ABI);
-    if (h->n_syms != 0)
-        return strop_fail(error, STROP_ERR_VERSION,
-                          "%s: the plan has n_syms = %" PRIu32 " run-time symbols; this runtime "
-                          "runs constant shapes only", file->where, h->n_syms);
     if ((h->flags & ~STROP_PLAN_KNOWN_FLAGS) != 0)
         return strop_fail(error, STROP_ERR_VERSION, "%s: plan flags 0x%" PRIx32 " are not known to "
                           "this runtime", file->where, h->flags);
@@ -60,6 +57,10 @@ static int check_header(const engine_file *file, const strop_section_record *sec
         return corrupt(file, error, "too many steps", h->n_steps);
     if (h->n_args > STROP_MAX_ARGS)
         return corrupt(file, error, "too many args", h->n_args);
+    if (h->n_syms > STROP_MAX_SYMS)
+        return corrupt(file, error, "too many symbols", h->n_syms);
+    if (h->n_dims > STROP_MAX_DIMS || h->n_step_dims > STROP_MAX_STEP_DIMS)
+        return corrupt(file, error, "too many dims", (uint64_t)h->n_dims + h->n_step_dims);
     if (h->n_string_bytes > STROP_MAX_STRINGS)
         return corrupt(file, error, "too many string bytes", h->n_string_bytes);
     if (h->arena_bytes > STROP_MAX_BYTES || h->scratch_bytes > STROP_MAX_BYTES / STROP_MAX_THREADS)
@@ -68,6 +69,9 @@ static int check_header(const engine_file *file, const strop_section_record *sec
     size += ((uint64_t)h->n_inputs + h->n_outputs) * sizeof(strop_tensor_record);
     size += h->n_steps * (uint64_t)sizeof(strop_step_record);
     size += h->n_args * (uint64_t)sizeof(strop_arg_record);
+    size += h->n_syms * (uint64_t)sizeof(strop_sym_record);
+    size += h->n_dims * (uint64_t)sizeof(strop_dim_record);
+    size += h->n_step_dims * (uint64_t)sizeof(uint32_t);
     size += h->n_string_bytes;
     if (section->size != size)
         return corrupt(file, error, "its records do not fill it", section->size);
@@ -80,27 +84,36 @@ static int is_string(const engine_plan *plan, uint32_t offset)
     return offset < plan->header->n_string_bytes;
 }
 
+/* A number, or the name of a dim that is there. */
+static bool is_number(const engine_plan *plan, int64_t number)
+{
+    return number >= -(int64_t)plan->header->n_dims;
+}
+
 static int check_tensor(const engine_file *file, const engine_plan *plan, uint32_t index,
                         strop_error *error)
 {
     const strop_tensor_record *t = &plan->tensors[index];
-    uint64_t bytes = dtype_size(t->dtype);
+    bool is_dynamic = false;
 
     if (!is_string(plan, t->name))
         return corrupt(file, error, "tensor without a name", index);
-    if (bytes == 0)
+    if (dtype_size(t->dtype) == 0)
         return corrupt(file, error, "tensor of unknown dtype", index);
     if (t->rank > STROP_MAX_RANK || t->flags != 0)
         return corrupt(file, error, "tensor of impossible rank or flags", index);
     for (uint32_t d = 0; d < STROP_MAX_RANK; d++) {
-        if (t->dims[d] < 0 || (d >= t->rank && t->dims[d] != 0))
+        uint32_t symbol;
+        int64_t factor;
+
+        if (!is_number(plan, t->dims[d]) || (d >= t->rank && t->dims[d] != 0))
             return corrupt(file, error, "tensor of impossible shape", index);
-        if (d < t->rank && t->dims[d] != 0 && bytes > STROP_MAX_BYTES / (uint64_t)t->dims[d])
-            return corrupt(file, error, "tensor too large", index);
-        if (d < t->rank)
-            bytes *= (uint64_t)t->dims[d];
+        if (t->dims[d] < 0 && index < plan->header->n_inputs &&
+            !plan_input_dim(plan, t->dims[d], &symbol, &factor))
+            return corrupt(file, error, "input with a computed dim", index);
+        is_dynamic |= t->dims[d] < 0;
     }
-    if (t->bytes != bytes)
+    if (is_dynamic ? t->bytes != 0 : t->bytes != plan_tensor_bytes(plan, index, NULL))
         return corrupt(file, error, "tensor whose size is not that of its shape", index);
     return STROP_OK;
 }
@@ -116,44 +129,237 @@ static int check_step(const engine_file *file, const engine_plan *plan, uint32_t
         return corrupt(file, error, "step with a kernel that is not there", index);
     if (s->first_arg > plan->header->n_args || s->n_args > plan->header->n_args - s->first_arg)
         return corrupt(file, error, "step with args that are not there", index);
-    if (s->n_tasks < 0 || s->n_tasks > STROP_MAX_TASKS || s->grain < 1 ||
-        s->grain > STROP_MAX_TASKS || s->flags != 0)
-        return corrupt(file, error, "step with impossible tasks, grain or flags", index);
+    if (!is_number(plan, s->n_tasks) || s->grain < 1 || s->grain > STROP_MAX_TASKS)
+        return corrupt(file, error, "step with impossible tasks or grain", index);
+    if (s->first_dim > plan->header->n_step_dims ||
+        s->n_dims > plan->header->n_step_dims - s->first_dim)
+        return corrupt(file, error, "step with dims that are not there", index);
     return STROP_OK;
 }
 
-static int check_arg(const engine_file *file, const engine_plan *plan, uint64_t weights_size,
-                     uint32_t index, strop_error *error)
+static int check_arg(const engine_file *file, const engine_plan *plan, uint32_t index,
+                     strop_error *error)
 {
     const strop_arg_record *a = &plan->args[index];
     const strop_plan_header *h = plan->header;
-    uint64_t limit;
 
     switch (a->space) {
     case STROP_SPACE_ARENA:
     case STROP_SPACE_WEIGHTS:
         if (a->index != 0)
             return corrupt(file, error, "arg with an index it cannot have", index);
-        limit = a->space == STROP_SPACE_ARENA ? h->arena_bytes : weights_size;
         break;
     case STROP_SPACE_INPUT:
     case STROP_SPACE_OUTPUT:
         if (a->index >= (a->space == STROP_SPACE_INPUT ? h->n_inputs : h->n_outputs))
             return corrupt(file, error, "arg of an input or output that is not there", index);
-        limit = plan->tensors[a->index + (a->space == STROP_SPACE_INPUT ? 0 : h->n_inputs)].bytes;
         break;
     default:
         return corrupt(file, error, "arg in an unknown space", index);
     }
-    if (a->offset > limit || a->size > limit - a->offset)
+    if (!is_number(plan, a->offset) || !is_number(plan, a->size))
+        return corrupt(file, error, "arg with dims that are not there", index);
+    return STROP_OK;
+}
+
+/* ---- symbols and dims ---------------------------------------------------------------------- */
+
+static int check_sym(const engine_file *file, const engine_plan *plan, uint32_t index,
+                     strop_error *error)
+{
+    const strop_sym_record *s = &plan->syms[index];
+
+    if (!is_string(plan, s->name))
+        return corrupt(file, error, "symbol without a name", index);
+    if (s->zero != 0 || s->min < 1 || s->min > s->opt || s->opt > s->max || s->max > STROP_MAX_SYM)
+        return corrupt(file, error, "symbol of an impossible range", index);
+    return STROP_OK;
+}
+
+static int check_dim(const engine_file *file, const engine_plan *plan, uint32_t index,
+                     strop_error *error)
+{
+    const strop_dim_record *d = &plan->dims[index];
+    bool holds;
+
+    if (d->op == STROP_DIM_CONST)
+        holds = d->a == 0 && d->b == 0;
+    else if (d->op == STROP_DIM_SYM)
+        holds = d->a < plan->header->n_syms && d->b == 0 && d->value == 0;
+    else
+        holds = d->op <= STROP_DIM_MAX && d->a < index && d->b < index && d->value == 0;
+    if (!holds || d->zero != 0)
+        return corrupt(file, error, "impossible dim", index);
+    return STROP_OK;
+}
+
+bool plan_input_dim(const engine_plan *plan, int64_t number, uint32_t *symbol, int64_t *factor)
+{
+    const strop_dim_record *d = &plan->dims[-1 - number];
+
+    *factor = 1;
+    if (d->op == STROP_DIM_MUL && plan->dims[d->b].op == STROP_DIM_CONST) {
+        *factor = plan->dims[d->b].value;
+        d = &plan->dims[d->a];
+    }
+    *symbol = d->a;
+    return d->op == STROP_DIM_SYM && *factor >= 1 && *factor <= STROP_MAX_SYM;
+}
+
+static int check_told(const engine_file *file, const engine_plan *plan, strop_error *error)
+{
+    bool told[STROP_MAX_SYMS] = {false};
+    uint32_t symbol;
+    int64_t factor;
+
+    for (uint32_t i = 0; i < plan->header->n_inputs; i++)
+        for (uint32_t d = 0; d < plan->tensors[i].rank; d++)
+            if (plan->tensors[i].dims[d] < 0 &&
+                plan_input_dim(plan, plan->tensors[i].dims[d], &symbol, &factor))
+                told[symbol] = true;
+    for (uint32_t s = 0; s < plan->header->n_syms; s++)
+        if (!told[s])
+            return corrupt(file, error, "symbol that no input has", s);
+    return STROP_OK;
+}
+
+/* a op b; false when that leaves 64 bits or divides by less than 1. */
+static bool combine(uint32_t op, int64_t a, int64_t b, int64_t *result)
+{
+    switch (op) {
+    case STROP_DIM_ADD:
+        return !__builtin_add_overflow(a, b, result);
+    case STROP_DIM_MUL:
+        return !__builtin_mul_overflow(a, b, result);
+    case STROP_DIM_FLOORDIV:
+        if (b < 1)
+            return false;
+        *result = a / b - (a % b < 0);
+        return true;
+    case STROP_DIM_MOD:
+        if (b < 1)
+            return false;
+        *result = a % b < 0 ? a % b + b : a % b;
+        return true;
+    case STROP_DIM_MIN:
+        *result = a < b ? a : b;
+        return true;
+    default:
+        *result = a > b ? a : b;
+        return true;
+    }
+}
+
+int plan_compute(const engine_file *file, const engine_plan *plan, const int64_t *symbols,
+                 int64_t *dims, strop_error *error)
+{
+    for (uint32_t i = 0; i < plan->header->n_dims; i++) {
+        const strop_dim_record *d = &plan->dims[i];
+
+        if (d->op == STROP_DIM_CONST)
+            dims[i] = d->value;
+        else if (d->op == STROP_DIM_SYM)
+            dims[i] = symbols[d->a];
+        else if (!combine(d->op, dims[d->a], dims[d->b], &dims[i]))
+            return corrupt(file, error, "dim that cannot be computed", i);
+    }
+    return STROP_OK;
+}
+
+uint64_t plan_tensor_bytes(const engine_plan *plan, uint32_t tensor, const int64_t *dims)
+{
+    const strop_tensor_record *t = &plan->tensors[tensor];
+    uint64_t bytes = dtype_size(t->dtype);
+
+    for (uint32_t d = 0; d < t->rank; d++)
+        bytes *= (uint64_t)plan_number(t->dims[d], dims);
+    return bytes;
+}
+
+static int check_size(const engine_file *file, const engine_plan *plan, uint32_t index,
+                      const int64_t *dims, strop_error *error)
+{
+    const strop_tensor_record *t = &plan->tensors[index];
+    uint64_t bytes = dtype_size(t->dtype);
+
+    for (uint32_t d = 0; d < t->rank; d++) {
+        const int64_t dim = plan_number(t->dims[d], dims);
+
+        if (dim < 0)
+            return corrupt(file, error, "tensor with a dim below zero", index);
+        if (dim > 0 && bytes > STROP_MAX_BYTES / (uint64_t)dim)
+            return corrupt(file, error, "tensor too large", index);
+        bytes *= dim > 0 ? (uint64_t)dim : 1;
+    }
+    return STROP_OK;
+}
+
+static int check_reach(const engine_file *file, const engine_plan *plan, uint32_t index,
+                       const int64_t *dims, strop_error *error)
+{
+    const strop_arg_record *a = &plan->args[index];
+    const strop_plan_header *h = plan->header;
+    const int64_t offset = plan_number(a->offset, dims), size = plan_number(a->size, dims);
+    uint64_t limit;
+
+    if (a->space == STROP_SPACE_ARENA)
+        limit = h->arena_bytes;
+    else if (a->space == STROP_SPACE_WEIGHTS)
+        limit = file_section(file, STROP_SECTION_WEIGHTS)->size;
+    else
+        limit = plan_tensor_bytes(
+            plan, a->index + (a->space == STROP_SPACE_INPUT ? 0 : h->n_inputs), dims);
+    if (offset < 0 || size < 0 || (uint64_t)offset > limit || (uint64_t)size > limit - (uint64_t)offset)
         return corrupt(file, error, "arg beyond the end of its space", index);
     return STROP_OK;
+}
+
+int plan_check_numbers(const engine_file *file, const engine_plan *plan, const int64_t *dims,
+                       strop_error *error)
+{
+    const strop_plan_header *h = plan->header;
+    int code = STROP_OK;
+
+    for (uint32_t i = 0; i < h->n_inputs + h->n_outputs && !code; i++)
+        code = check_size(file, plan, i, dims, error);
+    for (uint32_t i = 0; i < h->n_args && !code; i++)
+        code = check_reach(file, plan, i, dims, error);
+    for (uint32_t i = 0; i < h->n_steps && !code; i++) {
+        const int64_t n_tasks = plan_number(plan->steps[i].n_tasks, dims);
+
+        if (n_tasks < 0 || n_tasks > STROP_MAX_TASKS)
+            code = corrupt(file, error, "step with impossible tasks", i);
+    }
+    return code;
+}
+
+/* Computes and checks the dims at one end of the symbols' ranges or at their optimum. */
+static int check_end(const engine_file *file, engine_plan *plan, int end, strop_error *error)
+{
+    int64_t symbols[STROP_MAX_SYMS];
+    int64_t *dims = malloc(((size_t)plan->header->n_dims + 1) * sizeof *dims);
+    int code;
+
+    if (!dims)
+        return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory", file->where);
+    plan->numbers[end] = dims;
+    for (uint32_t s = 0; s < plan->header->n_syms; s++)
+        symbols[s] = end == AT_MIN   ? plan->syms[s].min
+                     : end == AT_OPT ? plan->syms[s].opt
+                                     : plan->syms[s].max;
+    code = plan_compute(file, plan, symbols, dims, error);
+    return code ? code : plan_check_numbers(file, plan, dims, error);
+}
+
+void plan_free(engine_plan *plan)
+{
+    for (int end = AT_MIN; end <= AT_MAX; end++)
+        free(plan->numbers[end]);
 }
 
 int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
 {
     const strop_section_record *section = file_section(file, STROP_SECTION_PLAN);
-    const uint64_t weights_size = file_section(file, STROP_SECTION_WEIGHTS)->size;
     const strop_plan_header *h = (const void *)(file->data + section->offset);
     int code = check_header(file, section, h, error);
 
@@ -163,14 +369,28 @@ int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
     plan->tensors = (const void *)(h + 1);
     plan->steps = (const void *)(plan->tensors + h->n_inputs + h->n_outputs);
     plan->args = (const void *)(plan->steps + h->n_steps);
-    plan->strings = (const void *)(plan->args + h->n_args);
+    plan->syms = (const void *)(plan->args + h->n_args);
+    plan->dims = (const void *)(plan->syms + h->n_syms);
+    plan->step_dims = (const void *)(plan->dims + h->n_dims);
+    plan->strings = (const void *)(plan->step_dims + h->n_step_dims);
     if (h->n_string_bytes > 0 && plan->strings[h->n_string_bytes - 1] != '\0')
         return corrupt(file, error, "names that do not end", h->n_string_bytes);
+    for (uint32_t i = 0; i < h->n_syms && !code; i++)
+        code = check_sym(file, plan, i, error);
+    for (uint32_t i = 0; i < h->n_dims && !code; i++)
+        code = check_dim(file, plan, i, error);
     for (uint32_t i = 0; i < h->n_inputs + h->n_outputs && !code; i++)
         code = check_tensor(file, plan, i, error);
     for (uint32_t i = 0; i < h->n_steps && !code; i++)
         code = check_step(file, plan, i, error);
     for (uint32_t i = 0; i < h->n_args && !code; i++)
-        code = check_arg(file, plan, weights_size, i, error);
+        code = check_arg(file, plan, i, error);
+    for (uint32_t i = 0; i < h->n_step_dims && !code; i++)
+        if (plan->step_dims[i] >= h->n_dims)
+            code = corrupt(file, error, "step with a dim that is not there", i);
+    if (!code)
+        code = check_told(file, plan, error);
+    for (int end = AT_MIN; end <= AT_MAX && !code; end++)
+        code = check_end(file, plan, end, error);
     return code;
 }

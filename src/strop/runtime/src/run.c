@@ -39,6 +39,7 @@ static void walk(const void *argument, int32_t thread)
         const context_step *step = &steps[i];
 
         args.p = step->operands;
+        args.sym = step->dims;
         if (threads == 1) {
             if (step->n_tasks > 0)
                 step->kernel(&args, 0, step->n_tasks);

@@ -20,7 +20,7 @@
 #endif
 
 #define STROP_FORMAT_VERSION 1u
-#define STROP_PLAN_ABI 1u
+#define STROP_PLAN_ABI 2u
 #define STROP_ALIGNMENT 4096u
 #define STROP_MAX_SECTIONS 256u
 
@@ -28,6 +28,10 @@
 #define STROP_MAX_STEPS (1u << 20)
 #define STROP_MAX_ARGS (1u << 24)
 #define STROP_MAX_STRINGS (1u << 28)
+#define STROP_MAX_SYMS 256u
+#define STROP_MAX_DIMS (1u << 20)
+#define STROP_MAX_STEP_DIMS (1u << 22)
+#define STROP_MAX_SYM (INT64_C(1) << 31)
 #define STROP_MAX_BYTES (UINT64_C(1) << 44) /* file, arena, one tensor */
 #define STROP_MAX_TASKS (INT64_C(1) << 40)
 
@@ -60,7 +64,9 @@ typedef struct strop_section_record {
     char name[64];     /* NUL padded */
 } strop_section_record;
 
-/* The plan section: header, inputs, outputs, steps, args, strings; nothing before or after. */
+/* The plan section: header, inputs, outputs, steps, args, symbols, dims, step dims, strings; nothing
+ * before or after. Dims of tensors, offsets and sizes of args and the tasks of a step are numbers, or
+ * depend on the shape: -1 - k then names entry k of the dims. */
 typedef struct strop_plan_header {
     uint32_t abi;
     uint32_t n_inputs;
@@ -70,6 +76,8 @@ typedef struct strop_plan_header {
     uint32_t n_syms;
     uint32_t n_string_bytes;
     uint32_t flags; /* STROP_PLAN_* */
+    uint32_t n_dims;
+    uint32_t n_step_dims;
     uint64_t arena_bytes;
     uint64_t scratch_bytes; /* per thread */
     uint64_t n_kernels;
@@ -83,8 +91,8 @@ typedef struct strop_tensor_record {
     uint32_t dtype;
     uint32_t rank;
     uint32_t flags; /* 0 */
-    int64_t dims[8];
-    uint64_t bytes;
+    int64_t dims[8]; /* of inputs: numbers, symbols, and symbols times constants */
+    uint64_t bytes;  /* 0 when the shape is not always the same */
 } strop_tensor_record;
 
 typedef struct strop_step_record {
@@ -94,7 +102,8 @@ typedef struct strop_step_record {
     uint32_t name;   /* offset in strings */
     int64_t n_tasks; /* >= 0 */
     int64_t grain;   /* >= 1: tasks are dealt to threads in multiples of it */
-    uint64_t flags;  /* 0 */
+    uint32_t first_dim; /* what the kernel is handed as sym, in step dims */
+    uint32_t n_dims;
 } strop_step_record;
 
 enum strop_space {
@@ -107,15 +116,43 @@ enum strop_space {
 typedef struct strop_arg_record {
     uint32_t space;
     uint32_t index;  /* of the input or output, else 0 */
-    uint64_t offset; /* bytes from the start of the space or tensor */
-    uint64_t size;   /* bytes the kernel may touch from there */
+    int64_t offset; /* bytes from the start of the space or tensor */
+    int64_t size;   /* bytes the kernel may touch from there */
 } strop_arg_record;
+
+/* A number that the shapes of the inputs tell: 1 <= min <= opt <= max. */
+typedef struct strop_sym_record {
+    uint32_t name; /* offset in strings */
+    uint32_t zero;
+    int64_t min, opt, max;
+} strop_sym_record;
+
+enum strop_dim_op {
+    STROP_DIM_CONST = 0, /* value */
+    STROP_DIM_SYM = 1,   /* symbol a */
+    STROP_DIM_ADD = 2,   /* from here on of the entries a and b, which come before this one */
+    STROP_DIM_MUL = 3,
+    STROP_DIM_FLOORDIV = 4, /* rounding towards minus infinity; the divisor must be above 0 */
+    STROP_DIM_MOD = 5,      /* of the sign of the divisor, which must be above 0 */
+    STROP_DIM_MIN = 6,
+    STROP_DIM_MAX = 7
+};
+
+/* An entry of the dims, computed whenever a context takes another shape. */
+typedef struct strop_dim_record {
+    uint32_t op;
+    uint32_t a, b; /* 0 where they mean nothing, as is value */
+    uint32_t zero;
+    int64_t value;
+} strop_dim_record;
 
 _Static_assert(sizeof(strop_file_header) == 64, "file header");
 _Static_assert(sizeof(strop_section_record) == 96, "section record");
-_Static_assert(sizeof(strop_plan_header) == 56, "plan header");
+_Static_assert(sizeof(strop_plan_header) == 64, "plan header");
 _Static_assert(sizeof(strop_tensor_record) == 88, "tensor record");
 _Static_assert(sizeof(strop_step_record) == 40, "step record");
 _Static_assert(sizeof(strop_arg_record) == 24, "arg record");
+_Static_assert(sizeof(strop_sym_record) == 32, "symbol record");
+_Static_assert(sizeof(strop_dim_record) == 24, "dim record");
 
 #endif /* STROP_FORMAT_H */
