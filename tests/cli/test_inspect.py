@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+from strop.engine.build import build
+from strop.ir import dtype as dt
+from strop.ir.graph import Graph
+from strop.ir.op import Type
+from strop.ops.matmul import MatMul
 from tests.cli.conftest import Strop
 
 
@@ -34,3 +41,14 @@ def test_json(strop: Strop, engine: Path) -> None:
 def test_a_model_is_no_engine(strop: Strop, model: Path) -> None:
     done = strop("inspect", model)
     assert done.code == 1 and "not an engine file" in done.err
+
+
+def test_rounding_of_algorithms_that_save_products(strop: Strop, tmp_path: Path) -> None:
+    graph = Graph("wide")
+    x = graph.add_input("x", Type(dt.f32, (64, 512)))
+    weight = graph.add_const(np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32), "w")
+    graph.set_outputs([graph.add(MatMul(), [x, weight], name="wide").output])
+    build(graph, level=0, threads=1).save(tmp_path / "wide.strop")
+    (step,) = json.loads(strop("inspect", tmp_path / "wide.strop", "--json").out)["steps"]
+    assert step["kernel"].startswith("conv_strassen") and 1e-8 < step["rounding"] < 1e-5
+    assert f"{step['rounding']:.1e}" in strop("inspect", tmp_path / "wide.strop").out

@@ -548,8 +548,8 @@ def test_every_rule_names_a_real_op_and_opset() -> None:
         first.setdefault((schema.domain, schema.name), set()).add(schema.since_version)
     newest = onnx.defs.onnx_opset_version()
     for key, rules in RULES.items():
-        if key[0] == "com.microsoft":  # ONNX Runtime's own, not in the onnx package
-            continue
+        if key[0] == "com.microsoft" or key[1] == "SimplifiedLayerNormalization":
+            continue  # ONNX Runtime's own, not in the onnx package
         for rule in rules:
             if rule.since > newest or (rule.until or 0) >= newest:
                 continue

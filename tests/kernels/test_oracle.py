@@ -13,6 +13,7 @@ from strop.kernels import oracle
 from strop.kernels.base import Operand, Region, View
 from strop.ops.conv import Conv
 from strop.ops.matmul import MatMul
+from strop.ops.recurrent import RNN
 
 
 def region_of(op: Op, inputs: tuple[np.ndarray, ...], extra: bool = False) -> Region:
@@ -145,3 +146,33 @@ def test_integers_are_exact_unless_floats_are_rounded() -> None:
         )
         is not None
     )
+
+
+def recurrence(gain):
+    """An RNN of 120 steps whose weights make a small error ``gain`` times as large at every step, where tanh lets them."""
+    rng = np.random.default_rng(0)
+    r = (gain * np.linalg.qr(rng.standard_normal((16, 16)))[0]).astype(np.float32)[None]
+    views = [View.dense(s, dt.f32) for s in ((120, 1, 16), (120, 1, 1, 16), (1, 1, 16))]
+    operands = (Operand(views[0]), Operand(View.dense(r.shape, dt.f32), r))
+    region = Region("rnn", RNN.default(projected=True), operands, 2, Input(0), tuple(views[1:]))
+    return region, [rng.standard_normal((120, 1, 16)).astype(np.float32), None]
+
+
+@pytest.mark.parametrize(("gain", "exact"), [(0.5, 120), (4.0, 4)])
+def test_a_recurrence_may_let_rounding_grow_and_nothing_else(gain, exact):
+    """``exact``: up to which step a wrong element must be seen."""
+    region, arrays = recurrence(gain)
+    want = oracle.expected(region, arrays)
+    extra = oracle.slack(region, arrays, want)
+    assert [e.shape for e in extra] == [(120, 1, 1, 1), (1, 1, 1)]
+    assert oracle.difference(region, 0, want[0], want[0], extra[0]) is None
+    for step in {0, exact - 1}:
+        wrong = want[0].copy()
+        wrong[step, 0, 0, 3] += 0.05
+        assert "differ" in oracle.difference(region, 0, wrong, want[0], extra[0])
+    assert (extra[0].max() > 1.0) == (gain > 1)
+
+
+def test_other_ops_have_no_slack():
+    region = Region("e", None, (Operand(View.dense((3,), dt.f32)),), 0, Input(0), (View.dense((3,), dt.f32),))
+    assert oracle.slack(region, [np.zeros(3, np.float32)], [np.zeros(3, np.float32)]) is None

@@ -16,7 +16,7 @@ from strop.ir import dtype as dt
 from strop.ir import expr as ex
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
-from strop.ir.loops import COMBINES, Loop, Program, Stage
+from strop.ir.loops import COMBINES, Loop, Nest, Program, Stage
 
 Array = np.ndarray[Any, Any]
 
@@ -78,6 +78,9 @@ class _Evaluator:
                 return self.load(source, index)
             case ex.Cast(to, arg):
                 return ex.cast_array(self.visit(arg), to)
+            case ex.Bits(to, arg):
+                stored = np.ascontiguousarray(self.visit(arg))
+                return stored.view(np.uint8) != 0 if to is dt.boolean else stored.view(to.numpy)
             case ex.Call(fn, args):
                 return self.call(fn, args, wanted)
         raise AssertionError(f"{node} cannot stand in a loop program")
@@ -127,10 +130,28 @@ def run(
 ) -> dict[str, Array]:
     """Arrays of all stages, by name."""
     stages: dict[str, Array] = {}
-    for stage in program.stages:
-        assert stage.name not in stages, f"stage {stage.name} twice"
-        stages[stage.name] = _stage(stage, operands, stages, symbols or {})
+    assert len({s.name for s in program.stages}) == len(program.stages), "a stage's name is used twice"
+    for part in program.parts:
+        if isinstance(part, Nest):
+            _nest(part, operands, stages, symbols or {})
+        else:
+            stages[part.name] = _stage(part, operands, stages, symbols or {})
     return stages
+
+
+def _nest(
+    nest: Nest, operands: Sequence[Array], stages: dict[str, Array], symbols: Mapping[str, int]
+) -> None:
+    """Adds the arrays of a nest's stages. Elements not stored yet are NaN, so that one that is read too early shows."""
+    for stage in nest.stages:
+        assert stage.axes[: len(nest.axes)] == nest.axes, f"{stage.name} has other outer loops"
+        shape = [_extent(loop, symbols) for loop in stage.axes]
+        stages[stage.name] = np.full(shape, np.nan if stage.dtype.is_float else -1, stage.dtype.numpy)
+    for place in np.ndindex(*(_extent(loop, symbols) for loop in nest.axes)):
+        for stage in nest.stages:
+            stages[stage.name][place] = _stage(stage, operands, stages, symbols, place)[
+                (0,) * len(place)
+            ]
 
 
 def _extent(loop: Loop, symbols: Mapping[str, int]) -> int:
@@ -142,12 +163,14 @@ def _stage(
     operands: Sequence[Array],
     stages: Mapping[str, Array],
     symbols: Mapping[str, int],
+    place: tuple[int, ...] = (),
 ) -> Array:
+    """The stage's elements, or those at ``place`` along its first axes."""
     assert stage.combine in COMBINES
     nest = (*stage.axes, *stage.reduce)
     assert len({loop.name for loop in nest}) == len(nest), "a loop name is used twice"
-    grid = _grid(nest, symbols)
-    shape = tuple(_extent(loop, symbols) for loop in stage.axes)
+    grid = _grid(nest, symbols, place)
+    shape = (1,) * len(place) + tuple(_extent(loop, symbols) for loop in stage.axes[len(place) :])
     folded = tuple(_extent(loop, symbols) for loop in stage.reduce)
     body = _Evaluator(operands, stages, grid, symbols)
     kind = stage.acc_dtype or stage.dtype
@@ -161,21 +184,27 @@ def _stage(
     gathered = _fold(stage, value, len(shape), kind)
     outer = {k: v.reshape(v.shape[: len(shape)]) for k, v in list(grid.items())[: len(shape)]}
     final = _Evaluator(operands, {**stages, "acc": gathered}, outer, symbols)
+    element = tuple(
+        ex.Const(0) if k < len(place) else a.var for k, a in enumerate(stage.axes)
+    )
     final_expr = ex.substitute(
-        stage.final,
-        lambda n: (
-            ex.Load("acc", tuple(a.var for a in stage.axes)) if isinstance(n, ex.Acc) else None
-        ),
+        stage.final, lambda n: ex.Load("acc", element) if isinstance(n, ex.Acc) else None
     )
     result = final.visit(final_expr, stage.dtype)
     assert result.dtype == stage.dtype.numpy, f"{stage.name}: final is {result.dtype}"
     return np.broadcast_to(result, shape)
 
 
-def _grid(nest: Sequence[Loop], symbols: Mapping[str, int]) -> dict[str, Array]:
+def _grid(
+    nest: Sequence[Loop], symbols: Mapping[str, int], place: tuple[int, ...]
+) -> dict[str, Array]:
+    """Indices along every loop, shaped to broadcast; a single one along those that ``place`` fixes."""
     grid = {}
     for k, loop in enumerate(nest):
         shape = [1] * len(nest)
+        if k < len(place):
+            grid[loop.name] = np.full(shape, place[k], np.int64)
+            continue
         shape[k] = _extent(loop, symbols)
         grid[loop.name] = np.arange(shape[k], dtype=np.int64).reshape(shape)
     return grid

@@ -16,9 +16,10 @@ from strop.ir.op import Op, Type
 from strop.ops import conv as conv_module
 from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
+from strop.ops.cumulative import CumSum
 from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Tile, Transpose
 from strop.ops.elementwise import FUNCTIONS, Cast, Elementwise, make
-from strop.ops.index import CumSum, Gather, GatherElements, GatherND, OneHot, TopK, Trilu
+from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK, Trilu
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, BatchNorm, GroupNorm, LayerNorm
 from strop.ops.pool import AveragePool, MaxPool
@@ -383,7 +384,7 @@ REFUSED: list[tuple[Op, list[Type], str]] = [
     (Conv(**PLAIN), [F, Type(dt.f32, (4, 3, 9, 9))], "larger than its padded axis"),
     (Conv(**{**PLAIN, "pads": (0, 0)}), [F, G], "pads does not fit"),
     (Conv(**{**PLAIN, "strides": (0, 1)}), [F, G], "strides out of range"),
-    (Conv(**PLAIN), [Type(dt.i32, (2, 3, 8, 8)), Type(dt.i32, (4, 3, 3, 3))], "floating"),
+    (Conv(**PLAIN), [Type(dt.i64, (2, 3, 8, 8)), Type(dt.i64, (4, 3, 3, 3))], "floating"),
     (ConvTranspose(**PLAIN, groups=1, output_padding=(0, 0)), [F, G], "channels"),
     (MatMul(), [F, G], "inner sizes"),
     (MatMul(), [Type(dt.f32, ()), V], "scalar"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -65,6 +66,17 @@ def test_loops_compute_the_reference(name: str) -> None:
         stages = loop_interpreter.run(program, sample.inputs)
         for k, want in enumerate(sample.op.reference(*sample.inputs)):
             assert_close(stages[f"out{k}"], want, f"{sample.op} {sample.note} result {k}")
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_loop_variables_have_no_names_of_temporaries(name: str) -> None:
+    """Emitted C has temporaries t0, t1, ... and e0, e1, ... beside the loop variables."""
+    for sample in named_samples(name):
+        inputs = types_of(sample.inputs)
+        program = sample.op.loops(inputs, sample.op.infer(inputs))
+        for stage in program.stages if program is not None else ():
+            for loop in (*stage.axes, *stage.reduce):
+                assert not re.fullmatch(r"[te]\d+|v|acc|best|task", loop.name)
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

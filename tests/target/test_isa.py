@@ -19,12 +19,12 @@ HERE = [t for t in TARGETS.values() if runs_here(t)]
 ULPS = {
     "vexp": 1.5, "vexpm1": 2, "vlog": 1.5, "vlog1p": 1.5, "vtanh": 3, "verf": 3.5, "vsin": 2, "vcos": 2, "vturn": 2, "vpow": 1,
     "vtan": 4, "vasin": 4, "vacos": 4, "vatan": 4, "vsinh": 4, "vcosh": 4, "vasinh": 4, "vacosh": 4, "vatanh": 4,
-    "vhadd": 16, "vhmul": 16, "vfma": 1,
+    "vhadd": 16, "vhmul": 16, "vfma": 1, "vfma_half": 1,
 }  # fmt: skip
 #: Values an instruction's first operands must keep to: name -> (low, high). Others get any value, infinities and NaN included.
 RANGES = {
     "vscale": (-8, 8), "vmantissa": (1e-42, 1e38), "vexponent": (1e-42, 1e38), "vturn": (-50, 50), "vcvt_i": (-1e9, 1e9),
-    "vcvt_f": (-1e9, 1e9), "vhadd": (0, 9), "vhmul": (0.5, 2), "vfma": (1, 2), "vasin": (-1, 1), "vacos": (-1, 1),
+    "vcvt_f": (-1e9, 1e9), "vhadd": (0, 9), "vhmul": (0.5, 2), "vfma": (1, 2), "vfma_half": (1, 2), "vasin": (-1, 1), "vacos": (-1, 1),
     "vatanh": (-0.99, 0.99), "vacosh": (1, 90), "vtan": (-1.5, 1.5), "vpow": (0, 9),
 }  # fmt: skip
 EDGES = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 1.5, 2.5, 1e-40, 3e38, -3e38, 8388609.0, -7.5], np.float32)

@@ -38,8 +38,8 @@ def command(
 def steps_table(found: Description) -> None:
     """The steps on stdout, one row each."""
     timed = found.totals.time_ns is not None
-    columns = ["#", "step", "kind", "kernel", "output", "flops", "bytes", "tasks", "est. us", "tuned us"]
-    right = ["#", "flops", "bytes", "tasks", "est. us", "tuned us", "us"]
+    columns = ["#", "step", "kind", "kernel", "output", "flops", "bytes", "tasks", "rounding", "est. us", "tuned us"]
+    right = ["#", "flops", "bytes", "tasks", "rounding", "est. us", "tuned us", "us"]
     rows = [_row(index, step, timed) for index, step in enumerate(found.steps)]
     table(columns + ["us"] * timed + ["nodes"], rows, right=right)
 
@@ -49,6 +49,7 @@ def _row(index: int, step: StepReport, timed: bool) -> list[object]:
     nodes = ", ".join(step.source[:4]) + f" and {len(step.source) - 4} more" * (len(step.source) > 4)
     output = " ".join(text.split(":")[0] for text in step.outputs)
     row: list[object] = [index, step.name, kind, step.kernel, output, number(step.flops), size(step.bytes), step.tasks]
+    row.append("" if step.rounding is None else f"{step.rounding:.1e}")
     row += [micros(step.estimated_ns), micros(step.measured_ns)]
     return row + [micros(step.time_ns)] * timed + [nodes]
 

@@ -36,6 +36,7 @@ class StepReport:
         edge: whether it reads a graph input or writes a graph output itself.
         estimated_ns: what the cost model expects on one core.
         measured_ns: what tuning measured on one core, or None.
+        rounding: error of the algorithm itself on random data, relative to the largest result; None for plain sums of products.
         time_ns: what a profile measured just now, or None.
     """
 
@@ -54,6 +55,7 @@ class StepReport:
     edge: bool
     estimated_ns: int
     measured_ns: int | None
+    rounding: float | None
     time_ns: int | None = None
 
 
@@ -179,7 +181,7 @@ def _tensor(tensor: Tensor, plan: Plan) -> str:
 def _step(engine: Engine, record: Any, edge: bool, time: int | None) -> StepReport:
     if not isinstance(record, dict):
         raise _bad(engine, type(record).__name__, "an object per step")
-    measured = record.get("measured_ns")
+    measured, rounding = record.get("measured_ns"), record.get("rounding")
     return StepReport(
         name=_get(engine, record, "name", str),
         kind=_get(engine, record, "kind", str),
@@ -196,6 +198,7 @@ def _step(engine: Engine, record: Any, edge: bool, time: int | None) -> StepRepo
         edge=edge,
         estimated_ns=_get(engine, record, "estimated_ns", int),
         measured_ns=measured if isinstance(measured, int) else None,
+        rounding=rounding if isinstance(rounding, float) else None,
         time_ns=time,
     )
 

@@ -1,7 +1,7 @@
 """Scalar expressions: bodies of elementwise ops, epilogues, loop programs and index math.
 
 An Expr is an immutable DAG over ``Input`` (an operand's element), ``Const``, ``Axis`` (a loop variable), ``Size`` (a symbolic dim), ``Load``
-(an operand's element at computed indices), ``Acc`` (a reduction's accumulator), ``Cast`` and ``Call`` of a primitive.
+(an operand's element at computed indices), ``Acc`` (a reduction's accumulator), ``Cast``, ``Bits`` and ``Call`` of a primitive.
 ``PRIMITIVES`` gives each primitive's arity, result kind, numpy meaning and scalar C text. Vector code per ISA comes from
 ``strop.target.isa``. Composite functions (sigmoid, gelu, ...) are written as Exprs in ``strop.ops.elementwise``.
 """
@@ -131,6 +131,14 @@ class Cast(Expr):
 
     to: DType
     arg: Expr
+
+
+@dataclass(frozen=True)
+class Bits(Expr):
+    """The bytes of an element as an element of another dtype of the same size; only in loop programs."""
+
+    to: DType
+    arg: Load
 
 
 @dataclass(frozen=True)
@@ -268,7 +276,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     """Direct sub-expressions."""
     if isinstance(expr, Call):
         return expr.args
-    if isinstance(expr, Cast):
+    if isinstance(expr, (Cast, Bits)):
         return (expr.arg,)
     if isinstance(expr, Load):
         return expr.index
@@ -281,6 +289,9 @@ def rebuild(expr: Expr, args: Sequence[Expr]) -> Expr:
         return Call(expr.fn, tuple(args))
     if isinstance(expr, Cast):
         return Cast(expr.to, args[0])
+    if isinstance(expr, Bits):
+        assert isinstance(args[0], Load)
+        return Bits(expr.to, args[0])
     if isinstance(expr, Load):
         return Load(expr.source, tuple(args))
     return expr
@@ -345,7 +356,7 @@ def type_of(expr: Expr, inputs: Sequence[DType], named: Mapping[str, DType] | No
         return inputs[expr.source] if isinstance(expr.source, int) else named[expr.source]
     if isinstance(expr, Acc):
         return named["acc"]
-    if isinstance(expr, Cast):
+    if isinstance(expr, (Cast, Bits)):
         return expr.to
     assert isinstance(expr, Call)
     if PRIMITIVES[expr.fn].result == "bool":
@@ -415,5 +426,7 @@ def show(expr: Expr) -> str:
         return "acc"
     if isinstance(expr, Cast):
         return f"cast<{expr.to}>({show(expr.arg)})"
+    if isinstance(expr, Bits):
+        return f"bits<{expr.to}>({show(expr.arg)})"
     assert isinstance(expr, Call)
     return f"{expr.fn}({', '.join(show(a) for a in expr.args)})"

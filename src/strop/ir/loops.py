@@ -2,6 +2,7 @@
 
 A Program is a list of Stages. A Stage fills one array, element by element: for every index of ``axes`` it folds ``body`` over
 ``reduce`` with ``combine`` starting from ``init`` and stores ``final`` of the result. Later stages may Load earlier ones by name.
+A recurrence is a Nest: stages that take turns at every step.
 """
 
 from __future__ import annotations
@@ -47,10 +48,27 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Program:
-    """Stages in order."""
+class Nest:
+    """Stages that take turns: for every index of ``axes``, the last of which runs fastest, all of them one after the other.
 
+    The axes of every stage begin with ``axes``. A stage may Load what any stage of the nest, itself included, stored at an
+    earlier index, and what stages before it stored at this one.
+    """
+
+    axes: tuple[Loop, ...]
     stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Stages and nests of stages in order."""
+
+    parts: tuple[Stage | Nest, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages, those inside nests too."""
+        return tuple(s for part in self.parts for s in (part.stages if isinstance(part, Nest) else (part,)))
 
 
 def loops(shape: tuple[Dim, ...], prefix: str = "i") -> tuple[Loop, ...]:

@@ -9,6 +9,7 @@ from a crop of the operands.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,14 +17,19 @@ from strop.ir import dtype as dt
 from strop.ir import expr as ex
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
+from strop.ir.interp import ABSENT
 from strop.ir.op import Array, Op
 from strop.kernels.base import Region
 from strop.ops.conv import Conv
 from strop.ops.matmul import MatMul
+from strop.ops.recurrent import Recurrent
 
 #: Largest error of a result element, relative to the element and to the largest element of the
 #: result.
 TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 4e-3, "bf16": 3e-2}
+#: Rounding of one step of a recurrence, relative to the largest element of x, and how many of its effects are allowed.
+_STEP_ROUNDING = {"f64": 1e-12, "f32": 1e-6, "f16": 1e-3, "bf16": 1e-2}
+_EFFECTS = 64.0
 #: Share of integer results that may be off by one where floats are rounded on the way.
 _OFF_BY_ONE = 1e-3
 
@@ -117,7 +123,8 @@ def expected(
     if op is None:
         result = ex.evaluate(region.epilogue, [_wide(_array(a)) for a in given])
         return [np.broadcast_to(ex.cast_array(result, region.out.dtype), shape)]
-    results = list(op.reference(*given[: region.anchors]))  # type: ignore[arg-type]
+    anchored = [ABSENT if a is None else a for a in given[: region.anchors]]
+    results = list(op.reference(*anchored))
     if region.has_epilogue:
         results[0] = ex.evaluate(
             region.epilogue, [results[0], *(_array(a) for a in given[region.anchors :])]
@@ -159,15 +166,49 @@ def _crop(
     return op, anchors
 
 
-def difference(region: Region, index: int, got: Array, want: Array) -> str | None:
+def slack(region: Region, arrays: Sequence[Array | None], wanted: Sequence[Array]) -> list[Array] | None:
+    """How much more than the tolerance results may be off because a recurrence lets the rounding of early steps grow.
+
+    Weights decide whether it grows or dies out. It is measured: what a rounding of x at every step does to the results in exact
+    arithmetic, the largest effect on a sample's units at a step.
+
+    Args:
+        region: the kernel launch.
+        arrays: as for ``expected``.
+        wanted: all of the results.
+
+    Returns:
+        An array per result, broadcastable to it; None for an op that is no recurrence.
+    """
+    if not isinstance(region.op, Recurrent):
+        return None
+    first = region.operand(0)
+    x = _array(first.logical if first.const is not None else arrays[0]).astype(np.float64)
+    size = _STEP_ROUNDING[first.view.dtype.name] * float(np.abs(x).max(initial=0.0))
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), x.shape)
+    rounded = (x + size * signs).astype(first.view.dtype.numpy)
+    changed = replace(region, operands=(replace(first, const=None), *region.operands[1:]))
+    moved = expected(changed, [rounded, *arrays[1:]])
+    return [
+        _EFFECTS * np.abs(a.astype(np.float64) - b.astype(np.float64)).max(-1, keepdims=True, initial=0.0)
+        for a, b in zip(moved, wanted, strict=True)
+    ]
+
+
+def difference(
+    region: Region, index: int, got: Array, want: Array, extra: Array | None = None
+) -> str | None:
     """None when result ``index`` is as exact as it must be, else what is wrong with it, in
-    words."""
+    words; ``extra`` is its ``slack``."""
     dtype = region.outs[index].dtype
     if got.size == 0:
         return None
     if dtype.is_float:
         return _float_difference(
-            np.asarray(got, np.float64), np.asarray(want, np.float64), TOLERANCE[dtype.name]
+            np.asarray(got, np.float64),
+            np.asarray(want, np.float64),
+            TOLERANCE[dtype.name],
+            0.0 if extra is None else extra,
         )
     unequal = got != want
     count = int(np.count_nonzero(unequal))
@@ -182,14 +223,16 @@ def difference(region: Region, index: int, got: Array, want: Array) -> str | Non
     return f"{text}: got {got[at]}, expected {want[at]}"
 
 
-def _float_difference(got: Array, want: Array, tolerance: float) -> str | None:
+def _float_difference(
+    got: Array, want: Array, tolerance: float, extra: Array | float
+) -> str | None:
     finite = np.isfinite(want)
     scale = max(1e-6, float(np.abs(want[finite]).max(initial=0.0)))
     with np.errstate(all="ignore"):
         error = np.abs(got - want)
         wrong = np.where(
             finite,
-            ~(error <= tolerance * (np.abs(want) + scale)),
+            ~(error <= tolerance * (np.abs(want) + scale) + extra),
             ~((got == want) | np.isnan(got) & np.isnan(want)),
         )
     if not wrong.any():

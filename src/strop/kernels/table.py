@@ -9,8 +9,10 @@ from strop.kernels.c import (
     attention,
     conv_depthwise,
     conv_direct,
+    conv_strassen,
     conv_winograd,
     copy,
+    cumulative,
     elementwise,
     gather,
     matmul,
@@ -20,10 +22,12 @@ from strop.kernels.c import (
     norm_channels,
     norm_lrn,
     pool,
+    recurrent,
     reduce,
     reduce_arg,
     resize,
     softmax,
+    top_k,
 )
 from strop.kernels.extent import SymbolicError
 from strop.target.base import Target
@@ -32,8 +36,10 @@ KERNELS: tuple[Kernel[Any], ...] = (
     attention.KERNEL,
     conv_depthwise.KERNEL,
     conv_direct.KERNEL,
+    conv_strassen.KERNEL,
     conv_winograd.KERNEL,
     copy.KERNEL,
+    cumulative.KERNEL,
     elementwise.KERNEL,
     gather.KERNEL,
     resize.KERNEL,
@@ -43,9 +49,11 @@ KERNELS: tuple[Kernel[Any], ...] = (
     norm_channels.KERNEL,
     norm_lrn.KERNEL,
     pool.KERNEL,
+    recurrent.KERNEL,
     reduce.KERNEL,
     reduce_arg.KERNEL,
     softmax.KERNEL,
+    top_k.KERNEL,
     naive.KERNEL,
 )
 

@@ -13,6 +13,7 @@ from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.recurrent import Recurrent
 from strop.ops.resize import Resize
 
 #: Ops over N, C, spatial... that are fastest with channels innermost.
@@ -21,6 +22,8 @@ SPATIAL: tuple[type[Op], ...] = (
 )  # fmt: skip
 #: Ops that keep the order of what they read.
 _FOLLOWS: tuple[type[Op], ...] = (Elementwise, Cast, Identity, Slice, Split, Concat, Pad)
+#: Ops that store rows wherever they are wanted.
+_ROWS: tuple[type[Op], ...] = (Attention, MatMul, Recurrent)
 #: Input channels per group up to which a convolution reads any layout.
 PLANAR_CHANNELS = 4
 
@@ -76,7 +79,7 @@ def wanted_order(value: Value) -> tuple[int, ...]:
     if order is not None:
         return order
     turned = _only_transpose(value)
-    if turned is not None and node is not None and isinstance(node.op, (Attention, MatMul)) and turned[-1] == rank - 1:
+    if turned is not None and node is not None and isinstance(node.op, _ROWS) and turned[-1] == rank - 1:
         return turned
     return tuple(range(rank))
 

@@ -176,7 +176,7 @@ def _operand(placement: Placement | None, const: Value | None) -> Operand | None
     if placement is not None:
         return Operand(placement.view, None, placement.buffer.name)
     if const is not None and const.const is not None:
-        array = np.ascontiguousarray(const.const)
+        array = np.asarray(const.const, order="C")
         return Operand(View.dense(array.shape, const.dtype), array, const.name)
     return None
 

@@ -1,4 +1,4 @@
-"""Rewrites of the portable graph that only make sense once values lie channels-last."""
+"""Rewrites of the portable graph that suit kernels: values that lie channels-last, biases and projections apart."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import numpy as np
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node
 from strop.lower.layout_rules import channel_axis, made_order
+from strop.lower.projection import split_projection
 from strop.lower.regions import is_view
 from strop.lower.views import channels_last
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Reshape, Transpose
 from strop.ops.elementwise import make
 from strop.ops.matmul import MatMul
+from strop.ops.recurrent import Recurrent
 
 
 def prepare(graph: Graph) -> Graph:
@@ -25,6 +27,8 @@ def prepare(graph: Graph) -> Graph:
             flatten_channels_last(graph, node)
         elif isinstance(node.op, (Conv, ConvTranspose)) and node.has(2):
             split_bias(graph, node)
+        elif isinstance(node.op, Recurrent):
+            split_projection(graph, node)
     graph.prune()
     return graph
 

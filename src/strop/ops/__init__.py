@@ -2,28 +2,36 @@
 
 import strop.ops.attention as attention
 import strop.ops.conv as conv
+import strop.ops.cumulative as cumulative
 import strop.ops.data as data
 import strop.ops.elementwise as elementwise
 import strop.ops.index as index
 import strop.ops.matmul as matmul
 import strop.ops.norm as norm
 import strop.ops.pool as pool
+import strop.ops.recurrent as recurrent
 import strop.ops.reduce as reduce
 import strop.ops.resize as resize
+import strop.ops.roi as roi
+import strop.ops.sampling as sampling
 import strop.ops.scatter as scatter
 import strop.ops.softmax as softmax
 
 __all__ = [
     "attention",
     "conv",
+    "cumulative",
     "data",
     "elementwise",
     "index",
     "matmul",
     "norm",
     "pool",
+    "recurrent",
     "reduce",
     "resize",
+    "roi",
+    "sampling",
     "scatter",
     "softmax",
 ]

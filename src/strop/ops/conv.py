@@ -24,8 +24,8 @@ LAYOUTS = ("NCHW", "NHWC")
 class Conv(Op):
     """Cross-correlation of x with w, plus b per output channel.
 
-    Operands: x[N, C, *spatial], w[O, C/groups, *kernel], optional b[O]; one float dtype; w is
-    static.
+    Operands: x[N, C, *spatial], w[O, C/groups, *kernel], optional b[O]; one float dtype or i32;
+    w is static.
     Result: [N, O, *out] with out = (in + pads - dilation * (kernel - 1) - 1) // stride + 1.
 
     Attributes:
@@ -55,7 +55,9 @@ class Conv(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 2, 3)
-        dtype = base.floating(self, inputs)
+        dtype = base.same_dtype(self, inputs)
+        if dtype is not dt.i32:
+            base.floating(self, inputs)
         base.choice(self, "layout", self.layout, LAYOUTS)
         x, w = inputs[0].shape, sh.static(inputs[1].shape, self.name)
         if not 3 <= len(x) <= 5 or len(w) != len(x):
@@ -123,7 +125,7 @@ class Conv(Op):
             final = final + base.load(2, inputs[2].dtype, [channel])
         final = base.cast(final, kind, out.dtype)
         stage = Stage(
-            "out0", out.dtype, axes, element * weight, taps, "add", ex.Const(0.0), final, kind
+            "out0", out.dtype, axes, element * weight, taps, "add", ex.Const(0), final, kind
         )
         return Program((stage,))
 
@@ -135,7 +137,7 @@ class Conv(Op):
             shapes = [x if op.layout == "NCHW" else (x[0], *x[2:], x[1]), w]
             shapes += [(w[0],)] if bias else []
             yield Sample(op, tuple(base.random_array(rng, s) for s in shapes))
-        for dtype in (dt.f64, dt.f16, dt.bf16):
+        for dtype in (dt.f64, dt.f16, dt.bf16, dt.i32):
             op = cls(strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1))
             shapes = [(1, 3, 5, 5), (4, 3, 3, 3), (4,)]
             yield Sample(op, tuple(base.random_array(rng, s, dtype) for s in shapes))

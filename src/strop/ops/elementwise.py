@@ -212,6 +212,10 @@ _row("swish", "float", lambda x, alpha: x * _sigmoid(alpha * x), alpha=1.0)
 _row("mish", "float", lambda x: x * call("tanh", _softplus(x)))
 _row("thresholded_relu", "float", lambda x, alpha: _select(x > alpha, x, 0.0), alpha=1.0)
 _row("shrink", "float", _shrink, lambd=0.5, bias=0.0)
+_row("affine", "float", lambda x, alpha, beta: alpha * x + beta, alpha=1.0, beta=0.0)
+_row(
+    "scaled_tanh", "float", lambda x, alpha, beta: alpha * call("tanh", beta * x), alpha=1.0, beta=1.0
+)
 
 # ---- comparisons, logic, bits, selection
 
@@ -441,3 +445,48 @@ class Cast(base.Mover):
             for to in (dt.f32, dt.f64, dt.f16, dt.bf16, dt.i8, dt.u8, dt.i32, dt.i64, dt.boolean):
                 low = 0 if to in (dt.u8, dt.boolean) else -9
                 yield Sample(cls(to), (base.random_array(rng, (3, 5), source, low, 9),))
+
+
+@dataclass(frozen=True)
+class BitCast(base.Mover):
+    """The bytes of every element read as another dtype of the same size (numpy ``view``); any byte but 0 is true as a bool.
+
+    Attributes:
+        to: dtype of the result.
+    """
+
+    name: ClassVar[str] = "bit_cast"
+
+    to: DType
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        base.expect(self, inputs, 1)
+        if inputs[0].dtype.size != self.to.size:
+            raise self.fail(f"{self.to} has another size", inputs, f"{self.to.size} bytes")
+        return (Type(self.to, inputs[0].shape),)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        (x,) = inputs
+        if self.to is dt.boolean:
+            return (x.view(np.uint8) != 0,)
+        return (np.ascontiguousarray(x).view(self.to.numpy).reshape(x.shape),)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        axes = loops(outputs[0].shape)
+        stored = ex.Load(0, tuple(base.variables(axes)))
+        return Program((Stage("out0", self.to, axes, ex.Bits(self.to, stored)),))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for source, to in (
+            (dt.f32, dt.i32),
+            (dt.i32, dt.f32),
+            (dt.f64, dt.u64),
+            (dt.i64, dt.f64),
+            (dt.f16, dt.i16),
+            (dt.i16, dt.bf16),
+            (dt.u8, dt.i8),
+            (dt.boolean, dt.u8),
+            (dt.u8, dt.boolean),
+        ):
+            yield Sample(cls(to), (base.random_array(rng, (3, 5), source, -9, 9),))

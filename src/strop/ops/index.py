@@ -1,4 +1,4 @@
-"""Ops that pick, mask or order elements: gathers, one-hot, top-k, running sum, triangles."""
+"""Ops that pick, mask or order elements: gathers, one-hot, top-k, triangles."""
 
 from __future__ import annotations
 
@@ -348,68 +348,6 @@ class TopK(Op):
             for dtype in (dt.i64, dt.u8, dt.bf16, dt.f32):  # few distinct values, so there are ties
                 x = np.round(base.random_array(rng, (2, 12), dt.f32, 0, 4)).astype(dtype.numpy)
                 yield Sample(cls(1, 7, largest), (x,))
-
-
-@dataclass(frozen=True)
-class CumSum(Op):
-    """Running sum along an axis.
-
-    Operand: x of a numeric dtype. Result: as x.
-
-    Attributes:
-        axis: negative counts from the end.
-        exclusive: the element itself does not count.
-        reverse: from the end.
-    """
-
-    name: ClassVar[str] = "cum_sum"
-
-    axis: int
-    exclusive: bool = False
-    reverse: bool = False
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        base.expect(self, inputs, 1)
-        base.numeric(self, inputs)
-        if inputs[0].rank == 0:
-            raise self.fail("needs an axis", inputs, "rank 1 or more")
-        base.axis_of(self, self.axis, inputs[0].rank)
-        return (inputs[0],)
-
-    def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        x = base.wide(inputs[0])
-        x = np.flip(x, self.axis) if self.reverse else x
-        total = np.cumsum(x, axis=self.axis)
-        total = total - x if self.exclusive else total
-        total = np.flip(total, self.axis) if self.reverse else total
-        return (base.narrow(np.ascontiguousarray(total), inputs[0]),)
-
-    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
-        (x,) = inputs
-        axes = loops(x.shape)
-        axis = base.axis_of(self, self.axis, x.rank)
-        other = Loop("j", x.shape[axis])
-        index = base.variables(axes)
-        first, second = (index[axis], other.var) if self.reverse else (other.var, index[axis])
-        counts = first < second if self.exclusive else first <= second
-        index[axis] = other.var
-        kind = base.compute_type(x.dtype)
-        element = base.load(0, x.dtype, index)
-        body = base.select(counts, element, base.literal(0, kind))
-        final = base.cast(ex.Acc(), kind, x.dtype)
-        stage = Stage("out0", x.dtype, axes, body, (other,), "add", ex.Const(0), final, kind)
-        return Program((stage,))
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
-        for exclusive in (False, True):
-            for reverse in (False, True):
-                for shape, axis in (((3, 5), 1), ((3, 5), 0), ((2, 3, 4), -2), ((1,), 0)):
-                    x = base.random_array(rng, shape)
-                    yield Sample(cls(axis, exclusive, reverse), (x,))
-                for dtype in (dt.i32, dt.i64, dt.f16):
-                    x = base.random_array(rng, (2, 6), dtype)
-                    yield Sample(cls(1, exclusive, reverse), (x,))
 
 
 @dataclass(frozen=True)

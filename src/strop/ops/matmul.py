@@ -100,6 +100,8 @@ class MatMul(Op):
             ((4,), (2, 4, 3), False, False),
             ((3, 1), (1, 4), False, False),
             ((3, 0), (0, 4), False, False),
+            ((19, 64), (64, 72), False, False),
+            ((2, 9, 50), (50, 64), False, False),
         ):
             operands = (base.random_array(rng, a), base.random_array(rng, b))
             yield Sample(cls(transpose_a, transpose_b), operands)

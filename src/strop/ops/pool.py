@@ -142,6 +142,83 @@ class MaxPool(_Pool):
 
 
 @dataclass(frozen=True)
+class MaxPoolIndices(_Pool):
+    """Where MaxPool finds the largest element of each window; of equal ones the first.
+
+    Operand: x[N, C, *spatial] of a numeric dtype. Result: i64 [N, C, *out], numbers of elements of x in row-major order.
+
+    Attributes: as MaxPool, and
+        column_major: the spatial axes count in reverse order, the first one fastest.
+    """
+
+    name: ClassVar[str] = "max_pool_indices"
+
+    column_major: bool = False
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        base.expect(self, inputs, 1)
+        base.numeric(self, inputs)
+        return (Type(dt.i64, self._shape(inputs)),)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        (x,) = inputs
+        order = "F" if self.column_major else "C"
+        planes = np.arange(sh.count(x.shape[:2])) * sh.count(x.shape[2:])
+        inner = np.arange(sh.count(x.shape[2:])).reshape(x.shape[2:], order=order)  # type: ignore[call-overload]
+        numbers = planes.reshape(*x.shape[:2], *[1] * (x.ndim - 2)) + inner
+        best: Array | None = None
+        at: Array | None = None
+        least = base.lowest(dt.from_numpy(x.dtype))
+        for element, number in zip(self._taps(x, least), self._taps(numbers, -1), strict=True):
+            if best is None or at is None:
+                best, at = element.copy(), number.copy()
+                continue
+            better = (number >= 0) & ((at < 0) | (element > best))
+            best, at = np.where(better, element, best), np.where(better, number, at)
+        assert at is not None
+        return (at.astype(np.int64),)
+
+    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
+        """A window's taps are one loop, whose best place is turned into the element's number; padding is never better."""
+        (x,), (out,) = inputs, outputs
+        axes, tap = loops(out.shape), Loop("t", sh.count(self.kernel))
+        position = base.variables(axes)
+
+        def index(number: Expr, guards: list[Expr]) -> list[Expr]:
+            found = list(position)
+            for k, part in enumerate(base.unflatten(number, self.kernel)):
+                at = base.window_index(
+                    position[2 + k], part, self.strides[k], self.dilations[k], self.pads[k]
+                )
+                found[2 + k] = base.guarded(at, x.shape[2 + k], guards)
+            return found
+
+        kind = base.compute_type(x.dtype)
+        guards: list[Expr] = []
+        where = index(tap.var, guards)
+        body = base.padded_load(0, x, where, guards, base.lowest(kind))
+        best = index(ex.Acc(), [])
+        inner = list(range(2, x.rank))
+        number = best[0] * base.size(x.shape[1]) + best[1]
+        for axis in reversed(inner) if self.column_major else inner:
+            number = number * base.size(x.shape[axis]) + best[axis]
+        stage = Stage(
+            "out0", dt.i64, axes, body, (tap,), "argmax", ex.Const(0), number, kind
+        )
+        return Program((stage,))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for column_major in (False, True):
+            for shape, attributes in _SAMPLES:
+                op = cls(**_filled(attributes), column_major=column_major)  # type: ignore[arg-type]
+                yield Sample(op, (base.random_array(rng, shape),))
+        for dtype in (dt.u8, dt.i32, dt.bf16):
+            op = cls((3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
+            yield Sample(op, (base.random_array(rng, (1, 2, 6, 5), dtype, -9, 9),))
+
+
+@dataclass(frozen=True)
 class AveragePool(_Pool):
     """The mean of each window.
 

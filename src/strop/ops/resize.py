@@ -268,7 +268,7 @@ class Resize(Op):
         factor: Expr | None = None
         outside: Expr | None = None
         for k in self.resized(x):
-            tap = Loop(f"t{k}", self.taps(k)[1])
+            tap = Loop(f"k{k}", self.taps(k)[1])
             stages += self.axis_stages(x.shape[k], axes[k], tap, k)
             place = (axes[k].var, tap.var if self.mode != "nearest" else base.integer(0))
             index[k] = ex.Load(f"index{k}", place)

@@ -194,6 +194,7 @@ class Problem:
         self._wanted = [
             oracle.expected(region, self._arrays, low, high) for low, high in self._parts
         ]
+        self._slack = oracle.slack(region, self._arrays, self._wanted[0])
 
     def _choose_parts(self) -> list[tuple[int, int | None]]:
         """All of the result, or for a large problem its first, some middle and its last rows."""
@@ -241,7 +242,8 @@ class Problem:
         axis = oracle.rows(self.region)
         for index, (got, want) in enumerate(zip(outs, wanted, strict=True)):
             part = got if high is None or axis is None else np.take(got, range(low, high), axis)
-            found = oracle.difference(self.region, index, part, want)
+            extra = None if self._slack is None else self._slack[index]
+            found = oracle.difference(self.region, index, part, want, extra)
             if found:
                 return found
         return None

@@ -8,10 +8,10 @@ from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
-from onnx import AttributeProto
+from onnx import AttributeProto, GraphProto
 
 from strop.errors import InputError, ModelError, ShapeError, UnsupportedError
-from strop.frontend.onnx.operands import Known, Operand, Symbolic
+from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic
 from strop.frontend.onnx.tensors import MAX_BYTES, TensorReader
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
@@ -79,6 +79,7 @@ class NodeContext:
         attributes: attributes by name.
         operands: what the node's inputs stand for; None for an optional one left out.
         wanted: per output, whether anything reads it.
+        inline: imports a subgraph in the place of the node: inline(graph, operands, label) answers its outputs.
     """
 
     session: Session
@@ -89,6 +90,7 @@ class NodeContext:
     attributes: Mapping[str, AttributeProto]
     operands: Sequence[Operand | None]
     wanted: Sequence[bool]
+    inline: Callable[[GraphProto, Sequence[Operand], str], Sequence[Operand]]
     read: set[str] = field(default_factory=set)
 
     # ---- errors
@@ -175,6 +177,15 @@ class NodeContext:
             self._attribute(name, AttributeProto.FLOATS, default, lambda a: tuple(a.floats))
         )
 
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A STRINGS attribute."""
+        return self._attribute(
+            name,
+            AttributeProto.STRINGS,
+            REQUIRED,
+            lambda a: tuple(bytes(s).decode(errors="replace") for s in a.strings),
+        )
+
     def tensor(self, name: str) -> Array:
         """A TENSOR attribute."""
         proto = self._attribute(name, AttributeProto.TENSOR, REQUIRED, lambda a: a.t)
@@ -186,6 +197,10 @@ class NodeContext:
             name, AttributeProto.SPARSE_TENSOR, REQUIRED, lambda a: a.sparse_tensor
         )
         return self.session.reader.read_sparse(proto, f"{self.where}, attribute {name}")
+
+    def subgraph(self, name: str) -> GraphProto:
+        """A GRAPH attribute."""
+        return self._attribute(name, AttributeProto.GRAPH, REQUIRED, lambda a: a.g)
 
     def has(self, name: str) -> bool:
         """True when the node gives the attribute."""
@@ -276,6 +291,8 @@ class NodeContext:
                 got=found.symbols,
                 hint="give the symbols values with --shape",
             )
+        if isinstance(found, Listed):
+            raise self.unsupported("a sequence is read where a tensor is expected", got=what)
         raise self.unsupported(
             f"operand {what} must be known when the model is built",
             got=f"{found.name}, which is computed from the model's inputs",
@@ -347,6 +364,10 @@ class NodeContext:
                 "a value that depends on symbolic dims is read as data",
                 got=f"{operand.name or 'an intermediate value'} over {operand.symbols}",
                 hint="give the symbols values with --shape",
+            )
+        if isinstance(operand, Listed):
+            raise self.unsupported(
+                "a sequence is read where a tensor is expected", got=f"{len(operand.items)} tensors"
             )
         if operand.value is None:
             name = operand.name or self.session.fresh(f"{self.name}:const")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
 from strop.errors import ModelError, ShapeError, StropError, UnsupportedError
 from strop.frontend.onnx import symbolic
+from strop.frontend.onnx.bodies import body_of, expanded_op_types
 from strop.frontend.onnx.context import NodeContext, Session
 from strop.frontend.onnx.inputs import (
     InputShapes,
@@ -17,16 +18,17 @@ from strop.frontend.onnx.inputs import (
     plain_domain,
     static_type,
 )
-from strop.frontend.onnx.operands import Known, Operand, Symbolic, Unknown
-from strop.frontend.onnx.order import check_text, check_unique, sorted_nodes
-from strop.frontend.onnx.registry import RULES, find
+from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic, Unknown
+from strop.frontend.onnx.order import captured, check_text, check_unique, sorted_nodes
+from strop.frontend.onnx.registry import RULES, Rule, find
+from strop.frontend.onnx.scope import Scope, attributes_of, without
 from strop.frontend.onnx.tensors import TensorReader, element_type
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
 from strop.ir.shape import Dim, is_static
 from strop.ops.data import Identity
 
-#: Most nodes after local functions have been expanded, and most functions within functions.
+#: Most nodes after functions have been expanded and loops unrolled, and most functions and subgraphs within each other.
 MAX_NODES = 250_000
 MAX_DEPTH = 32
 
@@ -60,23 +62,8 @@ class Verdict:
     hint: str | None = None
 
 
-@dataclass
-class Scope:
-    """Names of one graph or function body.
-
-    Attributes:
-        names: what each name stands for.
-        opsets: domain to version.
-        prefix: put before node names.
-        attributes: a function call's attributes, for nodes that refer to them.
-        depth: how many functions it lies in.
-    """
-
-    names: dict[str, Operand | Unknown]
-    opsets: Mapping[str, int]
-    prefix: str = ""
-    attributes: Mapping[str, AttributeProto] = field(default_factory=dict)
-    depth: int = 0
+class InnerFailed(Exception):
+    """A node inside a subgraph could not be read; its own verdict says why."""
 
 
 class Importer:
@@ -151,7 +138,7 @@ class Importer:
             found = self._lookup(info.name, scope, f"output {info.name}")
             if isinstance(found, Unknown):
                 continue
-            if isinstance(found, Symbolic):
+            if isinstance(found, (Symbolic, Listed)):
                 self._failed_output(info.name, found)
                 continue
             declared = info.type.tensor_type.elem_type
@@ -165,13 +152,21 @@ class Importer:
             values[info.name] = self._materialize(found)
         self.graph.set_outputs(list(values.values()), list(values))
 
-    def _failed_output(self, name: str, found: Symbolic) -> None:
-        error = UnsupportedError(
-            "an output depends on symbolic dims",
-            where=f"output {name}",
-            got=found.symbols,
-            hint="give the symbols values with --shape",
-        )
+    def _failed_output(self, name: str, found: Symbolic | Listed) -> None:
+        if isinstance(found, Listed):
+            error = UnsupportedError(
+                "an output is no tensor",
+                where=f"output {name}",
+                got=f"a sequence of {len(found.items)} tensors",
+                hint="export the model with tensors as outputs",
+            )
+        else:
+            error = UnsupportedError(
+                "an output depends on symbolic dims",
+                where=f"output {name}",
+                got=found.symbols,
+                hint="give the symbols values with --shape",
+            )
         self.errors.append(error)
         verdict = Verdict(f"output {name}", "output", 0, False, True, _reason(error), error.hint)
         self.verdicts.append(verdict)
@@ -195,6 +190,8 @@ class Importer:
                 self.model.graph.initializer[index], f"initializer {name}", self.spans.get(index)
             )
             found = scope.names[name] = Known(name, array)
+        if found is None and scope.parent is not None:
+            return self._lookup(name, scope.parent, reader)
         if found is None:
             raise ModelError(
                 "a value is read that nothing defines",
@@ -218,16 +215,30 @@ class Importer:
     def _nodes(self, nodes: Sequence[NodeProto], scope: Scope, outputs: set[str]) -> None:
         """Imports the nodes of a graph or function body; ``outputs`` are its results' names."""
         read = {name for node in nodes for name in node.input} | outputs
+        read.update(name for node in nodes for name in captured(node))
         defined = set(scope.names) | (set(self._initializers) if scope.depth == 0 else set())
+        if scope.parent is not None:  # a subgraph's own names hide those around it
+            own = {output for node in nodes for output in node.output}
+            defined |= {name for name in read - own if self._sees(name, scope.parent)}
         for index, node in sorted_nodes(nodes, defined, f"graph {self.graph.name}"):
-            self._count += 1
-            if self._count > MAX_NODES:
-                raise ModelError("the model has too many nodes", got=f"over {MAX_NODES}")
+            self._counted()
             name = self._node_name(node, scope, index)
             try:
                 self._node(node, name, scope, read)
             except StropError as error:
                 self._failed(node, name, scope, error)
+            except InnerFailed:
+                scope.names.update((output, Unknown(name)) for output in node.output)
+
+    def _counted(self) -> None:
+        """Counts a node, or a subgraph that is put in the place of one; ModelError when there are too many."""
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise ModelError("the model has too many nodes", got=f"over {MAX_NODES}")
+
+    def _sees(self, name: str, scope: Scope) -> bool:
+        """Whether a name means something in a scope or around it."""
+        return scope.sees(name) or name in self._initializers
 
     def _failed(self, node: NodeProto, name: str, scope: Scope, error: StropError) -> None:
         where, hint = f"node {name} ({node.op_type})", error.hint
@@ -271,7 +282,7 @@ class Importer:
         operands = [self._lookup(i, scope, where) if i else None for i in node.input]
         function = self._functions.get((domain, node.op_type, node.overload))
         if function is not None:
-            self._call(node, name, scope, function, operands)
+            self._call(node, name, scope, function, operands, attributes_of(node, scope, where))
             return
         if domain not in scope.opsets:
             raise ModelError(
@@ -280,22 +291,53 @@ class Importer:
                 got=domain or "ai.onnx",
                 expected=", ".join(d or "ai.onnx" for d in scope.opsets) or "an opset_import",
             )
-        rule = find(domain, node.op_type, scope.opsets[domain], where)
-        if any(isinstance(o, Unknown) for o in operands):
+        attributes = attributes_of(node, scope, where)
+        known: list[Operand | None] = [o for o in operands if not isinstance(o, Unknown)]
+        complete = len(known) == len(operands)
+        try:
+            rule = find(domain, node.op_type, scope.opsets[domain], where)
+        except UnsupportedError:
+            body = None
+            if domain == "" and complete:
+                body = body_of(
+                    node.op_type, scope.opsets[""], attributes, known, len(node.output), where
+                )
+            if body is None:
+                raise
+            self._call(node, name, scope, body[0], operands, body[1])
+            return
+        if not complete:
             self._verdict(node, name, scope, True, checked=False)
             for output in node.output:
                 scope.names[output] = Unknown(name)
             return
-        known: list[Operand | None] = [o for o in operands if not isinstance(o, Unknown)]
+        self._apply(node, name, scope, read, rule, known, attributes)
+
+    def _apply(
+        self,
+        node: NodeProto,
+        name: str,
+        scope: Scope,
+        read: set[str],
+        rule: Rule,
+        known: Sequence[Operand | None],
+        attributes: Mapping[str, AttributeProto],
+    ) -> None:
+        """Imports a node whose operands are known by its import function."""
+        where = f"node {name} ({node.op_type})"
+        domain = plain_domain(node.domain)
         context = NodeContext(
             self._session,
             name,
             node.op_type,
             domain,
             scope.opsets[domain],
-            _attributes(node, scope, where),
+            attributes,
             known,
             [bool(o) and o in read for o in node.output],
+            lambda graph, operands, label: self._inline(
+                graph, operands, f"{name}/{label}", scope, where
+            ),
         )
         before = len(self.graph.nodes)
         try:
@@ -348,11 +390,9 @@ class Importer:
                 )
             elif isinstance(result, Known):
                 result = Known(wanted if scope.depth == 0 else "", result.array)
-            else:
+            elif isinstance(result, Symbolic):
                 result = Symbolic(wanted, result.dims, result.dtype)
             scope.names[output] = result
-
-    # ---- functions
 
     def _call(
         self,
@@ -361,12 +401,13 @@ class Importer:
         scope: Scope,
         function: FunctionProto,
         operands: Sequence[Operand | Unknown | None],
+        given: Mapping[str, AttributeProto],
     ) -> None:
-        """Imports the body of a local function in the place of a call to it."""
+        """Imports the body of a function in the place of a call to it; ``given`` are the call's attributes."""
         where = f"node {name} ({node.op_type})"
         if scope.depth >= MAX_DEPTH:
             raise ModelError(
-                "local functions call each other too deeply",
+                "functions and subgraphs lie in each other too deeply",
                 where=where,
                 expected=f"{MAX_DEPTH} levels",
             )
@@ -374,7 +415,6 @@ class Importer:
             raise ModelError(
                 "a call does not fit its function", where=where, got=f"{len(operands)} operands"
             )
-        given = _attributes(node, scope, where)
         defaults = {a.name: a for a in function.attribute_proto}
         inner = Scope(
             {},
@@ -387,7 +427,7 @@ class Importer:
             (i, o) for i, o in zip(function.input, operands, strict=False) if o is not None
         )
         absent = [i for i in function.input if i not in inner.names]
-        body = [_without(n, absent) for n in function.node]
+        body = [without(n, set(absent)) for n in function.node]
         wanted = {o for o, outer in zip(function.output, node.output, strict=False) if outer}
         self._nodes(body, inner, wanted)
         for formal, output in zip(function.output, node.output, strict=False):
@@ -395,6 +435,49 @@ class Importer:
                 scope.names[output] = self._returned(
                     self._lookup(formal, inner, where), output, name, scope
                 )
+
+    # ---- subgraphs
+
+    def _inline(
+        self, proto: GraphProto, operands: Sequence[Operand], prefix: str, scope: Scope, where: str
+    ) -> list[Operand]:
+        """Imports a subgraph in the place of the node that owns it; answers its outputs.
+
+        Raises:
+            InnerFailed: a node in it cannot be read.
+        """
+        self._counted()
+        if scope.depth >= MAX_DEPTH:
+            raise ModelError(
+                "functions and subgraphs lie in each other too deeply",
+                where=where,
+                expected=f"{MAX_DEPTH} levels",
+            )
+        if len(operands) != len(proto.input):
+            raise ModelError(
+                "a subgraph does not fit its node",
+                where=where,
+                got=f"{len(proto.input)} inputs",
+                expected=f"{len(operands)}",
+            )
+        inner = Scope({}, scope.opsets, f"{prefix}/", scope.attributes, scope.depth + 1, scope)
+        for tensor in proto.initializer:
+            place = f"{where}, initializer {tensor.name}"
+            inner.names[tensor.name] = Known("", self.reader.read(tensor, place))
+        for sparse in proto.sparse_initializer:
+            place = f"{where}, initializer {sparse.values.name}"
+            inner.names[sparse.values.name] = Known("", self.reader.read_sparse(sparse, place))
+        inner.names.update((i.name, o) for i, o in zip(proto.input, operands, strict=True))
+        self._nodes(proto.node, inner, {o.name for o in proto.output})
+        results: list[Operand] = []
+        for output in proto.output:
+            found = self._lookup(output.name, inner, where)
+            if isinstance(found, Unknown):
+                raise InnerFailed
+            results.append(found)
+        return results
+
+    # ---- functions
 
     def _returned(
         self, result: Operand | Unknown, output: str, call: str, scope: Scope
@@ -427,29 +510,6 @@ def _names(proto: GraphProto) -> set[str]:
     return names
 
 
-def _attributes(node: NodeProto, scope: Scope, where: str) -> dict[str, AttributeProto]:
-    """A node's attributes, with references to a function's attributes resolved."""
-    found: dict[str, AttributeProto] = {}
-    for attribute in node.attribute:
-        if attribute.name in found:
-            raise ModelError("an attribute is given twice", where=where, got=attribute.name)
-        if not attribute.ref_attr_name:
-            found[attribute.name] = attribute
-        elif attribute.ref_attr_name in scope.attributes:
-            found[attribute.name] = scope.attributes[attribute.ref_attr_name]
-    return found
-
-
-def _without(node: NodeProto, absent: Sequence[str]) -> NodeProto:
-    """A function's node with the operands left out that the call left out."""
-    if not any(i in absent for i in node.input):
-        return node
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = ["" if i in absent else i for i in node.input]
-    return copy
-
-
 def _reason(error: StropError) -> str:
     """One line without the place, which a verdict names by itself."""
     parts = [error.what]
@@ -478,7 +538,8 @@ def combined(errors: Sequence[StropError], total: int) -> StropError:
 
 def supported_op_types() -> dict[str, str]:
     """Op types that are read, with their opset ranges; those outside ai.onnx have their domain in front."""
-    return {
+    rules = {
         f"{domain}.{op_type}" if domain else op_type: ", ".join(r.opsets for r in rules)
-        for (domain, op_type), rules in sorted(RULES.items())
+        for (domain, op_type), rules in RULES.items()
     }
+    return dict(sorted({**rules, **expanded_op_types()}.items()))

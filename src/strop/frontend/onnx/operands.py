@@ -1,4 +1,4 @@
-"""What a name stands for while a model is read: a graph value, a known array, or a symbolic shape tensor."""
+"""What a name stands for while a model is read: a graph value, a known array, a symbolic shape tensor, or a sequence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from strop.errors import UnsupportedError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
@@ -68,7 +69,25 @@ class Unknown:
     node: str
 
 
-Operand = Value | Known | Symbolic
+@dataclass(eq=False)
+class Listed:
+    """A sequence of tensors whose length is known while the model is read; it exists in no graph.
+
+    Attributes:
+        items: its tensors, in order.
+    """
+
+    items: tuple[Value | Known | Symbolic, ...]
+
+    @property
+    def type(self) -> Type:
+        """A sequence has none; UnsupportedError says that a tensor was expected."""
+        raise UnsupportedError(
+            "a sequence is read where a tensor is expected", got=f"{len(self.items)} tensors"
+        )
+
+
+Operand = Value | Known | Symbolic | Listed
 
 
 def from_dims(dims: Array, dtype: DType) -> Known | Symbolic:

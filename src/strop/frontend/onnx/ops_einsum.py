@@ -8,7 +8,7 @@ from strop.frontend.onnx.context import NodeContext
 from strop.frontend.onnx.operands import Operand
 from strop.frontend.onnx.registry import onnx_op
 from strop.ir import shape as sh
-from strop.ops.data import Reshape, Transpose
+from strop.ops.data import Reshape, Slice, Transpose
 from strop.ops.elementwise import make
 from strop.ops.matmul import MatMul
 from strop.ops.reduce import Reduce
@@ -19,7 +19,7 @@ Labels = tuple[str | int, ...]
 
 @onnx_op("Einsum", since=12)
 def einsum(node: NodeContext) -> Operand:
-    """Operands are contracted two by two from the left; a letter twice in one operand is not supported."""
+    """Operands are contracted two by two from the left; of a letter twice in one operand the diagonal counts."""
     equation = node.text("equation").replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -29,9 +29,10 @@ def einsum(node: NodeContext) -> Operand:
             "equation does not fit the operands", got=equation, expected=f"{len(operands)} terms"
         )
     labels = [_labels(node, t, o.type.rank) for t, o in zip(terms, operands, strict=True)]
-    for own in labels:
-        if len(set(own)) != len(own):
-            raise node.unsupported("a letter twice in one operand is not supported", got=equation)
+    for index, own in enumerate(labels):
+        while len(set(own)) != len(own):
+            operands[index], own = _diagonal(node, operands[index], own)
+        labels[index] = own
     result = _result(node, labels, right if arrow else None)
     value, have = operands[0], labels[0]
     for index in range(1, len(operands)):
@@ -39,6 +40,21 @@ def einsum(node: NodeContext) -> Operand:
         value, have = _contract(node, value, have, operands[index], labels[index], later)
     value, have = _summed(node, value, have, set(result))
     return _ordered(node, value, have, result)
+
+
+def _diagonal(node: NodeContext, x: Operand, labels: Labels) -> tuple[Operand, Labels]:
+    """x with the first two axes of one label made one, which comes last."""
+    label = next(label for label in labels if labels.count(label) > 1)
+    first = labels.index(label)
+    second = labels.index(label, first + 1)
+    rest = [k for k in range(len(labels)) if k not in (first, second)]
+    moved = node.step(Transpose((*rest, first, second)), x)
+    lead, (rows, columns) = moved.type.shape[:-2], sh.static(moved.type.shape[-2:], node.where)
+    if rows != columns:
+        raise node.malformed("a letter names axes of different sizes", got=f"{label}: {x.type}")
+    flat = node.step(Reshape((*lead, rows * columns)), moved)
+    cut = Slice.of(flat.type.shape, [0], [rows * columns], [len(lead)], [rows + 1])
+    return node.step(cut, flat), (*(labels[k] for k in rest), label)
 
 
 def _labels(node: NodeContext, term: str, rank: int) -> Labels:

@@ -9,9 +9,12 @@ from strop.frontend.onnx.operands import Operand
 from strop.frontend.onnx.registry import onnx_op
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ops.data import Expand, Reshape
+from strop.ir.op import Array
+from strop.ops.data import Concat, Expand, Reshape, Slice
 from strop.ops.elementwise import Cast, make
 from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK
+from strop.ops.matmul import MatMul
+from strop.ops.reduce import Reduce
 from strop.ops.scatter import ScatterElements, ScatterND
 
 
@@ -113,3 +116,156 @@ def compress(node: NodeContext) -> Operand:
             got=f"{condition.dtype}{list(condition.shape)} for axis of {size}",
         )
     return node.step(Gather(axis), x, node.const(np.flatnonzero(condition).astype(np.int64)))
+
+
+@onnx_op("TensorScatter", since=24)
+def tensor_scatter(node: NodeContext) -> Operand:
+    """The update in the place of the cache's elements from the write index of each sample on; circular wraps round."""
+    cache, update, start = node.operand(0), node.operand(1), node.optional(2)
+    axis = node.axis(default=-2)
+    circular = node.text("mode", "linear", ("linear", "circular")) == "circular"
+    rank = cache.type.rank
+    size, length = sh.static((cache.type.shape[axis], update.type.shape[axis]), node.where)
+    if axis == 0 or update.type.rank != rank or not 0 < length <= size:
+        raise node.malformed("operands do not fit", got=f"{cache.type} and {update.type}, axis {axis}")
+    node.check_size((size,), 8)
+    column = (size, *(1,) * (rank - axis - 1))
+    at: Operand = node.const(np.arange(size).reshape(column))
+    if start is not None:
+        first = node.step(Reshape((*start.type.shape, *(1,) * (rank - 1))), start)
+        at = node.step(make("sub"), at, first)
+    if circular:
+        at = node.step(make("mod"), at, node.const(np.asarray(size)))
+    last = node.const(np.asarray(length - 1))
+    fresh = node.step(
+        make("and"),
+        node.step(make("ge"), at, node.const(np.asarray(0))),
+        node.step(make("le"), at, last),
+    )
+    inside = node.step(make("min"), node.step(make("max"), at, node.const(np.asarray(0))), last)
+    index = node.step(Expand(cache.type.shape), inside)
+    return node.step(make("where"), fresh, node.step(GatherElements(axis), update, index), cache)
+
+
+@onnx_op("Unique", since=11)
+def unique(node: NodeContext) -> tuple[Operand, ...]:
+    """Of a known operand: how many there are shapes all that follows. In the order of first occurrence without ``sorted``."""
+    x, ordered = node.constant(0, "X"), node.flag("sorted", True)
+    axis = node.axis() if node.has("axis") else None
+    values, first, inverse, counts = np.unique(x, True, True, True, axis)
+    inverse = inverse.reshape(-1)
+    if not ordered:
+        order = np.argsort(first, kind="stable")
+        values = np.take(values, order, axis=0 if axis is None else axis)
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        first, inverse, counts = first[order], place[inverse], counts[order]
+    return (node.const(values), *(node.const(a.astype(np.int64)) for a in (first, inverse, counts)))
+
+
+#: Most scores of known boxes, and most comparisons that n-grams are spelled out as.
+MAX_SCORES = 1 << 18
+MAX_COMPARISONS = 1 << 14
+
+
+@onnx_op("NonMaxSuppression", since=10)
+def non_max_suppression(node: NodeContext) -> Operand:
+    """Of known operands: how many boxes are kept shapes all that follows. Per class the best first, as long as they overlap no better one."""
+    boxes, scores = node.constant(0, "boxes"), node.constant(1, "scores")
+    most = 0 if node.optional(2) is None else int(node.scalar(2, "max_output_boxes_per_class"))
+    overlap = 0.0 if node.optional(3) is None else float(node.scalar(3, "iou_threshold"))
+    least = -np.inf if node.optional(4) is None else float(node.scalar(4, "score_threshold"))
+    if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[2] != 4 or scores.shape[2] != boxes.shape[1]:
+        raise node.malformed("operands do not fit", got=f"{boxes.shape} and {scores.shape}")
+    if scores.size > MAX_SCORES:
+        raise node.unsupported("too many known boxes", got=scores.size, expected=f"at most {MAX_SCORES} scores")
+    a, b = boxes[..., :2].astype(np.float64), boxes[..., 2:].astype(np.float64)
+    if node.flag("center_point_box"):
+        a, b = a - b / 2, a + b / 2
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    found: list[tuple[int, int, int]] = []
+    for image, kind in np.ndindex(*scores.shape[:2]):
+        kept: list[int] = []
+        for box in np.argsort(-scores[image, kind], kind="stable").tolist():
+            if len(kept) >= most or not scores[image, kind, box] > least:
+                break
+            if not np.any(_overlaps(low[image], high[image], box, kept) > overlap):
+                kept.append(box)
+        found += [(image, kind, box) for box in kept]
+    return node.const(np.asarray(found, np.int64).reshape(-1, 3))
+
+
+def _overlaps(low: Array, high: Array, box: int, others: list[int]) -> Array:
+    """Intersection over union of a box with others."""
+    inner = np.minimum(high[box], high[others]) - np.maximum(low[box], low[others])
+    both = np.prod(np.maximum(inner, 0), axis=-1)
+    union = np.prod(high[box] - low[box]) + np.prod(high[others] - low[others], axis=-1) - both
+    return np.asarray(both / np.where(union > 0, union, 1.0))
+
+
+@onnx_op("TfIdfVectorizer", since=9)
+def tf_idf(node: NodeContext) -> Operand:
+    """How often the n-grams of a pool of integers occur, their elements up to max_skip_count apart; weighted in mode IDF and TFIDF."""
+    mode = node.text("mode", allowed=("TF", "IDF", "TFIDF"))
+    least, most = node.integer("min_gram_length"), node.integer("max_gram_length")
+    skips, starts = node.integer("max_skip_count"), node.integers("ngram_counts")
+    places, pool = node.integers("ngram_indexes"), node.integers("pool_int64s", ())
+    weights = node.floats("weights", ()) if node.has("weights") else ()
+    if node.has("pool_strings"):
+        raise node.unsupported("element type STRING is not supported", got="pool_strings")
+    x = node.operand(0)
+    if x.type.rank not in (1, 2) or x.type.dtype not in (dt.i32, dt.i64):
+        raise node.malformed("operand 0 does not fit", got=x.type, expected="integers of rank 1 or 2")
+    if x.type.dtype is not dt.i64:
+        x = node.step(Cast(dt.i64), x)
+    lead, (length,) = x.type.shape[:-1], sh.static(x.type.shape[-1:], node.where)
+    tried = len(starts) * (len(starts) + 1) // 2 * (min(skips, length) + 1)
+    if tried > MAX_COMPARISONS:
+        raise node.unsupported("too many n-grams", got=f"{tried} comparisons", expected=f"at most {MAX_COMPARISONS}")
+    counts: list[Operand] = []
+    for size, begin in enumerate(starts, 1):
+        end = starts[size] if size < len(starts) else len(pool)
+        grams = np.asarray(pool[begin:end], np.int64)
+        if grams.size % size:
+            raise node.malformed("ngram_counts do not fit the pool", got=starts)
+        if grams.size and least <= size <= most:
+            gaps = range(1, (skips if size > 1 else 0) + 2)
+            counts.append(_counted(node, x, grams.reshape(-1, size), gaps, length))
+        elif grams.size:
+            zero = node.filled((*sh.static(lead, node.where), grams.size // size), np.zeros(1, np.float32))
+            counts.append(zero)
+    width = max(places, default=-1) + 1
+    if not counts or sum(int(c.type.static_shape[-1]) for c in counts) != len(places):
+        raise node.malformed("ngram_indexes do not fit the pool", got=f"{len(places)} numbers")
+    every = counts[0] if len(counts) == 1 else node.step(Concat(len(lead)), *counts)
+    node.check_size((len(places), width), 4)
+    table = np.zeros((len(places), width), np.float32)
+    scale = np.asarray(weights or (1.0,) * len(places), np.float32)
+    if scale.size != len(places):
+        raise node.malformed("weights do not fit", got=scale.size, expected=len(places))
+    if mode == "IDF":
+        every = node.step(make("min"), every, node.like(1, every))
+    table[np.arange(len(places)), places] = 1.0 if mode == "TF" else scale
+    return node.step(MatMul(), every, node.const(table))
+
+
+def _counted(node: NodeContext, x: Operand, grams: Array, gaps: range, length: int) -> Operand:
+    """How often each n-gram [G, size] occurs along the last axis of x, its elements ``gap`` apart for each gap: [.., G]."""
+    lead, size = x.type.shape[:-1], grams.shape[1]
+    total: Operand | None = None
+    for gap in gaps:
+        span = length - (size - 1) * gap
+        if span < 1:
+            continue
+        hit: Operand | None = None
+        for k in range(size):
+            cut = Slice.of(x.type.shape, [k * gap], [k * gap + span], [len(lead)], [1])
+            column = node.step(Reshape((*lead, span, 1)), node.step(cut, x))
+            same = node.step(make("eq"), column, node.const(grams[:, k]))
+            hit = same if hit is None else node.step(make("and"), hit, same)
+        assert hit is not None
+        number = node.step(Reduce("sum", (len(lead),), False), node.step(Cast(dt.f32), hit))
+        total = number if total is None else node.step(make("add"), total, number)
+    if total is None:
+        return node.filled((*sh.static(lead, node.where), len(grams)), np.zeros(1, np.float32))
+    return total

@@ -14,11 +14,11 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ops.base import highest, lowest
-from strop.ops.data import Identity, Reshape
-from strop.ops.elementwise import Cast, make
-from strop.ops.index import CumSum
+from strop.ops.cumulative import CumProd, CumSum
+from strop.ops.data import Concat, Identity, Reshape, Slice
+from strop.ops.elementwise import BitCast, Cast, make
 from strop.ops.matmul import MatMul
-from strop.ops.reduce import FLOAT_KINDS, ArgReduce, Reduce
+from strop.ops.reduce import FLOAT_KINDS, ArgReduce, Reduce, reduced_shape
 
 # ---- one row per elementwise op
 
@@ -261,6 +261,13 @@ def cast(node: NodeContext) -> Operand:
     return node.step(Cast(element_type(node.integer("to"), node.where)), node.operand(0))
 
 
+@onnx_op("BitCast", since=26)
+def bit_cast(node: NodeContext) -> Operand:
+    return node.step(
+        BitCast(element_type(node.integer("to"), node.where)), node.operand(0)
+    )
+
+
 @onnx_op("CastLike", since=15)
 def cast_like(node: NodeContext) -> Operand:
     node.ignore("saturate", "round_mode")
@@ -290,18 +297,15 @@ def _reduce(node: NodeContext, axes: tuple[int, ...] | None) -> Operand:
     rank = x.type.rank
     chosen = tuple(range(rank)) if axes is None else node.normal_axes(axes, rank)
     op = Reduce(kind, tuple(sorted(chosen)), node.flag("keepdims", True))
-    if kind in ("max", "min") and any(x.type.shape[a] == 0 for a in chosen):
-        kept = [
-            1 if k in chosen else d
-            for k, d in enumerate(x.type.shape)
-            if op.keepdims or k not in chosen
-        ]
+    empty = any(x.type.shape[a] == 0 for a in chosen)
+    shape = sh.static(reduced_shape(x.type.shape, chosen, op.keepdims), node.where) if empty else ()
+    if kind in ("max", "min") and empty:
         least = (lowest if kind == "max" else highest)(x.type.dtype)
-        return node.filled(
-            sh.static(tuple(kept), node.where), np.asarray(least, x.type.dtype.numpy)
-        )
-    if kind == "mean" and any(x.type.shape[a] == 0 for a in chosen):
-        raise node.unsupported("the mean over an empty axis is not supported", got=x.type)
+        return node.filled(shape, np.asarray(least, x.type.dtype.numpy))
+    if kind == "mean" and empty:
+        if not x.type.dtype.is_float:
+            raise node.unsupported("the mean of no integers is not supported", got=x.type)
+        return node.filled(shape, np.asarray(np.nan, x.type.dtype.numpy))
     if x.type.dtype is dt.boolean:
         return node.step(Cast(dt.boolean), node.step(op, node.step(Cast(dt.u8), x)))
     if kind in FLOAT_KINDS and not x.type.dtype.is_float:
@@ -362,9 +366,11 @@ def lp_normalization(node: NodeContext) -> Operand:
 
 
 @onnx_op("CumSum", since=11)
-def cum_sum(node: NodeContext) -> Operand:
-    axis = node.normal_axis(node.scalar(1, "axis"), node.rank(0))
-    return node.step(CumSum(axis, node.flag("exclusive"), node.flag("reverse")), node.operand(0))
+@onnx_op("CumProd", since=26)
+def running(node: NodeContext) -> Operand:
+    axis = node.normal_axis(int(node.scalar(1, "axis")), node.rank(0))
+    op = CumSum if node.op_type == "CumSum" else CumProd
+    return node.step(op(axis, node.flag("exclusive"), node.flag("reverse")), node.operand(0))
 
 
 @onnx_op("Hardmax", since=1, until=12)
@@ -429,3 +435,43 @@ def _scaled(node: NodeContext, x: Operand, factor: float) -> Operand:
         return node.step(make("mul"), x, node.like(factor, x))
     wide = node.step(Cast(dt.f64), x)
     return node.step(Cast(dtype), node.step(make("mul"), wide, node.like(factor, wide)))
+
+
+#: Largest matrix whose determinant is spelled out.
+MAX_DET = 4
+
+
+@onnx_op("Det", since=11)
+def det(node: NodeContext) -> Operand:
+    """Determinants of small matrices, by expansion along the first row."""
+    x = node.operand(0)
+    if x.type.rank < 2:
+        raise node.malformed("operand 0 has the wrong rank", got=x.type, expected="[.., M, M]")
+    rows, columns = sh.static(x.type.shape[-2:], node.where)
+    if rows != columns or rows < 1:
+        raise node.malformed("operand 0 is no square matrix", got=x.type)
+    if rows > MAX_DET:
+        raise node.unsupported(
+            "the matrix is too large", got=f"{rows}x{columns}", expected=f"at most {MAX_DET}x{MAX_DET}"
+        )
+    return node.step(Reshape(x.type.shape[:-2]), _expanded(node, x, rows))
+
+
+def _expanded(node: NodeContext, x: Operand, size: int) -> Operand:
+    """The determinant of x[.., size, size] as [.., 1, 1]."""
+    if size == 1:
+        return x
+    last = x.type.rank - 1
+    total: Operand | None = None
+    for k in range(size):
+        head = node.step(Slice.of(x.type.shape, [0, k], [1, k + 1], [last - 1, last], [1, 1]), x)
+        parts = [
+            node.step(Slice.of(x.type.shape, [1, a], [size, b], [last - 1, last], [1, 1]), x)
+            for a, b in ((0, k), (k + 1, size))
+            if b > a
+        ]
+        minor = parts[0] if len(parts) == 1 else node.step(Concat(last), *parts)
+        term = node.step(make("mul"), head, _expanded(node, minor, size - 1))
+        total = term if total is None else node.step(make("sub" if k % 2 else "add"), total, term)
+    assert total is not None
+    return total

@@ -16,7 +16,7 @@ from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Expand, Identity, Reshape
 from strop.ops.elementwise import Cast, make
 from strop.ops.norm import LRN, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.pool import AveragePool, MaxPool, MaxPoolIndices
 from strop.ops.reduce import Reduce
 from strop.ops.softmax import LogSoftmax, Softmax
 
@@ -25,7 +25,7 @@ _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 # ---- windows
 
 
-def _window(node: NodeContext, name: str, rank: int, default: int | None = 1) -> tuple[int, ...]:
+def window(node: NodeContext, name: str, rank: int, default: int | None = 1) -> tuple[int, ...]:
     """A per-axis window attribute (default None: required); ModelError when it has not one number per spatial axis."""
     values = node.integers(name) if default is None else node.integers(name, (default,) * rank)
     if len(values) != rank:
@@ -47,9 +47,13 @@ def _kernel(node: NodeContext, weights: Operand) -> tuple[int, ...]:
 
 
 def _pads(
-    node: NodeContext, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+    node: NodeContext,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    spatial: tuple[Dim, ...] | None = None,
 ) -> tuple[int, ...]:
-    """Explicit pads from ``pads`` and ``auto_pad``: SAME keeps ceil(size / stride), the odd one goes last for SAME_UPPER."""
+    """Explicit pads from ``pads`` and ``auto_pad`` over spatial axes of the given sizes, by default those of operand 0: SAME keeps ceil(size / stride), the odd one goes last for SAME_UPPER."""
     rank = len(kernel)
     mode = node.text("auto_pad", "NOTSET", _AUTO_PADS)
     explicit = node.integers("pads", (0,) * (2 * rank))
@@ -63,7 +67,7 @@ def _pads(
         return (0,) * (2 * rank)
     before, after = [], []
     for size, k, stride, dilation in zip(
-        node.shape(0)[2:], kernel, strides, dilations, strict=True
+        spatial or node.shape(0)[2:], kernel, strides, dilations, strict=True
     ):
         total = _same_total(node, size, (k - 1) * dilation + 1, stride)
         small, large = total // 2, total - total // 2
@@ -97,16 +101,21 @@ def _spatial_rank(node: NodeContext) -> int:
     return rank
 
 
-@onnx_op("Conv", since=1)
-def conv(node: NodeContext) -> Operand:
-    x, weights = node.operand(0), node.operand(1)
+def conv_op(node: NodeContext, weights: Operand) -> Conv:
+    """The Conv that the attributes of a convolution node describe; operand 0 is its input."""
     rank = _spatial_rank(node)
     kernel = _kernel(node, weights)
     if len(kernel) != rank:
         raise node.malformed("weights do not fit", got=weights.type, expected=f"rank {rank + 2}")
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    op = Conv(strides, _pads(node, kernel, strides, dilations), dilations, node.integer("group", 1))
-    return node.step(op, x, weights, node.optional(2))
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
+    pads = _pads(node, kernel, strides, dilations)
+    return Conv(strides, pads, dilations, node.integer("group", 1))
+
+
+@onnx_op("Conv", since=1)
+def conv(node: NodeContext) -> Operand:
+    x, weights = node.operand(0), node.operand(1)
+    return node.step(conv_op(node, weights), x, weights, node.optional(2))
 
 
 @onnx_op("ConvTranspose", since=1)
@@ -116,8 +125,8 @@ def conv_transpose(node: NodeContext) -> Operand:
     kernel = _kernel(node, weights)
     if len(kernel) != rank:
         raise node.malformed("weights do not fit", got=weights.type, expected=f"rank {rank + 2}")
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    extra = _window(node, "output_padding", rank, 0)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
+    extra = window(node, "output_padding", rank, 0)
     mode = node.text("auto_pad", "NOTSET", _AUTO_PADS)
     wanted = node.optional_integers("output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
@@ -143,29 +152,38 @@ def conv_transpose(node: NodeContext) -> Operand:
     return node.step(op, x, weights, node.optional(2))
 
 
-@onnx_op("MaxPool", since=1)
-def max_pool(node: NodeContext) -> Operand:
-    """The indices (result 1) are not supported; storage_order concerns them alone."""
-    node.ignore("storage_order")
+Ints = tuple[int, ...]
+
+
+def window_pool(node: NodeContext, spatial: tuple[Dim, ...]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Kernel, strides, pads and dilations of a pooling node over spatial axes of the given sizes."""
     rank = _spatial_rank(node)
-    kernel = _window(node, "kernel_shape", rank, None)
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    pads = _pads(node, kernel, strides, dilations)
-    return node.step(
-        MaxPool(kernel, strides, pads, dilations, node.flag("ceil_mode")), node.operand(0)
-    )
+    kernel = window(node, "kernel_shape", rank, None)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
+    return kernel, strides, _pads(node, kernel, strides, dilations, spatial), dilations
+
+
+@onnx_op("MaxPool", since=1)
+def max_pool(node: NodeContext) -> tuple[Operand, ...]:
+    """The indices (result 1) are found by an op of their own when they are read."""
+    columns = node.flag("storage_order")
+    shape, ceil = window_pool(node, node.shape(0)[2:]), node.flag("ceil_mode")
+    x = node.operand(0)
+    result = node.step(MaxPool(*shape, ceil), x)
+    if not any(node.wanted[1:]):
+        return (result,)
+    return result, node.step(MaxPoolIndices(*shape, ceil, columns), x)
+
+
+def average_pool_op(node: NodeContext) -> AveragePool:
+    """The AveragePool that the attributes of a pooling node describe; operand 0 is its input."""
+    shape = window_pool(node, node.shape(0)[2:])
+    return AveragePool(*shape, node.flag("ceil_mode"), node.flag("count_include_pad"))
 
 
 @onnx_op("AveragePool", since=1)
 def average_pool(node: NodeContext) -> Operand:
-    rank = _spatial_rank(node)
-    kernel = _window(node, "kernel_shape", rank, None)
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
-    pads = _pads(node, kernel, strides, dilations)
-    op = AveragePool(
-        kernel, strides, pads, dilations, node.flag("ceil_mode"), node.flag("count_include_pad")
-    )
-    return node.step(op, node.operand(0))
+    return node.step(average_pool_op(node), node.operand(0))
 
 
 @onnx_op("LpPool", since=2)
@@ -176,8 +194,8 @@ def lp_pool(node: NodeContext) -> Operand:
         raise node.unsupported(
             "only p of 1 and more without ceil_mode is supported", got=f"p {power}"
         )
-    kernel = _window(node, "kernel_shape", rank, None)
-    strides, dilations = _window(node, "strides", rank), _window(node, "dilations", rank)
+    kernel = window(node, "kernel_shape", rank, None)
+    strides, dilations = window(node, "strides", rank), window(node, "dilations", rank)
     pads = _pads(node, kernel, strides, dilations)
     x = node.step(make("abs"), node.operand(0))
     powers = x if power == 1 else node.step(make("pow"), x, node.like(power, x))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from onnx import GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto
 
 from strop.errors import ModelError
 
@@ -84,6 +84,8 @@ def sorted_nodes(
 
     for index, node in enumerate(nodes):
         ahead = {name for name in node.input if name and name not in known}
+        free = captured(node)
+        ahead |= {name for name in free if name in producers and name not in known}
         for name in ahead:
             if name not in producers:
                 raise ModelError(
@@ -106,6 +108,27 @@ def sorted_nodes(
             + (", ..." if len(stuck) > 8 else ""),
         )
     return order
+
+
+def captured(node: NodeProto) -> set[str]:
+    """Names that the subgraphs among a node's attributes read and do not define."""
+    found: set[str] = set()
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            found |= _free(attribute.g)
+    return found
+
+
+def _free(graph: GraphProto) -> set[str]:
+    """Names that a subgraph reads from around it."""
+    defined = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+    defined |= {t.values.name for t in graph.sparse_initializer}
+    read: set[str] = {o.name for o in graph.output}
+    for node in graph.node:
+        read.update(node.input)
+        read |= captured(node)
+        defined.update(node.output)
+    return {name for name in read - defined if name}
 
 
 def _label(node: NodeProto, index: int) -> str:

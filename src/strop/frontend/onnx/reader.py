@@ -11,12 +11,19 @@ from onnx import ModelProto
 
 # Importing these registers their import functions.
 import strop.frontend.onnx.ops_attention
+import strop.frontend.onnx.ops_contrib
+import strop.frontend.onnx.ops_contrib_quant
+import strop.frontend.onnx.ops_control
 import strop.frontend.onnx.ops_data
 import strop.frontend.onnx.ops_einsum
 import strop.frontend.onnx.ops_index
 import strop.frontend.onnx.ops_math
 import strop.frontend.onnx.ops_nn
-import strop.frontend.onnx.ops_resize  # noqa: F401
+import strop.frontend.onnx.ops_quant
+import strop.frontend.onnx.ops_recurrent
+import strop.frontend.onnx.ops_resize
+import strop.frontend.onnx.ops_signal
+import strop.frontend.onnx.ops_vision  # noqa: F401
 from strop.errors import ModelError
 from strop.frontend.formats import refuse_other
 from strop.frontend.onnx import wire

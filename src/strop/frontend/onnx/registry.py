@@ -90,8 +90,6 @@ def find(domain: str, op_type: str, opset: int, where: str) -> Rule:
 
 
 def _hint(domain: str, op_type: str) -> str:
-    if op_type in ("If", "Loop", "Scan", "SequenceMap"):
-        return "export the model without control flow, e.g. by tracing it with fixed inputs"
     if domain:
         return "export the model with ops of the ai.onnx domain only"
     return "export the model without this op, or cut it off before or after it"

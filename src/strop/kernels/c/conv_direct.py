@@ -13,27 +13,30 @@ from __future__ import annotations
 import hashlib
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from math import gcd
 
 import numpy as np
 
-from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
-from strop.kernels.c.tile import Side, Tile, pack_panels, shorter
-from strop.kernels.c.vector import VectorC
-from strop.kernels.c.writer import Writer
+from strop.kernels.c.prologue_rows import apply_prologue
+from strop.kernels.c.tile import (
+    Ahead,
+    Side,
+    Tile,
+    ahead,
+    halves,
+    pack_panels,
+    product_cycles,
+    shorter,
+)
+from strop.kernels.c.writer import Writer, address
 from strop.kernels.extent import constants_of, is_symbolic, lesser, typical
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
 _MR = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 _NV = (1, 2, 3, 4, 6)
-#: Cycles until a multiply-add's result can be used again.
-_LATENCY = 4
-#: Cycles spent around one tile outside its multiply-adds: call, pointers, epilogue per accumulator.
-_TILE_OVERHEAD = 12.0
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,20 @@ class ConvDirect(Kernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         g = _geometry(region)
-        lanes = ISAS[target.isa].lanes
+        isa = ISAS[target.isa]
+        lanes = isa.lanes
         per_fma = lanes / target.fma_lanes
         vectors = -(-g.o // lanes)
-        full, rest = divmod(vectors, params.nv)
+        whole, rest = divmod(vectors, params.nv)
+        widths: list[tuple[int, float]] = [(whole, params.nv), (1 if rest else 0, rest)]
+        if halves(g.o % lanes, isa):  # the last panel ends with half a vector
+            widths = [(vectors // params.nv - (not rest), params.nv), (1, (rest or params.nv) - 0.5)]
         rows, last = divmod(g.row_extent, params.mr)
         cycles = 0.0
-        for count_v, nv in ((full, params.nv), (1 if rest else 0, rest)):
+        for count_v, nv in widths:
             for count_r, mr in ((rows, params.mr), (1 if last else 0, last)):
                 if count_v and count_r:
-                    cycles += count_v * count_r * _tile_cycles(g, mr, nv, lanes, per_fma, target)
+                    cycles += count_v * count_r * product_cycles(g.k, mr, nv, 4 * g.row_step, lanes, per_fma, target)
         cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
         if region.has_prologue:
             cycles += 3.0 * g.n * g.w * (-(-g.c // lanes))
@@ -112,22 +119,6 @@ def _geometry(region: Region) -> Geometry:
     geometry = geometry_of(region)
     assert isinstance(geometry, Geometry), geometry
     return geometry
-
-
-def _tile_cycles(g: Geometry, mr: int, nv: int, lanes: int, per_fma: float, target: Target) -> float:
-    k = g.c * g.kh * g.kw
-    panel = k * nv * lanes * 4
-    vector_bytes = lanes * 4
-    source = 64.0 if panel < target.l1 // 2 else 32.0 if panel < target.l2 * 9 // 10 else 20.0
-    fma = max(mr * nv * per_fma, _LATENCY)
-    loads = nv * vector_bytes / source + mr * 0.5 + mr * _aliasing(g.row_step * 4, mr)
-    return k * max(fma, loads) + _TILE_OVERHEAD + (2.0 + 0.6 * mr) * nv
-
-
-def _aliasing(row_bytes: int, mr: int) -> float:
-    """Cycles per row lost when many rows of a tile fall into one set of the first cache level (8 ways, 4 KiB apart)."""
-    rows_per_set = mr * gcd(row_bytes, 4096) / 4096
-    return 3.0 if rows_per_set > 6 else 0.0
 
 
 class _Emitter:
@@ -208,6 +199,7 @@ class _Emitter:
         self.panel_blocks = -(-self.panels // self.panels_per_task)
         self.tasks = g.groups * g.n * self.row_blocks * self.panel_blocks
         self.in_rows = (lesser(rows, g.h) - 1) * g.sh + g.halo + 1
+        self.fetch = self._fetch()
         self.scratch_floats = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
 
     def _heavy_weights(self) -> bool:
@@ -219,6 +211,15 @@ class _Emitter:
         if self.g.copies or self.prologue or 4 * self.group_size <= self.target.l2 // 2:
             return self.target.l2 // 3
         return self.target.l3 // 4
+
+    def _fetch(self) -> Ahead | None:
+        """What each tile fetches of the next panel; nothing when all panels stay near."""
+        if self.panels == 1 or 4 * self.group_size <= self.target.l1:
+            return None
+        inner = self._walk().inner
+        rows = min(self.rows, typical(self.axis))
+        tiles = -(-rows // self.params.mr) if self.g.flat else rows * -(-typical(self.g.w) // self.params.mr)
+        return ahead(self.panel_size, tiles, self.g.k, inner)
 
     # ---- one task
 
@@ -236,11 +237,12 @@ class _Emitter:
         else:
             w(f"const int64_t from = 0, to = {self.axis};")
         group = [("group", g.c * g.c_stride)] if g.groups > 1 else []
-        w(f"const float *xn = {_sum('x', [('n', g.x_n)] if g.n > 1 else [], group)};")
+        w(f"const float *xn = {address('x', *([('n', g.x_n)] if g.n > 1 else []), *group)};")
         if g.copies:
             self._copy_rows(w)
         elif self.prologue:
-            self._apply_prologue(w)
+            w("float *xs = a->scratch;")
+            apply_prologue(w, self.region, g, self.lanes, "xn", "xs", g.c)
         with self._panel_loop(w):
             self._panel(w)
 
@@ -263,10 +265,10 @@ class _Emitter:
         """One panel: all positions of the task; the last one may be narrower."""
         g, p = self.g, self.params
         panel = [("panel", self.panel_size)] if self.panels > 1 else []
-        w(f"const float *wp = {_sum('weights', [('group', self.group_size)] if g.groups > 1 else [], panel)};")
+        w(f"const float *wp = {address('weights', *([('group', self.group_size)] if g.groups > 1 else []), *panel)};")
         if self._moves_columns:
             column = [("panel", p.nv * self.lanes)] if self.panels > 1 else []
-            w(f"const int64_t o = {_sum('', [('group', g.o)] if g.groups > 1 else [], column)};")
+            w(f"const int64_t o = {address('', *([('group', g.o)] if g.groups > 1 else []), *column)};")
         rest, tail = self.vectors % p.nv, g.o % self.lanes
         if self.panels > 1 and (rest or tail):
             with w.block(f"if (panel < {self.panels - 1})"):
@@ -307,60 +309,34 @@ class _Emitter:
                 if line - left - inner:
                     w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
 
-    def _apply_prologue(self, w: Writer) -> None:
-        """The task's rows, run through the prologue, into scratch."""
-        g = self.g
-        w("float *xs = a->scratch;")
-        full = g.c // self.lanes * self.lanes
-        inputs = [dt.f32] * (1 + len(g.prologue))
-
-        def vector(tail: int) -> None:
-            def load(index: int) -> str:
-                pointer, column = ("from_row", 1) if index == 0 else (f"q{index - 1}_row", g.prologue[index - 1][3])
-                if column == 0:
-                    return f"vset1(*{pointer})"
-                where = f"{pointer} + c" if column == 1 else f"{pointer} + c * {column}"
-                if column == 1:
-                    return f"vload_n({where}, {tail})" if tail else f"vload({where})"
-                return f"vgather_n({where}, {column}, {tail})" if tail else f"vgather({where}, {column})"
-
-            text = VectorC(inputs, load, w).print(self.region.prologue)
-            w(f"vstore_n(to_row + c, {text}, {tail});" if tail else f"vstore(to_row + c, {text});")
-
-        with w.block("for (int64_t p = from; p < to; p++)"):
-            w(f"const float *from_row = xn + p * {g.x_step};", f"float *to_row = xs + (p - from) * {g.c};")
-            for k, strides in enumerate(g.prologue):
-                w(f"const float *q{k}_row = {self._at(f'q{k}', (*strides[:3], 0), '', 'p')};")
-            if full:
-                with w.loop("c", full, self.lanes):
-                    vector(0)
-            if g.c > full:
-                w(f"const int64_t c = {full};")
-                vector(g.c - full)
-
     # ---- positions of one panel
 
     def _positions(self, w: Writer, nv: int, tail: int) -> None:
         """Walks all positions of the task with full tiles, then the remaining ones with a shorter tile."""
         g, mr = self.g, self.params.mr
         full, rest = divmod(g.w, mr)
+        if self.fetch is not None:
+            w(f"const float *next = wp + {self.panel_size};")
         if is_symbolic(rest):
             self._any_positions(w, nv, tail)
             return
         if g.flat:  # tasks start at multiples of mr, so only the very last tile is short
             w("int64_t p = from;")
             with w.block(f"for (; p + {mr} <= to; p += {mr})"):
-                self._call(w, Tile(mr, nv, tail), "p")
+                self._call(w, self._shape(mr, nv, tail), "p")
             if rest:
                 with w.block("if (p < to)"):
-                    self._call(w, Tile(rest, nv, tail), "p")
+                    self._call(w, self._shape(rest, nv, tail), "p")
             return
         with w.block("for (int64_t h = from; h < to; h++)"):
             if full:
                 with w.loop("p", full * mr, mr):
-                    self._call(w, Tile(mr, nv, tail), "p")
+                    self._call(w, self._shape(mr, nv, tail), "p")
             if rest:
-                self._call(w, Tile(rest, nv, tail), str(full * mr))
+                self._call(w, self._shape(rest, nv, tail), str(full * mr))
+
+    def _shape(self, mr: int, nv: int, tail: int) -> Tile:
+        return Tile(mr, nv, tail, halves(tail, ISAS[self.target.isa]))
 
     def _any_positions(self, w: Writer, nv: int, tail: int) -> None:
         """``_positions`` of rows whose length is known only at run time."""
@@ -372,10 +348,10 @@ class _Emitter:
                 start, stop = "0", str(self.g.w)
             w(f"int64_t p = {start};")
             with w.block(f"for (; p + {mr} <= {stop}; p += {mr})"):
-                self._call(w, Tile(mr, nv, tail), "p")
+                self._call(w, self._shape(mr, nv, tail), "p")
             for height in shorter(mr):
                 with w.block(f"if (p + {height} <= {stop})"):
-                    self._call(w, Tile(height, nv, tail), "p")
+                    self._call(w, self._shape(height, nv, tail), "p")
                     w(f"p += {height};")
 
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
@@ -391,12 +367,15 @@ class _Emitter:
             x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
         h = "" if g.flat else "h"
         sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
-        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *sizes])});")
+        ahead_at = ["next"] if self.fetch is not None else []
+        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *ahead_at, *sizes])});")
+        if self.fetch is not None:
+            w(f"next += {self.fetch.floats(g.k)};")
 
     def _at(self, base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
         """C text of an operand's address at the position (n, h, p) and output channel o."""
         names = ("n" if self.g.n > 1 else "", h, p, "o" if self._moves_columns else "")
-        return _sum(base, [(var, stride) for stride, var in zip(strides, names, strict=True) if var not in ("", "0")])
+        return address(base, *[(var, stride) for stride, var in zip(strides, names, strict=True) if var])
 
     # ---- the tile
 
@@ -419,7 +398,6 @@ class _Emitter:
         tile.declare(w)
         walk = self._walk()
         rows = [f"xk[{walk.index}{f' + {r * self.row_step}' if r else ''}]" for r in range(tile.mr)]
-        step = tile.nv * self.lanes
         with ExitStack() as nest:
             terms = ["x"]
             for name, extent, stride in walk.outer:
@@ -427,11 +405,12 @@ class _Emitter:
                     nest.enter_context(w.loop(name, extent))
                     terms.append(f"{name} * {stride}")
             w(f"const float *xk = {' + '.join(terms)};")
-            with w.block(f"for (int64_t k = 0; k < {walk.inner}; k++, w += {step})"):
-                tile.step(w, "w", rows)
+            tile.walk(w, walk.inner, "w", rows, self.fetch)
         sides = [Side(f"e{k}", s[2], s[3]) for k, s in enumerate(g.extras)]
         tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1))
         parameters = ["const float *x", "const float *w", "float *y", *(f"const float *e{k}" for k in range(len(sides)))]
+        if self.fetch is not None:
+            parameters.append("const float *ahead")
         declared, sizes = constants_of(w.text())
         text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -440,12 +419,6 @@ class _Emitter:
         if helper not in self.helpers:
             self.helpers.append(helper)
         return name, sizes
-
-
-def _sum(base: str, *terms: list[tuple[str, int]]) -> str:
-    """C text of ``base`` plus variables times constants; zero factors are left out."""
-    parts = [name if factor == 1 else f"{name} * {factor}" for group in terms for name, factor in group if factor]
-    return " + ".join([base, *parts] if base else parts)
 
 
 KERNEL = ConvDirect()

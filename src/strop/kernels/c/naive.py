@@ -17,7 +17,7 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import Axis, Expr, Input, Load, walk
-from strop.ir.loops import Loop, Program, Stage
+from strop.ir.loops import Loop, Nest, Program, Stage
 from strop.ir.op import Type
 from strop.kernels.base import Emitted, In, Kernel, Out, Region, View, memory_seconds
 from strop.kernels.c.writer import ScalarC, Writer, literal, to_memory
@@ -140,11 +140,14 @@ class _Emitter:
         assert program is not None
         self.region = region
         self.w = Writer()
+        self.parts = program.parts
         self.stages = program.stages
         self.named = {s.name: s.dtype for s in self.stages}
         self.types = [o.view.dtype if o is not None else dt.f32 for o in region.operands]
         self.read = {load.source for s in self.stages for load in _loads(s) if isinstance(load.source, str)}
         shared = _extents(self.stages[0].axes[: _common_depth(self.stages)])
+        #: Extents of the loops that all parts share; the outer ``depth`` of them number the tasks.
+        self.shared = shared
         self.depth = 0
         self.tasks = 1
         while self.depth < len(shared) and typical(self.tasks) < _TASKS_PER_CORE * target.cores:
@@ -167,8 +170,11 @@ class _Emitter:
             self._place(stage)
         if self.tasks:
             with w.block("for (int64_t task = begin; task < end; task++)"):
-                for stage in self.stages:
-                    self._stage(stage)
+                for part in self.parts:
+                    if isinstance(part, Nest):
+                        self._nest(part)
+                    else:
+                        self._stage(part)
         return Emitted(w.text(), tuple(pointers), greater(1, self.tasks), self.scratch)
 
     def _temporary(self, stage: Stage) -> bool:
@@ -189,19 +195,33 @@ class _Emitter:
         number = int(stage.name[3:])
         return _Array(f"y{number}", self.region.outs[number].strides)
 
-    def _stage(self, stage: Stage) -> None:
-        w = self.w
-        sizes = _extents(stage.axes)
+    def _nest(self, nest: Nest) -> None:
+        """Its loops around its stages."""
         with ExitStack() as scope:
-            scope.enter_context(w.block(f"/* {stage.name} */"))
-            inner = 1
-            for k in reversed(range(self.depth)):
-                text = f"task / {inner}" if inner != 1 else "task"
-                w(f"const int64_t {stage.axes[k].name} = {text}{f' % {sizes[k]}' if k else ''};")
-                inner *= sizes[k]
-            for k in range(self.depth, len(sizes)):
-                scope.enter_context(w.loop(stage.axes[k].name, sizes[k]))
+            scope.enter_context(self.w.block(f"/* {', '.join(s.name for s in nest.stages)} in turns */"))
+            self._open(scope, nest.axes, 0)
+            for stage in nest.stages:
+                self._stage(stage, len(nest.axes))
+
+    def _stage(self, stage: Stage, opened: int = 0) -> None:
+        """Fills the stage's array; its first ``opened`` loops are around it already."""
+        with ExitStack() as scope:
+            scope.enter_context(self.w.block(f"/* {stage.name} */"))
+            self._open(scope, stage.axes, opened)
             self._element(stage)
+
+    def _open(self, scope: ExitStack, axes: Sequence[Loop], opened: int) -> None:
+        """The loops of ``axes`` from number ``opened`` on; the leading ones are part of the task's number."""
+        w = self.w
+        sizes = _extents(axes)
+        inner = 1
+        for k in reversed(range(self.depth)):
+            if opened <= k < len(axes):
+                text = f"task / {inner}" if inner != 1 else "task"
+                w(f"const int64_t {axes[k].name} = {text}{f' % {sizes[k]}' if k else ''};")
+            inner *= self.shared[k]
+        for k in range(max(self.depth, opened), len(sizes)):
+            scope.enter_context(w.loop(axes[k].name, sizes[k]))
 
     def _prologue(self, index: list[str]) -> str:
         """C text of the first operand's element, as it would be stored, with the prologue applied."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class Geometry:
     extras: tuple[Strides, ...]
     flat: bool
     prologue: tuple[Strides, ...] = ()
+
+    @property
+    def positions(self) -> int:
+        """Output positions of a group."""
+        return self.n * self.h * self.w
 
     @property
     def copies(self) -> bool:
@@ -205,32 +210,34 @@ def _nhwc(view: View) -> Strides:
     return s[0], s[2], s[3], s[1]
 
 
+def evenly_spaced(strides: Strides, g: Geometry) -> int | None:
+    """Elements between neighbouring positions, counted over n, h and w, of an operand; None when they are not all equal."""
+    step = strides[2] if g.w > 1 else strides[1] if g.h > 1 else strides[0]
+    if g.w > 1 and g.h > 1 and strides[1] != step * g.w:
+        return None
+    if g.n > 1 and g.h * g.w > 1 and strides[0] != step * g.h * g.w:
+        return None
+    return step
+
+
 def _flatten(g: Geometry) -> Geometry:
     """Merges h (and n) into w where every operand is evenly spaced over them."""
     if g.kh != 1 or g.kw != 1 or g.pads:
         return g
-    sides = [(g.x_n, g.sh * g.x_h, g.sw * g.x_w), *((s[0], s[1], s[2]) for s in (g.y, *g.extras, *g.prologue))]
-    h, w, n = g.h, g.w, g.n
-    steps = [s[2] if w > 1 else s[1] if h > 1 else s[0] for s in sides]
-    if w > 1 and h > 1 and any(s[1] != step * w for s, step in zip(sides, steps, strict=True)):
+    image = replace(g, n=1)
+    sides: list[Strides] = [(g.x_n, g.sh * g.x_h, g.sw * g.x_w, 0), g.y, *g.extras, *g.prologue]
+    if any(evenly_spaced(s, image) is None for s in sides):
         return g
-    positions = h * w
-    if n > 1:
-        if positions > 1 and any(s[0] != step * positions for s, step in zip(sides, steps, strict=True)):
-            merged_n = n
-        else:
-            merged_n, positions = 1, positions * n
-    else:
-        merged_n = 1
-    channels = [g.y[3], *(e[3] for e in (*g.extras, *g.prologue))]
-    y, *rest = ((s[0], 0, step, channel) for s, step, channel in zip(sides[1:], steps[1:], channels, strict=True))
+    whole = all(evenly_spaced(s, g) is not None for s in sides)
+    merged = g if whole else image
+    n, positions = (1, g.positions) if whole else (g.n, g.h * g.w)
+    steps = [evenly_spaced(s, merged) or 0 for s in sides]
+    y, *rest = ((s[0], 0, step, s[3]) for s, step in zip(sides[1:], steps[1:], strict=True))
     count = len(g.extras)
-    fields = dict(g.__dict__)
-    fields.update(
-        n=merged_n, h=1, w=positions, sh=1, sw=1, in_h=1, in_w=positions, x_h=0, x_w=steps[0], y=y, extras=tuple(rest[:count]),
+    return replace(
+        g, n=n, h=1, w=positions, sh=1, sw=1, in_h=1, in_w=positions, x_h=0, x_w=steps[0], y=y, extras=tuple(rest[:count]),
         prologue=tuple(rest[count:]), flat=True
-    )
-    return Geometry(**fields)
+    )  # fmt: skip
 
 
 def weight_matrices(region: Region, g: Geometry) -> list[Array]:

@@ -264,3 +264,29 @@ def row_loop(w: Writer, rows: int, per_task: int) -> Iterator[str]:
     w(f"const int64_t last = end * {per_task} < {rows} ? end * {per_task} : {rows};")
     with w.block(f"for (int64_t row = begin * {per_task}; row < last; row++)"):
         yield "row"
+
+
+@contextmanager
+def walk_rows(
+    w: Writer, bases: Sequence[tuple[str, View]], inside: set[int]
+) -> Iterator[list[str]]:
+    """One task per row: everything that the axes ``inside`` span, which all views have.
+
+    Args:
+        w: receives the loop over tasks [begin, end).
+        bases: per operand or result the C name of its pointer and its view; outside of ``inside`` all have one shape.
+        inside: axes that the caller walks.
+
+    Yields:
+        Names of pointers to the first element of the row, one per base, ending in ``_row``.
+    """
+    views = [view for _, view in bases]
+    axes = outer_axes(views, [k for k in range(len(views[0].shape)) if k not in inside])
+    with w.block("for (int64_t task = begin; task < end; task++)"):
+        names = indices(w, "task", axes.extents, "i")
+        rows = []
+        for (base, view), strides in zip(bases, axes.strides, strict=True):
+            kind = f"const {view.dtype.c}" if base.startswith("x") else view.dtype.c
+            w(f"{kind} *{base}_row = {address(base, strides, names)};")
+            rows.append(f"{base}_row")
+        yield rows

@@ -1,7 +1,14 @@
-"""Winograd's minimal filtering F(m, r) by Cook-Toom: exact transform matrices, and their C with shared even and odd parts.
+"""Winograd's minimal filtering along one axis: exact matrices by Cook-Toom, any stride, tiles of several sizes with common filters.
 
-Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015); Toom-Cook interpolation at the points
-0, 1, -1, 2, -2, 1/2, -1/2, ... and infinity.
+Strides are taken apart into phases: output i of stride s is the sum over p < s of the plain correlation of the samples p, p + s, ...
+with the taps p, p + s, ... A phase of one tap needs a multiplication per output and no transform. A phase of t taps becomes
+F(m, t): the filter's polynomial is evaluated at the first m + t - 2 of the points 0, 1, -1, 2, -2, 1/2, -1/2, 3/4, -3/4, 4/3, -4/3 and
+at infinity.
+
+A filter's value at a point depends on the point alone, but for a scale: Cook-Toom's 1/N = 1 / prod(p - q) over the other points q of the
+tile. Filters carry the scale of the largest tile; smaller ones, which use a subset of its points, make up for it in ``at``.
+
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015).
 """
 
 from __future__ import annotations
@@ -9,49 +16,139 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
-_POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
+import numpy as np
 
-Matrix = list[list[Fraction]]
+from strop.ir.op import Array
+
+_POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2", "3/4", "-3/4", "4/3", "-4/3")))
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One tile: y = at [u[filters] * (bt d)], ``m`` results from ``inputs`` samples.
+
+    Attributes:
+        m: results.
+        inputs: samples, stride * (m - 1) + taps.
+        filters: per point the number of the transformed filter that it multiplies with.
+        at: [m][points].
+        bt: [points][inputs].
+    """
+
+    m: int
+    inputs: int
+    filters: tuple[int, ...]
+    at: Matrix
+    bt: Matrix
+
+    @property
+    def points(self) -> int:
+        """Products per tile."""
+        return len(self.filters)
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """y = at [(g w) * (bt d)]: ``m`` results from ``m + r - 1`` inputs and ``r`` weights.
+    """Tiles of one axis that share their transformed filters u = g w.
 
     Attributes:
-        at: [m][m + r - 1].
-        g: [m + r - 1][r].
-        bt: [m + r - 1][m + r - 1].
+        g: [filters][taps].
+        forms: one per tile size, in the order asked for.
     """
 
-    m: int
-    r: int
-    at: Matrix
     g: Matrix
-    bt: Matrix
-
-    @property
-    def taps(self) -> int:
-        """Inputs per tile and axis."""
-        return self.m + self.r - 1
+    forms: tuple[Form, ...]
 
 
-def filtering(m: int, r: int) -> Filtering:
-    """The matrices of F(m, r). The transpose of evaluating and interpolating a product of polynomials is a correlation."""
-    n = m + r - 1
-    points = _POINTS[: n - 1]
-    at = [[p**i for p in points] + [Fraction(int(i == m - 1))] for i in range(m)]
-    scale = [_product([p - q for q in points if q != p]) for p in points]
-    g = [[p**j / s for j in range(r)] for p, s in zip(points, scale, strict=True)]
-    g.append([Fraction(int(j == r - 1)) for j in range(r)])
+def phases(taps: int, stride: int) -> list[int]:
+    """Taps of each phase that has any."""
+    return [-(-(taps - p) // stride) for p in range(min(stride, taps))]
+
+
+def points_of(m: int, taps: int, stride: int) -> int:
+    """Products of a tile of ``m`` results."""
+    return sum(m + t - 1 for t in phases(taps, stride))
+
+
+@lru_cache(maxsize=256)
+def filtering(sizes: tuple[int, ...], taps: int, stride: int = 1) -> Filtering:
+    """The matrices for tiles of the given sizes, all different."""
+    largest = max(sizes)
+    g: list[Sequence[Fraction]] = []
+    parts: list[list[_Part]] = [[] for _ in sizes]
+    for first, t in enumerate(phases(taps, stride)):
+        base = len(g)
+        for values in _filter_values(largest, t):
+            row = [Fraction(0)] * taps
+            row[first::stride] = values
+            g.append(row)
+        for k, m in enumerate(sizes):
+            inputs = stride * (m - 1) + taps
+            at, bt, numbers = _phase(m, t, largest)
+            spread = []
+            for line in bt:
+                row = [Fraction(0)] * inputs
+                row[first : first + stride * len(line) : stride] = line
+                spread.append(row)
+            parts[k].append(_Part(at, spread, [base + n for n in numbers]))
+    return Filtering(_matrix(g), tuple(_joined(m, stride * (m - 1) + taps, p) for m, p in zip(sizes, parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A phase's share of a Form."""
+
+    at: list[list[Fraction]]
+    bt: list[list[Fraction]]
+    filters: list[int]
+
+
+def _joined(m: int, inputs: int, parts: Sequence[_Part]) -> Form:
+    at = [[v for part in parts for v in part.at[i]] for i in range(m)]
+    bt = [row for part in parts for row in part.bt]
+    return Form(m, inputs, tuple(f for part in parts for f in part.filters), _matrix(at), _matrix(bt))
+
+
+def _matrix(rows: Sequence[Sequence[Fraction]]) -> Matrix:
+    return tuple(tuple(row) for row in rows)
+
+
+def _points(m: int, t: int) -> tuple[Fraction, ...]:
+    """The finite points of F(m, t)."""
+    assert m + t - 2 <= len(_POINTS), f"F({m}, {t}) has too many points"
+    return _POINTS[: m + t - 2]
+
+
+def _scales(points: Sequence[Fraction]) -> list[Fraction]:
+    """Cook-Toom's N of each point."""
+    return [_product([p - q for q in points if q != p]) for p in points]
+
+
+def _filter_values(m: int, t: int) -> list[list[Fraction]]:
+    """[points][t]: what maps the taps of a phase to their values, for tiles of up to ``m`` results."""
+    if t == 1:
+        return [[Fraction(1)]]
+    points = _points(m, t)
+    rows = [[p**j / s for j in range(t)] for p, s in zip(points, _scales(points), strict=True)]
+    return [*rows, [Fraction(int(j == t - 1)) for j in range(t)]]
+
+
+def _phase(m: int, t: int, largest: int) -> tuple[list[list[Fraction]], list[list[Fraction]], list[int]]:
+    """at [m][points], bt [points][m + t - 1] and the filter number of each point, for filters made for ``largest``."""
+    if t == 1:
+        identity = [[Fraction(int(i == j)) for j in range(m)] for i in range(m)]
+        return identity, identity, [0] * m
+    points, all_points = _points(m, t), _points(largest, t)
+    scales = _scales(points)
+    ratios = [n / s for n, s in zip(_scales(all_points), scales, strict=False)]
+    at = [[ratio * p**i for p, ratio in zip(points, ratios, strict=True)] + [Fraction(int(i == m - 1))] for i in range(m)]
     bt = [[*_coefficients([q for q in points if q != p]), Fraction(0)] for p in points]
-    bt.append(_coefficients(list(points)))
-    for k, s in enumerate(scale):  # keep the data transform's leading sign positive, the filter takes it
-        if s < 0:
-            bt[k] = [-v for v in bt[k]]
-            g[k] = [-v for v in g[k]]
-    return Filtering(m, r, at, g, bt)
+    bt.append(_coefficients(points))
+    return at, bt, [*range(len(points)), len(all_points)]
 
 
 def _product(values: Sequence[Fraction]) -> Fraction:
@@ -70,58 +167,6 @@ def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
     return poly
 
 
-def transform_c(matrix: Matrix, inputs: Sequence[str], outputs: Sequence[str], prefix: str) -> list[str]:
-    """C statements ``outputs = matrix inputs`` on vectors; rows that differ by the sign of their odd or even part share both.
-
-    Args:
-        matrix: [len(outputs)][len(inputs)].
-        inputs: C names of vectors.
-        outputs: C lvalues.
-        prefix: of the variables made.
-    """
-    lines: list[str] = []
-    done: set[int] = set()
-    for i, row in enumerate(matrix):
-        if i in done:
-            continue
-        partner = next((j for j in range(i + 1, len(matrix)) if j not in done and _mirrored(row, matrix[j])), None)
-        if partner is None:
-            lines.append(f"{outputs[i]} = {_combine(row, inputs)};")
-            continue
-        same = [a if a == b else Fraction(0) for a, b in zip(row, matrix[partner], strict=True)]
-        differ = [a if a != b else Fraction(0) for a, b in zip(row, matrix[partner], strict=True)]
-        lines.append(f"const vf {prefix}e{i} = {_combine(same, inputs)};")
-        lines.append(f"const vf {prefix}o{i} = {_combine(differ, inputs)};")
-        lines.append(f"{outputs[i]} = {prefix}e{i} + {prefix}o{i};")
-        lines.append(f"{outputs[partner]} = {prefix}e{i} - {prefix}o{i};")
-        done.add(partner)
-    return lines
-
-
-def _mirrored(a: Sequence[Fraction], b: Sequence[Fraction]) -> bool:
-    """True when the rows agree up to the sign of some entries, at least one agreeing and one differing."""
-    if [abs(x) for x in a] != [abs(x) for x in b]:
-        return False
-    return any(x == y != 0 for x, y in zip(a, b, strict=True)) and any(x != y for x, y in zip(a, b, strict=True))
-
-
-def _combine(row: Sequence[Fraction], inputs: Sequence[str]) -> str:
-    """Sum of coefficient times input, units first, the rest as multiply-adds."""
-    terms = [(c, x) for c, x in zip(row, inputs, strict=True) if c != 0]
-    if not terms:
-        return "vzero()"
-    terms.sort(key=lambda t: (abs(t[0]) != 1, t[0] < 0))
-    first, name = terms[0]
-    text = name if first == 1 else f"(-{name})" if first == -1 else f"vset1({_number(first)}) * {name}"
-    for factor, other in terms[1:]:
-        if factor == 1:
-            text = f"({text} + {other})"
-        elif factor == -1:
-            text = f"({text} - {other})"
-        else:
-            text = f"vfma(vset1({_number(factor)}), {other}, {text})"
-    return text
-
-
-def _number(value: Fraction) -> str:
-    return f"{float(value)!r}f"
+def floats(matrix: Matrix) -> Array:
+    """The matrix in f64."""
+    return np.array(matrix, dtype=np.float64)

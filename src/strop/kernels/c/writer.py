@@ -14,6 +14,7 @@ from strop.ir.expr import (
     PRIMITIVES,
     Acc,
     Axis,
+    Bits,
     Call,
     Cast,
     Const,
@@ -56,6 +57,12 @@ class Writer:
     def text(self) -> str:
         """Everything written."""
         return "\n".join(self._lines)
+
+
+def address(base: str, *terms: tuple[str, int]) -> str:
+    """C text of ``base`` (may be empty) plus names times constants; zero factors and names that are ``0`` are left out."""
+    parts = [name if factor == 1 else f"{name} * {factor}" for name, factor in terms if factor and name != "0"]
+    return " + ".join([base, *parts] if base else parts) or "0"
 
 
 def literal(value: float | int | bool, dtype: DType) -> str:
@@ -111,6 +118,7 @@ SCALAR_HELPERS = r"""
 #define strop_ipow(a, b) ({ __auto_type x_ = (a); __typeof__(x_) r_ = 1; for (int64_t n_ = (b); n_ > 0; n_ >>= 1) { if (n_ & 1) r_ *= x_; x_ *= x_; } r_; })
 #define strop_shl(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? (uint64_t)a_ << n_ : 0); })
 #define strop_shr(a, b) ({ __auto_type a_ = (a); uint64_t n_ = (b); (__typeof__(a_))(n_ < 8 * sizeof a_ ? a_ >> n_ : a_ < 0 ? -1 : 0); })
+#define strop_bits(to, a) ({ __auto_type a_ = (a); to b_; memcpy(&b_, &a_, sizeof b_); b_; })
 static inline float strop_odd(double x) {
   const float y = (float)x;
   uint32_t w;
@@ -176,7 +184,7 @@ def scalar_helpers(text: str) -> str:
     return "".join(kept)
 
 
-def _held(dtype: DType) -> DType:
+def held(dtype: DType) -> DType:
     """The type a value of ``dtype`` has in C variables: f32 for f16 and bf16, which exist only in memory."""
     return dt.f32 if dtype.name in ("f16", "bf16") else dtype
 
@@ -260,7 +268,7 @@ class ScalarC:
             self._shared |= _shared(expr)
             self._kept.append(expr)
         text = self._visit(expr, kind)
-        return text if _held(kind) == _held(wanted) else f"({_held(wanted).c}){text}"
+        return text if held(kind) == held(wanted) else f"({held(wanted).c}){text}"
 
     def _type(self, expr: Expr) -> DType | None:
         return type_of(expr, self._inputs, self._named)
@@ -271,7 +279,7 @@ class ScalarC:
             return known
         text = self._text(expr, wanted)
         if self._emit is not None and id(expr) in self._shared and isinstance(expr, (Call, Cast, Load, Input)):
-            kind = _held(self._type(expr) or wanted)
+            kind = held(self._type(expr) or wanted)
             name = f"{self._prefix}{self._made}"
             self._made += 1
             self._emit(f"const {kind.c} {name} = {text};")
@@ -295,6 +303,11 @@ class ScalarC:
         if isinstance(expr, Cast):
             source = self._type(expr.arg) or expr.to
             return _cast(self._visit(expr.arg, source), source, expr.to)
+        if isinstance(expr, Bits):
+            stored = self._load(expr.arg, [self._visit(i, dt.i64) for i in expr.arg.index])
+            if expr.to is dt.boolean:
+                return f"({stored} != 0)"
+            return from_memory(f"strop_bits({expr.to.c}, {stored})", expr.to)
         if isinstance(expr, Call):
             return self._call(expr, wanted)
         raise KernelError("an expression has no scalar C", got=expr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from strop.target.isa import vecmath
 from strop.target.isa.base import Instr
 from strop.target.isa.portable import PORTABLE, header
@@ -46,6 +48,15 @@ AVX512 = PORTABLE.extend(
         Instr("vzero", "vf", "void", "return _mm512_setzero_ps();", expect="vxorps"),
         Instr("viota", "vi", "void", f"return (vi){_LANES};"),
         Instr("vfma", "vf", "vf a, vf b, vf c", "return _mm512_fmadd_ps(a, b, c);", expect="vfmadd"),
+        Instr(
+            "vfma_half",
+            "vf",
+            "vf a, vf b, vf c",
+            "return _mm512_zextps256_ps512(_mm256_fmadd_ps(_mm512_castps512_ps256(a), _mm512_castps512_ps256(b), "
+            "_mm512_castps512_ps256(c)));",
+            lambda a, b, c: np.where(np.arange(len(a)) < len(a) // 2, a * b + c, np.float32(0)),
+            expect="vfmadd",
+        ),
         Instr(
             "vselect",
             "vf",

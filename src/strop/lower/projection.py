@@ -1,0 +1,85 @@
+"""The part of a recurrent layer that does not recur, as an ordinary product over all steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from strop.ir import dtype as dt
+from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Array, Op
+from strop.ops.data import Reshape, Slice, Transpose
+from strop.ops.elementwise import make
+from strop.ops.matmul import MatMul
+from strop.ops.recurrent import Recurrent
+
+
+def split_projection(graph: Graph, node: Node) -> None:
+    """Multiplies the operands of all steps with their weights at once, and adds the biases that may be added there.
+
+    Before: LSTM(x[S, B, I], w, r, b, ...).
+    After: LSTM(x w^T + b, r, ...) with ``projected``; a bias that belongs to the recurrent product alone stays.
+    Where x swaps the first two axes of another value, that value is multiplied and the product's axes are swapped.
+    Unless: the layer is not f32, or there is nothing to multiply.
+    """
+    op = node.op
+    assert isinstance(op, Recurrent)
+    x, w = node.operand(0), node.operand(1)
+    if op.projected or x.dtype is not dt.f32 or 0 in (x.type.count, w.type.count):
+        return
+    producer, swap = x.producer, Transpose((1, 0, 2))
+    swapped = producer is not None and producer.op == swap
+    if producer is not None and swapped:
+        x = producer.operand(0)
+    product = _product(graph, node, x, w)
+    operands: list[Value | None] = [*node.inputs[2:]]
+    if node.has(3):
+        total, operands[1] = _biases(graph, node, node.operand(3))
+        if total is not None:
+            product = _add(graph, node, make("add"), product, total)
+    if swapped:
+        product = _add(graph, node, swap, product)
+    changed = op.replace(projected=True)
+    layer = graph.add(
+        changed, [product, *operands], name=node.name, source=node.source, before=node
+    )
+    for old, new in zip(node.outputs, layer.outputs, strict=True):
+        graph.replace_uses(old, new)
+    graph.remove(node)
+    graph.rename_node(layer, node.name)
+
+
+def _add(graph: Graph, node: Node, op: Op, *operands: Value) -> Value:
+    """The result of a new op before the node."""
+    return graph.add(op, operands, name=node.name, source=node.source, before=node).output
+
+
+def _product(graph: Graph, node: Node, x: Value, w: Value) -> Value:
+    """x w^T for all directions and gates: the last axis is D G H."""
+    directions, rows, size = w.type.static_shape
+    if w.const is not None:
+        matrix = np.ascontiguousarray(w.const.reshape(-1, size).T)
+        return _add(graph, node, MatMul(), x, graph.add_const(matrix, w.name))
+    flat = _add(graph, node, Reshape((directions * rows, size)), w)
+    return _add(graph, node, MatMul(transpose_b=True), x, flat)
+
+
+def _biases(graph: Graph, node: Node, b: Value) -> tuple[Value | None, Value | None]:
+    """What is added to the product, [D G H] or None, and what is left of the layer's operand."""
+    op = node.op
+    assert isinstance(op, Recurrent)
+    directions, both = b.type.static_shape
+    rows = both // 2
+    summed = np.repeat([op.bias_in_sum(gate) for gate in range(op.gates)], rows // op.gates)
+    if b.const is not None:
+        own, recurrent = b.const[:, :rows], b.const[:, rows:]
+        total = graph.add_const((own + recurrent * summed).reshape(-1), b.name)
+        left: Array = np.concatenate([np.zeros_like(own), recurrent * ~summed], axis=1)
+        return total, graph.add_const(left, b.name) if left.any() else None
+    if not summed.all():
+        return None, b
+    halves = [
+        _add(graph, node, Slice.of(b.shape, [start], [start + rows], [1]), b)
+        for start in (0, rows)
+    ]
+    total = _add(graph, node, make("add"), *halves)
+    return _add(graph, node, Reshape((directions * rows,)), total), None
