@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx.backend.test
 import onnxruntime
 import pytest
@@ -20,13 +21,26 @@ QUICK = ("light_squeezenet", "light_shufflenet")
 COPIES = ("shufflenet", "vit")
 
 
+def without_softmax(path: Path) -> onnx.ModelProto:
+    """The model up to the scores that a last Softmax reads. The light nets' weights are all alike, their scores alike and above 1e9: which
+    of them a softmax takes for the largest is decided by the last bit."""
+    model = onnx.load(path)
+    last = model.graph.node[-1]
+    if last.op_type == "Softmax":
+        model.graph.node.remove(last)
+        model.graph.output[0].name = last.input[0]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
 def agrees(path: Path, threads: int) -> None:
-    engine = build(path, level=0, threads=threads)
+    model = without_softmax(path)
+    engine = build(model, level=0, threads=threads)
     inputs = engine.random_inputs()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = session.run(None, inputs)
     for name, expected in zip((o.name for o in session.get_outputs()), wanted, strict=True):
         got = engine.run(inputs)[name]
