@@ -96,3 +96,12 @@ def test_reports_its_rounding():
     target = HERE[-1]
     errors = [KERNEL.error(region, p) for p in KERNEL.space(region, target)]
     assert errors and all(1e-8 < e < 5e-6 for e in errors), errors
+
+
+def test_refuses_a_prologue_that_differs_between_images():
+    region, _ = conv_region(np.random.default_rng(0), n=2, c=64, h=6, w=6, o=64, k=1)
+    x = region.operand(0).view
+    scale = Operand(View.dense((2, 64, 1, 1), dt.f32).broadcast(x.shape))
+    scaled = dataclasses.replace(region, operands=(*region.operands, scale), prologue=Input(0) * Input(1), prologues=1)
+    found = KERNEL.accepts(scaled, TARGETS["x86-64-v4"])
+    assert found is not None and "over images" in found

@@ -75,6 +75,8 @@ class ConvStrassen(Kernel[Params]):
             return "fewer than two vectors of output channels"
         if g.positions < 2 * _LEAST_ROWS:
             return f"fewer than {2 * _LEAST_ROWS} positions"
+        if g.flat and g.n != 1:
+            return "operands are not evenly spaced over images"
         if not g.flat and (region.has_prologue or any(evenly_spaced(s, g) is None for s in (g.y, *g.extras))):
             return "results are not evenly spaced"
         return None
