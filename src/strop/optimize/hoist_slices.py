@@ -83,7 +83,6 @@ class _Climb:
         self.nodes: dict[Node, int] = {}
         top = root.operand(0)
         self._collect(top, self.slice.axes[0])
-        self._order = {node: k for k, node in enumerate(graph.nodes)}
         while self._drop_shared(top):
             pass
         self._drop_unreached(top)
@@ -150,7 +149,8 @@ class _Climb:
                 cut[value, axis] = patch.add(self.slice.replace(axes=(axis,)), value, source=self.root.source)
             return cut[value, axis]
 
-        for node in sorted(self.nodes, key=self._order.__getitem__):
+        order = {node: k for k, node in enumerate(self.graph.nodes)}
+        for node in sorted(self.nodes, key=order.__getitem__):
             axes = _operand_axes(node, self.nodes[node])
             assert axes is not None
             operands = [v if v is None or a is None else rows(v, a) for v, a in zip(node.inputs, axes, strict=True)]

@@ -116,7 +116,7 @@ class ConvStrassen(Kernel[Params]):
             cycles += 2.0 * params.rows * g.c / lanes
         cycles *= blocks
         weights = 4.0 * g.c * g.o * (7 / 4 if params.stored else 1)
-        streamed = blocks * weights / (target.l2 and 20.0 if weights < target.l3 // 2 else target.bandwidth / (target.ghz * 1e9))
+        streamed = blocks * weights / (20.0 if weights < target.l3 // 2 else target.bandwidth / (target.ghz * 1e9))
         cycles = max(cycles, streamed) + 0.1 * min(cycles, streamed)
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 

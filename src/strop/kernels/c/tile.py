@@ -47,18 +47,17 @@ _LINE = 64
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a tile fetches into the second cache level for the panel after its own: ``lines`` cache lines before every ``every`` products
-    per element, from where its C parameter ``ahead`` points.
+    """What a tile fetches into the second cache level for the panel after its own: a cache line before every ``every`` products per
+    element, from where its C parameter ``ahead`` points.
 
     The first tile that walks a panel would otherwise wait for memory; spread over all tiles of the panel before, the fetching is hidden.
     """
 
     every: int
-    lines: int
 
     def floats(self, steps: int) -> int:
         """Elements fetched by a tile of ``steps`` products per element."""
-        return steps // self.every * self.lines * (_LINE // 4)
+        return steps // self.every * (_LINE // 4)
 
 
 def ahead(panel: int, tiles: int, steps: int, inner: int | None = None) -> Ahead | None:
@@ -69,7 +68,7 @@ def ahead(panel: int, tiles: int, steps: int, inner: int | None = None) -> Ahead
     if each > steps:
         return None
     every = next(n for n in range(min(steps // each, inner or steps), 0, -1) if (inner or steps) % n == 0)
-    return Ahead(every, 1)
+    return Ahead(every)
 
 
 @dataclass(frozen=True)
@@ -115,10 +114,8 @@ class Tile:
             with w.block(f"for (int64_t k = 0; k < {steps}; k++, {width})"):
                 self.step(w, weights, rows)
             return
-        floats = fetch.lines * _LINE // 4
-        with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every}, ahead += {floats})"):
-            for line in range(fetch.lines):
-                w(f"__builtin_prefetch(ahead{f' + {line * _LINE // 4}' if line else ''}, 0, 2);")
+        with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every}, ahead += {_LINE // 4})"):
+            w("__builtin_prefetch(ahead, 0, 2);")
             with w.block(f"for (int64_t k = j; k < j + {fetch.every}; k++, {width})" if fetch.every > 1 else ""):
                 if fetch.every == 1:
                     w("const int64_t k = j;")

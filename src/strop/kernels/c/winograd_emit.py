@@ -18,6 +18,7 @@ from strop.ir.expr import Input
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Out, Packed, Pointer, Region
 from strop.kernels.c.positions import Geometry, geometry_of
+from strop.kernels.c.rows import address
 from strop.kernels.c.tile import Side, Tile
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.winograd_cuts import Cuts, TileType, cuts_of
@@ -417,8 +418,4 @@ def _load(base: str, strides: Sequence[int], j: int, offset: str, tail: int) -> 
 
 def _at(base: str, strides: Sequence[int]) -> str:
     """C address of a tile's first pixel and a panel's first channel."""
-    terms = [base]
-    for stride, var in zip(strides, ("n", "oh", "ow", "o"), strict=True):
-        if stride:
-            terms.append(f"{var} * {stride}" if stride != 1 else var)
-    return " + ".join(terms)
+    return address(base, strides, ("n", "oh", "ow", "o"))
