@@ -11,7 +11,6 @@ Rounding is some times that of a plain sum. A NaN or infinity in a row reaches t
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -33,7 +32,7 @@ from strop.kernels.c.strassen_forms import (
     weight_parts,
 )
 from strop.kernels.c.tile import Ahead, Side, Tile, ahead, halves, pack_panels, product_cycles
-from strop.kernels.c.writer import Writer, address
+from strop.kernels.c.writer import Writer, address, define
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -507,11 +506,7 @@ class _Emitter:
     def _define(self, stem: str, parameters: str, w: Writer, comment: str) -> str:
         """Adds a function once; returns its name."""
         text = f"{parameters} {{ /* {comment} */\n{w.text()}\n}}"
-        name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        helper = f"static void {name}{text}\n"
-        if helper not in self.helpers:
-            self.helpers.append(helper)
-        return name
+        return define(self.helpers, stem, text)
 
 
 def _needs(product: Product, name: str) -> bool:

@@ -23,7 +23,7 @@ from strop.kernels.c.tile import Side, Tile
 from strop.kernels.c.vector import VectorC
 from strop.kernels.c.winograd_cuts import Cuts, TileType, cuts_of
 from strop.kernels.c.winograd_transform import transform_c
-from strop.kernels.c.writer import Writer
+from strop.kernels.c.writer import Writer, define
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -192,11 +192,7 @@ class Emitter:
 
     def _define(self, stem: str, parameters: str, w: Writer) -> str:
         text = f"{parameters} {{\n{w.text()}\n}}"
-        name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        helper = f"static void {name}{text}\n"
-        if helper not in self.helpers:
-            self.helpers.append(helper)
-        return name
+        return define(self.helpers, stem, text)
 
     # ---- inputs
 

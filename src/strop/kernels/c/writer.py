@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +64,15 @@ def address(base: str, *terms: tuple[str, int]) -> str:
     """C text of ``base`` (may be empty) plus names times constants; zero factors and names that are ``0`` are left out."""
     parts = [name if factor == 1 else f"{name} * {factor}" for name, factor in terms if factor and name != "0"]
     return " + ".join([base, *parts] if base else parts) or "0"
+
+
+def define(helpers: list[str], stem: str, text: str) -> str:
+    """Adds a static function to ``helpers`` once; returns its name: ``stem`` and a digest of ``text``, its parameters and body."""
+    name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    helper = f"static void {name}{text}\n"
+    if helper not in helpers:
+        helpers.append(helper)
+    return name
 
 
 def literal(value: float | int | bool, dtype: DType) -> str:
