@@ -1,0 +1,94 @@
+"""Networks defined layer by layer: ``Network``, and one class per kind of layer.
+
+    net = Network("lenet")
+    x = net.add_input("data", "f32", (1, 1, 28, 28))
+    x = net.add(Convolution(20, (5, 5), kernel, bias), x).output
+    x = net.add(Pooling("max", (2, 2)), x).output
+    net.mark_output(x, "prob")
+    engine = strop.build(net)
+
+Layers follow the semantics of TensorRT's layers of the same name and keep their parameters as attributes that may be changed until
+the network is built.
+"""
+
+from strop.frontend.network.conv import Convolution, Deconvolution, FullyConnected
+from strop.frontend.network.data import (
+    Concatenation,
+    Constant,
+    Fill,
+    Gather,
+    OneHot,
+    Padding,
+    ReverseSequence,
+    Scatter,
+    Shape,
+    Shuffle,
+    Slice,
+    Squeeze,
+    Unsqueeze,
+)
+from strop.frontend.network.elementwise import (
+    Activation,
+    Cast,
+    Elementwise,
+    Identity,
+    ParametricRelu,
+    Scale,
+    Select,
+    Unary,
+)
+from strop.frontend.network.imported import ImportedNode, import_graph
+from strop.frontend.network.layer import Layer, Tensor
+from strop.frontend.network.matrix import Attention, Einsum, MatrixMultiply
+from strop.frontend.network.network import Network
+from strop.frontend.network.norm import LRN, Normalization, RaggedSoftmax, Softmax
+from strop.frontend.network.pool import Pooling
+from strop.frontend.network.recurrent import RNN
+from strop.frontend.network.reduce import Cumulative, Reduce, TopK
+from strop.frontend.network.resize import GridSample, Resize
+
+__all__ = [
+    "LRN",
+    "RNN",
+    "Activation",
+    "Attention",
+    "Cast",
+    "Concatenation",
+    "Constant",
+    "Convolution",
+    "Cumulative",
+    "Deconvolution",
+    "Einsum",
+    "Elementwise",
+    "Fill",
+    "FullyConnected",
+    "Gather",
+    "GridSample",
+    "Identity",
+    "ImportedNode",
+    "Layer",
+    "MatrixMultiply",
+    "Network",
+    "Normalization",
+    "OneHot",
+    "Padding",
+    "ParametricRelu",
+    "Pooling",
+    "RaggedSoftmax",
+    "Reduce",
+    "Resize",
+    "ReverseSequence",
+    "Scale",
+    "Scatter",
+    "Select",
+    "Shape",
+    "Shuffle",
+    "Slice",
+    "Softmax",
+    "Squeeze",
+    "Tensor",
+    "TopK",
+    "Unary",
+    "Unsqueeze",
+    "import_graph",
+]
