@@ -260,7 +260,7 @@ class Slice(Layer):
         fill = self._fill(given[3])
         for axis, start, size, stride in zip(axes, *numbers, strict=True):
             x = self._cut(e, x, axis + e.lead, start, size, stride, fill)
-        return x if x is not inputs[0] else e.fn("add", x, e.const(0, x.dtype)) if x.dtype.is_float else x
+        return x
 
     def _fill(self, value: Value | None) -> float:
         if value is None:
@@ -274,7 +274,7 @@ class Slice(Layer):
         if not isinstance(stride, int) or (stride == 0 and size != 1):
             raise e.fail("stride must be a constant other than 0", stride)
         stop = sh.add(start, sh.mul(size, stride))
-        if stride > 0 and (start, sh.sub(stop, stride - 1)) == (0, have):
+        if stride == 1 and (start, stop) == (0, have):
             return x
         last = sh.add(start, sh.mul(sh.sub(size, 1), stride))
         low, high = (start, last) if stride >= 0 else (last, start)

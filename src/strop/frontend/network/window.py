@@ -62,14 +62,15 @@ def _same_total(e: Emitter, size: Dim, extent: int, stride: int) -> int:
 
 def _rest(e: Emitter, size: Dim, extent: int, stride: int, first: int, last: int, mode: str) -> int:
     """Elements that a mode adds (or, below 0, leaves out) after the last pad."""
-    if stride == 1:
+    if stride == 1 and not (mode.startswith("caffe") and first):
         return 0
     known = _known(e, size, stride)
     room = known + first + last - extent
     count = (-(-room // stride) if mode.endswith("up") else room // stride) + 1
     if mode.startswith("caffe") and first > 0 and (count - 1) * stride >= known + first:
         count -= 1
-    return (count - 1) * stride - room if count != room // stride + 1 else 0
+    more = count - 1 - room // stride
+    return (count - 1) * stride - room if more > 0 else count * stride - 1 - room if more < 0 else 0
 
 
 def _known(e: Emitter, size: Dim, stride: int) -> int:
