@@ -59,6 +59,7 @@ THREADS: Knob[int] = Knob("STROP_THREADS", int, 0, "threads of a context when no
 ISA: Knob[str] = Knob("STROP_ISA", str, "", "pretend the host has only this target, e.g. x86-64-v3")
 JOBS: Knob[int] = Knob("STROP_JOBS", int, 0, "compilers run at once; 0: one per core")
 PATCHES: Knob[int] = Knob("STROP_PATCHES", int, -1, "stop rewriting after this many patches; -1: never")
+COMPAT_LEVEL: Knob[str] = Knob("STROP_COMPAT_LEVEL", str, "", "version that strop.compat imitates: auto, 5, 8, 10 or 11")
 STRICT_NANS: Knob[int] = Knob("STROP_STRICT_NANS", int, 0, "1: no rewrite that changes signs of zeros or NaNs")
 
 

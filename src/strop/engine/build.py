@@ -12,6 +12,7 @@ from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
+from strop.frontend.network import Network
 from strop.frontend.onnx.reader import read_onnx
 from strop.ir.graph import Graph
 from strop.ir.text import show as show_graph
@@ -26,7 +27,7 @@ from strop.tune.search import tune
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Model = Union[str, Path, bytes, "ModelProto", Graph]
+Model = Union[str, Path, bytes, "ModelProto", Graph, Network]
 Shapes = Mapping[str, Union[str, Sequence[Union[int, str]]]]
 
 
@@ -45,7 +46,7 @@ def build(
     """Compiles a model for one target.
 
     Args:
-        model: path or bytes of an ONNX file, a loaded ModelProto, or a Graph.
+        model: path or bytes of an ONNX file, a loaded ModelProto, a Network, or a Graph.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
@@ -68,7 +69,7 @@ def build(
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
     with _Stage(trace, "frontend"):
-        graph = model if isinstance(model, Graph) else read_onnx(model, shapes)
+        graph = _read(model, shapes)
         verify(graph, "imported")
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):
@@ -102,6 +103,12 @@ class _Stage:
         self._timer.__exit__(kind, value, traceback)
         if kind is None and self._trace.stop_after == self._name:
             raise Stopped(self._name)
+
+
+def _read(model: Model, shapes: Shapes | None) -> Graph:
+    if isinstance(model, Network):
+        return model.to_graph()
+    return model if isinstance(model, Graph) else read_onnx(model, shapes)
 
 
 def _target(target: str | Target, threads: int | None) -> Target:

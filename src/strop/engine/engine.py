@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from strop import knobs
-from strop.engine.format import EngineFile, Section, SectionKind, write_engine
+from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
 from strop.errors import EngineFileError
 from strop.runtime.context import Context, MemoryFigures, StepTime, TensorInfo
 from strop.runtime.session import Session
@@ -150,6 +150,17 @@ class Engine:
         if not isinstance(found, dict):
             raise EngineFileError("the manifest is not a JSON object", where=str(self.path))
         return found
+
+    def attach(self, name: str, data: bytes) -> Engine:
+        """A copy of the engine that carries bytes of the caller's own under a name; ``attachment`` reads them back."""
+        kept = [(e, b) for e, b in read_sections(self.path) if (e.kind, e.name) != (SectionKind.ATTACHMENT, name)]
+        sections = [Section(entry.kind, entry.name, [found], entry.flags) for entry, found in kept]
+        return Engine.from_sections([*sections, Section(SectionKind.ATTACHMENT, name, [data])])
+
+    def attachment(self, name: str) -> bytes | None:
+        """The bytes that were attached under a name, or None."""
+        entry = self._file.find(SectionKind.ATTACHMENT, name)
+        return None if entry is None else self._file.read(entry).tobytes()
 
     @property
     def graph_text(self) -> str:

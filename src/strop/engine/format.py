@@ -53,6 +53,7 @@ class SectionKind(IntEnum):
     WEIGHTS = 4  # raw bytes
     KERNELS = 5  # shared object; the name is a target such as x86_64-v4
     RUNTIME = 6  # shared object; the name is an operating system and processor: linux-x86_64
+    ATTACHMENT = 7  # bytes of a program above, by name; no part of Strop's runtime reads them
 
 
 _DEFAULT_FLAGS = {

@@ -77,13 +77,13 @@ class _Convolution(Layer):
             array = weights(self.kernel, prod(shape), "kernel", self.name)
             if array is None:
                 raise e.fail("the kernel is missing", expected=shape)
-            kernel = e.const(array.reshape(shape), x.dtype)
+            kernel = e.const(array.reshape(shape), x.dtype, "kernel")
         found.append(e.reshape(kernel, shape))
         if given[1] is not None:
             found.append(given[1])
         else:
             bias = weights(self.bias, self.maps, "bias", self.name)
-            found += [] if bias is None else [e.const(bias.reshape(-1), x.dtype)]
+            found += [] if bias is None else [e.const(bias.reshape(-1), x.dtype, "bias")]
         return found
 
 
@@ -164,8 +164,8 @@ class FullyConnected(Layer):
             raise e.fail("the kernel is missing", expected=f"{self.maps} x {volume}")
         lead: tuple[Dim, ...] = x.shape[:-3]
         flat = e.reshape(x, (*lead, volume))
-        y = e(MatMul(transpose_b=True), flat, e.const(kernel.reshape(self.maps, volume), x.dtype))
+        y = e(MatMul(transpose_b=True), flat, e.const(kernel.reshape(self.maps, volume), x.dtype, "kernel"))
         bias = weights(self.bias, self.maps, "bias", self.name)
         if bias is not None:
-            y = e.fn("add", y, e.const(bias.reshape(-1), x.dtype))
+            y = e.fn("add", y, e.const(bias.reshape(-1), x.dtype, "bias"))
         return e.reshape(y, (*lead, self.maps, 1, 1))

@@ -226,11 +226,11 @@ class Scale(Layer):
         shape = self._shape(e, x)
         scale, shift, power = (self._weights(e, a, shape, n) for n, a in (("scale", self.scale), ("shift", self.shift), ("power", self.power)))
         if scale is not None and not np.all(scale == 1):
-            x = e.fn("mul", x, e.const(scale, x.dtype))
+            x = e.fn("mul", x, e.const(scale, x.dtype, "scale"))
         if shift is not None and np.any(shift):
-            x = e.fn("add", x, e.const(shift, x.dtype))
+            x = e.fn("add", x, e.const(shift, x.dtype, "shift"))
         if power is not None and not np.all(power == 1):
-            x = e.fn("pow", x, e.const(power, x.dtype))
+            x = e.fn("pow", x, e.const(power, x.dtype, "power"))
         return x if x is not inputs[0] else e(IdentityOp(), x)
 
     def _shape(self, e: Emitter, x: Value) -> tuple[int, ...]:

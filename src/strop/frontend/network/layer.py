@@ -112,10 +112,10 @@ class Emitter:
         """Adds an elementwise function of the table in ``ops/elementwise.py``."""
         return self(make(name, **params), *inputs)
 
-    def const(self, array: Any, like: dt.DType | None = None) -> Value:
-        """A constant, in another dtype when one is given."""
+    def const(self, array: Any, like: dt.DType | None = None, role: str = "constant") -> Value:
+        """A constant, in another dtype when one is given; ``role`` is its name within the layer."""
         array = np.asarray(array)
-        return self.graph.add_const(array if like is None else array.astype(like.numpy), f"{self.layer}.weights")
+        return self.graph.add_const(array if like is None else array.astype(like.numpy), f"{self.layer}.{role}")
 
     def shared(self, name: str, array: Array) -> Value:
         """A constant of another graph; made once however many layers read it."""

@@ -138,6 +138,10 @@ class Network:
         if self._draft is not None and self._draft.has(layer):
             self._draft = None
 
+    def forget(self) -> None:
+        """Types that were inferred are inferred anew."""
+        self._draft = None
+
     def type_of(self, tensor: Tensor) -> Type:
         """dtype and shape of a tensor."""
         if self._draft is None:

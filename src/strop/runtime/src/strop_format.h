@@ -43,7 +43,8 @@ enum strop_section_kind {
     STROP_SECTION_PLAN = 3,     /* the records below; flags: STROP_PLAN_ABI */
     STROP_SECTION_WEIGHTS = 4,
     STROP_SECTION_KERNELS = 5, /* shared object; name: target; flags: STROP_KERNEL_ABI */
-    STROP_SECTION_RUNTIME = 6  /* shared object; name: os-arch; flags: STROP_ABI_VERSION */
+    STROP_SECTION_RUNTIME = 6, /* shared object; name: os-arch; flags: STROP_ABI_VERSION */
+    STROP_SECTION_ATTACHMENT = 7 /* a caller's own bytes; the runtime does not read them */
 };
 
 typedef struct strop_file_header {

@@ -1,0 +1,1 @@
+"""Other people's APIs over Strop's own. Thin: no algorithm lives here."""
