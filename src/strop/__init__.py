@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from strop.engine.engine import Engine, load
 from strop.errors import (
+    CustomError,
     EngineFileError,
     GraphError,
     InputError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from strop.engine.build import build
 
 __all__ = [
+    "CustomError",
     "Engine",
     "EngineFileError",
     "GraphError",

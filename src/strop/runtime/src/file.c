@@ -69,7 +69,7 @@ static int check_section(const engine_file *file, uint32_t index, uint64_t start
     if (!is_name(s->name))
         return strop_fail(error, STROP_ERR_FILE, "%s: corrupt: the name of section %" PRIu32,
                           file->where, index);
-    if (s->kind < STROP_SECTION_MANIFEST || s->kind > STROP_SECTION_RUNTIME)
+    if (s->kind < STROP_SECTION_MANIFEST || s->kind > STROP_SECTION_CUSTOM)
         return strop_fail(error, STROP_ERR_VERSION, "%s: section %" PRIu32 " is of kind %" PRIu32
                           ", which this runtime does not know", file->where, index, s->kind);
     if (s->offset != start || s->size > file->size - start ||
@@ -95,6 +95,7 @@ static int check_kinds(const engine_file *file, strop_error *error)
         {STROP_SECTION_GRAPH, 0, "graph"},
         {STROP_SECTION_PLAN, 1, "plan"},
         {STROP_SECTION_WEIGHTS, 1, "weights"},
+        {STROP_SECTION_CUSTOM, 0, "custom"},
     };
 
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
