@@ -36,6 +36,7 @@ from strop.target.base import Target
 from strop.version import __version__
 
 if TYPE_CHECKING:
+    from strop import custom
     from strop.engine.build import build
 
 __all__ = [
@@ -57,17 +58,19 @@ __all__ = [
     "VerifyError",
     "__version__",
     "build",
+    "custom",
     "load",
 ]
 
-#: Public names whose modules are imported at first use.
-_LAZY = {"build": "strop.engine.build"}
+#: Public names whose modules are imported at first use; a name that its module does not have is the module.
+_LAZY = {"build": "strop.engine.build", "custom": "strop.custom"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'strop' has no attribute '{name}'")
-    value = getattr(import_module(_LAZY[name]), name)
+    module = import_module(_LAZY[name])
+    value = getattr(module, name, module)
     globals()[name] = value
     return value
 

@@ -30,7 +30,20 @@ from strop.ir import shape as dims
 from strop.ir.expr import Expr, call
 from strop.ir.op import Type
 from strop.ops import custom as _ops
-from strop.ops.custom import ANY, CHANNELS_LAST, LAYOUTS, ROW_MAJOR, CArray, Code, Declined, Layer, declared, elementwise, known, make
+from strop.ops.custom import (
+    ANY,
+    CHANNELS_LAST,
+    LAYOUTS,
+    ROW_MAJOR,
+    CArray,
+    Code,
+    Declined,
+    Layer,
+    declared,
+    elementwise,
+    known,
+    make,
+)
 from strop.runtime import callbacks as _callbacks
 
 __all__ = [

@@ -80,7 +80,8 @@ def encode_custom(steps: Sequence[CustomStep]) -> bytes:
             strings.extend(text.encode() + b"\0")
         return offsets[text]
 
-    rows, tensors = [], []
+    rows: list[tuple[int, ...]] = []
+    tensors: list[tuple[Any, ...]] = []
     for step in steps:
         attributes = json.dumps(step.attributes, sort_keys=True, separators=(",", ":"))
         rows.append(

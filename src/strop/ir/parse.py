@@ -12,7 +12,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Union
@@ -274,7 +274,7 @@ def _dtype(name: str) -> DType:
 
 
 @cache
-def _fields(cls: type[Op]) -> dict[str, Any]:
+def _fields(cls: Any) -> dict[str, Any]:
     """Attribute names and declared types of an op class."""
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
@@ -335,7 +335,7 @@ def make_op(label: str, given: Mapping[str, Any], symbols: Mapping[str, Sym]) ->
     """
     if label in REGISTRY and label != "elementwise":
         cls = REGISTRY[label]
-        fields = _fields(cls)
+        fields = _fields(typing.cast(Hashable, cls))
         unknown = [name for name in given if name not in fields]
         if unknown:
             raise _Bad(

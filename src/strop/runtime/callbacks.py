@@ -9,7 +9,17 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_int, c_int64, c_uint32, c_void_p
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_char,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_uint32,
+    c_void_p,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +95,7 @@ def register_callback(name: str, callback: Callback) -> None:
     def run(call: Any, user: Any, error: Any) -> int:
         try:
             callback(_convert(call.contents))
-        except BaseException as raised:  # noqa: BLE001  it goes on where the run was started
+        except BaseException as raised:
             _raised.error = raised
             error.contents.message = _line(raised).encode()[:1000]
             return 1

@@ -26,7 +26,14 @@ from ctypes import (
 from typing import Any, NoReturn
 
 from strop.engine.format import RUNTIME_ABI, EngineFile, SectionEntry, SectionKind
-from strop.errors import CustomError, EngineFileError, InputError, RuntimeFailure, StropError, TargetError
+from strop.errors import (
+    CustomError,
+    EngineFileError,
+    InputError,
+    RuntimeFailure,
+    StropError,
+    TargetError,
+)
 from strop.runtime import callbacks
 from strop.runtime.error_struct import ErrorStruct
 

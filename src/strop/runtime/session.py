@@ -36,8 +36,8 @@ from strop.runtime.context import (
     TensorInfo,
     finalizer,
 )
+from strop.runtime.error_struct import ErrorStruct
 from strop.runtime.library import (
-    ErrorStruct,
     Library,
     MemoryStruct,
     StepStruct,

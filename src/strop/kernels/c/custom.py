@@ -11,13 +11,23 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from strop.errors import CustomError, StropError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import Expr, Input
-from strop.kernels.base import Emitted, External, In, Kernel, Out, Pointer, Region, View, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    External,
+    In,
+    Kernel,
+    Out,
+    Pointer,
+    Region,
+    View,
+    memory_seconds,
+)
 from strop.kernels.c.vector import VectorC, vectorizable
 from strop.kernels.c.writer import ScalarC, Writer, to_memory
 from strop.kernels.extent import Extent, SymbolicError, dims_of, greater
@@ -74,10 +84,10 @@ def _guarded(layer: Layer, method: str, code: Code) -> Any:
 
 
 def _tasks(layer: Layer, code: Code) -> int:
-    found = _guarded(layer, "tasks", code)
-    if not isinstance(found, (int, Extent)):
+    found: Any = _guarded(layer, "tasks", code)
+    if not isinstance(found, int) and not isinstance(found, Extent):
         raise CustomError("tasks of the custom layer gave no whole number", where=layer.name, got=repr(found))
-    return greater(1, found)
+    return greater(1, cast(int, found))
 
 
 class _Stores:
