@@ -106,22 +106,20 @@ def layer(
         if library is not None:
             load_library(library, {name: symbol})
         else:
-            _callbacks.register_callback(name, _callback(name))
+            _callbacks.register_callback(name, _callback(made))
         return made
 
     return apply
 
 
-def _callback(name: str) -> _callbacks.Callback:
+def _callback(cls: type[Layer]) -> _callbacks.Callback:
     """Computes the layer in numpy; ops are made once per set of attributes."""
     ops: dict[str, Layer] = {}
 
     def run(given: _callbacks.CustomCall) -> None:
         op = ops.get(given.attributes)
         if op is None:
-            made = make(name, json.loads(given.attributes))
-            assert isinstance(made, Layer)
-            op = ops[given.attributes] = made
+            op = ops[given.attributes] = _ops.make_of(cls, json.loads(given.attributes))
         op.run_into(given.outputs, given.inputs)
 
     return run

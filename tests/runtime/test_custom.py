@@ -132,7 +132,7 @@ def test_mutated_sections_are_refused_or_harmless(tmp_path: Path) -> None:
     x = np.ones(syn.SHAPE, np.float32)
     ran = 0
     try:
-        for _ in range(300):
+        for _ in range(100):
             data = bytearray(good)
             for _ in range(int(rng.integers(1, 3))):
                 data[int(rng.integers(len(data)))] = int(rng.choice([0, 1, 2, 255, rng.integers(256)]))
@@ -144,4 +144,4 @@ def test_mutated_sections_are_refused_or_harmless(tmp_path: Path) -> None:
     finally:
         for name in names:
             callbacks.forget(name)
-    assert ran > 10 and seen
+    assert ran > 3 and seen

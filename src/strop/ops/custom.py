@@ -331,23 +331,28 @@ def make(name: str, attributes: Mapping[str, Any]) -> Op:
             "no custom layer of this name is declared", where=name, expected=", ".join(declared()) or "none is declared",
             hint="import the module that declares it with strop.custom.layer, see docs/custom.md",
         )  # fmt: skip
-    if name in FUNCTIONS:
-        kinds: dict[str, Any] = {k: float for k, _ in FUNCTIONS[name].params}
-    else:
-        kinds = attribute_types(typing.cast(type[Layer], REGISTRY[name]))
+    if name not in FUNCTIONS:
+        return make_of(typing.cast(type[Layer], REGISTRY[name]), attributes)
+    values = _values(name, attributes, {k: float for k, _ in FUNCTIONS[name].params})
+    return Elementwise(name, tuple(values.items()))
+
+
+def make_of(cls: type[Layer], attributes: Mapping[str, Any]) -> Layer:
+    """The same for a class, whether or not it is the one that has the name now."""
+    kinds = attribute_types(cls)
+    values = _values(cls.name, attributes, kinds)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    lacking = [k for k, f in fields.items() if k not in values and f.default is dataclasses.MISSING]
+    if lacking:
+        raise CustomError(f"attribute {lacking[0]} of the custom layer is missing", where=cls.name, expected=kinds[lacking[0]])
+    return cls(**values)
+
+
+def _values(name: str, attributes: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [a for a in attributes if a not in kinds]
     if unknown:
         raise CustomError(f"the custom layer has no attribute {unknown[0]}", where=name, expected=", ".join(kinds) or "none")
-    values = {k: _value(name, k, v, kinds[k]) for k, v in attributes.items()}
-    if name in FUNCTIONS:
-        return Elementwise(name, tuple(values.items()))
-    fields = {f.name: f for f in dataclasses.fields(REGISTRY[name])}
-    lacking = [k for k, f in fields.items() if k not in values and f.default is dataclasses.MISSING]
-    if lacking:
-        raise CustomError(f"attribute {lacking[0]} of the custom layer is missing", where=name, expected=kinds[lacking[0]])
-    op = REGISTRY[name](**values)
-    assert isinstance(op, Layer)
-    return op
+    return {k: _value(name, k, v, kinds[k]) for k, v in attributes.items()}
 
 
 def attribute_types(cls: type[Layer]) -> dict[str, Any]:
