@@ -26,7 +26,7 @@ GROUPS = (
     ("lower", "codegen"),
     ("tune",),
     ("engine",),
-    ("compat", "cli"),
+    ("compat", "cli", "custom"),
 )
 #: What stands outside the order: (folder, every Strop module it may import, every folder that may import it).
 RUNTIME_SEES = {"strop.errors", "strop.ir.dtype", "strop.engine.format", "strop.engine.plan", "strop.engine.dims", "strop.engine.checksum"}
@@ -114,7 +114,7 @@ def layer_problem(importer: str, imported: str) -> str | None:
     if there == "":
         return "nothing inside Strop imports the public package"
     if here == "":  # the public package names what it offers
-        return None if there in ("engine", "errors", "target", "version") else "not offered to users"
+        return None if there in ("custom", "engine", "errors", "target", "version") else "not offered to users"
     if here == "runtime":
         allowed = there == "runtime" or imported in RUNTIME_SEES
         return None if allowed else "the runtime sees errors, dtypes and the format's constants"
@@ -123,7 +123,7 @@ def layer_problem(importer: str, imported: str) -> str | None:
     if there == "runtime":
         if here == "codegen" and imported == "strop.runtime.sources":
             return None
-        return None if here == "engine" else "only the engine uses the runtime; codegen knows where its sources are"
+        return None if here in ("engine", "custom") else "only the engine and custom layers use the runtime; codegen knows where its sources are"
     if there == "demo_data":
         return None if here in DEMO_DATA_SEEN_BY else "only the command line uses the demonstration's data"
     if here == there or RANK[there] < RANK[here]:
@@ -161,6 +161,10 @@ def test_layer_rule() -> None:
         ("strop.engine.build", "strop.demo_data", False),
         ("strop.engine.build", "strop", False),
         ("strop", "strop.ir.graph", False),
+        ("strop.custom", "strop.runtime.callbacks", True),
+        ("strop.custom", "strop.ops.custom", True),
+        ("strop.engine.build", "strop.custom", False),
+        ("strop.cli.main", "strop.custom", False),
     ],
 )
 def test_the_layer_rule_tells_right_from_wrong(importer: str, imported: str, allowed: bool) -> None:

@@ -20,6 +20,7 @@ from tests import tiny_net
 ROOT = Path(__file__).parents[1]
 
 PUBLIC = [
+    "CustomError",
     "Engine",
     "EngineFileError",
     "GraphError",
@@ -37,6 +38,7 @@ PUBLIC = [
     "VerifyError",
     "__version__",
     "build",
+    "custom",
     "load",
 ]
 ENGINE = [

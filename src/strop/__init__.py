@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from strop.engine.engine import Engine, load
 from strop.errors import (
+    CustomError,
     EngineFileError,
     GraphError,
     InputError,
@@ -35,9 +36,11 @@ from strop.target.base import Target
 from strop.version import __version__
 
 if TYPE_CHECKING:
+    from strop import custom
     from strop.engine.build import build
 
 __all__ = [
+    "CustomError",
     "Engine",
     "EngineFileError",
     "GraphError",
@@ -55,17 +58,19 @@ __all__ = [
     "VerifyError",
     "__version__",
     "build",
+    "custom",
     "load",
 ]
 
-#: Public names whose modules are imported at first use.
-_LAZY = {"build": "strop.engine.build"}
+#: Public names whose modules are imported at first use; a name that its module does not have is the module.
+_LAZY = {"build": "strop.engine.build", "custom": "strop.custom"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'strop' has no attribute '{name}'")
-    value = getattr(import_module(_LAZY[name]), name)
+    module = import_module(_LAZY[name])
+    value = getattr(module, name, module)
     globals()[name] = value
     return value
 

@@ -83,6 +83,10 @@ class InputError(StropError):
     """Arrays handed to an engine have wrong names, dtypes, ranks or shapes."""
 
 
+class CustomError(StropError):
+    """A custom layer is not registered, failed, or gave what it should not."""
+
+
 class RuntimeFailure(StropError):
     """The native runtime reported a failure while loading or running."""
 

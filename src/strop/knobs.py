@@ -55,6 +55,7 @@ def _cache_root() -> Path:
 DEBUG: Knob[int] = Knob("STROP_DEBUG", int, 0, "debug ladder 0..5, see strop.trace")
 CC: Knob[str] = Knob("STROP_CC", str, "", "C compiler command instead of the ziglang wheel's clang")
 CACHE: Knob[Path | None] = Knob("STROP_CACHE", Path, None, "folder of compiled kernels and records")
+CUSTOM: Knob[str] = Knob("STROP_CUSTOM", str, "", "Python files that declare custom layers for the strop command")
 THREADS: Knob[int] = Knob("STROP_THREADS", int, 0, "threads of a context when none are given")
 ISA: Knob[str] = Knob("STROP_ISA", str, "", "pretend the host has only this target, e.g. x86-64-v3")
 JOBS: Knob[int] = Knob("STROP_JOBS", int, 0, "compilers run at once; 0: one per core")

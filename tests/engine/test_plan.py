@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strop.engine import plan as pl
 from strop.engine.dims import DIM, SYM
 from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
+from strop.engine.format import PLAN_ABI
 from strop.errors import EngineFileError
 from strop.ir import dtype as dt
 from tests.runtime.synthetic import dynamic_plan
@@ -106,7 +107,7 @@ STEPS = TENSORS + 3 * pl._TENSOR.itemsize
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        (patched(pl._HEADER, 0, "abi", 3), "version 3"),
+        (patched(pl._HEADER, 0, "abi", PLAN_ABI + 1), f"version {PLAN_ABI + 1}"),
         (patched(pl._HEADER, 0, "flags", 2), "flags 0x2"),
         (patched(pl._HEADER, 0, "n_steps", 4), "bytes"),
         (patched(pl._HEADER, 0, "n_steps", 1 << 31), "n_steps"),

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from strop.engine import custom_section as custom
 from strop.engine import format as fmt
 from strop.engine import plan
 from strop.ir import dtype as dt
-from strop.runtime import sources
+from strop.runtime import callbacks, sources
 from strop.runtime.library import ErrorStruct, Library, MemoryStruct, StepStruct, TensorStruct
 from tests.runtime import synthetic as syn
 
@@ -122,6 +123,11 @@ int main(void) {
     SHOW("manifest", STROP_SECTION_MANIFEST); SHOW("graph", STROP_SECTION_GRAPH);
     SHOW("plan", STROP_SECTION_PLAN); SHOW("weights", STROP_SECTION_WEIGHTS);
     SHOW("kernels", STROP_SECTION_KERNELS); SHOW("runtime", STROP_SECTION_RUNTIME);
+    SHOW("custom", STROP_SECTION_CUSTOM); SHOW("custom_abi", STROP_CUSTOM_ABI);
+    SIZE(strop_custom_header); SIZE(strop_custom_step_record); SIZE(strop_custom_tensor_record);
+    AT(strop_custom_step_record, first_tensor); AT(strop_custom_tensor_record, strides);
+    SIZE(strop_custom_tensor); SIZE(strop_custom_call); SHOW("by_name", STROP_KERNEL_BY_NAME);
+    SHOW("callback", STROP_CUSTOM_CALLBACK); SHOW("kernel", STROP_CUSTOM_KERNEL);
     SHOW("arena", STROP_SPACE_ARENA); SHOW("space_weights", STROP_SPACE_WEIGHTS);
     SHOW("input", STROP_SPACE_INPUT); SHOW("output", STROP_SPACE_OUTPUT);
     SHOW("f32", STROP_F32); SHOW("u8", STROP_U8); SHOW("i8", STROP_I8); SHOW("u16", STROP_U16);
@@ -171,6 +177,14 @@ def test_python_and_c_agree_on_every_byte(tmp_path: Path) -> None:
         "input": plan.Space.INPUT, "output": plan.Space.OUTPUT,
         **{dtype.name: dtype.code for dtype in dt.ALL},
         **{f"m{i}": byte for i, byte in enumerate(fmt.MAGIC)},
+        "custom_abi": fmt.CUSTOM_ABI,
+        "strop_custom_header": custom._HEADER.itemsize,
+        "strop_custom_step_record": custom._STEP.itemsize,
+        "strop_custom_step_record.first_tensor": custom._STEP.fields["first_tensor"][1],
+        "strop_custom_tensor_record": custom._TENSOR.itemsize,
+        "strop_custom_tensor_record.strides": custom._TENSOR.fields["strides"][1],
+        "strop_custom_tensor": ctypes.sizeof(callbacks._Tensor), "strop_custom_call": ctypes.sizeof(callbacks._Call),
+        "by_name": plan.KERNEL_BY_NAME, **{kind.name.lower(): kind for kind in custom.CustomKind},
         "end": 0,
     }  # fmt: skip
     assert shown == expected

@@ -72,6 +72,7 @@ def _foot(found: Description) -> list[tuple[str, object]]:
         ("memory", f"weights {size(memory.weights)}, code {size(memory.code)}, arena {size(memory.arena)} "
                    f"(at least {size(memory.live_peak)} alive at once), scratch {size(memory.scratch_per_thread)} per thread"),
     ]  # fmt: skip
+    rows += [("custom", f"{step.name}: {step.custom}") for step in found.steps if step.custom]
     if totals.time_ns is not None:
         rate = totals.flops / max(1, totals.time_ns)
         rows.append(("time", f"{totals.time_ns / 1e6:.3f} ms in steps, {rate:.1f} Gflop/s"))

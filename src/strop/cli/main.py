@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from strop import knobs
+from strop.cli.custom_files import run_custom_files
 from strop.cli.output import show_error
 from strop.errors import OptionError, StropError
 from strop.version import __version__
@@ -76,6 +77,7 @@ def options(
     ] = False,
 ) -> None:
     """Makes a small, fast engine file of a trained network, and runs it."""
+    run_custom_files()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

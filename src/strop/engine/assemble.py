@@ -14,9 +14,10 @@ import numpy as np
 from strop.codegen import toolchain
 from strop.codegen.c import Module
 from strop.engine.arena import MemoryPlan
+from strop.engine.custom_section import CustomKind, CustomStep, CustomTensor, encode_custom
 from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
-from strop.engine.plan import Arg, Plan, Space, Symbol, Tensor, encode_plan
+from strop.engine.plan import KERNEL_BY_NAME, Arg, Plan, Space, Symbol, Tensor, encode_plan
 from strop.engine.plan import Step as PlanStep
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
@@ -25,6 +26,7 @@ from strop.kernels.base import Emitted, Out, Packed, View
 from strop.kernels.extent import dim_of, typical
 from strop.lower.layout import Placement
 from strop.lower.pipeline import Lowered, Step
+from strop.ops.custom import Layer
 from strop.runtime.library import runtime_name
 from strop.trace import Trace
 
@@ -67,6 +69,7 @@ class Assembler:
         self.module = Module(lowered.target)
         self.steps: list[PlanStep] = []
         self.records: list[dict[str, Any]] = []
+        self.custom: list[CustomStep] = []
         self.scratch = 0
         self.dims = DimTable()
         for value in lowered.graph.inputs:
@@ -77,13 +80,28 @@ class Assembler:
         """Emits every step's kernel and packs its weights."""
         for step in self.lowered.steps:
             emitted = step.chosen.emit(step.region, self.lowered.target)
-            kernel = self.module.add(emitted, step.chosen.label, step.region.name)
+            kernel = self._kernel(step, emitted)
             args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
             self.scratch = max(self.scratch, emitted.scratch)
             dims = tuple(self.dims.index(dim) for dim in emitted.dims)
             tasks = self.dims.number(dim_of(emitted.tasks))
             self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
             self.records.append(self._record(step, emitted))
+
+    def _kernel(self, step: Step, emitted: Emitted) -> int:
+        """The number of the step's kernel; notes a step whose code is found by name."""
+        external = emitted.external
+        if external is None:
+            return self.module.add(emitted, step.chosen.label, step.region.name)
+        outs = tuple(map(self._tensor_of, external.outs))
+        operands = tuple(None if v is None else self._tensor_of(v) for v in external.operands)
+        kind, attributes = CustomKind[external.kind.upper()], dict(external.attributes)
+        self.custom.append(CustomStep(len(self.steps), kind, external.name, attributes, external.origin, outs, operands))
+        return KERNEL_BY_NAME
+
+    def _tensor_of(self, view: View) -> CustomTensor:
+        shape, strides = (tuple(self.dims.number(dim_of(n)) for n in numbers) for numbers in (view.shape, view.strides))
+        return CustomTensor(view.dtype.code, shape, strides)
 
     def _arg(self, step: Step, emitted: Emitted, index: int) -> Arg:
         pointer = emitted.pointers[index]
@@ -125,6 +143,7 @@ class Assembler:
             "bytes": region.work.bytes,
             "tasks": typical(emitted.tasks),
             "copy": step.copy,
+            "custom": _custom(step, emitted),
             "transpose": bool(step.copy) and step.swaps,
             "estimated_ns": round(step.chosen.cost(region, self.lowered.target) * 1e9),
             "measured_ns": None if step.seconds is None else round(step.seconds * 1e9),
@@ -140,10 +159,12 @@ class Assembler:
         runtime = _bytes(toolchain.runtime_library(target))
         plan = encode_plan(self._plan(graph), self.weights.size)
         manifest = json.dumps(self._manifest(graph, extra, len(kernels)), sort_keys=True, separators=(",", ":"))
+        custom = [Section(SectionKind.CUSTOM, "custom", [encode_custom(self.custom)])] if self.custom else []
         return [
             Section(SectionKind.MANIFEST, "manifest", [manifest.encode()]),
             Section(SectionKind.GRAPH, "graph", [show_graph(graph).encode()]),
             Section(SectionKind.PLAN, "plan", [plan]),
+            *custom,
             Section(SectionKind.KERNELS, target.section, [kernels]),
             Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime]),
             Section(SectionKind.WEIGHTS, "weights", list(self.weights.pieces)),
@@ -179,6 +200,14 @@ class Assembler:
             "steps": self.records,
             **extra,
         }
+
+
+def _custom(step: Step, emitted: Emitted) -> str:
+    """Where the code of a custom layer is, for people; empty for another step."""
+    if emitted.external is not None:
+        kind = "Python callback" if emitted.external.kind == "callback" else f"native, {emitted.external.origin}"
+        return f"{emitted.external.name}: {kind}"
+    return f"{step.region.kind}: native, in the engine" if isinstance(step.region.op, Layer) else ""
 
 
 def _reach(view: View) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class StepReport:
         fused: whether elementwise work is done on the anchor's result before it is stored.
         copy: why it only moves bytes (``layout``, ``concat``, ``output``, ``reshape``), else empty.
         transpose: whether it moves bytes into another order of axes.
+        custom: of a custom layer its name and where its code is, else empty.
         edge: whether it reads a graph input or writes a graph output itself.
         estimated_ns: what the cost model expects on one core.
         measured_ns: what tuning measured on one core, or None.
@@ -57,6 +58,7 @@ class StepReport:
     measured_ns: int | None
     rounding: float | None
     time_ns: int | None = None
+    custom: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ def _step(engine: Engine, record: Any, edge: bool, time: int | None) -> StepRepo
         measured_ns=measured if isinstance(measured, int) else None,
         rounding=rounding if isinstance(rounding, float) else None,
         time_ns=time,
+        custom=_get(engine, record, "custom", str) if "custom" in record else "",
     )
 
 

@@ -181,6 +181,7 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Engine:
     Raises:
         EngineFileError: not an engine file, truncated, corrupt or of another version.
         TargetError: no code in it for this machine.
+        CustomError: a custom layer that it needs is not registered in this process.
     """
     engine = Engine(path, threads=threads)
     assert engine.session is not None  # loads the native part, so that errors come now

@@ -29,9 +29,10 @@ from strop.errors import EngineFileError
 
 MAGIC = b"STROP\x00\r\n"
 FORMAT_VERSION = 1
-RUNTIME_ABI = 2
+RUNTIME_ABI = 3
 KERNEL_ABI = 1
-PLAN_ABI = 2
+PLAN_ABI = 3
+CUSTOM_ABI = 1
 ALIGNMENT = BLOCK
 MAX_SECTIONS = 256
 MAX_FILE_BYTES = 1 << 44
@@ -53,13 +54,15 @@ class SectionKind(IntEnum):
     WEIGHTS = 4  # raw bytes
     KERNELS = 5  # shared object; the name is a target such as x86_64-v4
     RUNTIME = 6  # shared object; the name is an operating system and processor: linux-x86_64
-    ATTACHMENT = 7  # bytes of a program above, by name; no part of Strop's runtime reads them
+    CUSTOM = 7  # records of custom_section.py: steps whose code is found by name
+    ATTACHMENT = 8  # bytes of a program above, by name; no part of Strop's runtime reads them
 
 
 _DEFAULT_FLAGS = {
     SectionKind.PLAN: PLAN_ABI,
     SectionKind.KERNELS: KERNEL_ABI,
     SectionKind.RUNTIME: RUNTIME_ABI,
+    SectionKind.CUSTOM: CUSTOM_ABI,
 }
 # (kind, at least, at most) for the kinds whose number is fixed.
 _COUNTS = (
@@ -67,6 +70,7 @@ _COUNTS = (
     (SectionKind.GRAPH, 0, 1),
     (SectionKind.PLAN, 1, 1),
     (SectionKind.WEIGHTS, 1, 1),
+    (SectionKind.CUSTOM, 0, 1),
 )
 
 

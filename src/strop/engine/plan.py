@@ -45,6 +45,8 @@ MAX_BYTES = 1 << 44
 MAX_SCRATCH_BYTES = MAX_BYTES // 256
 MAX_TASKS = 1 << 40
 FLUSH_DENORMALS = 1
+#: The kernel of a step whose code is found by name in the process that runs it, see ``custom_section.py``.
+KERNEL_BY_NAME = 0xFFFFFFFF
 
 _Records: TypeAlias = NDArray[np.void]
 
@@ -112,7 +114,7 @@ class Step:
 
     Attributes:
         name: for people: the layer it computes.
-        kernel: its number in the kernels library.
+        kernel: its number in the kernels library, or KERNEL_BY_NAME.
         args: the operands, in the kernel's order.
         n_tasks: independent pieces of work, dealt to the threads; may depend on the shape.
         grain: tasks are dealt in multiples of it.
@@ -453,7 +455,7 @@ def _decode_step(
 ) -> Step:
     kernel, first_arg, n_args, name, n_tasks, grain, first_dim, n_dims = row
     text = _string(strings, name)
-    if kernel >= header["n_kernels"]:
+    if kernel >= header["n_kernels"] and kernel != KERNEL_BY_NAME:
         raise _error(f"step {number} '{text}': kernel {kernel}", f"below {header['n_kernels']}")
     if first_arg + n_args > len(args):
         raise _error(f"step {number} '{text}': {n_args} args at {first_arg}", f"up to {len(args)}")

@@ -264,9 +264,10 @@ class Graph:
         self._node_names.discard(node.name)
 
     def prune(self) -> int:
-        """Removes every node and constant that no output needs; returns how many nodes went."""
+        """Removes every node and constant that no output and no impure op needs; returns how many nodes went."""
         live: set[int] = set()
         stack = [v.producer for v in self.outputs if v.producer is not None]
+        stack += [n for n in self.nodes if not n.op.pure]
         while stack:
             node = stack.pop()
             if id(node) in live:

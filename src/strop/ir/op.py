@@ -84,10 +84,12 @@ class Op:
     Class attributes:
         name: unique; how the op appears in text.
         commutative: operands 0 and 1 may be swapped.
+        pure: equal operands give equal results and nothing else happens, so that it may be folded, shared and left out.
     """
 
     name: ClassVar[str] = ""
     commutative: ClassVar[bool] = False
+    pure: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

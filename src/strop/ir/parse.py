@@ -12,7 +12,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Union
@@ -81,6 +81,7 @@ def parse(text: str, constants: Mapping[str, Array]) -> Graph:
                 where=where if error.where is None else f"{where}, {error.where}",
                 got=error.got,
                 expected=error.expected,
+                hint=error.hint,
             ) from error
     if not reader.started:
         raise ModelError("graph text is empty", expected='graph "name"')
@@ -273,9 +274,8 @@ def _dtype(name: str) -> DType:
 
 
 @cache
-def _fields(label: str) -> dict[str, Any]:
+def _fields(cls: Any) -> dict[str, Any]:
     """Attribute names and declared types of an op class."""
-    cls = REGISTRY[label]
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
@@ -335,7 +335,7 @@ def make_op(label: str, given: Mapping[str, Any], symbols: Mapping[str, Sym]) ->
     """
     if label in REGISTRY and label != "elementwise":
         cls = REGISTRY[label]
-        fields = _fields(label)
+        fields = _fields(typing.cast(Hashable, cls))
         unknown = [name for name in given if name not in fields]
         if unknown:
             raise _Bad(
@@ -344,6 +344,7 @@ def make_op(label: str, given: Mapping[str, Any], symbols: Mapping[str, Sym]) ->
         values = {k: _coerce(v, fields[k], symbols, f"{label}.{k}") for k, v in given.items()}
     elif "elementwise" in REGISTRY:
         cls = REGISTRY["elementwise"]
+        typing.cast(Any, cls)(fn=label)  # refused before its attributes are
         params = [(k, _coerce(v, float, symbols, f"{label}.{k}")) for k, v in given.items()]
         values = {"fn": label, "params": tuple(params)}
     else:

@@ -183,10 +183,10 @@ def _symbols(graph: Graph) -> Iterator[Finding]:
 
 
 def _live(graph: Graph) -> Iterator[Finding]:
-    """Every node serves an output."""
+    """Every node serves an output, or is not pure."""
     live = {id(v) for v in graph.outputs}
     for node in reversed(graph.nodes):
-        if any(id(v) in live for v in node.outputs):
+        if not node.op.pure or any(id(v) in live for v in node.outputs):
             live.update(id(v) for v in node.operands)
         else:
             yield Finding("a node serves no output", node.name, node)

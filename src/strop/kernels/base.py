@@ -253,6 +253,27 @@ Pointer = In | Out | Packed
 
 
 @dataclass(frozen=True)
+class External:
+    """Code that is not in the engine but found by name in the process that runs it.
+
+    Attributes:
+        kind: ``callback``, called once per run with views, or ``kernel``, called like a kernel of the engine.
+        name: of the custom layer.
+        attributes: the op's.
+        origin: for people: where the code is.
+        outs: views that a callback gets.
+        operands: likewise; None for one left out.
+    """
+
+    kind: str
+    name: str
+    attributes: Mapping[str, Any]
+    origin: str
+    outs: tuple[View, ...] = ()
+    operands: tuple[View | None, ...] = ()
+
+
+@dataclass(frozen=True)
 class Emitted:
     """C of one kernel.
 
@@ -263,7 +284,8 @@ class Emitted:
         tasks: how many independent tasks the step has (at least 1); an Extent when that is known only at run time.
         scratch: bytes of private memory per thread; of an Extent its largest value is taken.
         helpers: C text placed before the function (static helpers with unique names), stored once.
-        dims: what ``a->sym[i]`` is, in order.
+        dims: what ``a->sym[i]`` is, in order; left empty where the body's own names of dims tell it.
+        external: what the engine calls in place of the body.
     """
 
     body: str
@@ -272,6 +294,7 @@ class Emitted:
     scratch: int = 0
     helpers: tuple[str, ...] = ()
     dims: Shape = ()
+    external: External | None = None
 
 
 P = TypeVar("P")
@@ -289,6 +312,8 @@ class Kernel(ABC, Generic[P]):
     prologue: bool = False
     #: True when it may serve regions with Extents; one whose emission asks what only a run knows is still refused.
     symbolic: bool = False
+    #: False when it cannot be run by itself, so that tuning neither checks nor times it.
+    measured: bool = True
 
     @abstractmethod
     def accepts(self, region: Region, target: Target) -> str | None:
@@ -333,6 +358,8 @@ class Candidate:
         """The C code; SymbolicError when it needs a number that only a run has."""
         with naming() as names:
             emitted = self.kernel.emit(region, self.params, target)
+        if emitted.external is not None:
+            return emitted
         body, dims = names.declare(emitted.body)
         return replace(emitted, body=body, dims=dims, scratch=highest(emitted.scratch))
 

@@ -15,7 +15,7 @@ from strop.ir.op import Type
 from strop.kernels.base import View
 from strop.kernels.extent import dims_of, extents
 from strop.lower import views
-from strop.lower.layout_rules import required_order, spatial_order, wanted_order
+from strop.lower.layout_rules import needs_dense, required_order, spatial_order, wanted_order
 from strop.lower.regions import Group
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
 
@@ -88,7 +88,7 @@ class Layout:
         self.outputs: list[Buffer] = []
         self._slices: dict[Value, tuple[Value, int, int]] = {}
         self._orders: dict[Value, tuple[int, ...]] = {}
-        self._made_by_group: set[Value] = {v for i in items if isinstance(i, Group) for v in i.outputs}
+        self._made_by_group: set[Value] = {v for i in items if isinstance(i, Group) and not _stands_alone(i) for v in i.outputs}
         self._copied: dict[tuple[Value, tuple[int, ...]], Placement] = {}
         self._run()
 
@@ -297,6 +297,11 @@ class Layout:
         return True
 
 
+
+
+def _stands_alone(group: Group) -> bool:
+    """Whether the group's results must lie without gaps, so that they are no parts of larger buffers."""
+    return group.anchor is not None and needs_dense(group.anchor.op)
 
 
 def _nbytes(value: Value) -> int:

@@ -8,6 +8,7 @@ from strop.kernels.base import View
 from strop.lower.views import channels_last
 from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
+from strop.ops.custom import ANY, CHANNELS_LAST, Layer
 from strop.ops.data import Concat, Identity, Pad, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
@@ -33,6 +34,16 @@ def channel_axis(op: Op, rank: int) -> int:
     return op.channel_axis(rank) if isinstance(op, Conv) else 1
 
 
+def is_spatial(op: Op) -> bool:
+    """True for an op that reads and makes values that lie channels-last."""
+    return isinstance(op, SPATIAL) or (isinstance(op, Layer) and op.takes == CHANNELS_LAST)
+
+
+def needs_dense(op: Op) -> bool:
+    """True for a custom layer whose operands and results lie without gaps."""
+    return isinstance(op, Layer) and op.takes != ANY
+
+
 def _channels_innermost(op: Op, rank: int) -> tuple[int, ...]:
     return channels_last(rank) if channel_axis(op, rank) == 1 else tuple(range(rank))
 
@@ -42,7 +53,7 @@ def made_order(value: Value) -> tuple[int, ...] | None:
     node, rank = value.producer, len(value.shape)
     if node is None or rank < 3:
         return None
-    if isinstance(node.op, SPATIAL):
+    if is_spatial(node.op):
         return _channels_innermost(node.op, rank)
     if isinstance(node.op, _FOLLOWS):
         orders = (made_order(v) for v in node.operands if len(v.shape) == rank)
@@ -56,7 +67,7 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
     if rank < 3 or depth == 0:
         return None
     for node, index in value.uses:
-        if isinstance(node.op, SPATIAL) and index == 0:
+        if is_spatial(node.op) and (index == 0 or isinstance(node.op, Layer)):
             return _channels_innermost(node.op, rank)
         if isinstance(node.op, _FOLLOWS):
             for result in node.outputs:
@@ -75,6 +86,8 @@ def wanted_order(value: Value) -> tuple[int, ...]:
     """Axes from outermost to innermost in which a new buffer for the value should lie."""
     rank = len(value.shape)
     node = value.producer
+    if node is not None and needs_dense(node.op):
+        return _dense_order(node.op, rank)
     order = spatial_order(value)
     if order is not None:
         return order
@@ -82,6 +95,10 @@ def wanted_order(value: Value) -> tuple[int, ...]:
     if turned is not None and node is not None and isinstance(node.op, _ROWS) and turned[-1] == rank - 1:
         return turned
     return tuple(range(rank))
+
+
+def _dense_order(op: Op, rank: int) -> tuple[int, ...]:
+    return channels_last(rank) if rank >= 3 and is_spatial(op) else tuple(range(rank))
 
 
 def _only_transpose(value: Value) -> tuple[int, ...] | None:
@@ -94,6 +111,9 @@ def _only_transpose(value: Value) -> tuple[int, ...] | None:
 def required_order(node: Node, index: int, view: View) -> tuple[int, ...] | None:
     """The order into which an anchor's operand must be copied before its kernels do well; None when it may stay."""
     op, rank = node.op, len(view.shape)
+    if needs_dense(op):
+        order = _dense_order(op, rank)
+        return None if view.is_dense(order) else order
     if isinstance(op, SPATIAL) and index == 0 and rank >= 3:
         axis = channel_axis(op, rank)
         few = isinstance(op, Conv) and view.shape[axis] <= PLANAR_CHANNELS and op.groups == 1

@@ -16,6 +16,7 @@ from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
 from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
+from strop.ops.custom import Layer
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
@@ -215,6 +216,11 @@ def _host(graph: Graph, node: Node, made: dict[Value, Group]) -> Group | None:
     return found[0] if found else None
 
 
+def _fuses(op: Op) -> bool:
+    """True when a kernel of the op may apply an epilogue."""
+    return isinstance(op, FUSING) or (isinstance(op, Layer) and op.fuses)
+
+
 def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) -> bool:
     """True when the group may compute the node right after its result ``value``."""
     if not group.nodes or len(group.outputs) != 1 or group.outputs[0] is not value:
@@ -223,5 +229,5 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) ->
         return False
     if host.anchor is not None:
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
-        return isinstance(host.anchor.op, FUSING) and all(v.dtype.name == "f32" for v in values)
+        return _fuses(host.anchor.op) and all(v.dtype.name == "f32" for v in values)
     return True

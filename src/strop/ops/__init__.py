@@ -3,6 +3,7 @@
 import strop.ops.attention as attention
 import strop.ops.conv as conv
 import strop.ops.cumulative as cumulative
+import strop.ops.custom as custom
 import strop.ops.data as data
 import strop.ops.elementwise as elementwise
 import strop.ops.index as index
@@ -21,6 +22,7 @@ __all__ = [
     "attention",
     "conv",
     "cumulative",
+    "custom",
     "data",
     "elementwise",
     "index",

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from strop.errors import OptionError, UnsupportedError
+from strop.errors import CustomError, OptionError, StropError, UnsupportedError
 from strop.ir import dtype as dt
 from strop.ir import expr as ex
 from strop.ir import shape as sh
@@ -262,7 +262,7 @@ class Elementwise(Op):
     def __post_init__(self) -> None:
         function = FUNCTIONS.get(self.fn)
         if function is None:
-            raise UnsupportedError("unknown elementwise function", got=self.fn)
+            raise _unknown(self.fn)
         given = dict(self.params)
         unknown = set(given) - {name for name, _ in function.params}
         if unknown:
@@ -344,6 +344,16 @@ class Elementwise(Op):
         streams = [_samples(function, rng) for function in FUNCTIONS.values()]
         for round_ in zip_longest(*streams):  # every function once before any function twice
             yield from (sample for sample in round_ if sample is not None)
+
+
+def _unknown(name: str) -> StropError:
+    """The error for a label that is neither an op's nor a function's."""
+    if "::" not in name:
+        return UnsupportedError("unknown elementwise function", got=name)
+    return CustomError(
+        "no custom layer of this name is declared", got=name,
+        hint="import the module that declares it with strop.custom.layer, see docs/custom.md",
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=4096)

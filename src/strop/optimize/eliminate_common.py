@@ -6,7 +6,7 @@ After:
     a = relu(x); y = add(a, a)
     The kept node stands for the sources of both.
 Unless:
-    both results are graph outputs: each output keeps a result of its own.
+    both results are graph outputs: each output keeps a result of its own; or the op is not pure.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
     _share_constants(graph)
     seen: dict[tuple[object, ...], Node] = {}
     for node in list(graph.nodes):
+        if not node.op.pure:
+            continue
         operands = [None if v is None else id(v) for v in node.inputs]
         if node.op.commutative and len(operands) >= 2:
             operands[:2] = sorted(operands[:2], key=lambda key: key or 0)

@@ -6,7 +6,7 @@ After:
     y = relu(x); output y
     The weights of removed layers go too.
 Unless:
-    nothing: ops have no side effects. Graph inputs stay even when nothing reads them.
+    the op is not pure. Graph inputs stay even when nothing reads them.
 """
 
 from __future__ import annotations

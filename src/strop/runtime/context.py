@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from strop.errors import InputError, RuntimeFailure
 from strop.ir.dtype import DType
-from strop.runtime.library import ErrorStruct, Library, MemoryStruct, TensorStruct
+from strop.runtime.error_struct import ErrorStruct
+from strop.runtime.library import Library, MemoryStruct, TensorStruct
 
 Array: TypeAlias = NDArray[Any]
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]

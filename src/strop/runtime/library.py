@@ -15,7 +15,6 @@ import threading
 from ctypes import (
     POINTER,
     Structure,
-    c_char,
     c_char_p,
     c_int32,
     c_int64,
@@ -24,22 +23,25 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from typing import Any
+from typing import Any, NoReturn
 
 from strop.engine.format import RUNTIME_ABI, EngineFile, SectionEntry, SectionKind
-from strop.errors import EngineFileError, InputError, RuntimeFailure, StropError, TargetError
+from strop.errors import (
+    CustomError,
+    EngineFileError,
+    InputError,
+    RuntimeFailure,
+    StropError,
+    TargetError,
+)
+from strop.runtime import callbacks
+from strop.runtime.error_struct import ErrorStruct
 
 MAX_RANK = 8
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # enum strop_code
-_ERR_FILE, _ERR_VERSION, _ERR_ISA, _ERR_CODE, _ERR_SHAPE = 3, 4, 5, 6, 9
-
-
-class ErrorStruct(Structure):
-    """strop_error."""
-
-    _fields_ = (("code", c_int32), ("message", c_char * 1024))
+_ERR_FILE, _ERR_VERSION, _ERR_ISA, _ERR_CODE, _ERR_SHAPE, _ERR_CUSTOM = 3, 4, 5, 6, 9, 10
 
 
 class TensorStruct(Structure):
@@ -90,6 +92,9 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "strop_engine_target": (c_char_p, (c_void_p,)),
     "strop_engine_isa": (c_char_p, (c_void_p,)),
     "strop_engine_memory": (None, (c_void_p, POINTER(MemoryStruct))),
+    "strop_engine_check_custom": (c_int32, (c_void_p, _ERROR)),
+    "strop_register_custom": (c_int32, (c_char_p, c_void_p, c_void_p, _ERROR)),
+    "strop_register_kernel": (c_int32, (c_char_p, c_void_p, _ERROR)),
     "strop_context_create": (c_int32, (c_void_p, c_int32, POINTER(c_void_p), _ERROR)),
     "strop_context_destroy": (None, (c_void_p,)),
     "strop_context_threads": (c_int32, (c_void_p,)),
@@ -126,6 +131,8 @@ class Library:
         if code == 0:
             return
         text = error.message.decode("utf-8", "replace").removeprefix(f"{where}: ")
+        if code == _ERR_CUSTOM:
+            raise_custom(text, where)
         kind: type[StropError] = RuntimeFailure
         hint = None
         if code == _ERR_ISA:
@@ -135,6 +142,17 @@ class Library:
         elif code in (_ERR_FILE, _ERR_VERSION, _ERR_CODE):
             kind, hint = EngineFileError, "build the engine again, or copy it again"
         raise kind(text, where=where, hint=hint)
+
+
+def raise_custom(text: str, where: str) -> NoReturn:
+    """Raises what a custom layer did wrong, from what its callback raised."""
+    raised = callbacks.take_raised()
+    if raised is not None and not isinstance(raised, Exception):
+        raise raised  # the user's Ctrl-C
+    if isinstance(raised, CustomError) and raised.__cause__ is not None:
+        raised = raised.__cause__
+    hint = "docs/custom.md says how custom layers are declared and registered" if raised is None else None
+    raise CustomError(text, where=where, hint=hint) from raised
 
 
 # ---- loading -------------------------------------------------------------------------------------
@@ -201,6 +219,7 @@ def _load(file: EngineFile, entry: SectionEntry) -> Library:
             got=f"version {library.strop_abi_version()}",
             expected=f"version {entry.flags}",
         )
+    callbacks.install(library)
     return library
 
 

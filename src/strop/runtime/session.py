@@ -36,8 +36,8 @@ from strop.runtime.context import (
     TensorInfo,
     finalizer,
 )
+from strop.runtime.error_struct import ErrorStruct
 from strop.runtime.library import (
-    ErrorStruct,
     Library,
     MemoryStruct,
     StepStruct,
@@ -72,6 +72,7 @@ class Session:
         Raises:
             EngineFileError: not an engine file, truncated, corrupt or of another version.
             TargetError: no code in it for this system and CPU.
+            CustomError: a custom layer that it needs is not registered.
             OptionError: an impossible number of threads.
         """
         self._threads = _check_threads(threads)
@@ -80,6 +81,7 @@ class Session:
         self._lib = library_of(file)
         self._handle, keep = _load(self._lib, source, file.where)
         self._finalizer = finalizer(self, self._lib.strop_engine_destroy, self._handle, keep)
+        self._check_custom()
         self.inputs = self._tensors("input")
         self.outputs = self._tensors("output")
         self.steps = self._steps()
@@ -193,6 +195,10 @@ class Session:
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise EngineFileError(f"two {role}s of the engine have one name", where=self.where)
         return tuple(tensors)
+
+    def _check_custom(self) -> None:
+        error = ErrorStruct()
+        self._lib.check(self._lib.strop_engine_check_custom(self._handle, byref(error)), error, self.where)
 
     def _steps(self) -> tuple[StepInfo, ...]:
         error = ErrorStruct()

@@ -141,6 +141,8 @@ def _tasks(lowered: Lowered) -> list[Task]:
     last."""
     groups: dict[str, list[Step]] = {}
     for step in lowered.steps:
+        if not step.chosen.kernel.measured:
+            continue
         groups.setdefault(step.region.signature(), []).append(step)
     tasks = []
     for steps in groups.values():

@@ -11,6 +11,7 @@ from strop.errors import ModelError, ShapeError, StropError, UnsupportedError
 from strop.frontend.onnx import symbolic
 from strop.frontend.onnx.bodies import body_of, expanded_op_types
 from strop.frontend.onnx.context import NodeContext, Session
+from strop.frontend.onnx.custom import rule_of
 from strop.frontend.onnx.inputs import (
     InputShapes,
     input_type,
@@ -302,10 +303,13 @@ class Importer:
                 body = body_of(
                     node.op_type, scope.opsets[""], attributes, known, len(node.output), where
                 )
-            if body is None:
+            if body is not None:
+                self._call(node, name, scope, body[0], operands, body[1])
+                return
+            custom = rule_of(domain, node.op_type)
+            if custom is None:
                 raise
-            self._call(node, name, scope, body[0], operands, body[1])
-            return
+            rule = custom
         if not complete:
             self._verdict(node, name, scope, True, checked=False)
             for output in node.output:

@@ -90,6 +90,7 @@ def find(domain: str, op_type: str, opset: int, where: str) -> Rule:
 
 
 def _hint(domain: str, op_type: str) -> str:
+    declare = f"give it as a custom layer, @strop.custom.layer('{domain or 'ai.onnx'}::{op_type}'), see docs/custom.md"
     if domain:
-        return "export the model with ops of the ai.onnx domain only"
-    return "export the model without this op, or cut it off before or after it"
+        return f"{declare}; or export the model with ops of the ai.onnx domain only"
+    return f"{declare}; or export the model without this op, or cut it off before or after it"

@@ -33,7 +33,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STROP_ABI_VERSION 2u
+#include "strop_kernel.h"
+
+#define STROP_ABI_VERSION 3u
 #define STROP_MAX_RANK 8
 #define STROP_MAX_THREADS 256
 
@@ -57,7 +59,8 @@ enum strop_code {
     STROP_ERR_CODE = 6,     /* the code in the file cannot be loaded */
     STROP_ERR_UNBOUND = 7,  /* run before every input and output was bound */
     STROP_ERR_BUSY = 8,     /* the context is in use by another thread */
-    STROP_ERR_SHAPE = 9     /* a shape that the engine does not serve */
+    STROP_ERR_SHAPE = 9,    /* a shape that the engine does not serve */
+    STROP_ERR_CUSTOM = 10   /* a custom layer is not registered, or failed */
 };
 
 typedef struct strop_error {
@@ -206,6 +209,44 @@ STROP_API int strop_context_call(strop_context *context, const void *const *inpu
  * the calling thread spent in the step and in the barrier behind it. */
 STROP_API int strop_context_profile(strop_context *context, uint32_t runs, uint64_t *nanoseconds,
                                     uint32_t n_steps, strop_error *error);
+
+/* ---- custom layers ------------------------------------------------------------------------- */
+
+/* A result or operand of a custom layer. Element (i, j, ...) is at i * strides[0] + j * strides[1] + ...
+ * elements from data. It is valid during the call; operands must not be written to. */
+typedef struct strop_custom_tensor {
+    void *data;     /* NULL: an operand that is left out */
+    uint32_t dtype; /* enum strop_dtype */
+    uint32_t rank;
+    int64_t dims[STROP_MAX_RANK];
+    int64_t strides[STROP_MAX_RANK];
+} strop_custom_tensor;
+
+typedef struct strop_custom_call {
+    const char *name;       /* of the custom layer: "domain::type" */
+    const char *layer;      /* of the layer in the network */
+    const char *attributes; /* JSON object */
+    uint32_t n_outputs, n_inputs;
+    const strop_custom_tensor *outputs, *inputs;
+} strop_custom_call;
+
+/* Computes the outputs from the inputs: 0, or anything else after a reason was put into error->message.
+ * It is called on the thread that runs the context, once per run, with the default floating-point
+ * mode; contexts that run at the same time call it at the same time. */
+typedef int (*strop_custom_fn)(const strop_custom_call *call, void *user, strop_error *error);
+
+/* Gives the custom layer `name` its code for contexts that are created from now on; NULL takes it away.
+ * An engine says which of the two kinds it needs: a callback, or a kernel that does tasks on all
+ * threads. What such a kernel finds in args: p are results, then operands; sym, for each of them in
+ * this order, its dims and then its strides in elements, and behind all of these the numeric
+ * attributes in the order of their declaration, a float as the 64 bits of a double. */
+STROP_API int strop_register_custom(const char *name, strop_custom_fn call, void *user,
+                                    strop_error *error);
+STROP_API int strop_register_kernel(const char *name, strop_kernel kernel, strop_error *error);
+
+/* STROP_OK when all custom layers that the engine needs are registered; contexts cannot be created
+ * otherwise. */
+STROP_API int strop_engine_check_custom(const strop_engine *engine, strop_error *error);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "custom.h"
 #include "platform.h"
 #include "pool.h"
 
@@ -45,6 +46,7 @@ void strop_context_destroy(strop_context *context)
     free(context->symbols);
     free(context->dims);
     free(context->step_dims);
+    custom_destroy(context);
     strop_engine_destroy(context->engine);
     free(context);
 }
@@ -98,7 +100,8 @@ static void prepare_steps(strop_context *context)
         const bool shared = deal_tasks(n_tasks, record->grain, context->threads,
                                        context->ranges + (size_t)i * (size_t)context->threads);
 
-        step->kernel = context->engine->code.kernels[record->kernel];
+        if (record->kernel != STROP_KERNEL_BY_NAME)
+            step->kernel = context->engine->code.kernels[record->kernel];
         step->operands = context->operands + record->first_arg;
         step->dims = context->step_dims + record->first_dim;
         step->n_tasks = n_tasks;
@@ -132,6 +135,7 @@ void context_apply(strop_context *context)
     for (uint32_t i = 0; i < plan->header->n_step_dims; i++)
         context->step_dims[i] = context->dims[plan->step_dims[i]];
     prepare_steps(context);
+    custom_apply(context);
     resolve_operands(context);
 }
 
@@ -172,6 +176,11 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
                           " times %" PRIu64 " bytes of scratch",
                           engine->where, engine->plan.header->arena_bytes, threads,
                           engine->plan.header->scratch_bytes);
+    }
+    code = custom_create(context, error);
+    if (code) {
+        strop_context_destroy(context);
+        return code;
     }
     for (uint32_t s = 0; s < engine->plan.header->n_syms; s++)
         context->symbols[s] = engine->plan.syms[s].opt;

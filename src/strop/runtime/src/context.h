@@ -10,6 +10,7 @@
 
 typedef struct context_step {
     strop_kernel kernel;
+    const struct custom_callback *callback; /* in place of a kernel; see custom.h */
     void *const *operands;
     const int64_t *dims;
     int64_t n_tasks;
@@ -35,6 +36,7 @@ struct strop_context {
     uint8_t *arena;
     uint8_t *scratch; /* threads times scratch_stride */
     size_t arena_size, scratch_stride;
+    struct custom_state *custom;
 };
 
 /* One thread at a time: fails with STROP_ERR_BUSY when another one is inside. */

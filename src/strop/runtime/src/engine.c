@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "custom.h"
 #include "platform.h"
 
 uint32_t strop_abi_version(void)
@@ -111,6 +112,8 @@ static int finish(strop_engine *engine, strop_engine **result, strop_error *erro
 
     if (!code)
         code = plan_check(&engine->file, &engine->plan, error);
+    if (!code)
+        code = custom_check(&engine->file, &engine->plan, &engine->custom, error);
     if (!code)
         code = code_load(&engine->file, engine->plan.header->n_kernels, &engine->code, error);
     if (!code)

@@ -70,6 +70,14 @@ typedef struct engine_code {
 /* Loads the best supported kernels section; it must have exactly n_kernels kernels. */
 int code_load(const engine_file *file, uint64_t n_kernels, engine_code *code, strop_error *error);
 
+/* The custom section of a file; header is NULL where there is none. */
+typedef struct engine_custom {
+    const strop_custom_header *header;
+    const strop_custom_step_record *records;
+    const strop_custom_tensor_record *tensors;
+    const char *strings;
+} engine_custom;
+
 /* One operand of one step that points into an input or output. */
 typedef struct engine_use {
     uint32_t arg;
@@ -83,6 +91,7 @@ struct strop_engine {
     int is_mapped;
     engine_file file;
     engine_plan plan;
+    engine_custom custom;
     engine_code code;
     const uint8_t *weights;
     uint64_t weights_size;

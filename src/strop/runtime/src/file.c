@@ -95,6 +95,7 @@ static int check_kinds(const engine_file *file, strop_error *error)
         {STROP_SECTION_GRAPH, 0, "graph"},
         {STROP_SECTION_PLAN, 1, "plan"},
         {STROP_SECTION_WEIGHTS, 1, "weights"},
+        {STROP_SECTION_CUSTOM, 0, "custom"},
     };
 
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {

@@ -125,7 +125,7 @@ static int check_step(const engine_file *file, const engine_plan *plan, uint32_t
 
     if (!is_string(plan, s->name))
         return corrupt(file, error, "step without a name", index);
-    if (s->kernel >= plan->header->n_kernels)
+    if (s->kernel >= plan->header->n_kernels && s->kernel != STROP_KERNEL_BY_NAME)
         return corrupt(file, error, "step with a kernel that is not there", index);
     if (s->first_arg > plan->header->n_args || s->n_args > plan->header->n_args - s->first_arg)
         return corrupt(file, error, "step with args that are not there", index);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "context.h"
+#include "custom.h"
 
 /* Which dim told what a symbol is. */
 typedef struct telling {
@@ -104,6 +104,8 @@ static int resize(strop_context *context, const int64_t *const *dims, strop_erro
     code = plan_compute(&engine->file, plan, symbols, next, error);
     if (!code)
         code = plan_check_numbers(&engine->file, plan, next, error);
+    if (!code)
+        code = custom_check_numbers(&engine->file, plan, &engine->custom, next, error);
     if (code)
         return code;
     memcpy(context->symbols, symbols, n_syms * sizeof *symbols);

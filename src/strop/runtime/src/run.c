@@ -4,6 +4,7 @@
 
 #include "context.h"
 #include "cpu.h"
+#include "custom.h"
 #include "platform.h"
 #include "pool.h"
 
@@ -40,7 +41,10 @@ static void walk(const void *argument, int32_t thread)
 
         args.p = step->operands;
         args.sym = step->dims;
-        if (threads == 1) {
+        if (step->callback) {
+            if (custom_walk(context, i, thread, threads))
+                break;
+        } else if (threads == 1) {
             if (step->n_tasks > 0)
                 step->kernel(&args, 0, step->n_tasks);
         } else {
@@ -70,6 +74,7 @@ static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error
 
     if (context->n_steps == 0)
         return STROP_OK;
+    custom_begin(context);
     if (work.threads > 1) {
         /* Workers can be missing after fork(). */
         const int code = pool_reserve(work.threads - 1);
@@ -79,11 +84,11 @@ static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error
                               engine->where, work.threads - 1,
                               platform_error_text(code, buffer, sizeof buffer));
         if (pool_run(work.threads, walk, &work))
-            return STROP_OK;
+            return custom_end(context, error);
         work.threads = 1;
     }
     walk(&work, 0);
-    return STROP_OK;
+    return custom_end(context, error);
 }
 
 static int check_bound(const strop_context *context, strop_error *error)

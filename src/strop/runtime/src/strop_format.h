@@ -20,7 +20,8 @@
 #endif
 
 #define STROP_FORMAT_VERSION 1u
-#define STROP_PLAN_ABI 2u
+#define STROP_PLAN_ABI 3u
+#define STROP_CUSTOM_ABI 1u
 #define STROP_ALIGNMENT 4096u
 #define STROP_MAX_SECTIONS 256u
 
@@ -44,7 +45,8 @@ enum strop_section_kind {
     STROP_SECTION_WEIGHTS = 4,
     STROP_SECTION_KERNELS = 5, /* shared object; name: target; flags: STROP_KERNEL_ABI */
     STROP_SECTION_RUNTIME = 6, /* shared object; name: os-arch; flags: STROP_ABI_VERSION */
-    STROP_SECTION_ATTACHMENT = 7 /* a caller's own bytes; the runtime does not read them */
+    STROP_SECTION_CUSTOM = 7,  /* steps without code; flags: STROP_CUSTOM_ABI */
+    STROP_SECTION_ATTACHMENT = 8 /* a caller's own bytes; the runtime does not read them */
 };
 
 typedef struct strop_file_header {
@@ -95,6 +97,9 @@ typedef struct strop_tensor_record {
     int64_t dims[8]; /* of inputs: numbers, symbols, and symbols times constants */
     uint64_t bytes;  /* 0 when the shape is not always the same */
 } strop_tensor_record;
+
+/* The kernel of a step whose code is found by name in the process that runs it: see the custom section. */
+#define STROP_KERNEL_BY_NAME UINT32_MAX
 
 typedef struct strop_step_record {
     uint32_t kernel;
@@ -147,6 +152,44 @@ typedef struct strop_dim_record {
     int64_t value;
 } strop_dim_record;
 
+/* The custom section: header, step records in the order of the plan's steps, tensors, strings. There
+ * is one record for every step whose kernel is STROP_KERNEL_BY_NAME. */
+typedef struct strop_custom_header {
+    uint32_t abi;
+    uint32_t n_steps;
+    uint32_t n_tensors;
+    uint32_t n_string_bytes;
+} strop_custom_header;
+
+enum strop_custom_kind {
+    STROP_CUSTOM_CALLBACK = 1, /* a strop_custom_fn; has tensors, which are the step's args in order */
+    STROP_CUSTOM_KERNEL = 2    /* a strop_kernel; has none */
+};
+
+typedef struct strop_custom_step_record {
+    uint32_t step;
+    uint32_t kind;
+    uint32_t name;       /* offset in strings, as are these two */
+    uint32_t attributes; /* JSON */
+    uint32_t origin;     /* for people: where the code was when the engine was built */
+    uint32_t n_outputs;
+    uint32_t n_inputs;
+    uint32_t first_tensor; /* results, then operands */
+} strop_custom_step_record;
+
+/* Dims and strides (in elements) are numbers as in the plan: below zero they name entries of its dims. */
+typedef struct strop_custom_tensor_record {
+    uint32_t dtype;
+    uint32_t rank;
+    uint32_t is_absent; /* 1 for an operand that is left out, which is no arg */
+    uint32_t zero;
+    int64_t dims[8];
+    int64_t strides[8];
+} strop_custom_tensor_record;
+
+_Static_assert(sizeof(strop_custom_header) == 16, "custom header");
+_Static_assert(sizeof(strop_custom_step_record) == 32, "custom step record");
+_Static_assert(sizeof(strop_custom_tensor_record) == 144, "custom tensor record");
 _Static_assert(sizeof(strop_file_header) == 64, "file header");
 _Static_assert(sizeof(strop_section_record) == 96, "section record");
 _Static_assert(sizeof(strop_plan_header) == 64, "plan header");
