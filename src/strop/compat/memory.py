@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import time
 from typing import Any
 
@@ -47,6 +48,12 @@ def array_at(address: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.n
     whole = np.ctypeslib.as_array(raw)[: count * dtype.itemsize]
     found: np.ndarray[Any, Any] = whole.view(dtype).reshape(shape)
     return found
+
+
+def free_and_total() -> tuple[int, int]:
+    """Bytes of memory of the machine."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
 
 class Clock:

@@ -19,6 +19,7 @@ from types import ModuleType
 #: Original name to ours.
 NAMES = {
     "tensorrt": "strop.compat.tensorrt",
+    "tensorrt.plugin": "strop.compat.tensorrt.plugins",
     "pycuda": "strop.compat.pycuda",
     "pycuda.autoinit": "strop.compat.pycuda.autoinit",
     "pycuda.driver": "strop.compat.pycuda.driver",

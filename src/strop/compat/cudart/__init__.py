@@ -184,6 +184,4 @@ def cudaGetErrorName(error: Any) -> tuple[Any, bytes]:
 
 def cudaMemGetInfo() -> tuple[Any, int, int]:
     """(error, free, total) bytes."""
-    from strop.compat.pycuda.driver import mem_get_info
-
-    return (_OK, *mem_get_info())
+    return (_OK, *memory.free_and_total())

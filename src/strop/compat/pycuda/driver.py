@@ -255,7 +255,4 @@ def init(flags: int = 0) -> None:
 
 def mem_get_info() -> tuple[int, int]:
     """(free, total) bytes."""
-    import os
-
-    page = os.sysconf("SC_PAGE_SIZE")
-    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+    return memory.free_and_total()

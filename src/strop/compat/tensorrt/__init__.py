@@ -7,7 +7,8 @@ Calls of all versions work side by side. Where versions contradict each other, `
 
 from typing import Any
 
-from strop.compat.tensorrt import enums, layers
+from strop.compat.tensorrt import enums, layers, plugin_types, streams
+from strop.compat.tensorrt import plugins as plugin
 from strop.compat.tensorrt.basics import (
     Dims,
     Dims2,
@@ -36,24 +37,26 @@ from strop.compat.tensorrt.config import (
     IProgressMonitor,
     ITimingCache,
 )
+from strop.compat.tensorrt.context import (
+    IDebugListener,
+    IExecutionContext,
+    IOutputAllocator,
+    IProfiler,
+    Profiler,
+)
 from strop.compat.tensorrt.inspector import EngineInspector
 from strop.compat.tensorrt.network import INetworkDefinition
 from strop.compat.tensorrt.parser import OnnxParser, OnnxParserRefitter, ParserError
 from strop.compat.tensorrt.refitter import Refitter
-from strop.compat.tensorrt.runtime import (
-    ICudaEngine,
-    IExecutionContext,
-    IOutputAllocator,
-    IProfiler,
-    ISerializationConfig,
-    Profiler,
-    Runtime,
-)
+from strop.compat.tensorrt.runtime import ICudaEngine, ISerializationConfig, Runtime
+from strop.compat.tensorrt.tensor import ITensor
 
 DataType = enums.DataType
 float32, float16, int8, int32, bool, uint8, fp8, bfloat16, int64, int4, fp4, e8m0 = DataType
-for _module in (enums, layers):
-    globals().update({name: getattr(_module, name) for name in dir(_module) if name[0].isupper() and name not in globals()})
+for _module in (enums, layers, plugin_types, streams):
+    globals().update({name: getattr(_module, name) for name in dir(_module) if name[0].isupper() and name not in globals() and not name.isupper()})
+get_plugin_registry = plugin_types.get_plugin_registry
+get_builder_plugin_registry = plugin_types.get_builder_plugin_registry
 __version__ = "11.1.0"
 
 

@@ -243,14 +243,7 @@ def array_of(weights: Any) -> np.ndarray[Any, Any] | None:
 # ---- memory
 
 
-class IHostMemory(Managed):
-    """Bytes that support the buffer protocol through ``memoryview(x)`` by way of ``bytes(x)``."""
-
-    def __new__(cls, data: bytes) -> Any:
-        return _HostMemory(data)
-
-
-class _HostMemory(bytearray):
+class IHostMemory(bytearray):
     """A serialized engine: a buffer, as samples write it to a file or hand it to a runtime."""
 
     @property
@@ -263,10 +256,13 @@ class _HostMemory(bytearray):
         """DataType.INT8."""
         return DataType.INT8
 
-    def __enter__(self) -> _HostMemory:
+    def __enter__(self) -> IHostMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        return None
+
+    def __del__(self) -> None:
         return None
 
 
@@ -281,6 +277,25 @@ class IErrorRecorder:
     def report_error(self, val: Any, desc: str) -> bool:
         """Called with every error."""
         return False
+
+    def num_errors(self) -> int:
+        """How many there were."""
+        return 0
+
+    def get_error_code(self, arg0: int) -> Any:
+        """The code of an error."""
+        return None
+
+    def get_error_desc(self, arg0: int) -> str:
+        """The text of an error."""
+        return ""
+
+    def has_overflowed(self) -> bool:
+        """Whether errors were lost."""
+        return False
+
+    def clear(self) -> None:
+        """Forgets errors."""
 
 
 def note(logger: ILogger | None, what: str) -> None:

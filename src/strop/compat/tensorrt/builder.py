@@ -11,9 +11,12 @@ from strop.compat.tensorrt.basics import FAILURES, IHostMemory, ILogger, Managed
 from strop.compat.tensorrt.config import IBuilderConfig, IOptimizationProfile
 from strop.compat.tensorrt.enums import BuilderFlag, NetworkDefinitionCreationFlag, Severity
 from strop.compat.tensorrt.network import INetworkDefinition
+from strop.compat.tensorrt.plugin import saved
+from strop.compat.tensorrt.plugin_types import IPluginV2, IPluginV3, get_plugin_registry
 from strop.compat.tensorrt.runtime import ICudaEngine
 from strop.engine.build import build
 from strop.engine.engine import Engine
+from strop.frontend.network import CustomNode
 from strop.ir.graph import Graph
 from strop.ops.data import Identity
 from strop.ops.elementwise import Cast
@@ -72,8 +75,6 @@ class Builder(Managed):
 
     def get_plugin_registry(self) -> Any:
         """The registry of plugins."""
-        from strop.compat.tensorrt.plugin import get_plugin_registry
-
         return get_plugin_registry()
 
     # ---- building
@@ -158,6 +159,7 @@ class Builder(Managed):
             level=config.builder_optimization_level,
             refittable=config.get_flag(BuilderFlag.REFIT),
             layers=len(own.layers),
+            plugins=[saved(plugin, layer.op) for layer in own.layers if isinstance(layer, CustomNode) and isinstance(plugin := network.plugins[layer.op.name], (IPluginV2, IPluginV3))],
         )
 
 

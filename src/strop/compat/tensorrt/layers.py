@@ -1,164 +1,26 @@
-"""ITensor, ILayer and one class per kind of layer: attributes of TensorRT's names over the parameters of Strop's layers."""
+"""ILayer and one class per kind of layer: attributes of TensorRT's names over the parameters of Strop's layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from strop.compat.tensorrt import enums
+from strop.compat.tensorrt.attributes import Attribute, choice, number, sizes, weights
 from strop.compat.tensorrt.basics import (
     Dims,
     DimsHW,
     Permutation,
-    Weights,
     array_of,
     note,
     own_dtype,
     their_dtype,
 )
-from strop.compat.tensorrt.enums import DataType, LayerType, TensorFormat, TensorLocation
-from strop.errors import StropError
+from strop.compat.tensorrt.enums import DataType, LayerType
+from strop.compat.tensorrt.tensor import ITensor
 from strop.frontend import network as nw
-
-# ---- attributes
-
-
-class Attribute:
-    """A parameter of a layer under TensorRT's name and type.
-
-    Args:
-        name: of the parameter.
-        read: parameter to what users see.
-        write: what users give to parameter.
-    """
-
-    def __init__(self, name: str, read: Callable[[Any], Any] = lambda v: v, write: Callable[[Any], Any] = lambda v: v) -> None:
-        self._name, self._read, self._write = name, read, write
-
-    def __get__(self, layer: Any, owner: type | None = None) -> Any:
-        return self if layer is None else self._read(getattr(layer.own, self._name))
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        setattr(layer.own, self._name, self._write(value))
-
-
-def number(name: str, kind: type = float) -> Attribute:
-    """A number."""
-    return Attribute(name, write=kind)
-
-
-def choice(name: str, enum: Any) -> Attribute:
-    """A member of an enum; parameters hold its name in lower case."""
-    return Attribute(name, lambda v: enum[v.upper()], lambda v: enum(v).name.lower())
-
-
-def sizes(name: str, kind: type = Dims) -> Attribute:
-    """Sizes or a permutation, or None."""
-
-    def read(value: Any) -> Any:
-        return kind((value, value)) if isinstance(value, int) else None if value is None else kind(value)
-
-    return Attribute(name, read, lambda v: v if v is None else (int(v),) * 2 if isinstance(v, int) else tuple(int(x) for x in v))
-
-
-def weights(name: str) -> Attribute:
-    """Weights, read as an array; an empty one where there are none."""
-    return Attribute(name, lambda v: np.empty(0, np.float32) if v is None else np.asarray(v).ravel(), array_of)
-
-
-# ---- tensors
-
-
-class ITensor:
-    """A tensor of a network."""
-
-    def __init__(self, network: Any, own: nw.Tensor) -> None:
-        self.network, self.own = network, own
-        self.dynamic_range: Any = None
-        self.location = TensorLocation.DEVICE
-        self.allowed_formats = 1 << int(TensorFormat.LINEAR)
-        self._wanted: Any = None
-
-    @property
-    def name(self) -> str:
-        return self.own.name
-
-    @name.setter
-    def name(self, value: str) -> None:
-        try:
-            self.own.name = value
-        except StropError as error:
-            self.network.failed(error)
-
-    @property
-    def shape(self) -> Any:
-        try:
-            return Dims(self.own.shape)
-        except StropError as error:
-            self.network.failed(error)
-            return Dims()
-
-    @shape.setter
-    def shape(self, value: Sequence[int]) -> None:
-        net = self.own.network
-        net.declare(self.own, net.declared(self.own)[0], tuple(value))  # type: ignore[attr-defined]
-
-    @property
-    def dtype(self) -> Any:
-        if self._wanted is not None:
-            return self._wanted
-        try:
-            return their_dtype(self.own.dtype)
-        except StropError as error:
-            self.network.failed(error)
-            return DataType.FLOAT
-
-    @dtype.setter
-    def dtype(self, value: Any) -> None:
-        net = self.own.network
-        if self.own.producer is None:
-            net.declare(self.own, own_dtype(value), net.declared(self.own)[1])  # type: ignore[attr-defined]
-        else:
-            self.network.output_types[self.own] = own_dtype(value)
-            self._wanted = value
-
-    is_network_input = property(lambda self: self.own.producer is None)
-    is_network_output = property(lambda self: self.own in self.own.network.outputs)
-    is_execution_tensor = property(lambda self: True)
-    broadcast_across_batch = property(lambda self: False, lambda self, value: None)
-
-    @property
-    def is_shape_tensor(self) -> bool:
-        """Whether it holds sizes."""
-        return isinstance(self.own.producer, nw.Shape)
-
-    def set_dynamic_range(self, min: float, max: float) -> bool:
-        """Range for INT8."""
-        self.dynamic_range = (float(min), float(max))
-        return True
-
-    def reset_dynamic_range(self) -> None:
-        """Forgets the range."""
-        self.dynamic_range = None
-
-    def set_dimension_name(self, index: int, name: str) -> None:
-        """Names a free axis: axes of one name have one size."""
-        self.own.axis_names[index] = name
-
-    def get_dimension_name(self, index: int) -> str | None:
-        """The name of an axis."""
-        return self.own.axis_names.get(index)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ITensor) and other.own is self.own
-
-    def __hash__(self) -> int:
-        return id(self.own)
-
-
-# ---- layers
+from strop.ir.dtype import BY_NAME
 
 
 class ILayer:
@@ -441,7 +303,7 @@ class IIdentityLayer(ILayer):
 
 class ICastLayer(ILayer):
     layer_type = LayerType.CAST
-    to_type = Attribute("to", lambda v: their_dtype(own_dtype(v) if isinstance(v, DataType) else _by_name(v)), lambda v: own_dtype(v).name)
+    to_type = Attribute("to", lambda v: their_dtype(own_dtype(v) if isinstance(v, DataType) else BY_NAME[v]), lambda v: own_dtype(v).name)
 
 
 class IParametricReLULayer(ILayer):
@@ -475,7 +337,7 @@ class IFillLayer(ILayer):
     alpha = number("start")
     beta = Attribute("delta")
     operation = property(lambda self: enums.FillOperation.LINSPACE)
-    to_type = Attribute("dtype", lambda v: their_dtype(_by_name(v)), lambda v: own_dtype(v).name)
+    to_type = Attribute("dtype", lambda v: their_dtype(BY_NAME[v]), lambda v: own_dtype(v).name)
 
 
 class IEinsumLayer(ILayer):
@@ -564,6 +426,14 @@ class IRNNv2Layer(ILayer):
         return self.own._biases[layer_index, _gate(self.own.op, gate), is_w]
 
 
+class IPluginV3Layer(ILayer):
+    layer_type = LayerType.PLUGIN_V3
+    plugin = property(lambda self: self.network.plugins.get(self.own.op.name))
+
+
+IPluginV2Layer = IPluginV3Layer
+
+
 class IImportedLayer(ILayer):
     """A node of a parsed model."""
 
@@ -598,12 +468,6 @@ def _gate(op: str, gate: Any) -> str:
     return str(enums.RNNGateType(gate).name.lower())
 
 
-def _by_name(name: str) -> Any:
-    from strop.ir.dtype import BY_NAME
-
-    return BY_NAME[name]
-
-
 #: Strop's class to TensorRT's.
 CLASSES: dict[type, type[ILayer]] = {
     nw.Activation: IActivationLayer,
@@ -612,6 +476,7 @@ CLASSES: dict[type, type[ILayer]] = {
     nw.Constant: IConstantLayer,
     nw.Convolution: IConvolutionLayer,
     nw.Cumulative: ICumulativeLayer,
+    nw.CustomNode: IPluginV3Layer,
     nw.Deconvolution: IDeconvolutionLayer,
     nw.Einsum: IEinsumLayer,
     nw.Elementwise: IElementWiseLayer,
@@ -645,4 +510,3 @@ CLASSES: dict[type, type[ILayer]] = {
     nw.Unary: IUnaryLayer,
     nw.Unsqueeze: IUnsqueezeLayer,
 }
-__all__ = ["CLASSES", "ILayer", "ITensor", "Weights", *sorted(c.__name__ for c in CLASSES.values())]

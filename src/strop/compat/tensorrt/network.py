@@ -18,7 +18,9 @@ from strop.compat.tensorrt.basics import (
     note,
     own_dtype,
 )
-from strop.compat.tensorrt.layers import CLASSES, ILayer, ITensor
+from strop.compat.tensorrt.layers import CLASSES, ILayer
+from strop.compat.tensorrt.plugin import op_of
+from strop.compat.tensorrt.tensor import ITensor
 from strop.errors import UnsupportedError
 from strop.frontend import network as nw
 from strop.ir.dtype import DType
@@ -369,6 +371,33 @@ class INetworkDefinition(Managed):
     def add_rnn_v2(self, input: ITensor, layer_count: int, hidden_size: int, max_seq_length: int, op: Any) -> Any:
         """A stack of recurrent layers."""
         return self._add(nw.RNN(layer_count, hidden_size, max_seq_length, _name(enums.RNNOperation, op)), input)
+
+    # ---- plugins
+
+    @adds
+    def add_plugin_v2(self, inputs: Sequence[ITensor], plugin: Any) -> Any:
+        """A plugin of version 2."""
+        op = op_of(plugin, len(self.own.layers))
+        self.plugins[op.name] = plugin
+        return self._add(nw.CustomNode(op, plugin.num_outputs), *inputs)
+
+    @adds
+    def add_plugin_v3(self, inputs: Sequence[ITensor], shape_inputs: Sequence[ITensor], plugin: Any) -> Any:
+        """A plugin of version 3."""
+        if shape_inputs:
+            raise UnsupportedError("operands that hold sizes of a plugin's results are not supported", where="add_plugin_v3")
+        op = op_of(plugin, len(self.own.layers))
+        self.plugins[op.name] = plugin
+        count = plugin.get_capability_interface(enums.PluginCapabilityType.BUILD).num_outputs
+        return self._add(nw.CustomNode(op, count), *inputs)
+
+    @adds
+    def add_plugin(self, func: Any, aot: Any = None) -> Any:
+        """A plugin that is a function, applied by ``tensorrt.plugin.op``."""
+        op = func.op(len(self.own.layers))
+        self.plugins[op.name] = func
+        count = len(op.infer([t.own.type for t in func.inputs]))
+        return self._add(nw.CustomNode(op, count), *func.inputs)
 
     # ---- questions
 

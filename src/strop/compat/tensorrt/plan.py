@@ -30,7 +30,10 @@ class Plan:
         weights: refittable weights: name to (layer, role, constant).
         verbosity: profiling verbosity.
         level: of optimization, for a refit.
-        layers: names of the network's layers.
+        refittable: the engine carries the graph.
+        layers: number of the network's layers.
+        debug: tensors marked for debugging.
+        plugins: what makes plugins again.
     """
 
     name: str = ""
@@ -45,6 +48,7 @@ class Plan:
     refittable: bool = False
     layers: int = 0
     debug: list[str] = field(default_factory=list)
+    plugins: list[dict[str, Any]] = field(default_factory=list)
 
 
 def attach(engine: Engine, plan: Plan, graph: Graph | None) -> Engine:

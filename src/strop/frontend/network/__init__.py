@@ -37,7 +37,7 @@ from strop.frontend.network.elementwise import (
     Select,
     Unary,
 )
-from strop.frontend.network.imported import ImportedNode, import_graph
+from strop.frontend.network.imported import CustomNode, ImportedNode, import_graph
 from strop.frontend.network.layer import Layer, Tensor
 from strop.frontend.network.matrix import Attention, Einsum, MatrixMultiply
 from strop.frontend.network.network import Network
@@ -57,6 +57,7 @@ __all__ = [
     "Constant",
     "Convolution",
     "Cumulative",
+    "CustomNode",
     "Deconvolution",
     "Einsum",
     "Elementwise",

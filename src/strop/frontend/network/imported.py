@@ -50,6 +50,13 @@ class ImportedNode(Layer):
         return e.all(rebound(self.op, bound), *operands)
 
 
+@dataclass(eq=False)
+class CustomNode(ImportedNode):
+    """A custom layer (``strop.custom``) as a layer of the network."""
+
+    kind: ClassVar[str] = "Plugin"
+
+
 def rebound(op: Op, dims: dict[str, Dim]) -> Op:
     """The op with symbols in its attributes replaced by other dims."""
     changes = {}
