@@ -27,6 +27,7 @@ PUBLIC = [
     "InputError",
     "KernelError",
     "ModelError",
+    "Network",
     "OptionError",
     "RuntimeFailure",
     "ShapeError",
@@ -39,10 +40,11 @@ PUBLIC = [
     "__version__",
     "build",
     "custom",
+    "layers",
     "load",
 ]
 ENGINE = [
-    "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
+    "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
     "save", "session",
 ]  # fmt: skip
 

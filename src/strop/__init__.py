@@ -38,6 +38,8 @@ from strop.version import __version__
 if TYPE_CHECKING:
     from strop import custom
     from strop.engine.build import build
+    from strop.frontend import network as layers
+    from strop.frontend.network import Network
 
 __all__ = [
     "CustomError",
@@ -47,6 +49,7 @@ __all__ = [
     "InputError",
     "KernelError",
     "ModelError",
+    "Network",
     "OptionError",
     "RuntimeFailure",
     "ShapeError",
@@ -59,11 +62,17 @@ __all__ = [
     "__version__",
     "build",
     "custom",
+    "layers",
     "load",
 ]
 
 #: Public names whose modules are imported at first use; a name that its module does not have is the module.
-_LAZY = {"build": "strop.engine.build", "custom": "strop.custom"}
+_LAZY = {
+    "Network": "strop.frontend.network",
+    "build": "strop.engine.build",
+    "custom": "strop.custom",
+    "layers": "strop.frontend.network",
+}
 
 
 def __getattr__(name: str) -> Any:

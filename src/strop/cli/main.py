@@ -30,6 +30,7 @@ VERBS = {
     "check": "Tells what a build would make of every node of a model.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
+    "trtexec": "Builds and times a network with the options of TensorRT's trtexec.",
     "knobs": "Lists the environment variables, their values and defaults.",
 }
 
@@ -46,7 +47,8 @@ class Verbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(import_module(f"strop.cli.{cmd_name}").command)
+        module = import_module(f"strop.cli.{cmd_name}")
+        single.command(cmd_name, context_settings=getattr(module, "SETTINGS", None))(module.command)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

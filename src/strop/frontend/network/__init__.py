@@ -1,9 +1,9 @@
-"""Networks defined layer by layer: ``Network``, and one class per kind of layer.
+"""Networks defined layer by layer: ``Network``, and one class per kind of layer. ``strop.layers`` is this module.
 
-    net = Network("lenet")
+    net = strop.Network("lenet")
     x = net.add_input("data", "f32", (1, 1, 28, 28))
-    x = net.add(Convolution(20, (5, 5), kernel, bias), x).output
-    x = net.add(Pooling("max", (2, 2)), x).output
+    x = net.add(layers.Convolution(20, (5, 5), kernel, bias), x).output
+    x = net.add(layers.Pooling("max", (2, 2)), x).output
     net.mark_output(x, "prob")
     engine = strop.build(net)
 
