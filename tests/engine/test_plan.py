@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from strop.engine import plan as pl
 from strop.engine.dims import DIM, SYM
-from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
 from strop.engine.format import PLAN_ABI
+from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
 from strop.errors import EngineFileError
 from strop.ir import dtype as dt
 from tests.runtime.synthetic import dynamic_plan

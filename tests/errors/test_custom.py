@@ -14,7 +14,14 @@ from onnx import TensorProto, helper
 from strop import custom
 from strop.engine.build import build
 from strop.engine.engine import Engine, load
-from strop.errors import CustomError, ModelError, OptionError, ShapeError, StropError, UnsupportedError
+from strop.errors import (
+    CustomError,
+    ModelError,
+    OptionError,
+    ShapeError,
+    StropError,
+    UnsupportedError,
+)
 from strop.frontend.onnx import read_onnx, survey
 from strop.ir import dtype as dt
 from strop.ir import interp
