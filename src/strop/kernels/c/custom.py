@@ -146,7 +146,10 @@ class _Stores:
             return f"vload{suffix}(&{extra.at(*index)}{rest})"
         if extra.strides[axis] == 0:
             return f"vset1({extra.at(*index)})"
-        raise Declined(f"operand {extra.pointer} of the epilogue is not dense along axis {axis}")
+        name = f"{extra.pointer}_"
+        place = [f"({i}) + k_" if a == axis else i for a, i in enumerate(index)]
+        w(f"float {name}[VL] = {{0}};", f"for (int64_t k_ = 0; k_ < {rest[2:] or 'VL'}; k_++) {name}[k_] = {extra.at(*place)};")
+        return f"vload({name})"
 
 
 class Custom(Kernel[Params]):
