@@ -26,6 +26,7 @@ from strop.ir.shape import Sym
 from strop.ir.text import digest, parse, show
 from strop.ops.data import Reshape
 from strop.ops.elementwise import make
+from strop.tune import search
 from tests import custom_layers as layers
 from tests.custom_layers import declared  # noqa: F401  a fixture
 
@@ -293,7 +294,7 @@ def test_free_sizes() -> None:
 
 def test_tuning_checks_native_layers_and_leaves_callbacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Level 3 measures what has a single candidate too; one that is wrong is never chosen."""
-    monkeypatch.setenv("STROP_CACHE", str(tmp_path))
+    monkeypatch.setattr(search, "path_of", lambda target: tmp_path / "records.txt")
     wrong = layers.DECAY_C.replace("EXPORT", "static").replace("* (float)decay", "* (float)decay + 1")
 
     @custom.layer("test::Wrong", takes=custom.ROW_MAJOR, source=wrong, symbol="decaying_max")
