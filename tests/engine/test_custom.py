@@ -299,7 +299,7 @@ def test_tuning_checks_native_layers_and_leaves_callbacks(monkeypatch: pytest.Mo
 
     @custom.layer("test::Wrong", takes=custom.ROW_MAJOR, source=wrong, symbol="decaying_max")
     class Wrong(REGISTRY[layers.DECAY]):  # type: ignore[misc]
-        decay: float = 0.5
+        pass
 
     def net(name: str) -> Graph:
         graph = Graph("g")

@@ -176,7 +176,7 @@ class Custom(Kernel[Params]):
         layer = _layer(region)
         assert layer is not None
         text, code = self._text(layer, region, target)
-        return [Params(hashlib.sha256("\0".join((layer.digest(), text, *code.helpers)).encode()).hexdigest()[:8])]
+        return [Params(hashlib.sha256("\0".join((layer.digest, text, *code.helpers)).encode()).hexdigest()[:8])]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         return region.work.flops / _C_RATE + 4 * memory_seconds(region, target) + 1e-6
@@ -246,7 +246,7 @@ class CustomLibrary(Kernel[Params]):
     def space(self, region: Region, target: Target) -> list[Params]:
         layer = _layer(region)
         assert layer is not None
-        return [Params(layer.digest())]
+        return [Params(layer.digest)]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         return region.work.flops / _C_RATE + 4 * memory_seconds(region, target) + 1e-6
