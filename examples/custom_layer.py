@@ -35,8 +35,6 @@ class PixelNorm(custom.Layer):
 class FastPixelNorm(PixelNorm):
     """The same with C for values whose channels are innermost, as they are around convolutions."""
 
-    epsilon: float = 1e-8
-
     def tasks(self, code: custom.Code) -> int:
         """Images times rows."""
         return code.outputs[0].shape[0] * code.outputs[0].shape[2]

@@ -178,11 +178,11 @@ def _declare_c() -> None:
 
     @custom.layer(DECAY, takes=custom.ROW_MAJOR, library=library_path(), symbol="decaying_max")
     class DecayingMax(_Decay):
-        decay: float = 0.5
+        pass
 
     @custom.layer(DECAY_SOURCE, takes=custom.ROW_MAJOR, source=DECAY_C.replace("EXPORT", "static"), symbol="decaying_max")
     class DecayingMaxSource(_Decay):
-        decay: float = 0.5
+        pass
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,12 @@ def test_every_node_has_a_fate(strop: Strop, model: Path) -> None:
     done = strop("check", model)
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == list(tiny_net.NODES)
+    assert [line.split()[0] for line in lines[1:9]] == list(tiny_net.NODES)
+    assert lines[0].split() == ["node", "op", "fate", "flops", "bytes", "weights", "results", "est.", "us", "share", "how"]
+    assert "into conv2" in lines[4] and " % " in lines[1]
+    foot = {line.split()[0]: line for line in lines[9:-1]}
+    assert list(foot) == ["inputs", "steps", "work", "memory"]
+    assert "x: f32[1,3,8,8]" in foot["inputs"] and "on one core" in foot["work"] and "workspace" in foot["memory"]
     assert lines[-1].endswith("8 nodes: 1 view, 4 fused, 3 kernel")
 
 
@@ -51,6 +56,35 @@ def test_exit_codes(fate: str, options: list[str], code: int, strop: Strop, monk
     done = strop("check", "m.onnx", *options)
     assert done.code == code
     assert f"1 {fate}" in done.out and "why" in done.out
+
+
+def test_orders_and_choices(strop: Strop, model: Path) -> None:
+    def names(*options: str) -> list[str]:
+        lines = strop("check", model, *options).out.splitlines()
+        return [line.split()[0] for line in lines[1 : next(k for k, line in enumerate(lines) if line.startswith("inputs"))]]
+
+    found = json.loads(strop("check", model, "--json").out)["nodes"]
+    for order, key in (("time", "estimated_ns"), ("flops", "flops"), ("weights", "weights")):
+        wanted = sorted(found, key=lambda node: -node["figures"][key])
+        assert names("--sort", order) == [node["name"] for node in wanted]
+    assert names("--sort", "fate")[-1] == "flatten"
+    assert names("--only", "view") == ["flatten"] and names("--only", "view", "--only", "naive") == ["flatten"]
+    for option, value in (("--sort", "beauty"), ("--only", "great")):
+        done = strop("check", model, option, value)
+        assert done.code == 1 and value in done.err and "expected" in done.err
+
+
+def test_verbose_says_why_kernels_decline(strop: Strop, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = NodeFate("b", "Odd", "naive", "naive", reason="no faster kernel accepts it", refusals={"conv_direct": "it is no conv"})
+    monkeypatch.setattr(verb, "check", lambda *_, **__: CheckReport("m", "x86-64", (node,)))
+    assert "conv_direct" not in strop("check", "m.onnx").out
+    assert "conv_direct: it is no conv" in strop("check", "m.onnx", "--verbose").out
+
+
+def test_free_sizes(strop: Strop, tmp_path: Path) -> None:
+    onnx.save(tiny_net.model(batch="N"), tmp_path / "m.onnx")
+    out = strop("check", tmp_path / "m.onnx", "--shape", "x=1..8(4)x3x8x8").out
+    assert "sizes   N = 4" in out and "x: f32[N,3,8,8]" in out
 
 
 def test_not_a_model(strop: Strop, tmp_path: Path) -> None:

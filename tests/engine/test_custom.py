@@ -26,6 +26,7 @@ from strop.ir.shape import Sym
 from strop.ir.text import digest, parse, show
 from strop.ops.data import Reshape
 from strop.ops.elementwise import make
+from strop.tune import search
 from tests import custom_layers as layers
 from tests.custom_layers import declared  # noqa: F401  a fixture
 
@@ -61,6 +62,7 @@ def close(got: Array, want: Array) -> None:
 RNG = np.random.default_rng(3)
 W1 = (0.2 * RNG.standard_normal((24, 24, 3, 3))).astype(np.float32)
 W2 = (0.2 * RNG.standard_normal((24, 24, 1, 1))).astype(np.float32)
+K = RNG.standard_normal((1, 24, 8, 10)).astype(np.float32)  # lies row-major beside values that lie channels-last
 IMAGE = RNG.standard_normal((1, 24, 10, 12)).astype(np.float32)
 
 
@@ -166,20 +168,21 @@ def native_net(declared: None) -> Engine:  # noqa: F811
         N("Conv", ["x", "w1"], ["a"], name="conv1"),
         node(layers.SQUAREPLUS, ["a"], ["b"], "act", b=2.0),
         node(layers.GATE, ["b"], ["c"], "gate"),
-        N("Relu", ["c"], ["d"], name="relu"),
+        N("Relu", ["c"], ["r"], name="relu"),
+        N("Add", ["r", "k"], ["d"], name="plus"),
         N("Conv", ["d", "w2"], ["e"], name="conv2"),
         N("Flatten", ["e"], ["f"], name="flat", axis=2),
         N("Reshape", ["f", "rows"], ["g"], name="rows_of"),
         node(layers.DECAY, ["g"], ["y"], "decay", decay=0.75),
         node(layers.DECAY_SOURCE, ["g"], ["z"], "decay_source", decay=0.25),
     ]
-    weights = {"w1": W1, "w2": W2, "rows": np.array([24, -1], np.int64)}
+    weights = {"w1": W1, "w2": W2, "k": K, "rows": np.array([24, -1], np.int64)}
     return build(model(nodes, {"x": (1, 24, 10, 12)}, ["e", "y", "z"], weights), level=0, threads=2)
 
 
 def native_wants() -> dict[str, Array]:
     b = layers.squareplus(conv(IMAGE, W1), 2.0)
-    d = np.maximum(b * b.mean(1, keepdims=True), 0)
+    d = np.maximum(b * b.mean(1, keepdims=True), 0) + K
     e = conv(d, W2)
     g = e.reshape(24, -1)
     y, z = (custom.make(n, {"decay": k}).reference(g)[0] for n, k in ((layers.DECAY, 0.75), (layers.DECAY_SOURCE, 0.25)))
@@ -196,7 +199,7 @@ def test_native_layers_fuse_and_need_no_copies(native_net: Engine) -> None:
     found = describe(native_net)
     steps = {s.name: s for s in found.steps}
     assert "act" not in steps and steps["conv1"].source == ("conv1", "act") and steps["conv1"].fused
-    assert steps["gate"].source == ("gate", "relu") and steps["gate"].fused
+    assert steps["gate"].source == ("gate", "relu", "plus") and steps["gate"].fused
     assert steps["gate"].kernel.startswith("custom(") and steps["gate"].custom == f"{layers.GATE}: native, in the engine"
     gate = [s.split(":")[1] for s in (steps["gate"].inputs[0], steps["gate"].outputs[0]) if s is not None]
     assert gate == ["(1920,1,240,24)"] * 2  # channels innermost
@@ -209,7 +212,7 @@ def test_native_layers_fuse_and_need_no_copies(native_net: Engine) -> None:
 def test_text_of_graphs_with_custom_layers(native_net: Engine) -> None:
     text = native_net.graph_text
     assert f'"{layers.GATE}"(%b) as "gate" @ "gate"' in text and f'"{layers.SQUAREPLUS}"(%a) {{b=2.0}}' in text
-    again = parse(text, {digest(a): a for a in (W1, W2)})
+    again = parse(text, {digest(a): a for a in (W1, W2, K)})
     assert show(again) == text
     close(interp.run(again, {"x": IMAGE})["y"], native_wants()["y"])
 
@@ -291,12 +294,12 @@ def test_free_sizes() -> None:
 
 def test_tuning_checks_native_layers_and_leaves_callbacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Level 3 measures what has a single candidate too; one that is wrong is never chosen."""
-    monkeypatch.setenv("STROP_CACHE", str(tmp_path))
+    monkeypatch.setattr(search, "path_of", lambda target: tmp_path / "records.txt")
     wrong = layers.DECAY_C.replace("EXPORT", "static").replace("* (float)decay", "* (float)decay + 1")
 
     @custom.layer("test::Wrong", takes=custom.ROW_MAJOR, source=wrong, symbol="decaying_max")
     class Wrong(REGISTRY[layers.DECAY]):  # type: ignore[misc]
-        decay: float = 0.5
+        pass
 
     def net(name: str) -> Graph:
         graph = Graph("g")
@@ -334,6 +337,30 @@ def test_pure_layers_are_shared_folded_and_dropped_and_others_are_not() -> None:
         array = np.arange(5, dtype=np.float32)
         np.testing.assert_array_equal(engine(array), (array + 1) ** 2 + 2)
         assert len(calls) == steps
+
+
+def test_every_dtype_and_operands_that_are_left_out() -> None:
+    @custom.layer("test::Turn")
+    class Turn(custom.Layer):
+        def shape(self, x: Any, nothing: Any, row: Any) -> Any:
+            assert nothing is None
+            return custom.Type(x.dtype, x.shape[::-1]), custom.Type(x.dtype, (0, *x.shape))
+
+        def compute(self, x: Any, nothing: Any, row: Any) -> Any:
+            assert nothing is None and row.shape == (3,)
+            return x.T[:, ::-1], np.empty((0, *x.shape), x.dtype)
+
+    graph, feed, outputs = Graph("g"), {}, {}
+    row = graph.add_const(np.arange(3, dtype=np.float32), "row")
+    for dtype in dt.ALL:
+        x = graph.add_input(f"x_{dtype}", Type(dtype, (2, 3)))
+        feed[x.name] = RNG.integers(0, 2, (2, 3)).astype(dtype.numpy)
+        outputs[f"y_{dtype}"], outputs[f"e_{dtype}"] = graph.add(Turn(), [x, None, row], name=f"turn_{dtype}").outputs
+    graph.set_outputs(list(outputs.values()), list(outputs))
+    got = build(graph, level=0, threads=1).run(feed)
+    for dtype in dt.ALL:
+        assert got[f"y_{dtype}"].dtype == dtype.numpy and got[f"e_{dtype}"].shape == (0, 2, 3)
+        np.testing.assert_array_equal(got[f"y_{dtype}"], feed[f"x_{dtype}"].T[:, ::-1])
 
 
 def test_a_function_of_the_model_comes_before_a_custom_layer() -> None:

@@ -185,6 +185,9 @@ def test_two_layers_of_one_name() -> None:
     with pytest.raises(OptionError) as caught:
         custom.elementwise("test::Layer", lambda x: x)
     says(caught.value, "two custom layers have one name", "test::Layer", "strop.custom.forget")
+    with pytest.raises(OptionError) as caught:
+        custom.layer("test::Second")(declare("test::First"))
+    says(caught.value, "a class is one custom layer", "test::First", "make a subclass")
     with pytest.raises(OptionError, match="no subclass of Layer"):
         custom.layer("test::Other")(int)  # type: ignore[type-var]
 

@@ -1,22 +1,34 @@
 """What a build would make of every node of a model, found without compiling anything.
 
     report = check("net.onnx")
-    report.counts, report.of("unsupported")
+    report.counts, report.of("unsupported"), report.totals
+
+Sizes that are free are taken at their typical values. Of a model with unsupported nodes everything that does not depend on them is
+judged all the same; what comes behind one is judged where the model declares the types of its results.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from strop.engine.arena import MemoryPlan, plan_memory
+from strop.engine.assemble import Assembler
+from strop.engine.plan import Space
 from strop.errors import UnsupportedError
-from strop.frontend.onnx import Verdict, read_onnx, survey
+from strop.frontend.onnx import Verdict, judge
+from strop.ir import shape as sh
+from strop.ir.graph import Graph
+from strop.ir.text import show_type
 from strop.ir.verify import verify
-from strop.lower.pipeline import Lowered, Step, lower
+from strop.kernels.extent import typical
+from strop.kernels.table import refusals
+from strop.lower.pipeline import Lowered, Refusal, Step, lower, typical_flops
 from strop.lower.regions import VIEW_OPS
+from strop.ops.custom import Layer
 from strop.optimize.pipeline import optimize
 from strop.target.base import Target
 from strop.target.detect import parse as parse_target
@@ -24,9 +36,30 @@ from strop.trace import Trace
 
 #: What may become of a node, best first.
 #: ``folded`` is computed at build time or not needed; ``view`` moves no bytes; ``fused`` shares the step of another node;
-#: ``kernel`` has a step of its own; ``copy`` only moves bytes; ``naive`` runs a kernel that is right but slow;
-#: ``unknown`` cannot be judged because of an unsupported node before it.
-FATES = ("folded", "view", "fused", "kernel", "copy", "naive", "unsupported", "unknown")
+#: ``kernel`` has a step of its own; ``custom`` is a custom layer's step; ``copy`` only moves bytes; ``naive`` runs a kernel that is
+#: right but slow; ``unsupported`` stops a build; ``unknown`` cannot be judged because of an unsupported node before it.
+FATES = ("folded", "view", "fused", "kernel", "custom", "copy", "naive", "unsupported", "unknown")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Estimates for one run, at typical sizes.
+
+    Attributes:
+        flops: operations; a multiply-add counts 2.
+        bytes: read and written by its steps; 0 for a node that is fused into another's.
+        weights: bytes of constants as its steps read them.
+        results: bytes of values that its steps write.
+        estimated_ns: what the cost models expect of its steps on one core.
+        share: of the estimated time of all steps, 0 to 1.
+    """
+
+    flops: int = 0
+    bytes: int = 0
+    weights: int = 0
+    results: int = 0
+    estimated_ns: int = 0
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,13 +67,15 @@ class NodeFate:
     """What becomes of one node of the model.
 
     Attributes:
-        name: the node's.
+        name: the node's; of one inside a branch, body or function ``outer/then/inner``.
         op: its op type.
         fate: one of ``FATES``.
         kernel: the algorithm of its step, else empty.
-        step: name of its step, which is that of another node, else empty.
-        reason: why it is unsupported or naive, else empty.
+        step: the node into whose step it is fused, else empty.
+        reason: why it is unsupported, naive, a copy or unknown, or where a custom layer's code is; else empty.
         hint: what to try, or None.
+        figures: estimates.
+        refusals: of a naive node: why each other kernel does not take it.
     """
 
     name: str
@@ -50,15 +85,58 @@ class NodeFate:
     step: str = ""
     reason: str = ""
     hint: str | None = None
+    figures: Figures = Figures()
+    refusals: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over what could be judged, at typical sizes; memory is that of an engine for the whole range of shapes.
+
+    Attributes:
+        nodes: of the model.
+        steps: kernel calls of one run, copies among them.
+        copies: copy steps per reason.
+        flops: operations of one run.
+        bytes: bytes that all steps read and write.
+        weights: bytes of packed weights in the engine.
+        arena: bytes of intermediate values, per context.
+        live_peak: largest sum of values alive at one step, which no arena undercuts.
+        workspace: bytes of scratch, per thread.
+        estimated_ns: what the cost models expect of all steps on one core.
+    """
+
+    nodes: int = 0
+    steps: int = 0
+    copies: Mapping[str, int] = field(default_factory=dict)
+    flops: int = 0
+    bytes: int = 0
+    weights: int = 0
+    arena: int = 0
+    live_peak: int = 0
+    workspace: int = 0
+    estimated_ns: int = 0
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The fate of every node, in the order of execution."""
+    """The fate of every node, in the order of execution.
+
+    Attributes:
+        model: its name.
+        target: that of the code.
+        nodes: their fates.
+        inputs: name, dtype and shape of each.
+        sizes: the value that each free size is taken at.
+        totals: sums.
+    """
 
     model: str
     target: str
     nodes: tuple[NodeFate, ...]
+    inputs: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    totals: Totals = Totals()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,60 +168,128 @@ def check(
 
     Raises:
         ModelError: the file is no model whose nodes could be judged.
-        UnsupportedError: an input's shape is not fixed, or the file is a model of another kind.
+        UnsupportedError: the size of an input is free and nothing says in which range, or the file is a model of another kind.
     """
     machine = parse_target(target) if isinstance(target, str) else target
     name = "model" if isinstance(model, bytes) else Path(model).stem
-    verdicts = survey(model, shapes)
-    if not all(v.supported for v in verdicts):
-        return CheckReport(name, machine.name, tuple(_unread(v) for v in verdicts))
-    trace = Trace()
-    graph = read_onnx(model, shapes)
-    verify(graph, "imported")
-    graph = optimize(graph, trace)
+    verdicts, graph = judge(model, shapes)
+    given = tuple(f"{v.name}: {show_type(v.type)}" for v in graph.inputs)
+    sizes = {s.name: s.opt for v in graph.inputs for s in sh.symbols(v.shape)}
+    empty = CheckReport(name, machine.name, tuple(_unread(v, "") for v in verdicts), given, sizes, Totals(len(verdicts)))
+    if not graph.outputs:
+        return empty
     try:
-        lowered = lower(graph, machine, trace)
-    except UnsupportedError as error:
-        return CheckReport(name, machine.name, _unlowered(verdicts, error))
-    return CheckReport(name, machine.name, _fates(verdicts, lowered))
+        return replace(empty, **_judged(verdicts, graph, machine))
+    except UnsupportedError as error:  # of the network as a whole
+        if all(v.supported for v in verdicts):
+            raise
+        return replace(empty, nodes=tuple(_unread(v, error.what) for v in verdicts))
 
 
-def _unread(verdict: Verdict) -> NodeFate:
+def _judged(verdicts: Sequence[Verdict], graph: Graph, machine: Target) -> dict[str, Any]:
+    """The nodes and totals of what could be read."""
+    trace = Trace()
+    verify(graph, "imported")
+    refused: list[Refusal] = []
+    lowered = lower(optimize(graph, trace), machine, trace, refused)
+    memory = plan_memory(lowered)
+    parts = Assembler(lowered, memory)
+    parts.emit()
+    figures = _figures({v.name for v in verdicts}, lowered, parts)
+    judge_one = _Judge(lowered, refused, parts)
+    nodes = tuple(replace(judge_one(v), figures=figures.get(v.name, Figures())) for v in verdicts)
+    return {"nodes": nodes, "totals": _totals(len(verdicts), lowered, memory, parts)}
+
+
+def _unread(verdict: Verdict, reason: str) -> NodeFate:
     fate = "unknown" if verdict.supported else "unsupported"
-    return NodeFate(verdict.name, verdict.op_type, fate, reason=verdict.reason, hint=verdict.hint)
+    return NodeFate(verdict.name, verdict.op_type, fate, reason=verdict.reason or reason, hint=verdict.hint)
 
 
-def _unlowered(verdicts: Sequence[Verdict], error: UnsupportedError) -> tuple[NodeFate, ...]:
-    """The node that no kernel can do; raises the error again when it is about none."""
-    if error.where not in {v.name for v in verdicts}:
-        raise error
-    reason = f"{error.what}; {error.expected}" if error.expected else error.what
-    return tuple(
-        NodeFate(v.name, v.op_type, "unsupported", reason=reason, hint=error.hint)
-        if v.name == error.where
-        else NodeFate(v.name, v.op_type, "unknown")
-        for v in verdicts
-    )
+class _Judge:
+    """Finds the fate of nodes in a lowered program."""
 
+    def __init__(self, lowered: Lowered, refused: Sequence[Refusal], parts: Assembler) -> None:
+        self._target = lowered.target
+        self._steps: dict[str, Step] = {}
+        self._copies: dict[str, Step] = {}
+        for step in lowered.steps:
+            for source in step.region.source:
+                (self._copies if step.copy else self._steps).setdefault(source, step)
+        self._where = {id(step): record["custom"] for step, record in zip(lowered.steps, parts.records, strict=True)}
+        self._views = {s for node in lowered.graph.nodes if isinstance(node.op, VIEW_OPS) for s in node.source}
+        self._refused = {source: refusal for refusal in refused for source in (refusal[0].name, *refusal[0].source)}
 
-def _fates(verdicts: Sequence[Verdict], lowered: Lowered) -> tuple[NodeFate, ...]:
-    steps: dict[str, Step] = {}
-    copies: dict[str, Step] = {}
-    for step in lowered.steps:
-        for source in step.region.source:
-            (copies if step.copy else steps).setdefault(source, step)
-    views = {s for node in lowered.graph.nodes if isinstance(node.op, VIEW_OPS) for s in node.source}
-    return tuple(_fate(v, steps.get(v.name), copies.get(v.name), v.name in views) for v in verdicts)
-
-
-def _fate(verdict: Verdict, step: Step | None, copy: Step | None, is_view: bool) -> NodeFate:
-    name, op = verdict.name, verdict.op_type
-    if step is None:
-        if is_view and copy is not None:
+    def __call__(self, verdict: Verdict) -> NodeFate:
+        name, op = verdict.name, verdict.op_type
+        if not verdict.supported:
+            return _unread(verdict, "")
+        if not verdict.checked:
+            return _unread(verdict, "an operand comes from an unsupported node")
+        if name in self._refused:
+            return self._refusal(name, op)
+        step, copy = self._steps.get(name), self._copies.get(name)
+        if step is not None:
+            return self._step(name, op, step)
+        if name in self._views and copy is not None:
             return NodeFate(name, op, "copy", copy.chosen.kernel.name, reason=copy.copy)
-        return NodeFate(name, op, "view" if is_view else "folded")
-    kernel, owner = step.chosen.kernel.name, step.region.name
-    elsewhere = "" if owner == name else owner
-    if kernel.startswith("naive"):
-        return NodeFate(name, op, "naive", kernel, elsewhere, "no faster kernel accepts it")
-    return NodeFate(name, op, "fused" if elsewhere else "kernel", kernel, elsewhere)
+        return NodeFate(name, op, "view" if name in self._views else "folded")
+
+    def _refusal(self, name: str, op: str) -> NodeFate:
+        launch, error = self._refused[name]
+        if launch.name != name:
+            return NodeFate(name, op, "unknown", reason=f"it goes with {launch.name}, which is unsupported")
+        reason = f"{error.what}; {error.expected}" if error.expected else error.what
+        return NodeFate(name, op, "unsupported", reason=reason, hint=error.hint)
+
+    def _step(self, name: str, op: str, step: Step) -> NodeFate:
+        kernel, owner = step.chosen.kernel.name, step.region.name
+        elsewhere = "" if owner == name else owner
+        if isinstance(step.region.op, Layer) and not elsewhere:
+            return NodeFate(name, op, "custom", kernel, reason=self._where[id(step)].partition(": ")[2])
+        if kernel.startswith("naive"):
+            why = {k: v for k, v in refusals(step.region, self._target).items() if k != kernel}
+            return NodeFate(name, op, "naive", kernel, elsewhere, "no faster kernel accepts it", refusals=why)
+        return NodeFate(name, op, "fused" if elsewhere else "kernel", kernel, elsewhere)
+
+
+def _figures(names: set[str], lowered: Lowered, parts: Assembler) -> dict[str, Figures]:
+    """Estimates by node. What a step moves and takes counts at the node that it is named after, or else the first of its nodes;
+    operations count at the first of the model's nodes that a node stands for."""
+    total = max(1, sum(record["estimated_ns"] for record in parts.records))
+    found: dict[str, Figures] = defaultdict(Figures)
+    for node in lowered.graph.nodes:
+        owner = next((s for s in node.source if s in names), None)
+        if owner is not None:
+            found[owner] = replace(found[owner], flops=found[owner].flops + typical_flops(node))
+    for step, record, planned in zip(lowered.steps, parts.records, parts.steps, strict=True):
+        owner = next((s for s in (step.region.name, *step.region.source) if s in names), None)
+        if owner is None:
+            continue
+        old = found[owner]
+        time = old.estimated_ns + record["estimated_ns"]
+        found[owner] = replace(
+            old,
+            bytes=old.bytes + record["bytes"],
+            weights=old.weights + sum(arg.size for arg in planned.args if arg.space == Space.WEIGHTS),
+            results=old.results + sum(typical(view.nbytes) for view in step.region.outs),
+            estimated_ns=time,
+            share=time / total,
+        )
+    return found
+
+
+def _totals(nodes: int, lowered: Lowered, memory: MemoryPlan, parts: Assembler) -> Totals:
+    copies = Counter(step.copy for step in lowered.steps if step.copy)
+    return Totals(
+        nodes=nodes,
+        steps=len(lowered.steps),
+        copies=dict(sorted(copies.items())),
+        flops=sum(map(typical_flops, lowered.graph.nodes)),
+        bytes=sum(record["bytes"] for record in parts.records),
+        weights=parts.weights.size,
+        arena=memory.size,
+        live_peak=memory.live_peak,
+        workspace=parts.scratch,
+        estimated_ns=sum(record["estimated_ns"] for record in parts.records),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from strop.errors import UnsupportedError
 from strop.ir import shape as sh
 from strop.ir.expr import Input
-from strop.ir.graph import Graph, Value
+from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Cost
 from strop.ir.shape import Sym
 from strop.kernels.base import Candidate, Operand, Region, View
@@ -64,28 +64,45 @@ class Lowered:
     outputs: list[Buffer] = field(default_factory=list)
 
 
-def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
+#: A launch that no kernel can do, and why.
+Refusal = tuple[Launch, UnsupportedError]
+
+
+def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None = None) -> Lowered:
     """Chooses layouts and regions and asks every kernel; choices stay open, the estimate's favourite in force.
+
+    Args:
+        graph: the portable graph.
+        target: the machine.
+        trace: told about regions.
+        refused: takes in launches that no kernel can do, whose steps are then left out; None to raise at the first.
 
     Raises:
         UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
     """
     _require_bounds(graph)
     try:
-        return _lowered(graph, target, trace)
+        return _lowered(graph, target, trace, refused)
     except SymbolicError as error:
         raise UnsupportedError(
             "the network cannot be arranged for symbolic dims", got=error, hint="fix some dims with --shape, or make their range smaller"
         ) from error
 
 
-def _lowered(graph: Graph, target: Target, trace: Trace) -> Lowered:
+def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
     prepared = prepare(graph)
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared)
     layout = Layout(prepared, groups)
-    _require_sizes(layout)
-    steps = [_step(launch, target) for launch in layout.launches]
+    steps = []
+    for launch in layout.launches:
+        try:
+            _require_sizes(launch)
+            steps.append(_step(launch, target))
+        except UnsupportedError as error:
+            if refused is None:
+                raise
+            refused.append((launch, error))
     lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
     trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
@@ -104,23 +121,22 @@ def _require_bounds(graph: Graph) -> None:
             )
 
 
-def _require_sizes(layout: Layout) -> None:
-    """No size that a step works on is empty or too large anywhere in the range of the symbols."""
-    for launch in layout.launches:
-        for place in (*launch.inputs, *launch.outputs):
-            if place is None or not place.view.symbolic:
-                continue
-            sizes = sh.show(dims_of(place.view.shape))
-            if any(is_symbolic(d) and lowest(d) < 1 for d in place.view.shape):
-                raise UnsupportedError(
-                    "a size may be below 1 within the range of its symbols", where=launch.name, got=sizes,
-                    hint="let the range begin higher",
-                )  # fmt: skip
-            if highest(place.view.nbytes) > _MAX_BYTES:
-                raise UnsupportedError(
-                    "a value may be too large within the range of its symbols", where=launch.name, got=sizes,
-                    expected=f"up to {_MAX_BYTES} bytes", hint="let the range end lower",
-                )  # fmt: skip
+def _require_sizes(launch: Launch) -> None:
+    """No size that the step works on is empty or too large anywhere in the range of the symbols."""
+    for place in (*launch.inputs, *launch.outputs):
+        if place is None or not place.view.symbolic:
+            continue
+        sizes = sh.show(dims_of(place.view.shape))
+        if any(is_symbolic(d) and lowest(d) < 1 for d in place.view.shape):
+            raise UnsupportedError(
+                "a size may be below 1 within the range of its symbols", where=launch.name, got=sizes,
+                hint="let the range begin higher",
+            )  # fmt: skip
+        if highest(place.view.nbytes) > _MAX_BYTES:
+            raise UnsupportedError(
+                "a value may be too large within the range of its symbols", where=launch.name, got=sizes,
+                expected=f"up to {_MAX_BYTES} bytes", hint="let the range end lower",
+            )  # fmt: skip
 
 
 def _step(launch: Launch, target: Target) -> Step:
@@ -188,12 +204,14 @@ def _work(launch: Launch, outs: Sequence[View]) -> Cost:
     moved += sum(typical(v.count) * v.dtype.size for v in outs)
     if launch.group is None:
         return Cost(0, moved)
-    flops = 0
-    for node in launch.group.nodes:
-        known = {s.name: s.opt for v in (*node.operands, *node.outputs) for s in sh.symbols(v.shape)}
-        types, results = ([v.type.at(known) for v in values] for values in (node.operands, node.outputs))
-        flops += node.op.at(known).cost(types, results).flops
-    return Cost(flops, moved)
+    return Cost(sum(map(typical_flops, launch.group.nodes)), moved)
+
+
+def typical_flops(node: Node) -> int:
+    """Operations of a node at the optimum of its symbols."""
+    known = {s.name: s.opt for v in (*node.operands, *node.outputs) for s in sh.symbols(v.shape)}
+    types, results = ([v.type.at(known) for v in values] for values in (node.operands, node.outputs))
+    return node.op.at(known).cost(types, results).flops
 
 
 def show(lowered: Lowered) -> str:

@@ -103,6 +103,7 @@ class Layer(Op):
         library: path of a shared library that has its kernel, or None.
         source: C text that has its kernel, or "".
         symbol: name of the kernel in ``library`` or ``source``: a ``strop_kernel`` of strop_kernel.h.
+        digest: of the code of the class; set by ``layer``.
     """
 
     takes: ClassVar[str] = ANY
@@ -111,6 +112,7 @@ class Layer(Op):
     library: ClassVar[Path | None] = None
     source: ClassVar[str] = ""
     symbol: ClassVar[str] = ""
+    digest: ClassVar[str] = ""
 
     # ---- what users write
 
@@ -169,17 +171,9 @@ class Layer(Op):
         """Whether the class defines one of the methods above itself."""
         return getattr(cls, method) is not getattr(Layer, method)
 
-    @classmethod
-    def digest(cls) -> str:
-        """Changes when the class's code does."""
-        hasher = hashlib.sha256(cls.source.encode())
-        for base in cls.__mro__[: cls.__mro__.index(Layer)]:
-            for name, member in sorted(vars(base).items()):
-                if isinstance(member, types.FunctionType) and not name.startswith("__"):
-                    hasher.update(name.encode() + marshal.dumps(member.__code__))
-        if cls.library is not None and cls.library.is_file():
-            hasher.update(cls.library.read_bytes())
-        return hasher.hexdigest()[:8]
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={value!r}" for name, value in self.attributes().items())
+        return f"{self.name}#{self.digest}({inner})"
 
     def _results(self, inputs: Sequence[Any], count: int) -> list[Array]:
         found = self._call("compute", inputs)
@@ -238,6 +232,8 @@ def layer(
         _check_name(name, cls)
         if not (isinstance(cls, type) and issubclass(cls, Layer)):
             raise OptionError("a custom layer is no subclass of Layer", where=name, got=cls)
+        if vars(cls).get("name", name) != name:
+            raise OptionError("a class is one custom layer", where=name, got=f"{cls.__name__}, which is {cls.name}", hint="make a subclass")
         missing = [m for m in ("shape",) if not cls.has(m)]
         missing += [] if cls.has("compute") or cls.has("write") else ["compute"]
         if missing:
@@ -250,14 +246,33 @@ def layer(
             raise OptionError("a custom layer has its C in one place", where=name, got="library and source", expected="one of them")
         cls.takes, cls.pure, cls.fuses = takes, pure, fuses
         cls.library, cls.source, cls.symbol = None if library is None else Path(library).resolve(), source, symbol
-        made = typing.cast(LayerT, dataclass(frozen=True)(cls))
-        made.name = name
-        for attribute, kind in attribute_types(made).items():
+        _make_dataclass(cls)
+        for attribute, kind in attribute_types(cls).items():
             _check_kind(name, attribute, kind)
-        REGISTRY[name] = made
-        return made
+        cls.name, cls.digest = name, _digest(cls)
+        REGISTRY[name] = cls
+        return cls
 
     return declare
+
+
+def _make_dataclass(cls: type[Layer]) -> None:
+    """Makes frozen dataclasses of the class and of those between it and Layer, so that their annotations are attributes too."""
+    for base in reversed(cls.__mro__[: cls.__mro__.index(Layer)]):
+        if issubclass(base, Layer) and "__dataclass_fields__" not in vars(base):
+            dataclass(frozen=True, repr=False)(base)
+
+
+def _digest(cls: type[Layer]) -> str:
+    """Changes when the class's code does."""
+    hasher = hashlib.sha256(cls.source.encode())
+    for base in cls.__mro__[: cls.__mro__.index(Layer)]:
+        for name, member in sorted(vars(base).items()):
+            if isinstance(member, types.FunctionType) and not name.startswith("__"):
+                hasher.update(name.encode() + marshal.dumps(member.__code__))
+    if cls.library is not None and cls.library.is_file():
+        hasher.update(cls.library.read_bytes())
+    return hasher.hexdigest()[:8]
 
 
 def elementwise(

@@ -96,9 +96,19 @@ class Importer:
         self._session = Session(self.graph, reader, _names(model.graph))
         self._functions = {(plain_domain(f.domain), f.name, f.overload): f for f in model.functions}
         self._node_names: set[str] = set()
+        self._unread: list[Value] = []
         self._count = 0
         self._initializers = {t.name: i for i, t in enumerate(model.graph.initializer)}
         self._infos = {info.name: info for info in model.graph.value_info}
+
+    def judged(self) -> Graph:
+        """The graph as far as it was read: what nodes that are not read would have read are outputs too."""
+        outputs = dict(zip(self.graph.output_names, self.graph.outputs, strict=True))
+        for value in self._unread:
+            if value.producer is not None and value not in outputs.values():
+                outputs.setdefault(value.name, value)
+        self.graph.set_outputs(list(outputs.values()), list(outputs))
+        return self.graph
 
     def run(self) -> None:
         """Imports the model.
@@ -250,9 +260,20 @@ class Importer:
             place = where if error.where is None else error.where if inside else f"{where}, {error.where}"
             error = type(error)(error.what, where=place, got=error.got, expected=error.expected, hint=hint)
         self.errors.append(error)
+        self._note_operands(node, scope)
         self._verdict(node, name, scope, False, reason=_reason(error), hint=error.hint)
         for output in node.output:
             scope.names[output] = self._declared(output, scope) or Unknown(name)
+
+    def _note_operands(self, node: NodeProto, scope: Scope) -> None:
+        """Remembers the operands of a node that is not read."""
+        for name in node.input:
+            around: Scope | None = scope
+            while around is not None and name not in around.names:
+                around = around.parent
+            found = around.names[name] if around is not None else None
+            if isinstance(found, Value):
+                self._unread.append(found)
 
     def _declared(self, output: str, scope: Scope) -> Operand | None:
         """A stand-in of the type the model declares, so that the readers of a failed node are checked too."""
@@ -311,6 +332,7 @@ class Importer:
                 raise
             rule = custom
         if not complete:
+            self._note_operands(node, scope)
             self._verdict(node, name, scope, True, checked=False)
             for output in node.output:
                 scope.names[output] = Unknown(name)

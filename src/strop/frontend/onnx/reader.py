@@ -76,6 +76,19 @@ def survey(source: Source, shapes: Shapes | None = None) -> list[Verdict]:
     return _import(source, shapes).verdicts
 
 
+def judge(source: Source, shapes: Shapes | None = None) -> tuple[list[Verdict], Graph]:
+    """``survey``, and the graph of the nodes that can be read.
+
+    Values whose types the model declares stand for the results of nodes that cannot be read, as further inputs; what these nodes
+    would have read are further outputs. Without such nodes it is the graph that ``read_onnx`` gives.
+
+    Raises:
+        ModelError: the file is no model whose nodes could be judged.
+    """
+    importer = _import(source, shapes)
+    return importer.verdicts, importer.judged() if importer.errors else importer.graph
+
+
 def _import(source: Source, shapes: Shapes | None) -> Importer:
     if not isinstance(source, ModelProto):
         refuse_other(source)

@@ -146,7 +146,10 @@ class _Stores:
             return f"vload{suffix}(&{extra.at(*index)}{rest})"
         if extra.strides[axis] == 0:
             return f"vset1({extra.at(*index)})"
-        raise Declined(f"operand {extra.pointer} of the epilogue is not dense along axis {axis}")
+        name = f"{extra.pointer}_"
+        place = [f"({i}) + k_" if a == axis else i for a, i in enumerate(index)]
+        w(f"float {name}[VL] = {{0}};", f"for (int64_t k_ = 0; k_ < {rest[2:] or 'VL'}; k_++) {name}[k_] = {extra.at(*place)};")
+        return f"vload({name})"
 
 
 class Custom(Kernel[Params]):
@@ -173,7 +176,7 @@ class Custom(Kernel[Params]):
         layer = _layer(region)
         assert layer is not None
         text, code = self._text(layer, region, target)
-        return [Params(hashlib.sha256("\0".join((layer.digest(), text, *code.helpers)).encode()).hexdigest()[:8])]
+        return [Params(hashlib.sha256("\0".join((layer.digest, text, *code.helpers)).encode()).hexdigest()[:8])]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         return region.work.flops / _C_RATE + 4 * memory_seconds(region, target) + 1e-6
@@ -243,7 +246,7 @@ class CustomLibrary(Kernel[Params]):
     def space(self, region: Region, target: Target) -> list[Params]:
         layer = _layer(region)
         assert layer is not None
-        return [Params(layer.digest())]
+        return [Params(layer.digest)]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         return region.work.flops / _C_RATE + 4 * memory_seconds(region, target) + 1e-6
