@@ -21,6 +21,7 @@ from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
 from strop.ops.softmax import Softmax
@@ -82,6 +83,11 @@ def is_view(op: Op) -> bool:
     return isinstance(op, VIEW_OPS) and not (isinstance(op, Slice) and any(s < 0 for s in op.steps))
 
 
+def is_pointwise(op: Op) -> bool:
+    """True when an element of the result depends on elements at the same place only."""
+    return isinstance(op, (Elementwise, Cast, Expand)) or (isinstance(op, (Quantize, Dequantize)) and op.block == 0)
+
+
 def form(graph: Graph) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run."""
     made: dict[Value, Group] = {}
@@ -90,7 +96,7 @@ def form(graph: Graph) -> list[Group | Node]:
         if is_view(node.op):
             items.append(node)
             continue
-        if isinstance(node.op, (Elementwise, Cast, Expand)):
+        if is_pointwise(node.op):
             group = _elementwise(graph, node, made)
             items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
         else:
@@ -158,9 +164,12 @@ def _anchor(node: Node) -> Group:
     return Group(node, [node], operands, len(operands), Input(0), list(node.outputs), list(node.source))
 
 
-def _expression(op: Op) -> Expr:
+def _expression(node: Node) -> Expr:
+    op = node.op
     if isinstance(op, Elementwise):
         return op.expr()
+    if isinstance(op, (Quantize, Dequantize)):
+        return op.expr([v.type for v in node.operands])
     if isinstance(op, Cast):
         return CastExpr(op.to, Input(0))
     return Input(0)  # Expand: the operand, broadcast
@@ -184,7 +193,7 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
     replaced = {
         i: absorbed[v] if v in absorbed else host.extra(v) for i, v in enumerate(node.inputs) if v is not None
     }
-    host.epilogue = _renumbered(_expression(node.op), replaced)
+    host.epilogue = _renumbered(_expression(node), replaced)
     host.nodes.append(node)
     host.source.extend(node.source)
     host.outputs = [node.output]

@@ -9,6 +9,7 @@ import strop.ops.index as index
 import strop.ops.matmul as matmul
 import strop.ops.norm as norm
 import strop.ops.pool as pool
+import strop.ops.quantize as quantize
 import strop.ops.recurrent as recurrent
 import strop.ops.reduce as reduce
 import strop.ops.resize as resize
@@ -27,6 +28,7 @@ __all__ = [
     "matmul",
     "norm",
     "pool",
+    "quantize",
     "recurrent",
     "reduce",
     "resize",
