@@ -10,6 +10,7 @@ from strop import knobs
 from strop.engine.arena import plan_memory
 from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
+from strop.engine.precision import CALIBRATOR, Request, reduce_precision
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
 from strop.frontend.onnx.reader import read_onnx
@@ -41,6 +42,10 @@ def build(
     dump: str | Path | None = None,
     stop_after: str | None = None,
     progress: Progress | None = None,
+    precision: str = "fp32",
+    layer_precision: Mapping[str, str] | None = None,
+    calibration: Any = None,
+    calibrator: str = CALIBRATOR,
 ) -> Engine:
     """Compiles a model for one target.
 
@@ -56,6 +61,11 @@ def build(
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
+        precision: of layers: fp32, bf16, fp16, int8.
+        layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
+        calibration: of int8: samples (array, mapping of arrays, path, iterable or callable, see ``strop.quantize.data``), or a
+            range table or its path. Without any, random inputs are used, and a note says so.
+        calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``.
 
     Returns:
         The engine; ``engine.save(path)`` keeps it.
@@ -73,6 +83,14 @@ def build(
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):
         graph = optimize(graph, trace)
+    with _Stage(trace, "quantize"):
+        request = Request(precision, calibration, calibrator, layer_precision or {})
+        graph, facts = reduce_precision(graph, request, _on_this_machine, trace)
+    return _finish(graph, machine, level, budget, trace, facts)
+
+
+def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any]) -> Engine:
+    """The stages that know the target."""
     with _Stage(trace, "lower"):
         lowered = lower(graph, machine, trace)
     with _Stage(trace, "tune"):
@@ -83,9 +101,14 @@ def build(
         trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
         if trace.debug >= 4:
             trace.log(4, "\n".join(parts.module.units()))
-        sections = parts.sections(graph, {"level": level, "notes": trace.notes}, trace)
+        sections = parts.sections(graph, {"level": level, "notes": trace.notes, **facts}, trace)
     with _Stage(trace, "engine"):
         return Engine.from_sections(sections)
+
+
+def _on_this_machine(graph: Graph) -> Engine:
+    """An engine for measuring values, not time."""
+    return _finish(graph, _target("host", None), 0, None, Trace(), {})
 
 
 class _Stage:
