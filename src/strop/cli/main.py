@@ -26,6 +26,8 @@ VERBS = {
     "run": "Runs an engine or a model once.",
     "bench": "Measures an engine or a model: latency, throughput, memory.",
     "inspect": "Tells what an engine does, step by step.",
+    "calibrate": "Finds the range of every value that an int8 build quantizes.",
+    "eval": "Tells how good an engine or a model is on samples.",
     "check": "Tells what a build would make of every node of a model.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",

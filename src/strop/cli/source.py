@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +57,25 @@ def build(model: Path, **options: Any) -> Engine:
     """``strop.engine.build.build``, imported at first use: verbs that only run engines need no compiler."""
     engine: Engine = import_module("strop.engine.build").build(model, **options)
     return engine
+
+
+def load_function(text: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names; the module is imported as Python finds it, the current folder included.
+
+    Raises:
+        OptionError: there is no such module or function.
+    """
+    module, _, name = text.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError("the plug-in cannot be loaded", got=text, expected="module:function", hint=str(error)) from error
+    if not callable(found):
+        raise OptionError("the plug-in is no function", got=text, expected="module:function")
+    function: Callable[..., Any] = found
+    return function
 
 
 def open_engine(

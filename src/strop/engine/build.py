@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from strop import knobs
 from strop.engine.arena import plan_memory
 from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
-from strop.engine.precision import CALIBRATOR, Request, reduce_precision
-from strop.engine.stages import STAGES, Stopped
-from strop.errors import OptionError
+from strop.engine.evaluate import Plugin
+from strop.engine.options import check, machine_of
+from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
+from strop.engine.stages import Stopped
 from strop.frontend.onnx.reader import read_onnx
 from strop.ir.graph import Graph
 from strop.ir.text import show as show_graph
@@ -20,7 +20,6 @@ from strop.ir.verify import verify
 from strop.lower.pipeline import lower
 from strop.optimize.pipeline import optimize
 from strop.target.base import Target
-from strop.target.detect import parse as parse_target
 from strop.trace import Progress, Trace
 from strop.tune.search import tune
 
@@ -45,7 +44,11 @@ def build(
     precision: str = "fp32",
     layer_precision: Mapping[str, str] | None = None,
     calibration: Any = None,
+    ranges: Any = None,
     calibrator: str = CALIBRATOR,
+    preprocess: str = "unit",
+    max_drop: float | None = None,
+    metric: str | Plugin | None = None,
 ) -> Engine:
     """Compiles a model for one target.
 
@@ -61,11 +64,16 @@ def build(
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
-        precision: of layers: fp32, bf16, fp16, int8.
+        precision: of the layers: fp32, bf16, fp16, int8, or auto: int8 where it is faster and accurate enough.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
-        calibration: of int8: samples (array, mapping of arrays, path, iterable or callable, see ``strop.quantize.data``), or a
-            range table or its path. Without any, random inputs are used, and a note says so.
+        calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are
+            used, and a note says so.
+        ranges: a range table, its path, or value names to (low, high), where ``calibration`` has only the samples.
         calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``.
+        preprocess: of images: unit, imagenet, signed or raw.
+        max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that
+            counts; for auto 1 if nothing is said.
+        metric: see ``strop.engine.evaluate``; None for top1 where samples have labels, else agreement.
 
     Returns:
         The engine; ``engine.save(path)`` keeps it.
@@ -73,20 +81,27 @@ def build(
     Raises:
         StropError: what failed, where, got, expected, what to try.
     """
-    machine = _target(target, threads)
-    _check(level, stop_after)
+    machine = machine_of(target, threads)
+    check(level, stop_after)
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
+    graph = portable(model, shapes, trace)
+    with _Stage(trace, "quantize"):
+        request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, preprocess=preprocess)
+        reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
+    engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
+    engine.explain = reduced.explain
+    return engine
+
+
+def portable(model: Model, shapes: Shapes | None, trace: Trace) -> Graph:
+    """The stages that know neither precision nor target: the portable graph of a model, in f32 where the model is."""
     with _Stage(trace, "frontend"):
         graph = model if isinstance(model, Graph) else read_onnx(model, shapes)
         verify(graph, "imported")
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):
-        graph = optimize(graph, trace)
-    with _Stage(trace, "quantize"):
-        request = Request(precision, calibration, calibrator, layer_precision or {})
-        graph, facts = reduce_precision(graph, request, _on_this_machine, trace)
-    return _finish(graph, machine, level, budget, trace, facts)
+        return optimize(graph, trace)
 
 
 def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any]) -> Engine:
@@ -95,6 +110,7 @@ def _finish(graph: Graph, machine: Target, level: int, budget: float | None, tra
         lowered = lower(graph, machine, trace)
     with _Stage(trace, "tune"):
         tune(lowered, level, budget, trace)
+        note_slow(lowered, facts, trace)
     with _Stage(trace, "codegen"):
         parts = Assembler(lowered, plan_memory(lowered))
         parts.emit()
@@ -106,9 +122,9 @@ def _finish(graph: Graph, machine: Target, level: int, budget: float | None, tra
         return Engine.from_sections(sections)
 
 
-def _on_this_machine(graph: Graph) -> Engine:
+def on_this_machine(graph: Graph) -> Engine:
     """An engine for measuring values, not time."""
-    return _finish(graph, _target("host", None), 0, None, Trace(), {})
+    return _finish(graph, machine_of("host", None), 0, None, Trace(), {})
 
 
 class _Stage:
@@ -125,18 +141,3 @@ class _Stage:
         self._timer.__exit__(kind, value, traceback)
         if kind is None and self._trace.stop_after == self._name:
             raise Stopped(self._name)
-
-
-def _target(target: str | Target, threads: int | None) -> Target:
-    machine = parse_target(target) if isinstance(target, str) else target
-    count = threads if threads is not None else knobs.THREADS.get() or machine.cores
-    if not 1 <= count <= 256:
-        raise OptionError("unusable number of threads", got=count, expected="1..256")
-    return machine.with_cores(count)
-
-
-def _check(level: int, stop_after: str | None) -> None:
-    if not 0 <= level <= 5:
-        raise OptionError("unusable level", got=level, expected="0..5")
-    if stop_after is not None and stop_after not in STAGES:
-        raise OptionError("unknown stage", got=stop_after, expected=", ".join(STAGES))

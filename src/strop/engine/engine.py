@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from strop import knobs
 from strop.engine.format import EngineFile, Section, SectionKind, write_engine
-from strop.errors import EngineFileError
+from strop.errors import EngineFileError, OptionError
 from strop.runtime.context import Context, MemoryFigures, StepTime, TensorInfo
 from strop.runtime.session import Session
 
@@ -30,7 +30,10 @@ class Engine:
 
     Attributes:
         path: the engine file that is in use.
+        explain: makes accuracy reports; None unless this process built the engine in reduced precision.
     """
+
+    explain: Callable[..., Any] | None = None
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         """Opens an engine file; the native part is loaded at first use.
@@ -106,6 +109,25 @@ class Engine:
     def profile(self, inputs: Mapping[str, ArrayLike] | None = None, *, runs: int = 10) -> tuple[StepTime, ...]:
         """Least time per step over ``runs`` runs; random inputs when none are given."""
         return self.session.profile(inputs if inputs is not None else self.random_inputs(), runs=runs)
+
+    def accuracy_report(self, data: Any, **options: Any) -> Any:
+        """What each layer's reduced precision costs, the one most to blame first: a ``strop.engine.xray.AccuracyReport``.
+
+        Args:
+            data: samples, see ``strop.quantize.data``.
+            options: ``preprocess`` of images; ``batches`` on which layers are isolated.
+
+        Raises:
+            OptionError: the engine computes in f32, or was loaded: engine files do not keep the f32 weights.
+            InputError: samples do not fit.
+        """
+        if self.explain is None:
+            raise OptionError(
+                "there is nothing to compare the engine with", where=str(self.path),
+                expected="an engine that this process built with a precision other than fp32",
+                hint="strop debug-precision MODEL --data DATA, or build and ask in one process",
+            )  # fmt: skip
+        return self.explain(data, **options)
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
         """Inputs of the right shapes and dtypes: standard normal floats, small non-negative integers."""

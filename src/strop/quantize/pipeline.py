@@ -14,7 +14,7 @@ from strop.ir.graph import Graph, Node, Value
 from strop.ops.quantize import Dequantize, Quantize
 from strop.quantize.grid import Grid, affine, quantized_weights, weight_scales
 from strop.quantize.place import place
-from strop.quantize.precision import Decisions, layer_name, weight_axis
+from strop.quantize.precision import Decisions, layer_name, layers, weight_axis
 from strop.quantize.table import Table
 
 
@@ -88,9 +88,9 @@ def _quantize_weights(graph: Graph, node: Node) -> None:
 
 
 def describe(graph: Graph, decisions: Decisions) -> dict[str, list[str]]:
-    """Layer names by the precision that they compute in."""
+    """Names of layers by the precision that they compute in."""
     found: dict[str, list[str]] = {}
-    for node in graph.nodes:
+    for node in layers(graph):
         found.setdefault(decisions.of(node), []).append(layer_name(node))
     return found
 
