@@ -9,11 +9,22 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, pairs, show_json, size, warn
-from strop.cli.source import SHAPE_HELP, build, check_output, load_function, parse_shapes
+from strop.cli.source import (
+    SHAPE_HELP,
+    build,
+    check_output,
+    load_function,
+    parse_layers,
+    parse_shapes,
+)
 from strop.engine.describe import Description, describe
 from strop.engine.engine import Engine
+from strop.engine.precision import CALIBRATOR
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
+from strop.quantize.data import PREPROCESSING
+from strop.quantize.precision import PRECISIONS
+from strop.quantize.ranges import CALIBRATORS
 
 
 def command(
@@ -56,7 +67,7 @@ def command(
                 stop_after=stop,
                 progress=bar,
                 precision=precision,
-                layer_precision=_layers(layer_precision or []),
+                layer_precision=parse_layers(layer_precision or ()),
                 calibration=calibrate,
                 ranges=ranges,
                 calibrator=calibrator,

@@ -130,6 +130,17 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, str] | None:
     return shapes or None
 
 
+def parse_layers(texts: Sequence[str]) -> dict[str, str]:
+    """``pattern=precision`` texts to a dict; OptionError names the text that is not of this form."""
+    found: dict[str, str] = {}
+    for text in texts:
+        pattern, _, precision = text.rpartition("=")
+        if not pattern:
+            raise OptionError("unusable precision of layers", where="--layer-precision", got=text, expected="PATTERN=PRECISION")
+        found[pattern] = precision
+    return found
+
+
 def check_output(path: Path, where: str) -> None:
     """OptionError when a file cannot be made at this place; asked before long work, not instead of handling a failure."""
     folder = path.absolute().parent
@@ -194,6 +205,21 @@ def _read_npz(path: Path) -> dict[str, Array]:
 def _no_array(path: Path, error: BaseException, expected: str) -> InputError:
     got = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return InputError("cannot read the input file", where=str(path), got=got, expected=expected)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all; OptionError when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise OptionError("cannot write the output file", where=str(path), got=error.strerror or error, hint="write elsewhere") from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -38,5 +38,5 @@ def calibrate(
     """
     trace = Trace(Path(dump) if dump else None, None, progress)
     graph = portable(model, shapes, trace)
-    request = Request("int8", data, calibrator, batches=batches, preprocess=preprocess, bias_correction=False)
+    request = Request("int8", calibration=data, calibrator=calibrator, batches=batches, preprocess=preprocess, bias_correction=False)
     return calibrate_graph(graph, Decisions("int8"), request, on_this_machine, trace).table, trace.notes

@@ -16,7 +16,8 @@ from strop.errors import OptionError
 from strop.ir.graph import Graph
 from strop.ir.text import show
 from strop.ir.verify import verify
-from strop.lower.pipeline import Lowered
+from strop.kernels.base import View
+from strop.lower.pipeline import Lowered, Step
 from strop.ops.conv import Conv, ConvTranspose
 from strop.quantize import ranges, table
 from strop.quantize.data import Samples, samples
@@ -117,7 +118,7 @@ def note_slow(lowered: Lowered, facts: Mapping[str, Any], trace: Trace) -> None:
     """Says by name which steps of reduced precision have no fast kernel."""
     if not facts:
         return
-    naive = [s.region for s in lowered.steps if s.chosen.kernel.name.startswith("naive") and any(o.view.dtype.name != "f32" for o in _parts(s))]
+    naive = [s.region for s in lowered.steps if s.chosen.kernel.name.startswith("naive") and any(v.dtype.name != "f32" for v in _views(s))]
     if naive:
         names = ", ".join(dict.fromkeys(r.name for r in naive[:6])) + ", ..." * (len(naive) > 6)
         trace.note(
@@ -126,8 +127,8 @@ def note_slow(lowered: Lowered, facts: Mapping[str, Any], trace: Trace) -> None:
         )
 
 
-def _parts(step: Any) -> list[Any]:
-    return [o for o in step.region.operands if o is not None]
+def _views(step: Step) -> list[View]:
+    return [*(o.view for o in step.region.operands if o is not None), *step.region.outs]
 
 
 def calibrate_graph(graph: Graph, decisions: Decisions, request: Request, compile: Compile, trace: Trace) -> Calibrated:
@@ -161,6 +162,6 @@ def channel_axes(graph: Graph) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in layers(graph):
         value = node.operand(0)
-        spatial = isinstance(node.op, (Conv, ConvTranspose)) and node.op.layout == "NCHW"
+        spatial = isinstance(node.op, ConvTranspose) or (isinstance(node.op, Conv) and node.op.layout == "NCHW")
         found[value.name] = 1 if spatial else len(value.shape) - 1
     return found

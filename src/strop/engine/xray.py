@@ -17,11 +17,12 @@ import numpy as np
 
 from strop.engine.engine import Engine
 from strop.engine.evaluate import decibels
-from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.replay import Replay
+from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, portions, tap_name, tapped
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array
+from strop.ops.base import highest, lowest
 from strop.ops.elementwise import Elementwise
 from strop.ops.quantize import Quantize
 from strop.quantize.data import Samples
@@ -283,9 +284,9 @@ def _limits(reduced: Graph, value: Value) -> tuple[float, float] | None:
     if found is None:
         return None
     assert isinstance(found.op, Quantize)
-    scale, limits = found.operand(1).const, np.iinfo(found.op.to.numpy)
+    scale, least, most = found.operand(1).const, int(lowest(found.op.to)), int(highest(found.op.to))
     zero = found.operand(2).const if found.has(2) else np.zeros(())
     assert scale is not None and zero is not None
     step, shift = float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0])
     # half a step beyond the last integer still rounds to it
-    return (int(limits.min) - shift - 0.5) * step, (int(limits.max) - shift + 0.5) * step
+    return (least - shift - 0.5) * step, (most - shift + 0.5) * step

@@ -239,7 +239,8 @@ def _read_file(file: Path, port: Port, preprocess: str) -> Array:
         array = pixels
     else:
         scale, mean, deviation = PREPROCESSING[preprocess]
-        array = ((pixels.astype(np.float32) * scale - np.float32(mean)) / np.float32(deviation)).astype(port.dtype.numpy)
+        shifted = pixels.astype(np.float32) * scale - np.asarray(mean, np.float32)
+        array = (shifted / np.asarray(deviation, np.float32)).astype(port.dtype.numpy)
     return np.ascontiguousarray(array if last else array.transpose(2, 0, 1))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.op import Array
+from strop.ops.base import highest, lowest
 
 #: Least scale: keeps quotients by it finite, also where a range is a single number or all zeros.
 _LEAST = 2.0**-100
@@ -27,30 +28,29 @@ class Grid:
     @property
     def low(self) -> float:
         """Least number on the grid."""
-        return (int(np.iinfo(self.dtype.numpy).min) - self.zero) * self.scale
+        return (int(lowest(self.dtype)) - self.zero) * self.scale
 
     @property
     def high(self) -> float:
         """Greatest number on the grid."""
-        return (int(np.iinfo(self.dtype.numpy).max) - self.zero) * self.scale
+        return (int(highest(self.dtype)) - self.zero) * self.scale
 
     def quantized(self, array: Array) -> Array:
         """Integers, saturating, halves rounded to even (ONNX QuantizeLinear)."""
-        limits = np.iinfo(self.dtype.numpy)
         places = np.rint(np.asarray(array, np.float32) / np.float32(self.scale)) + self.zero
-        return np.clip(places, limits.min, limits.max).astype(self.dtype.numpy)
+        return np.asarray(np.clip(places, int(lowest(self.dtype)), int(highest(self.dtype))).astype(self.dtype.numpy))
 
     def rounded(self, array: Array) -> Array:
         """The numbers on the grid that stand for these, float32."""
-        return (self.quantized(array).astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale)
+        return np.asarray((self.quantized(array).astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale))
 
 
 def affine(low: float, high: float, dtype: DType = dt.u8) -> Grid:
     """The grid over [low, high] widened to hold 0, on which 0 is exact (ONNX DynamicQuantizeLinear; Jacob et al., 2018, section 2.1)."""
-    limits = np.iinfo(dtype.numpy)
+    least, most = int(lowest(dtype)), int(highest(dtype))
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = _scale((high - low) / (int(limits.max) - int(limits.min)))
-    zero = int(np.clip(np.rint(int(limits.min) - low / scale), limits.min, limits.max))
+    scale = _scale((high - low) / (most - least))
+    zero = int(np.clip(np.rint(least - low / scale), least, most))
     return Grid(dtype, scale, zero)
 
 
@@ -67,7 +67,7 @@ def weight_scales(array: Array, axis: int) -> Array:
     """Per index of an axis the scale of the symmetric grid that holds all weights there, float32."""
     others = tuple(k for k in range(array.ndim) if k != axis)
     most = np.abs(array.astype(np.float64)).max(axis=others)
-    return np.maximum(most / SYMMETRIC, _LEAST).astype(np.float32)
+    return np.asarray(np.maximum(most / SYMMETRIC, _LEAST).astype(np.float32))
 
 
 def quantized_weights(array: Array, scales: Array, axis: int) -> Array:

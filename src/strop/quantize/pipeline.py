@@ -64,7 +64,7 @@ def _insert(graph: Graph, value: Value, readers: list[tuple[Node, int]], grid: G
     if not readers:
         return
     source = value.producer.source if value.producer is not None else readers[0][0].source
-    params = [graph.add_const(np.float32(grid.scale), f"{value.name}.scale")]
+    params = [graph.add_const(np.asarray(grid.scale, np.float32), f"{value.name}.scale")]
     if grid.zero:
         params.append(graph.add_const(np.asarray(grid.zero, grid.dtype.numpy), f"{value.name}.zero"))
     stored = graph.add(Quantize(grid.dtype), [value, *params], name=f"{value.name}.quantized", source=source)
