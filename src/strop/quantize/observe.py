@@ -12,6 +12,8 @@ from strop.ir.op import Array
 BINS = 4096
 #: Elements that are looked at together; bounds the memory of one observation.
 _CHUNK = 1 << 16
+#: Keeps the number of bins per unit finite in f32.
+_LEAST_REACH = 2.0**-100
 
 
 class Observer:
@@ -102,6 +104,6 @@ class Observer:
 
 
 def _power_above(value: float) -> float:
-    """The least power of two that is not less than a positive number."""
+    """The least power of two that is not less than a positive number, and from _LEAST_REACH on."""
     mantissa, exponent = math.frexp(value)
-    return math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)
+    return max(_LEAST_REACH, math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent))

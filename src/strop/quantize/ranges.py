@@ -20,6 +20,8 @@ from strop.quantize.observe import BINS, Observer
 _STRIDE = 4
 #: Integers that magnitudes are spread over: of a signed value, and of one that is never negative.
 _LEVELS = {True: 128, False: 256}
+#: Share of a bin that only values from beyond a threshold fall into, in the distribution that does not know them.
+_MISSING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -143,20 +145,23 @@ def divergence(counts: Array, bins: int, levels: int) -> float:
     """KL(P || Q) in nats: P is the first ``bins`` counts with all later ones added to the last; Q is what ``levels`` equal groups of
     the first ``bins`` counts, without the later ones, can tell of them: each group's sum spread evenly over its bins that are not empty.
 
-    Infinite where Q is 0 and P is not.
+    Where Q is 0 and P is not, the last bin at most, Q gets the share _MISSING, and the rest of it as much less. Infinite when all of Q is 0.
     """
     part = counts[:bins].astype(np.float64)
     clipped = part.copy()
     clipped[-1] += float(counts[bins:].sum())
     starts = np.arange(levels) * bins // levels
     full = part > 0
+    if not full.any():
+        return float("inf")
     sums, members = np.add.reduceat(part, starts), np.add.reduceat(full.astype(np.float64), starts)
     even = np.divide(sums, members, out=np.zeros(levels), where=members > 0)
     spread = np.repeat(even, np.diff(np.append(starts, bins))) * full
-    present = clipped > 0
-    if not present.any() or not (spread[present] > 0).all():
-        return float("inf")
     p, q = clipped / clipped.sum(), spread / spread.sum()
+    if p[-1] > 0 and q[-1] == 0:
+        q *= 1 - _MISSING
+        q[-1] = _MISSING
+    present = p > 0
     return float(np.sum(p[present] * np.log(p[present] / q[present])))
 
 
