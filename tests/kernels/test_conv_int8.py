@@ -11,7 +11,8 @@ import pytest
 from strop.ir import dtype as dt
 from strop.ir.expr import Cast, Expr, Input, call
 from strop.ir.op import Type
-from strop.kernels.base import Operand, Region, View
+from strop.kernels.base import Kernel, Operand, Region, View
+from strop.kernels.c.conv_depthwise_int8 import KERNEL as DEPTHWISE_KERNEL
 from strop.kernels.c.conv_int8 import KERNEL
 from strop.ops.base import random_array
 from strop.ops.integer import IntegerConv, IntegerMatMul
@@ -80,6 +81,21 @@ def cases() -> list[Any]:
     return found
 
 
+DEPTHWISE = {
+    "3x3 same": dict(n=2, c=35, h=9, w=11, o=35, k=3, pad=1, groups=35),
+    "3x3 stride 2": dict(n=1, c=16, h=12, w=13, o=16, k=3, stride=2, pad=1, groups=16),
+    "5x5 slices": dict(n=1, c=24, h=9, w=9, o=24, k=5, pad=2, groups=24, slices=5),
+    "3x3 dilated valid": dict(n=1, c=20, h=11, w=12, o=20, k=3, dilation=2, groups=20),
+    "7x1": dict(n=1, c=4, h=9, w=3, o=4, k=(7, 1), pad=(3, 0), groups=4),
+}
+
+
+def depthwise() -> list[Any]:
+    rng = np.random.default_rng(6)
+    kinds = [(dt.u8, dt.u8), (dt.i8, dt.i8), (dt.u8, None), (dt.i8, dt.u8), (dt.u8, dt.i8)]
+    return [conv_case(rng, kinds[i % 5], i % 3 != 2, **case) for i, case in enumerate(DEPTHWISE.values())]
+
+
 def exact(region: Region, arrays: list[np.ndarray | None]) -> np.ndarray:
     """The result in the arithmetic of the epilogue, every rounding of f32 included."""
     from strop.kernels.oracle import expected
@@ -87,17 +103,18 @@ def exact(region: Region, arrays: list[np.ndarray | None]) -> np.ndarray:
     return expected(region, arrays)[0]
 
 
-def test_exact_and_the_same_on_every_instruction_set() -> None:
-    problems = cases()
+@pytest.mark.parametrize(("kernel", "problems"), [(KERNEL, cases), (DEPTHWISE_KERNEL, depthwise)], ids=["direct", "depthwise"])
+def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], problems: Any) -> None:
+    problems = problems()
     wanted = [exact(region, arrays) for region, arrays in problems]
     for target in TARGETS_HERE:
         work = []
         for (region, arrays), want in zip(problems, wanted, strict=True):
-            assert KERNEL.accepts(region, target) is None, (region.signature(), KERNEL.accepts(region, target))
-            space = KERNEL.space(region, target)
+            assert kernel.accepts(region, target) is None, (region.signature(), kernel.accepts(region, target))
+            space = kernel.space(region, target)
             for params in (space[0], space[-1]):
-                assert KERNEL.cost(region, params, target) > 0
-                work.append((region, arrays, want, KERNEL.emit(region, params, target)))
+                assert kernel.cost(region, params, target) > 0
+                work.append((region, arrays, want, kernel.emit(region, params, target)))
         functions = compiled([emitted for *_, emitted in work], target)
         for (region, arrays, want, emitted), function in zip(work, functions, strict=True):
             (got,) = run(function, emitted, region, arrays, splits=2)

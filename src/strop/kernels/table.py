@@ -8,6 +8,7 @@ from strop.kernels.base import Candidate, Kernel, Region
 from strop.kernels.c import (
     attention,
     conv_depthwise,
+    conv_depthwise_int8,
     conv_direct,
     conv_int8,
     conv_strassen,
@@ -36,6 +37,7 @@ from strop.target.base import Target
 KERNELS: tuple[Kernel[Any], ...] = (
     attention.KERNEL,
     conv_depthwise.KERNEL,
+    conv_depthwise_int8.KERNEL,
     conv_direct.KERNEL,
     conv_int8.KERNEL,
     conv_strassen.KERNEL,

@@ -396,6 +396,7 @@ class Emitter:
             x = f"xn + {p} * {g.x_step}"
         else:
             x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
+        x += self._channel
         h = "" if g.flat else "h"
         sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)] + self._more_arguments()
         ahead_at = ["next"] if self.fetch is not None else []
@@ -407,6 +408,9 @@ class Emitter:
         """C text of an operand's address at the position (n, h, p) and output channel o."""
         names = ("n" if self.g.n > 1 else "", h, p, "o" if self._moves_columns else "")
         return address(base, *[(var, stride) for stride, var in zip(strides, names, strict=True) if var])
+
+    #: C text added to the address of the first input channel.
+    _channel = ""
 
     def _more_arguments(self) -> list[str]:
         """What a tile takes behind its epilogue operands."""

@@ -79,7 +79,7 @@ class ConvInt8(Kernel[Params]):
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        return _Emitter(region, params, target).emitted()
+        return Emitter(region, params, target).emitted()
 
 
 def why_not(region: Region) -> str | None:
@@ -145,7 +145,7 @@ def _spare(target: Target) -> int:
     return 0 if target.extras else 4
 
 
-class _Emitter(conv_direct.Emitter):
+class Emitter(conv_direct.Emitter):
     """``conv_direct``'s, on bytes."""
 
     x_type, w_type = "uint8_t", "int8_t"

@@ -145,6 +145,20 @@ def integer_geometry(region: Region) -> Geometry | str:
     return _integer_geometry(region, True)
 
 
+def depthwise_geometry(region: Region) -> Geometry | str:
+    """A depthwise product of integers as one group: c and o are all channels, each output channel reads the input channel at its place."""
+    op, weight = region.op, region.operand(1).view
+    if not isinstance(op, IntegerConv) or op.groups == 1 or weight.shape[1] != 1:
+        return "not a depthwise product of integers"
+    if weight.shape[0] != op.groups:
+        return "channels give several results"
+    x = region.operand(0).view
+    if x.strides[1] != 1:
+        return "channels are not consecutive"
+    found = _conv(region, op.plain().replace(groups=1))
+    return found if isinstance(found, str) else replace(found, c=op.groups)
+
+
 def _integer_geometry(region: Region, copies: bool) -> Geometry | str:
     if isinstance(region.op, IntegerConv):
         return _conv(region, region.op.plain(), copies)
