@@ -144,7 +144,7 @@ class Assembler:
             Section(SectionKind.MANIFEST, "manifest", [manifest.encode()]),
             Section(SectionKind.GRAPH, "graph", [show_graph(graph).encode()]),
             Section(SectionKind.PLAN, "plan", [plan]),
-            Section(SectionKind.KERNELS, target.section, [kernels]),
+            Section(SectionKind.KERNELS, self.module.used.section, [kernels]),
             Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime]),
             Section(SectionKind.WEIGHTS, "weights", list(self.weights.pieces)),
         ]

@@ -8,7 +8,9 @@ from strop.kernels.base import Candidate, Kernel, Region
 from strop.kernels.c import (
     attention,
     conv_depthwise,
+    conv_depthwise_int8,
     conv_direct,
+    conv_int8,
     conv_strassen,
     conv_winograd,
     copy,
@@ -35,7 +37,9 @@ from strop.target.base import Target
 KERNELS: tuple[Kernel[Any], ...] = (
     attention.KERNEL,
     conv_depthwise.KERNEL,
+    conv_depthwise_int8.KERNEL,
     conv_direct.KERNEL,
+    conv_int8.KERNEL,
     conv_strassen.KERNEL,
     conv_winograd.KERNEL,
     copy.KERNEL,

@@ -21,6 +21,7 @@ from strop.lower.layout import Buffer, Launch, Layout, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
 from strop.ops.conv import Conv
+from strop.ops.integer import IntegerConv
 from strop.target.base import Target
 from strop.trace import Trace
 
@@ -157,7 +158,7 @@ def _region(launch: Launch) -> Region:
 
 def _channels_first(region: Region) -> Region:
     """Kernels know one logical order: a convolution over N, ..., C becomes one over N, C, ... on permuted views."""
-    if not isinstance(region.op, Conv) or region.op.layout == "NCHW":
+    if not isinstance(region.op, (Conv, IntegerConv)) or region.op.layout == "NCHW":
         return region
     rank = len(region.out.shape)
     perm = (0, rank - 1, *range(1, rank - 1))

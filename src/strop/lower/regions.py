@@ -2,7 +2,7 @@
 
 Before: Conv -> Add(residual) -> Relu, three nodes.
 After: one Group with the anchor Conv and the epilogue max(add($0, $1), 0).
-Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is not f32.
+Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is not f32 or a product of integers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from strop.ir.expr import Call, Expr, Input, substitute, walk
 from strop.ir.expr import Cast as CastExpr
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
+from strop.kernels.c.vector import LANES
 from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
@@ -33,6 +35,10 @@ FUSING: tuple[type[Op], ...] = (
     Conv, ConvTranspose, MatMul, MaxPool, AveragePool, Reduce, LayerNorm, RMSNorm, InstanceNorm, GroupNorm, LRN, Softmax,
     Attention, Resize,
 )  # fmt: skip
+
+
+#: Anchors whose kernels apply an epilogue on integers too.
+INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul)
 
 
 #: Primitives that a prologue may repeat for every block of output channels.
@@ -232,5 +238,7 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) ->
         return False
     if host.anchor is not None:
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
+        if isinstance(host.anchor.op, INTEGER):
+            return all(v.dtype in LANES for v in values)
         return isinstance(host.anchor.op, FUSING) and all(v.dtype.name == "f32" for v in values)
     return True

@@ -6,6 +6,7 @@ import strop.ops.cumulative as cumulative
 import strop.ops.data as data
 import strop.ops.elementwise as elementwise
 import strop.ops.index as index
+import strop.ops.integer as integer
 import strop.ops.matmul as matmul
 import strop.ops.norm as norm
 import strop.ops.pool as pool
@@ -25,6 +26,7 @@ __all__ = [
     "data",
     "elementwise",
     "index",
+    "integer",
     "matmul",
     "norm",
     "pool",

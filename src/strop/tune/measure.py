@@ -161,7 +161,8 @@ def compile_jobs(jobs: Sequence[Job], target: Target) -> Path:
     for job in jobs:
         job.kernel = module.add(job.emitted, job.candidate.label, job.region.name)
     clock = (Path(__file__).parent / "clock.c").read_text(encoding="utf-8")
-    return toolchain.link_shared(toolchain.compile_all([*module.units(), clock], target), target)
+    used = module.used
+    return toolchain.link_shared(toolchain.compile_all([*module.units(), clock], used), used)
 
 
 def ready(bench: Bench, jobs: Sequence[Job], target: Target) -> str | None:

@@ -17,7 +17,7 @@ from strop.ir.dtype import DType
 from strop.ir.shape import Shape
 from strop.ops.data import Expand, Reshape
 from strop.ops.elementwise import Cast, make
-from strop.ops.matmul import MatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.reduce import Reduce
 
@@ -67,14 +67,6 @@ def _in_shape(node: NodeContext, param: Operand, shape: Shape) -> Operand:
 def dequantized(node: NodeContext, x: Operand, scale: Operand, zero: Operand | None, block: Block = (-1, 0)) -> Operand:
     """(x - zero) * scale in the dtype of scale; the difference is exact."""
     return node.step(Dequantize(*block), x, *_params(node, scale, zero))
-
-
-def centred(node: NodeContext, x: Operand, zero: Operand | None) -> Operand:
-    """x - zero as i32."""
-    x = cast(node, x, dt.i32)
-    if zero is None or _is_zero(zero):
-        return x
-    return node.step(make("sub"), x, cast(node, zero, dt.i32))
 
 
 def _is_zero(zero: Operand) -> bool:
@@ -181,18 +173,26 @@ def _rows(node: NodeContext, zero: Operand | None) -> Operand | None:
 @onnx_op("MatMulInteger", since=10)
 def matmul_integer(node: NodeContext) -> Operand:
     """The sum of products of differences from the zero points, as i32."""
-    a = centred(node, node.operand(0), _rows(node, node.optional(2)))
-    b = centred(node, node.operand(1), node.optional(3))
-    return node.step(MatMul(), a, b)
+    zeros = _rows(node, node.optional(2)), node.optional(3)
+    return integer_product(node, IntegerMatMul(), node.operand(0), node.operand(1), *zeros)
+
+
+def integer_product(
+    node: NodeContext, op: IntegerMatMul | IntegerConv, a: Operand, b: Operand, a_zero: Operand | None, b_zero: Operand | None
+) -> Operand:
+    """An exact product in i32; zero points that are 0 are left out."""
+    zeros = [None if z is None or _is_zero(z) else z for z in (a_zero, b_zero)]
+    while zeros and zeros[-1] is None:
+        zeros.pop()
+    return node.step(op, a, b, *zeros)
 
 
 @onnx_op("ConvInteger", since=10)
 def conv_integer(node: NodeContext) -> Operand:
     """As Conv, padded with the zero point of x; that of w is one number or one per output channel."""
     x, w = node.operand(0), node.operand(1)
-    op = conv_op(node, w)
-    left = centred(node, x, _scalar(node, node.optional(2)))
-    return node.step(op, left, centred(node, w, _channels(node, node.optional(3), w, 0)))
+    zeros = _scalar(node, node.optional(2)), _channels(node, node.optional(3), w, 0)
+    return integer_product(node, IntegerConv.of(conv_op(node, w)), x, w, *zeros)
 
 
 def _scalar(node: NodeContext, param: Operand | None) -> Operand | None:
@@ -209,8 +209,8 @@ def _channels(node: NodeContext, param: Operand | None, like: Operand, axis: int
 def qlinear_matmul(node: NodeContext) -> Operand:
     """The product is exact in i32 and scaled by a_scale * b_scale / y_scale."""
     a_scale, b_scale, y_scale = (node.operand(i) for i in (1, 4, 6))
-    a = centred(node, node.operand(0), _rows(node, node.operand(2)))
-    total = node.step(MatMul(), a, centred(node, node.operand(3), node.operand(5)))
+    zeros = _rows(node, node.operand(2)), node.operand(5)
+    total = integer_product(node, IntegerMatMul(), node.operand(0), node.operand(3), *zeros)
     a_scale = _rows(node, a_scale) or a_scale
     return requantized(node, total, a_scale, b_scale, _rows(node, y_scale) or y_scale, _rows(node, node.operand(7)))
 
@@ -244,8 +244,11 @@ def qlinear_conv_of(node: NodeContext, operands: Sequence[Operand | None]) -> Op
     if x is None or x_scale is None or w is None or w_scale is None or y_scale is None:
         raise node.malformed("an operand is missing")
     bias = rest[0] if rest else None
-    left = centred(node, x, _scalar(node, x_zero))
-    total = node.step(conv_op(node, w), left, centred(node, w, _channels(node, w_zero, w, 0)), bias)
+    zeros = _scalar(node, x_zero), _channels(node, w_zero, w, 0)
+    total = integer_product(node, IntegerConv.of(conv_op(node, w)), x, w, *zeros)
+    if bias is not None:
+        spatial = (1,) * (total.type.rank - 2)
+        total = node.step(make("add"), total, node.step(Reshape((*bias.type.shape, *spatial)), bias))
     return requantized(
         node,
         total,
