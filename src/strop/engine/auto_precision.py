@@ -17,7 +17,8 @@ from strop.errors import OptionError
 from strop.ir.graph import Graph
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.quantize.data import Samples
-from strop.quantize.precision import Decisions, layer_name, layers
+from strop.quantize.place import passes
+from strop.quantize.precision import Decisions, is_layer, layer_name, layers
 from strop.target.base import Target
 from strop.trace import Trace
 from strop.tune.search import tune
@@ -104,8 +105,18 @@ class Network:
     trace: Trace
 
     def names(self) -> dict[str, str]:
-        """Source node of every layer to its node name."""
-        return {layer_name(node): node.name for node in layers(self.graph)}
+        """Source node of every layer to its node name; of an op that passes integers on, to that of the layer that reads them.
+
+        Such an op, a pool say, computes on integers when that layer does.
+        """
+        owners: dict[str, str] = {}
+        for node in reversed(self.graph.nodes):
+            users = [owners[u.name] for v in node.outputs for u in v.users if u.name in owners]
+            if is_layer(node):
+                owners[node.name] = node.name
+            elif passes(node) and users:
+                owners[node.name] = users[0]
+        return {layer_name(node): owners[node.name] for node in self.graph.nodes if node.name in owners}
 
     def reduced(self, decisions: Decisions) -> Graph:
         """The graph with these decisions, without notes."""
@@ -115,10 +126,10 @@ class Network:
 def by_time(network: Network, decisions: Decisions, time: Timer) -> Decisions:
     """Lifts layers that lower precision does not make faster; all of them when the whole network is not faster."""
     names, trace = network.names(), network.trace
-    shown = {node: name for name, node in names.items()}
+    shown = {node.name: layer_name(node) for node in layers(network.graph)}
     slow = time(network.graph, names)
     fast = time(network.reduced(decisions), names)
-    for _ in range(len(names)):
+    for _ in range(len(shown)):
         lift: dict[str, str] = {}
         for node in layers(network.graph):
             if decisions.of(node) == "fp32":
@@ -137,9 +148,9 @@ def by_time(network: Network, decisions: Decisions, time: Timer) -> Decisions:
         decisions, reduced = decisions.lifted(dict.fromkeys(reduced, why)), []
     kind = "measured" if fast.measured and slow.measured else "estimated"
     if reduced:
-        trace.note(f"auto: {len(reduced)} of {len(names)} layers in int8: {1e6 * fast.total:.1f} us instead of {1e6 * slow.total:.1f} us ({kind}, one core)")
+        trace.note(f"auto: {len(reduced)} of {len(shown)} layers in int8: {1e6 * fast.total:.1f} us instead of {1e6 * slow.total:.1f} us ({kind}, one core)")
     else:
-        trace.note(f"auto: all {len(names)} layers stay in fp32, int8 makes none faster ({kind})")
+        trace.note(f"auto: all {len(shown)} layers stay in fp32, int8 makes none faster ({kind})")
     for name, why in decisions.why.items():
         trace.note(f"auto: {shown.get(name, name)} stays in fp32: {why}")
     return decisions
@@ -175,8 +186,8 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     order = isolation.ranked()
 
     def lifted(names: list[str]) -> Decisions:
-        whole = sum(isolation.alone.values()) or 1.0
-        return decisions.lifted({n: f"{100 * isolation.alone[n] / whole:.0f} % of the noise at the outputs" for n in names})
+        shares = isolation.blame()
+        return decisions.lifted({n: f"{100 * shares[n]:.0f} % of the noise at the outputs" for n in names})
 
     low, high, best = 0, 1, first
     while high < len(order) and base.drop(best := score(lifted(order[:high]))) > max_drop:
@@ -193,7 +204,7 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     result = lifted(names)
     best = score(result)
     trace.note(f"accuracy: {best.metric} {best}; fp32: {base}; all in low precision: {first}")
-    shown = {node: name for name, node in network.names().items()}
+    shown = {node.name: layer_name(node) for node in layers(graph)}
     for name in names:
         trace.note(f"accuracy: {shown.get(name, name)} is lifted to fp32: it brings {result.why[name]}")
     return result

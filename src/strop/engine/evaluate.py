@@ -153,9 +153,11 @@ class _Tally:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """10 log10(signal / noise) of two powers; infinite without noise, and minus infinity without signal."""
+    """10 log10(signal / noise) of two powers; infinite without noise, minus infinity without signal or where noise is no number."""
     if noise == 0.0:
         return math.inf
+    if not math.isfinite(noise):
+        return -math.inf
     return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
 
 

@@ -118,7 +118,8 @@ class _Sums:
     def add(self, wanted: Array, got: Array) -> None:
         wide, other = wanted.astype(np.float64), got.astype(np.float64)
         axes = tuple(k for k in range(wide.ndim) if k != self.axis)
-        signal, noise = (wide * wide).sum(axis=axes), ((wide - other) ** 2).sum(axis=axes)
+        with np.errstate(all="ignore"):
+            signal, noise = (wide * wide).sum(axis=axes), ((wide - other) ** 2).sum(axis=axes)
         self.signal = signal if self.signal is None else self.signal + signal
         self.noise = noise if self.noise is None else self.noise + noise
         self.overflows += int(np.count_nonzero(np.abs(wide) > F16_MAX))
@@ -149,6 +150,14 @@ class Isolation:
     alone: dict[str, float] = field(default_factory=dict)
     without: dict[str, float] = field(default_factory=dict)
     batches: int = 0
+
+    def blame(self) -> dict[str, float]:
+        """Each layer's share of the sum of noises; layers whose noise is infinite share all of it."""
+        endless = [name for name, noise in self.alone.items() if math.isinf(noise)]
+        if endless:
+            return {name: (name in endless) / len(endless) for name in self.alone}
+        whole = sum(self.alone.values()) or 1.0
+        return {name: noise / whole for name, noise in self.alone.items()}
 
     def ranked(self) -> list[str]:
         """Node names, the one that alone brings most noise first."""
@@ -190,8 +199,10 @@ def only(decisions: Decisions, reduced: Sequence[Node], kept: Node) -> Decisions
 
 
 def _noise(wanted: Mapping[str, Array], got: Mapping[str, Array]) -> float:
-    """Sum of the squared differences of all outputs."""
-    return sum(float(np.sum((got[n].astype(np.float64) - a.astype(np.float64)) ** 2)) for n, a in wanted.items())
+    """Sum of the squared differences of all outputs; infinite where one is no number."""
+    with np.errstate(all="ignore"):
+        total = sum(float(np.sum((got[n].astype(np.float64) - a.astype(np.float64)) ** 2)) for n, a in wanted.items())
+    return total if math.isfinite(total) else math.inf
 
 
 def accuracy_report(
@@ -218,7 +229,7 @@ def accuracy_report(
     sums = {v.name: _Sums(_channel_axis(v), _limits(reduced, v)) for v in values}
     output, count, exact = _compare(graph, reduced, values, sums, samples, compile, trace)
     isolation = isolate(graph, decisions, calibrated, samples, trace, batches)
-    whole = sum(isolation.alone.values())
+    blame = isolation.blame()
     rows = []
     for node in layers(graph):
         precision, value = decisions.of(node), ends[node.name]
@@ -227,7 +238,7 @@ def accuracy_report(
             LayerReport(
                 layer_name(node), node.op.label, precision, value.name, seen.sqnr(), decibels(isolation.signal, alone),
                 decibels(isolation.signal, isolation.without[node.name]) if node.name in isolation.without else output,
-                alone / whole if whole > 0 else 0.0, seen.saturated, seen.overflows, seen.elements, seen.worst(),
+                blame.get(node.name, 0.0), seen.saturated, seen.overflows, seen.elements, seen.worst(),
             )
         )  # fmt: skip
     rows.sort(key=lambda row: -row.blame)

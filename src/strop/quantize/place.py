@@ -79,7 +79,7 @@ class _Walk:
             node = self._todo.pop().producer
             if node is None or self._is_float(node):
                 continue
-            if _passes(node):
+            if passes(node):
                 self._through[id(node)] = node
                 for operand in _data(node):
                     self.demand(operand)
@@ -143,7 +143,7 @@ class _Walk:
             return index == 0 and id(node) in self._layers
         if self._is_float(node):
             return False
-        if _passes(node):
+        if passes(node):
             return any(v in self.wanted for v in node.outputs)
         return isinstance(node.op, Elementwise)
 
@@ -172,7 +172,7 @@ def _is_elementwise(node: Node | None) -> bool:
     return node is not None and isinstance(node.op, Elementwise)
 
 
-def _passes(node: Node) -> bool:
+def passes(node: Node) -> bool:
     """True for ops between integers: those that move, join, compare or average."""
     op = node.op
     if isinstance(op, Reduce):
