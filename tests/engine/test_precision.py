@@ -11,18 +11,21 @@ import pytest
 from strop import demo_data
 from strop.engine import precision as stage
 from strop.engine.auto_precision import Timing
-from strop.engine.build import build
+from strop.engine.build import build, portable
 from strop.engine.calibrate import calibrate
 from strop.engine.engine import Engine, load
 from strop.engine.evaluate import evaluate
 from strop.errors import OptionError
 from strop.ir import interp
 from strop.ir.graph import Graph
-from strop.ir.parse import parse
+from strop.ir.text import by_digest, parse, show
 from strop.ops.quantize import Quantize
 from strop.quantize.data import samples
+from strop.quantize.pipeline import quantize
+from strop.quantize.precision import Decisions
 from strop.quantize.ranges import CALIBRATORS
 from strop.quantize.table import Table
+from strop.trace import Trace
 from tests.engine.planted import BAD, digits, spoiled
 
 CALIBRATION, _ = digits(0, 100)
@@ -77,11 +80,6 @@ def test_the_engine_computes_what_the_portable_graph_says(tmp_path: Any) -> None
 
 
 def _graph() -> Graph:
-    from strop.engine.build import portable
-    from strop.quantize.pipeline import quantize
-    from strop.quantize.precision import Decisions
-    from strop.trace import Trace
-
     return quantize(portable(demo_data.lenet_path(), None, Trace()), Decisions("int8"), table())
 
 
@@ -184,4 +182,4 @@ def test_a_loaded_engine_says_that_it_has_no_f32_weights(tmp_path: Any) -> None:
 def test_int8_text_comes_back() -> None:
     graph = _graph()
     assert sum(isinstance(n.op, Quantize) for n in graph.nodes) == 7
-    assert parse is not None
+    assert show(parse(show(graph), by_digest(graph))) == show(graph)
