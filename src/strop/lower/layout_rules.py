@@ -10,7 +10,7 @@ from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Concat, Identity, Pad, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
-from strop.ops.integer import IntegerConv, IntegerMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
@@ -25,7 +25,7 @@ SPATIAL: tuple[type[Op], ...] = (
 #: Ops that keep the order of what they read.
 _FOLLOWS: tuple[type[Op], ...] = (Elementwise, Cast, Quantize, Dequantize, Identity, Slice, Split, Concat, Pad)
 #: Ops that store rows wherever they are wanted.
-_ROWS: tuple[type[Op], ...] = (Attention, MatMul, IntegerMatMul, Recurrent)
+_ROWS: tuple[type[Op], ...] = (Attention, MatMul, IntegerMatMul, MixedMatMul, Recurrent)
 #: Input channels per group up to which a convolution reads any layout.
 PLANAR_CHANNELS = 4
 
@@ -102,6 +102,7 @@ def required_order(node: Node, index: int, view: View) -> tuple[int, ...] | None
         return None if view.strides[axis] == 1 or view.shape[axis] == 1 or few else _channels_innermost(op, rank)
     innermost_matters = (
         (isinstance(op, (MatMul, IntegerMatMul)) and index == 0 and not op.transpose_a)
+        or (isinstance(op, MixedMatMul) and index == 0)
         or (isinstance(op, (LayerNorm, RMSNorm)) and index == 0)
         or (isinstance(op, Attention) and index < 3)
     )

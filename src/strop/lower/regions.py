@@ -19,7 +19,7 @@ from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
-from strop.ops.integer import IntegerConv, IntegerMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
@@ -37,8 +37,8 @@ FUSING: tuple[type[Op], ...] = (
 )  # fmt: skip
 
 
-#: Anchors whose kernels apply an epilogue on integers too.
-INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul)
+#: Anchors whose kernels apply an epilogue, and read operands, of LANES.
+INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedMatMul)
 
 
 #: Primitives that a prologue may repeat for every block of output channels.

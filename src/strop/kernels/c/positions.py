@@ -10,7 +10,7 @@ from strop.ir.op import Array
 from strop.kernels.base import Region, View
 from strop.kernels.extent import lesser
 from strop.ops.conv import Conv
-from strop.ops.integer import IntegerConv, IntegerMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
 
 Strides = tuple[int, int, int, int]  # of n, h, w, channel
@@ -143,6 +143,13 @@ def integer_geometry(region: Region) -> Geometry | str:
     if isinstance(whole, str) or whole.copies or whole.run % 4 == 0:
         return whole
     return _integer_geometry(region, True)
+
+
+def mixed_geometry(region: Region) -> Geometry | str:
+    """As ``geometry_of`` for a product of floats with 8-bit weights, whatever its dtypes."""
+    if not isinstance(region.op, MixedMatMul):
+        return "the anchor is no product of floats with 8-bit weights"
+    return _matmul(region, region.op.plain())
 
 
 def depthwise_geometry(region: Region) -> Geometry | str:
@@ -282,7 +289,7 @@ def weight_matrices(region: Region, g: Geometry) -> list[Array]:
     """One [k, o] matrix per group, k ordered as the tile walks it: (kh, kw, c) or, for planar inputs, (c, kh, kw)."""
     weight = region.operand(1).const
     assert weight is not None
-    if isinstance(region.op, (MatMul, IntegerMatMul)):
+    if isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul)):
         return [np.ascontiguousarray(weight.T if region.op.transpose_b else weight)]
     grouped = weight.reshape(g.groups, g.o, g.c, g.kh, g.kw)
     order = (2, 3, 1, 0) if g.c_stride == 1 else (1, 2, 3, 0)

@@ -107,13 +107,17 @@ class Tile:
             rows: C text of each row's element.
         """
         for v in range(self.nv):
-            w(f"const vf w{v} = vload({weights} + {v} * VL);" if v else f"const vf w0 = vload({weights});")
+            w(f"const vf w{v} = {self._weights(f'{weights} + {v} * VL' if v else weights)};")
         for r, element in enumerate(rows):
             with w.block(""):
                 w(f"const vf e = vset1({element});")
                 for v in range(self.nv):
                     fma = "vfma_half" if self.half and v == self.nv - 1 else "vfma"
                     w(f"{self.acc(r, v)} = {fma}(e, w{v}, {self.acc(r, v)});")
+
+    def _weights(self, address: str) -> str:
+        """C text of a vector of weights."""
+        return f"vload({address})"
 
     def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
         """The loop over ``k`` that takes ``steps`` steps and moves the pointer ``weights``; ``rows`` as in ``step``."""
@@ -209,6 +213,16 @@ class IntegerTile(Tile):
                     w(f"{self.acc(r, v)} = vdot4({self.acc(r, v)}, e, w{v});")
 
 
+@dataclass(frozen=True)
+class MixedTile(Tile):
+    """A tile of f32 sums whose weights are 8-bit integers, widened as they are loaded."""
+
+    item: ClassVar[int] = 1
+
+    def _weights(self, address: str) -> str:
+        return f"vcvt_f(vload_i8({address}))"
+
+
 def halves(tail: Tail, isa: Isa) -> bool:
     """True when a last vector of ``tail`` lanes fills no more than half, and the instruction set can do half a multiply-add."""
     return isinstance(tail, int) and 0 < tail <= isa.lanes // 2 and "vfma_half" in isa.table
@@ -219,19 +233,19 @@ def shorter(mr: int) -> list[int]:
     return [1 << k for k in reversed(range((mr - 1).bit_length()))]
 
 
-def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
+def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int, dtype: DType = dt.f32) -> np.ndarray[Any, Any]:
     """Packs [K, N] weights into panels of ``nv`` vectors: [ceil(N / (nv*lanes))][K][nv*lanes], the last panel only as
-    wide as needed (whole vectors), padded with zeros. Returns a flat f32 array."""
+    wide as needed (whole vectors), padded with zeros. Returns a flat array of ``dtype``."""
     k, n = matrix.shape
     width = nv * lanes
     parts = []
     for start in range(0, n, width):
         block = matrix[:, start : start + width]
         vectors = -(-block.shape[1] // lanes)
-        padded = np.zeros((k, vectors * lanes), dtype=np.float32)
+        padded = np.zeros((k, vectors * lanes), dtype.numpy)
         padded[:, : block.shape[1]] = block
         parts.append(padded.reshape(-1))
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype.numpy)
 
 
 def pack_quads(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
