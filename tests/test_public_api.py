@@ -37,10 +37,11 @@ PUBLIC = [
     "VerifyError",
     "__version__",
     "build",
+    "calibrate",
     "load",
 ]
 ENGINE = [
-    "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
+    "accuracy_report", "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
     "save", "session",
 ]  # fmt: skip
 

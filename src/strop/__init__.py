@@ -8,8 +8,8 @@
     engine = strop.load("net.strop")          # needs numpy and ml_dtypes, no compiler
     y = engine(x)
 
-Only the names in ``__all__`` are public. ``build`` is looked up at first use, because the compiler and the ``onnx`` package
-come with it; a process that only loads engines imports neither.
+Only the names in ``__all__`` are public. ``build`` and ``calibrate`` are looked up at first use, because the compiler and the
+``onnx`` package come with them; a process that only loads engines imports neither.
 """
 
 from importlib import import_module
@@ -36,6 +36,7 @@ from strop.version import __version__
 
 if TYPE_CHECKING:
     from strop.engine.build import build
+    from strop.engine.calibrate import calibrate
 
 __all__ = [
     "Engine",
@@ -55,11 +56,12 @@ __all__ = [
     "VerifyError",
     "__version__",
     "build",
+    "calibrate",
     "load",
 ]
 
 #: Public names whose modules are imported at first use.
-_LAZY = {"build": "strop.engine.build"}
+_LAZY = {"build": "strop.engine.build", "calibrate": "strop.engine.calibrate"}
 
 
 def __getattr__(name: str) -> Any:

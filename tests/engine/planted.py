@@ -25,9 +25,7 @@ def spoiled() -> onnx.ModelProto:
     changed = {}
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
-        if tensor.name == "conv1.weight":
-            array[3] *= FACTOR
-        elif tensor.name == "conv1.bias":
+        if tensor.name in ("conv1.weight", "conv1.bias"):
             array[3] *= FACTOR
         elif tensor.name == "conv2.weight":
             array[:, 3] /= FACTOR

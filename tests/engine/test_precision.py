@@ -48,7 +48,7 @@ def lenet() -> Engine:
 
 @cache
 def table() -> Table:
-    return calibrate(demo_data.lenet_path(), CALIBRATION)[0]
+    return calibrate(demo_data.lenet_path(), CALIBRATION)
 
 
 def test_lenet_in_int8_is_within_a_point() -> None:
@@ -62,7 +62,7 @@ def test_lenet_in_int8_is_within_a_point() -> None:
 
 @pytest.mark.parametrize("calibrator", [c for c in CALIBRATORS if c != stage.CALIBRATOR])
 def test_every_calibrator_keeps_the_digits(calibrator: str) -> None:
-    ranges = calibrate(demo_data.lenet_path(), CALIBRATION, calibrator=calibrator)[0]
+    ranges = calibrate(demo_data.lenet_path(), CALIBRATION, calibrator=calibrator)
     assert {e.calibrator for e in ranges.entries.values()} == {calibrator} and all(e.samples == 100 for e in ranges.entries.values())
     assert top1(lenet()) - top1(made(precision="int8", ranges=ranges)) <= 0.01
 

@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 def test_values_are_those_of_the_graph_in_every_portion() -> None:
     graph = portable(tiny_net.model_file(), None, Trace())
-    values = [v for v in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs))]
+    values = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]
     images = RNG.standard_normal((3, 3, 8, 8)).astype(np.float32)
     wanted: dict[tuple[str, int], np.ndarray] = {}
     for k, image in enumerate(images):

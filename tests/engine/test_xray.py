@@ -48,7 +48,7 @@ def test_watching_changes_nothing() -> None:
 
 def test_json_and_picture() -> None:
     text = json.loads(json.dumps(report().to_json(), allow_nan=False))
-    assert [row["name"] for row in text["layers"]][0] == BAD and len(text["layers"]) == 4
+    assert text["layers"][0]["name"] == BAD and len(text["layers"]) == 4
     root = ET.fromstring(chart(report()))
     words = [e.text for e in root.iter() if e.tag.endswith("text")]
     assert words.index(BAD) < words.index("fc1")

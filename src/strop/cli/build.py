@@ -22,9 +22,7 @@ from strop.engine.engine import Engine
 from strop.engine.precision import CALIBRATOR
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
-from strop.quantize.data import PREPROCESSING
 from strop.quantize.precision import PRECISIONS
-from strop.quantize.ranges import CALIBRATORS
 
 
 def command(
@@ -41,8 +39,8 @@ def command(
     layer_precision: Annotated[list[str] | None, typer.Option(help="PATTERN=PRECISION for layers whose names match; repeatable.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Samples for int8: .npy, .npz, or a folder of images or .npy files.")] = None,
     ranges: Annotated[Path | None, typer.Option(help="Range table of strop calibrate, or a TensorRT calibration cache.")] = None,
-    calibrator: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(CALIBRATORS)}.")] = CALIBRATOR,
-    preprocess: Annotated[str, typer.Option(help=f"Of images: {', '.join(PREPROCESSING)}.")] = "unit",
+    calibrator: Annotated[str, typer.Option(help=CALIBRATOR_HELP)] = CALIBRATOR,
+    preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,

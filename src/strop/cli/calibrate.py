@@ -8,17 +8,11 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, show_json, table, warn
-from strop.cli.source import SHAPE_HELP, check_output, parse_shapes
+from strop.cli.source import CALIBRATOR_HELP, DATA_HELP, PREPROCESS_HELP, SHAPE_HELP, check_output, parse_shapes
 from strop.engine.calibrate import calibrate
 from strop.engine.precision import CALIBRATOR
 from strop.errors import OptionError
-from strop.quantize.data import PREPROCESSING
-from strop.quantize.ranges import CALIBRATORS
 from strop.quantize.table import load
-
-DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
-CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
-PREPROCESS_HELP = f"Of images: {', '.join(PREPROCESSING)}."
 
 
 def command(
@@ -40,18 +34,18 @@ def command(
         check_output(output, "--output")
     others = [load(path) for path in merge or ()]
     with StageBar(quiet=json) as bar:
-        found, notes = calibrate(
+        found = calibrate(
             model, data, calibrator=calibrator, shapes=parse_shapes(shape or ()), batches=batches, preprocess=preprocess, progress=bar
         )
     for other in others:
         found.merge(other)
     if output is not None:
         found.save(output, tensorrt=tensorrt)
-    for note in notes:
+    for note in found.notes:
         warn(note)
     if json:
         rows = [{"name": n, "low": e.low, "high": e.high, "calibrator": e.calibrator, "samples": e.samples} for n, e in found.entries.items()]
-        show_json({"ranges": rows, "notes": notes, "written": None if output is None else str(output)})
+        show_json({"ranges": rows, "notes": found.notes, "written": None if output is None else str(output)})
         return
     columns = ("value", "low", "high", "calibrator", "samples")
     table(columns, ((n, f"{e.low:.5g}", f"{e.high:.5g}", e.calibrator, e.samples) for n, e in found.entries.items()), right=columns[1:3])

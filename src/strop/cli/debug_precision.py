@@ -8,9 +8,18 @@ from typing import Annotated
 
 import typer
 
-from strop.cli.calibrate import CALIBRATOR_HELP, DATA_HELP, PREPROCESS_HELP
 from strop.cli.output import StageBar, show_json, table, warn
-from strop.cli.source import SHAPE_HELP, build, check_output, parse_layers, parse_shapes, write_text
+from strop.cli.source import (
+    CALIBRATOR_HELP,
+    DATA_HELP,
+    PREPROCESS_HELP,
+    SHAPE_HELP,
+    build,
+    check_output,
+    parse_layers,
+    parse_shapes,
+    write_text,
+)
 from strop.engine.precision import CALIBRATOR
 from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, LayerReport
 from strop.engine.xray_chart import chart

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from strop.cli.calibrate import DATA_HELP, PREPROCESS_HELP
 from strop.cli.output import StageBar, pairs, show_json, warn
-from strop.cli.source import SHAPE_HELP, load_function, open_engine
+from strop.cli.source import DATA_HELP, PREPROCESS_HELP, SHAPE_HELP, load_function, open_engine
 from strop.engine.evaluate import METRICS, evaluate
 from strop.quantize.data import samples
 

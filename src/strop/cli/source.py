@@ -20,6 +20,8 @@ from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
 from strop.ir.ranges import FORM, parse_shape
+from strop.quantize.data import PREPROCESSING
+from strop.quantize.ranges import CALIBRATORS
 from strop.trace import Progress
 
 Array = NDArray[Any]
@@ -29,6 +31,10 @@ SHAPE_HELP = (
     "Shape of an input: name=1x3x224x224, or with ranges of free dims name=1..8(1)x3x32..960(320)%32x640 "
     "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8. Repeatable."
 )
+#: Of options about samples.
+DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
+CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
+PREPROCESS_HELP = f"Of images: {', '.join(PREPROCESSING)}."
 
 #: What numpy raises on a file that holds no array.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)

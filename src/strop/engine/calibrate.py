@@ -22,8 +22,8 @@ def calibrate(
     preprocess: str = "unit",
     dump: str | Path | None = None,
     progress: Progress | None = None,
-) -> tuple[Table, list[str]]:
-    """The range of every value that an int8 form of the model would quantize, and notes on how they were found.
+) -> Table:
+    """The range of every value that an int8 form of the model would quantize. ``table.save(path)`` keeps them; ``build`` takes them.
 
     Args:
         model, shapes, dump, progress: as for ``strop.engine.build.build``.
@@ -39,4 +39,5 @@ def calibrate(
     trace = Trace(Path(dump) if dump else None, None, progress)
     graph = portable(model, shapes, trace)
     request = Request("int8", calibration=data, calibrator=calibrator, batches=batches, preprocess=preprocess, bias_correction=False)
-    return calibrate_graph(graph, Decisions("int8"), request, on_this_machine, trace).table, trace.notes
+    found = calibrate_graph(graph, Decisions("int8"), request, on_this_machine, trace).table
+    return Table(found.entries, trace.notes)

@@ -33,8 +33,6 @@ class Engine:
         explain: makes accuracy reports; None unless this process built the engine in reduced precision.
     """
 
-    explain: Callable[..., Any] | None = None
-
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         """Opens an engine file; the native part is loaded at first use.
 
@@ -46,6 +44,7 @@ class Engine:
         self._threads = threads
         self._session: Session | None = None
         self._manifest: dict[str, Any] | None = None
+        self.explain: Callable[..., Any] | None = None
 
     @classmethod
     def from_sections(cls, sections: Sequence[Section]) -> Engine:
@@ -125,7 +124,7 @@ class Engine:
             raise OptionError(
                 "there is nothing to compare the engine with", where=str(self.path),
                 expected="an engine that this process built with a precision other than fp32",
-                hint="strop debug-precision MODEL --data DATA, or build and ask in one process",
+                hint="strop debug precision MODEL --data DATA, or build and ask in one process",
             )  # fmt: skip
         return self.explain(data, **options)
 

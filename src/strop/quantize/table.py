@@ -52,9 +52,15 @@ class Entry:
 
 @dataclass
 class Table:
-    """Ranges by the name of the value in the portable graph."""
+    """Ranges by the name of the value in the portable graph.
+
+    Attributes:
+        entries: range per value.
+        notes: what a user should know of how they were found; not part of the text.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def __getitem__(self, name: str) -> Entry:
         return self.entries[name]
