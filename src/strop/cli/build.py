@@ -10,6 +10,8 @@ import typer
 
 from strop.cli.output import StageBar, pairs, show_json, size, warn
 from strop.cli.source import (
+    CALIBRATOR_HELP,
+    PREPROCESS_HELP,
     SHAPE_HELP,
     build,
     check_output,

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, show_json, table, warn
-from strop.cli.source import CALIBRATOR_HELP, DATA_HELP, PREPROCESS_HELP, SHAPE_HELP, check_output, parse_shapes
+from strop.cli.source import (
+    CALIBRATOR_HELP,
+    DATA_HELP,
+    PREPROCESS_HELP,
+    SHAPE_HELP,
+    check_output,
+    parse_shapes,
+)
 from strop.engine.calibrate import calibrate
 from strop.engine.precision import CALIBRATOR
 from strop.errors import OptionError
