@@ -5,7 +5,9 @@ from __future__ import annotations
 import tracemalloc
 
 import numpy as np
+import pytest
 
+from strop.engine import watch as watching
 from strop.engine.build import on_this_machine, portable
 from strop.engine.watch import observe, portions, watch
 from strop.ir import interp
@@ -18,7 +20,7 @@ from tests import tiny_net
 RNG = np.random.default_rng(0)
 
 
-def test_values_are_those_of_the_graph_in_every_portion() -> None:
+def test_values_are_those_of_the_graph_in_every_portion(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = portable(tiny_net.model_file(), None, Trace())
     values = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]
     images = RNG.standard_normal((3, 3, 8, 8)).astype(np.float32)
@@ -33,6 +35,7 @@ def test_values_are_those_of_the_graph_in_every_portion() -> None:
         counts[name] = k + 1
         np.testing.assert_allclose(array, wanted[name, k], rtol=1e-3, atol=1e-4)
 
+    monkeypatch.setattr(watching, "portions", lambda g, v, whole: portions(g, v, whole, 0))
     for once in (False, True):
         counts.clear()
         source = iter(images) if once else images
@@ -46,7 +49,8 @@ def test_portions_are_small_beside_the_network() -> None:
     values = [v for n in graph.nodes for v in n.outputs]
     constants = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
     room = max(constants // 4, max(v.type.nbytes for v in values))
-    parts = list(portions(graph, values, False))
+    parts = list(portions(graph, values, False, 0))
+    assert len(parts) > 1 and list(portions(graph, values, False)) == [values]
     assert [v for part in parts for v in part] == values
     assert all(sum(v.type.nbytes for v in part) <= room for part in parts)
     assert list(portions(graph, values, True)) == [values]

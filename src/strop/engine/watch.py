@@ -24,8 +24,9 @@ from strop.trace import Trace
 
 #: Makes an engine of a portable graph, for this machine.
 Compile = Callable[[Graph], Engine]
-#: The further outputs of one portion may take this share of the bytes of the constants, or those of the largest value.
-_SHARE = 4
+#: The further outputs of one portion may take this share of the bytes of the constants, those of the largest value, or _ROOM bytes, which
+#: is little beside the process itself. Each portion is an engine to compile.
+_SHARE, _ROOM = 4, 24 << 20
 #: Called with a value and the array that it has for one batch; the array is overwritten by the next one.
 Look = Callable[[Value, Array], None]
 
@@ -153,11 +154,11 @@ def tap_name(graph: Graph, value: Value) -> str:
     return f"tap {value.name}"
 
 
-def portions(graph: Graph, values: Sequence[Value], whole: bool) -> Iterator[list[Value]]:
-    """Parts of the values whose arrays together are small beside the network."""
+def portions(graph: Graph, values: Sequence[Value], whole: bool, room: int = _ROOM) -> Iterator[list[Value]]:
+    """Parts of the values whose arrays together are small beside the network; all of them in one part for ``whole``."""
     sizes = [_bytes(v) for v in values]
     constants = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
-    room = max([constants // _SHARE, *sizes])
+    room = max([constants // _SHARE, room, *sizes])
     part: list[Value] = []
     used = 0
     for value, size in zip(values, sizes, strict=True):
