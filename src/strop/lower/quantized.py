@@ -311,30 +311,14 @@ def _equal(a: Value, b: Value) -> bool:
 
 
 def _absorb_scale(graph: Graph, node: Node) -> bool:
-    """Divides the factor of an integer product, and what is added to it, by the scale that its result is quantized with."""
+    """Divides the factors of what is quantized by the scale that it is quantized with, which leaves rounding and clamping."""
     scale = node.operand(1).const
-    if scale is None or scale.size != 1 or getattr(node.op, "block", 0) or node.operand(0).dtype is not dt.f32:
-        return False
-    chain: list[Node] = []
     value = node.operand(0)
-    while True:
-        maker = value.producer
-        if maker is None or len(value.uses) != 1 or graph.is_output(value) or not isinstance(maker.op, Elementwise):
-            return False
-        chain.insert(0, maker)
-        if maker.op.fn == "mul" and maker.operand(1).const is not None and _is_cast(maker.operand(0)):
-            break
-        known_sum = maker.op.fn == "add" and maker.operand(1).const is not None
-        if maker.op.fn not in _HOMOGENEOUS and not known_sum:
-            return False
-        value = maker.operand(0)
-    unit = np.float32(scale.reshape(())[()])
-    value = chain[0].operand(0)
-    for old in chain:
-        value = _divided(graph, old, value, unit)
-    zero = node.operand(2) if node.has(2) else None
+    if scale is None or scale.size != 1 or getattr(node.op, "block", 0) or value.dtype is not dt.f32 or not _divides(graph, value):
+        return False
     made = _Chain(graph, node, node)
-    whole = made.add(make("round"), value)
+    whole = made.add(make("round"), _divided(graph, made, value, np.float32(scale.reshape(())[()])))
+    zero = node.operand(2) if node.has(2) else None
     if zero is not None:
         if zero.const is not None:
             known = graph.add_const(zero.const.astype(np.float32).reshape(()), f"{node.name}.zero")
@@ -348,22 +332,48 @@ def _absorb_scale(graph: Graph, node: Node) -> bool:
     return True
 
 
+def _divides(graph: Graph, value: Value, inner: bool = False) -> bool:
+    """True when a value can be divided in its constants: sums of products with constants, and functions that keep factors."""
+    if value.const is not None:
+        return inner
+    node = value.producer
+    if node is None or len(value.uses) != 1 or graph.is_output(value):
+        return inner and _rescales(node)
+    if _rescales(node):
+        return inner
+    if not isinstance(node.op, Elementwise):
+        return False
+    if node.op.fn == "mul" and node.operand(1).const is not None and _is_cast(node.operand(0)):
+        return True
+    if node.op.fn == "add":
+        return all(_divides(graph, v, True) for v in node.operands)
+    return node.op.fn in _HOMOGENEOUS and _divides(graph, node.operand(0), True)
+
+
+def _rescales(node: Node | None) -> bool:
+    """True for a Dequantize with a known scale, which any reader may have with another one."""
+    return node is not None and isinstance(node.op, Dequantize) and node.op.block == 0 and node.operand(1).const is not None
+
+
 def _is_cast(value: Value) -> bool:
     return value.producer is not None and isinstance(value.producer.op, Cast) and value.producer.operand(0).dtype is dt.i32
 
 
-def _divided(graph: Graph, old: Node, value: Value, unit: np.float32) -> Value:
-    """The node on ``value``, which is its operand divided by ``unit``, so that its result is divided as well."""
-    op = old.op
+def _divided(graph: Graph, made: _Chain, value: Value, unit: np.float32) -> Value:
+    """The value divided by ``unit``, which ``_divides`` allows."""
+    if value.const is not None:
+        return graph.add_const(np.asarray(value.const.astype(np.float32) / unit), value.name)
+    node = value.producer
+    assert node is not None
+    op = node.op
+    if isinstance(op, Dequantize):
+        return made.add(op, node.operand(0), _divided(graph, made, node.operand(1), unit), *node.operands[2:])
     assert isinstance(op, Elementwise)
-    if op.fn in ("mul", "add"):
-        known = old.operand(1)
-        assert known.const is not None
-        scaled = graph.add_const(np.asarray(known.const.astype(np.float32) / unit), known.name)
-        return graph.add(op, [value, scaled], name=old.name, source=old.source, before=old).output
+    if op.fn == "mul":
+        return made.add(op, node.operand(0), _divided(graph, made, node.operand(1), unit))
     if op.fn == "clip":
         op = make("clip", **{name: float(np.float32(bound) / unit) for name, bound in op.params})
-    return graph.add(op, [value], name=old.name, source=old.source, before=old).output
+    return made.add(op, *(_divided(graph, made, v, unit) for v in node.operands))
 
 
 def _evaluate(graph: Graph, node: Node) -> None:
