@@ -29,7 +29,7 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Array
+from strop.ir.op import Array, Op
 from strop.ops.conv import Conv
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
@@ -148,9 +148,9 @@ class _Chain:
     def __init__(self, graph: Graph, node: Node, before: Node) -> None:
         self.graph, self.node, self.before = graph, node, before
 
-    def add(self, op: object, *operands: Value) -> Value:
+    def add(self, op: Op, *operands: Value) -> Value:
         """The result of a new node."""
-        found = self.graph.add(op, list(operands), name=self.node.name, source=self.node.source, before=self.before)  # type: ignore[arg-type]
+        found = self.graph.add(op, list(operands), name=self.node.name, source=self.node.source, before=self.before)
         return found.output
 
 
@@ -284,7 +284,12 @@ def _quantize_parts(graph: Graph, node: Node) -> None:
 
 
 def _one_number(node: Node) -> bool:
-    return node.operand(1).type.rank == 0 and getattr(node.op, "block", 0) == 0
+    return node.operand(1).type.rank == 0 and _spreads(node.op)
+
+
+def _spreads(op: Op) -> bool:
+    """True for a Quantize or Dequantize whose scale broadcasts."""
+    return isinstance(op, (Quantize, Dequantize)) and op.block == 0
 
 
 def _cancel(graph: Graph, node: Node) -> bool:
@@ -292,7 +297,7 @@ def _cancel(graph: Graph, node: Node) -> bool:
     maker = node.operand(0).producer
     if maker is None or not isinstance(maker.op, Dequantize) or maker.operand(0).dtype is not node.output.dtype:
         return False
-    if maker.op.block or getattr(node.op, "block", 0) or len(maker.operands) != len(node.operands):
+    if maker.op.block or not _spreads(node.op) or len(maker.operands) != len(node.operands):
         return False
     if not all(_equal(a, b) for a, b in zip(maker.operands[1:], node.operands[1:], strict=True)):
         return False
@@ -314,7 +319,7 @@ def _absorb_scale(graph: Graph, node: Node) -> bool:
     """Divides the factors of what is quantized by the scale that it is quantized with, which leaves rounding and clamping."""
     scale = node.operand(1).const
     value = node.operand(0)
-    if scale is None or scale.size != 1 or getattr(node.op, "block", 0) or value.dtype is not dt.f32 or not _divides(graph, value):
+    if scale is None or scale.size != 1 or not _spreads(node.op) or value.dtype is not dt.f32 or not _divides(graph, value):
         return False
     made = _Chain(graph, node, node)
     whole = made.add(make("round"), _divided(graph, made, value, np.float32(scale.reshape(())[()])))
@@ -337,11 +342,9 @@ def _divides(graph: Graph, value: Value, inner: bool = False) -> bool:
     if value.const is not None:
         return inner
     node = value.producer
-    if node is None or len(value.uses) != 1 or graph.is_output(value):
-        return inner and _rescales(node)
-    if _rescales(node):
-        return inner
-    if not isinstance(node.op, Elementwise):
+    if node is None or _rescales(node):
+        return inner and node is not None
+    if len(value.uses) != 1 or graph.is_output(value) or not isinstance(node.op, Elementwise):
         return False
     if node.op.fn == "mul" and node.operand(1).const is not None and _is_cast(node.operand(0)):
         return True
@@ -350,9 +353,9 @@ def _divides(graph: Graph, value: Value, inner: bool = False) -> bool:
     return node.op.fn in _HOMOGENEOUS and _divides(graph, node.operand(0), True)
 
 
-def _rescales(node: Node | None) -> bool:
+def _rescales(node: Node) -> bool:
     """True for a Dequantize with a known scale, which any reader may have with another one."""
-    return node is not None and isinstance(node.op, Dequantize) and node.op.block == 0 and node.operand(1).const is not None
+    return isinstance(node.op, Dequantize) and _spreads(node.op) and node.operand(1).const is not None
 
 
 def _is_cast(value: Value) -> bool:
