@@ -137,7 +137,7 @@ def zero_point(region: Region) -> int | None:
 def _dot_cycles(target: Target) -> float:
     """Cycles per ``vdot4`` of a vector."""
     lanes = ISAS[target.isa].lanes
-    return lanes / target.fma_lanes * (1.0 if target.extras else 3.0 if target.isa != "portable" else 16.0)
+    return lanes / target.fma_lanes * (1.0 if target.extras else 3.0 if target.isa.startswith("avx") else 16.0)
 
 
 def _spare(target: Target) -> int:
