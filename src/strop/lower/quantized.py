@@ -30,6 +30,7 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array, Op
+from strop.lower.regions import anchors_of, read_later
 from strop.ops.conv import Conv
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
@@ -377,6 +378,56 @@ def _divided(graph: Graph, made: _Chain, value: Value, unit: np.float32) -> Valu
     if op.fn == "clip":
         op = make("clip", **{name: float(np.float32(bound) / unit) for name, bound in op.params})
     return made.add(op, *(_divided(graph, made, v, unit) for v in node.operands))
+
+
+# ---- what is quantized and at once dequantized
+
+
+def shorten(graph: Graph) -> None:
+    """Keeps in floats what one kernel quantizes and dequantizes again.
+
+    Before: Dequantize(cast(clip(round(v) + zero, lo, hi)), scale, zero).
+    After: clip(round(v), lo - zero, hi - zero) * scale, with the same values.
+    Unless: the integers have other readers, or are stored for a later kernel.
+    """
+    anchored = anchors_of(graph)
+    for node in [n for n in graph.nodes if isinstance(n.op, Dequantize) and not read_later(n, anchored)]:
+        if not _spreads(node.op) or node.output.dtype is not dt.f32:
+            continue
+        found = _rounded(graph, node)
+        if found is None:
+            continue
+        value, zero = found
+        info = np.iinfo(str(node.operand(0).dtype.numpy))
+        made = _Chain(graph, node, node)
+        whole = made.add(make("clip", lo=float(info.min - zero), hi=float(info.max - zero)), value)
+        graph.replace_uses(node.output, made.add(make("mul"), whole, node.operand(1)))
+        graph.remove(node)
+    graph.prune()
+
+
+def _rounded(graph: Graph, node: Node) -> tuple[Value, int] | None:
+    """What a Dequantize reads before it was shifted by its zero point, clamped and narrowed, and the zero point."""
+    zero = node.operand(2).const if node.has(2) else np.zeros((), np.int64)
+    if zero is None or zero.size != 1:
+        return None
+    shift = int(zero.reshape(())[()])
+    cast = _maker(graph, node.operand(0))
+    clip = _maker(graph, cast.operand(0)) if cast is not None and isinstance(cast.op, Cast) else None
+    last = _maker(graph, clip.operand(0)) if clip is not None and _is(clip, "clip") else None
+    if last is not None and _is(last, "add"):
+        known = last.operand(1).const
+        if known is None or known.size != 1 or float(known.reshape(())[()]) != shift:
+            return None
+        last = _maker(graph, last.operand(0))
+    elif shift:
+        return None
+    return (last.output, shift) if last is not None and _is(last, "round") else None
+
+
+def _maker(graph: Graph, value: Value) -> Node | None:
+    """The node that makes a value which is read once only."""
+    return value.producer if len(value.uses) == 1 and not graph.is_output(value) else None
 
 
 def _evaluate(graph: Graph, node: Node) -> None:

@@ -98,13 +98,13 @@ def form(graph: Graph) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run."""
     made: dict[Value, Group] = {}
     items: list[Group | Node] = []
-    anchored = _anchored(graph)
+    anchored = anchors_of(graph)
     for node in graph.nodes:
         if is_view(node.op):
             items.append(node)
             continue
         if is_pointwise(node.op):
-            group = _elementwise(graph, node, made, _read_later(node, anchored))
+            group = _elementwise(graph, node, made, read_later(node, anchored))
             items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
         else:
             group = _anchor(node)
@@ -182,7 +182,7 @@ def _expression(node: Node) -> Expr:
     return Input(0)  # Expand: the operand, broadcast
 
 
-def _anchored(graph: Graph) -> dict[Value, int]:
+def anchors_of(graph: Graph) -> dict[Value, int]:
     """Place of the last node that is not elementwise on which a value depends through elementwise ones."""
     found: dict[Value, int] = {}
     for place, node in enumerate(graph.nodes):
@@ -191,7 +191,7 @@ def _anchored(graph: Graph) -> dict[Value, int]:
     return found
 
 
-def _read_later(node: Node, anchored: Mapping[Value, int]) -> bool:
+def read_later(node: Node, anchored: Mapping[Value, int]) -> bool:
     """True for a Dequantize whose reader becomes the epilogue of a later anchor: the integers are stored, and widened there."""
     if not isinstance(node.op, Dequantize):
         return False

@@ -110,6 +110,10 @@ class _Emitter(conv_int8.Emitter):
     def geometry(region: Region) -> Geometry:
         return _geometry(region)
 
+    @staticmethod
+    def _bias(region: Region) -> int | None:
+        return None  # it might not be exact in f32
+
     @property
     def depth(self) -> int:
         return self.g.kh * self.g.kw
