@@ -58,6 +58,8 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
     if rank < 3 or depth == 0:
         return None
     for node, index in value.uses:
+        if isinstance(node.op, IntegerConv) and node.op.groups == 1 and value.shape[channel_axis(node.op, rank)] in range(1, PLANAR_CHANNELS + 1):
+            continue  # it reads any layout
         if isinstance(node.op, SPATIAL) and index == 0:
             return _channels_innermost(node.op, rank)
         if isinstance(node.op, _FOLLOWS):

@@ -8,7 +8,7 @@ from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node
 from strop.lower.layout_rules import channel_axis, made_order
 from strop.lower.projection import split_projection
-from strop.lower.quantized import integrate
+from strop.lower.quantized import integrate, shorten
 from strop.lower.regions import is_view
 from strop.lower.views import channels_last
 from strop.ops.conv import Conv, ConvTranspose
@@ -31,6 +31,7 @@ def prepare(graph: Graph) -> Graph:
             split_bias(graph, node)
         elif isinstance(node.op, Recurrent):
             split_projection(graph, node)
+    shorten(graph)
     graph.prune()
     return graph
 

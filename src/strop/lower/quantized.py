@@ -29,7 +29,8 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Array
+from strop.ir.op import Array, Op
+from strop.lower.regions import anchors_of, read_later
 from strop.ops.conv import Conv
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
@@ -148,9 +149,9 @@ class _Chain:
     def __init__(self, graph: Graph, node: Node, before: Node) -> None:
         self.graph, self.node, self.before = graph, node, before
 
-    def add(self, op: object, *operands: Value) -> Value:
+    def add(self, op: Op, *operands: Value) -> Value:
         """The result of a new node."""
-        found = self.graph.add(op, list(operands), name=self.node.name, source=self.node.source, before=self.before)  # type: ignore[arg-type]
+        found = self.graph.add(op, list(operands), name=self.node.name, source=self.node.source, before=self.before)
         return found.output
 
 
@@ -284,7 +285,12 @@ def _quantize_parts(graph: Graph, node: Node) -> None:
 
 
 def _one_number(node: Node) -> bool:
-    return node.operand(1).type.rank == 0 and getattr(node.op, "block", 0) == 0
+    return node.operand(1).type.rank == 0 and _spreads(node.op)
+
+
+def _spreads(op: Op) -> bool:
+    """True for a Quantize or Dequantize whose scale broadcasts."""
+    return isinstance(op, (Quantize, Dequantize)) and op.block == 0
 
 
 def _cancel(graph: Graph, node: Node) -> bool:
@@ -292,7 +298,7 @@ def _cancel(graph: Graph, node: Node) -> bool:
     maker = node.operand(0).producer
     if maker is None or not isinstance(maker.op, Dequantize) or maker.operand(0).dtype is not node.output.dtype:
         return False
-    if maker.op.block or getattr(node.op, "block", 0) or len(maker.operands) != len(node.operands):
+    if maker.op.block or not _spreads(node.op) or len(maker.operands) != len(node.operands):
         return False
     if not all(_equal(a, b) for a, b in zip(maker.operands[1:], node.operands[1:], strict=True)):
         return False
@@ -311,30 +317,14 @@ def _equal(a: Value, b: Value) -> bool:
 
 
 def _absorb_scale(graph: Graph, node: Node) -> bool:
-    """Divides the factor of an integer product, and what is added to it, by the scale that its result is quantized with."""
+    """Divides the factors of what is quantized by the scale that it is quantized with, which leaves rounding and clamping."""
     scale = node.operand(1).const
-    if scale is None or scale.size != 1 or getattr(node.op, "block", 0) or node.operand(0).dtype is not dt.f32:
-        return False
-    chain: list[Node] = []
     value = node.operand(0)
-    while True:
-        maker = value.producer
-        if maker is None or len(value.uses) != 1 or graph.is_output(value) or not isinstance(maker.op, Elementwise):
-            return False
-        chain.insert(0, maker)
-        if maker.op.fn == "mul" and maker.operand(1).const is not None and _is_cast(maker.operand(0)):
-            break
-        known_sum = maker.op.fn == "add" and maker.operand(1).const is not None
-        if maker.op.fn not in _HOMOGENEOUS and not known_sum:
-            return False
-        value = maker.operand(0)
-    unit = np.float32(scale.reshape(())[()])
-    value = chain[0].operand(0)
-    for old in chain:
-        value = _divided(graph, old, value, unit)
-    zero = node.operand(2) if node.has(2) else None
+    if scale is None or scale.size != 1 or not _spreads(node.op) or value.dtype is not dt.f32 or not _divides(graph, value):
+        return False
     made = _Chain(graph, node, node)
-    whole = made.add(make("round"), value)
+    whole = made.add(make("round"), _divided(graph, made, value, np.float32(scale.reshape(())[()])))
+    zero = node.operand(2) if node.has(2) else None
     if zero is not None:
         if zero.const is not None:
             known = graph.add_const(zero.const.astype(np.float32).reshape(()), f"{node.name}.zero")
@@ -348,22 +338,96 @@ def _absorb_scale(graph: Graph, node: Node) -> bool:
     return True
 
 
+def _divides(graph: Graph, value: Value, inner: bool = False) -> bool:
+    """True when a value can be divided in its constants: sums of products with constants, and functions that keep factors."""
+    if value.const is not None:
+        return inner
+    node = value.producer
+    if node is None or _rescales(node):
+        return inner and node is not None
+    if len(value.uses) != 1 or graph.is_output(value) or not isinstance(node.op, Elementwise):
+        return False
+    if node.op.fn == "mul" and node.operand(1).const is not None and _is_cast(node.operand(0)):
+        return True
+    if node.op.fn == "add":
+        return all(_divides(graph, v, True) for v in node.operands)
+    return node.op.fn in _HOMOGENEOUS and _divides(graph, node.operand(0), True)
+
+
+def _rescales(node: Node) -> bool:
+    """True for a Dequantize with a known scale, which any reader may have with another one."""
+    return isinstance(node.op, Dequantize) and _spreads(node.op) and node.operand(1).const is not None
+
+
 def _is_cast(value: Value) -> bool:
     return value.producer is not None and isinstance(value.producer.op, Cast) and value.producer.operand(0).dtype is dt.i32
 
 
-def _divided(graph: Graph, old: Node, value: Value, unit: np.float32) -> Value:
-    """The node on ``value``, which is its operand divided by ``unit``, so that its result is divided as well."""
-    op = old.op
+def _divided(graph: Graph, made: _Chain, value: Value, unit: np.float32) -> Value:
+    """The value divided by ``unit``, which ``_divides`` allows."""
+    if value.const is not None:
+        return graph.add_const(np.asarray(value.const.astype(np.float32) / unit), value.name)
+    node = value.producer
+    assert node is not None
+    op = node.op
+    if isinstance(op, Dequantize):
+        return made.add(op, node.operand(0), _divided(graph, made, node.operand(1), unit), *node.operands[2:])
     assert isinstance(op, Elementwise)
-    if op.fn in ("mul", "add"):
-        known = old.operand(1)
-        assert known.const is not None
-        scaled = graph.add_const(np.asarray(known.const.astype(np.float32) / unit), known.name)
-        return graph.add(op, [value, scaled], name=old.name, source=old.source, before=old).output
+    if op.fn == "mul":
+        return made.add(op, node.operand(0), _divided(graph, made, node.operand(1), unit))
     if op.fn == "clip":
         op = make("clip", **{name: float(np.float32(bound) / unit) for name, bound in op.params})
-    return graph.add(op, [value], name=old.name, source=old.source, before=old).output
+    return made.add(op, *(_divided(graph, made, v, unit) for v in node.operands))
+
+
+# ---- what is quantized and at once dequantized
+
+
+def shorten(graph: Graph) -> None:
+    """Keeps in floats what one kernel quantizes and dequantizes again.
+
+    Before: Dequantize(cast(clip(round(v) + zero, lo, hi)), scale, zero).
+    After: clip(round(v), lo - zero, hi - zero) * scale, with the same values.
+    Unless: the integers have other readers, or are stored for a later kernel.
+    """
+    anchored = anchors_of(graph)
+    for node in [n for n in graph.nodes if isinstance(n.op, Dequantize) and not read_later(n, anchored)]:
+        if not _spreads(node.op) or node.output.dtype is not dt.f32:
+            continue
+        found = _rounded(graph, node)
+        if found is None:
+            continue
+        value, zero = found
+        info = np.iinfo(str(node.operand(0).dtype.numpy))
+        made = _Chain(graph, node, node)
+        whole = made.add(make("clip", lo=float(info.min - zero), hi=float(info.max - zero)), value)
+        graph.replace_uses(node.output, made.add(make("mul"), whole, node.operand(1)))
+        graph.remove(node)
+    graph.prune()
+
+
+def _rounded(graph: Graph, node: Node) -> tuple[Value, int] | None:
+    """What a Dequantize reads before it was shifted by its zero point, clamped and narrowed, and the zero point."""
+    zero = node.operand(2).const if node.has(2) else np.zeros((), np.int64)
+    if zero is None or zero.size != 1:
+        return None
+    shift = int(zero.reshape(())[()])
+    cast = _maker(graph, node.operand(0))
+    clip = _maker(graph, cast.operand(0)) if cast is not None and isinstance(cast.op, Cast) else None
+    last = _maker(graph, clip.operand(0)) if clip is not None and _is(clip, "clip") else None
+    if last is not None and _is(last, "add"):
+        known = last.operand(1).const
+        if known is None or known.size != 1 or float(known.reshape(())[()]) != shift:
+            return None
+        last = _maker(graph, last.operand(0))
+    elif shift:
+        return None
+    return (last.output, shift) if last is not None and _is(last, "round") else None
+
+
+def _maker(graph: Graph, value: Value) -> Node | None:
+    """The node that makes a value which is read once only."""
+    return value.producer if len(value.uses) == 1 and not graph.is_output(value) else None
 
 
 def _evaluate(graph: Graph, node: Node) -> None:

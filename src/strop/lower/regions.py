@@ -98,12 +98,13 @@ def form(graph: Graph) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run."""
     made: dict[Value, Group] = {}
     items: list[Group | Node] = []
+    anchored = anchors_of(graph)
     for node in graph.nodes:
         if is_view(node.op):
             items.append(node)
             continue
         if is_pointwise(node.op):
-            group = _elementwise(graph, node, made)
+            group = _elementwise(graph, node, made, read_later(node, anchored))
             items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
         else:
             group = _anchor(node)
@@ -181,9 +182,26 @@ def _expression(node: Node) -> Expr:
     return Input(0)  # Expand: the operand, broadcast
 
 
-def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
-    """Joins the node to the group of one of its operands, or starts a group; takes in elementwise operands as well."""
-    host = _host(graph, node, made)
+def anchors_of(graph: Graph) -> dict[Value, int]:
+    """Place of the last node that is not elementwise on which a value depends through elementwise ones."""
+    found: dict[Value, int] = {}
+    for place, node in enumerate(graph.nodes):
+        at = max((found.get(v, -1) for v in node.operands), default=-1) if is_pointwise(node.op) else place
+        found.update((v, at) for v in node.outputs)
+    return found
+
+
+def read_later(node: Node, anchored: Mapping[Value, int]) -> bool:
+    """True for a Dequantize whose reader becomes the epilogue of a later anchor: the integers are stored, and widened there."""
+    if not isinstance(node.op, Dequantize):
+        return False
+    here = anchored[node.output]
+    return any(is_pointwise(user.op) and any(anchored.get(v, -1) > here for v in user.operands) for user in node.output.users)
+
+
+def _elementwise(graph: Graph, node: Node, made: dict[Value, Group], alone: bool) -> Group:
+    """Joins the node to the group of one of its operands, or starts a group, in any case when ``alone``; takes in elementwise operands as well."""
+    host = None if alone else _host(graph, node, made)
     if host is None:
         host = Group(None, [], [], 0, Input(0), [])
         absorbed: dict[Value, Expr] = {}
@@ -191,7 +209,7 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
         absorbed = {host.outputs[0]: host.epilogue}
     for value in node.operands:
         other = made.get(value)
-        if other is not None and other is not host and other.anchor is None and _joins(graph, node, value, other, host):
+        if other is not None and not alone and other is not host and other.anchor is None and _joins(graph, node, value, other, host):
             absorbed[value] = _import(other, host)
             host.nodes.extend(other.nodes)
             host.source.extend(other.source)

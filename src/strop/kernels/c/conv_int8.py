@@ -8,17 +8,18 @@ scratch. The epilogue dequantizes, applies activations and quantizes again in re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from strop.ir import dtype as dt
+from strop.ir.expr import Call, Expr, Input, children, substitute, walk
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Kernel, Packed, Pointer, Region, memory_seconds
 from strop.kernels.c import conv_direct
 from strop.kernels.c.positions import Geometry, integer_geometry, weight_matrices
 from strop.kernels.c.tile import IntegerTile, Tile, pack_quads
-from strop.kernels.c.vector import mixed
+from strop.kernels.c.vector import loaded, mixed
 from strop.kernels.c.writer import Writer, address
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.target.base import Target
@@ -134,10 +135,29 @@ def zero_point(region: Region) -> int | None:
     return 2 if region.anchors > 2 and region.operands[2] is not None else None
 
 
+def _bias(region: Region) -> int | None:
+    """The epilogue operand, one number per output channel, that is added to every sum before anything else; accumulators start there."""
+    channel = 1 if isinstance(region.op, IntegerConv) else len(region.out.shape) - 1
+    nodes = walk(region.epilogue)
+    reading = [n for n in nodes if Input(0) in children(n)]
+    if len(reading) != 1 or not isinstance(reading[0], Call) or reading[0].fn != "add" or not isinstance(reading[0].args[1], Input):
+        return None
+    index = reading[0].args[1].index - 1
+    view = region.extras[index].view if index >= 0 else None
+    if view is None or view.dtype is not dt.i32 or [k for k, s in enumerate(view.strides) if s and view.shape[k] != 1] != [channel]:
+        return None
+    return index if view.strides[channel] == 1 else None
+
+
+def _without_bias(epilogue: Expr, index: int) -> Expr:
+    added = Call("add", (Input(0), Input(1 + index)))
+    return substitute(epilogue, lambda e: Input(0) if e == added else None)
+
+
 def _dot_cycles(target: Target) -> float:
     """Cycles per ``vdot4`` of a vector."""
     lanes = ISAS[target.isa].lanes
-    return lanes / target.fma_lanes * (1.0 if target.extras else 3.0 if target.isa != "portable" else 16.0)
+    return lanes / target.fma_lanes * (1.0 if target.extras else 3.0 if target.isa.startswith("avx") else 16.0)
 
 
 def _spare(target: Target) -> int:
@@ -158,8 +178,16 @@ class Emitter(conv_direct.Emitter):
     def __init__(self, region: Region, params: Params, target: Target) -> None:
         zero = zero_point(region)
         self.signed = offset(region) > 0
+        self.bias = self._bias(region)
+        if self.bias is not None:
+            region = replace(region, epilogue=_without_bias(region.epilogue, self.bias))
         self.fill = f"x_zero{' - 128' if self.signed else ''}" if zero is not None else "0"
         super().__init__(region, params, target)
+
+    @staticmethod
+    def _bias(region: Region) -> int | None:
+        """Which epilogue operand accumulators start with."""
+        return _bias(region)
 
     @property
     def inner(self) -> int:
@@ -231,8 +259,11 @@ class Emitter(conv_direct.Emitter):
 
     def _start(self, w: Writer, tile: Tile) -> None:
         for v in range(tile.nv):
-            start = f"vload_i(sums{f' + {v} * VL' if v else ''}) * vset1_i(-x_zero)" if self.shifted else "vset1_i(0)"
-            w(f"const vi start{v} = {start};")
+            at = f" + {v} * VL" if v else ""
+            terms = [f"vload_i(sums{at}) * vset1_i(-x_zero)"] if self.shifted else []
+            if self.bias is not None:
+                terms.append(loaded(dt.i32, f"e{self.bias}{at}", 1, tile.tail if v == tile.nv - 1 else 0))
+            w(f"const vi start{v} = {' + '.join(terms) or 'vset1_i(0)'};")
         tile.declare(w)
 
 

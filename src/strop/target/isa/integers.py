@@ -57,11 +57,11 @@ def _store(name: str, kind: str) -> list[Instr]:
 def _dot4(c: Array, a: Array, b: Array) -> Array:
     left = np.ascontiguousarray(a).view(np.uint8).reshape(-1, 4).astype(np.int64)
     right = np.ascontiguousarray(b).view(np.int8).reshape(-1, 4).astype(np.int64)
-    return (c.astype(np.int64) + (left * right).sum(1)).astype(np.int32)
+    return np.asarray((c.astype(np.int64) + (left * right).sum(1)).astype(np.int32))
 
 
 def _quad(p: Array) -> Array:
-    return np.ascontiguousarray(p[:4]).view(np.int32)[0]
+    return np.asarray(np.ascontiguousarray(p[:4]).view(np.int32)[0])
 
 
 INSTRS = [
