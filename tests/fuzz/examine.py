@@ -39,7 +39,7 @@ from strop.target.base import Target
 from strop.target.detect import TARGETS, runs_here
 from strop.trace import Trace
 from tests.fuzz.generate import Case
-from tests.fuzz.meaning import Meaning, difference, meaning
+from tests.fuzz.meaning import Meaning, Undefined, difference, evaluate, meaning
 from tests.kernels.harness import run as run_kernel
 
 HERE = [t for t in TARGETS.values() if runs_here(t)]
@@ -93,7 +93,7 @@ class Finding:
     """A disagreement or failure.
 
     Attributes:
-        kind: ``pass``, ``lower``, ``build``, ``engine``, ``crash`` or ``kernel NAME``.
+        kind: ``pass``, ``lower``, ``accepted`` (sizes that have no meaning), ``build``, ``engine``, ``crash`` or ``kernel NAME``.
         seed: of the case.
         text: what is wrong.
     """
@@ -210,6 +210,8 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
             places += [{s.name: s.min for s in case.symbols}, {s.name: s.max for s in case.symbols},
                        {s.name: rng.randint(s.min, s.max) for s in case.symbols}]  # fmt: skip
         meanings = [meaning(case.graph, case.at(p)) for p in places]
+    except Undefined as error:
+        return _refused(case, setup, result, error)
     except (StropError, IndexError, ValueError, ZeroDivisionError):
         return None  # the op has no meaning at another size, which its inference cannot know
     try:
@@ -240,14 +242,25 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
     return _Part(case, lowered, graph, places, meanings)
 
 
+def _refused(case: Case, setup: Setup, result: Result, why: Undefined) -> None:
+    """A graph whose types do not hold at all sizes must be refused by name."""
+    try:
+        lower(rewritten(case.graph, setup, frozenset()), setup.machine(), Trace())
+    except UnsupportedError as error:
+        result.refused[str(error).splitlines()[0]] += 1
+        return
+    except Exception as error:
+        result.findings.append(Finding("lower", case.seed, _told(error)))
+        return
+    result.findings.append(Finding("accepted", case.seed, str(why)))
+
+
 def _honest(error: UnsupportedError) -> bool:
     """Whether a refusal of fixed sizes names something that is documented as not there."""
     return False
 
 
 def _compare_passes(case: Case, graph: Graph, places: list[dict[str, int]], meanings: list[Meaning]) -> None:
-    from tests.fuzz.meaning import evaluate
-
     for place, meant in zip(places, meanings):
         feed = case.at(place)
         got = evaluate(graph, feed)

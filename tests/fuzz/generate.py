@@ -18,7 +18,7 @@ from strop.ir.interp import ABSENT
 from strop.ir.op import REGISTRY, Array, Op, Sample, Type
 from strop.ir.shape import Sym
 from strop.ops.data import Expand, Reshape, Slice
-from strop.ops.elementwise import Cast, Elementwise, make
+from strop.ops.elementwise import Cast, make
 from tests.graphs import STEPS, Builder, from_samples
 
 #: Results above this are not read by other nodes, so that rounding does not grow.
@@ -74,6 +74,11 @@ def fitted(array: Array, shape: Sequence[int]) -> Array:
         return array
     flat = np.resize(array.reshape(-1), int(np.prod(shape))) if array.size else np.zeros(shape, array.dtype)
     return np.ascontiguousarray(flat.reshape(shape))
+
+
+def absent(array: Array) -> bool:
+    """True for what stands in samples for an operand that was left out."""
+    return array.shape == ABSENT.shape and array.dtype == ABSENT.dtype
 
 
 def labels() -> dict[str, str]:
@@ -238,9 +243,10 @@ class Fuzz(Builder):
         choice = _weighted(ops)
         some = by_label()[choice[self.number(0, len(choice) - 1)]]
         sample = some[self.number(0, len(some) - 1)]
-        operands = [self.fit(a) for a in self.stretched(sample)]
-        if self.graph.inputs == [] and operands and operands[0].const is not None:
-            operands[0] = self.input(operands[0].const)
+        operands = [None if absent(a) else self.fit(a) for a in self.stretched(sample)]
+        first = operands[0]
+        if self.graph.inputs == [] and first is not None and first.const is not None:
+            operands[0] = self.input(first.const)
         return self.add_several(sample.op, *operands)
 
 
@@ -331,8 +337,3 @@ def freed(case: Case, rng: np.random.Generator) -> Case | None:
             if found.symbols:
                 return found
     return None
-
-
-def is_elementwise(op: Op) -> bool:
-    """True for functions of single elements."""
-    return isinstance(op, (Elementwise, Cast))

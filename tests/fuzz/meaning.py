@@ -19,6 +19,10 @@ ROUNDING = {"f64": 1e-15, "f32": 3e-7, "f16": 6e-4, "bf16": 5e-3}
 EFFECTS = 32.0
 
 
+class Undefined(Exception):
+    """A result has another shape than its type says at these values of the symbols: the types hold only for others."""
+
+
 @dataclass
 class Meaning:
     """Attributes:
@@ -39,7 +43,10 @@ def evaluate(graph: Graph, feed: Mapping[str, Array], rng: np.random.Generator |
         op = node.op.at(symbols) if symbols else node.op
         with np.errstate(all="ignore"):
             results = op.reference(*(ABSENT if v is None else arrays[v] for v in node.inputs))
-        arrays.update((v, moved(np.asarray(r), rng)) for v, r in zip(node.outputs, results, strict=True))
+        for value, result in zip(node.outputs, map(np.asarray, results), strict=True):
+            if result.shape != value.type.at(symbols).static_shape:
+                raise Undefined(f"{node.name} gives {result.shape} where {value} has {symbols}")
+            arrays[value] = moved(result, rng)
     return {n: arrays[v] for n, v in zip(graph.output_names, graph.outputs, strict=True)}
 
 

@@ -12,7 +12,7 @@ from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Cost
-from strop.ir.shape import Sym
+from strop.ir.shape import Dim, Sym
 from strop.kernels.base import Candidate, Operand, Region, View
 from strop.kernels.extent import SymbolicError, dims_of, highest, is_symbolic, lowest, typical
 from strop.kernels.table import candidates, refusals
@@ -21,6 +21,7 @@ from strop.lower.layout import Buffer, Launch, Layout, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
 from strop.ops.conv import Conv
+from strop.ops.data import Reshape, Split
 from strop.target.base import Target
 from strop.trace import Trace
 
@@ -71,6 +72,7 @@ def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
         UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
     """
     _require_bounds(graph)
+    _require_volumes(graph)
     try:
         return _lowered(graph, target, trace)
     except SymbolicError as error:
@@ -102,6 +104,22 @@ def _require_bounds(graph: Graph) -> None:
                 got=sh.show(value.shape),
                 hint=f"pass --shape {value.name}=... (or shapes={{'{value.name}': ...}}) with numbers or ranges like 1..8 for {names}",
             )
+
+
+def _require_volumes(graph: Graph) -> None:
+    """Reshapes and splits keep the number of elements for all values of the symbols, not only for some."""
+    for node in graph.nodes:
+        if not isinstance(node.op, (Reshape, Split)) or not sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape):
+            continue
+        given = sh.volume(node.operand(0).shape)
+        made: Dim = 0
+        for result in node.outputs:
+            made = sh.add(made, sh.volume(result.shape))
+        if given != made:
+            raise UnsupportedError(
+                f"{node.op.label} has the right number of elements only for some values of the symbols", where=node.name,
+                got=made, expected=given, hint="fix the dims with --shape, or free those that belong together",
+            )  # fmt: skip
 
 
 def _require_sizes(layout: Layout) -> None:
