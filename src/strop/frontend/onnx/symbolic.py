@@ -84,6 +84,8 @@ _BINARY: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 @_rule(*_BINARY)
 def _binary(node: NodeContext, arrays: Sequence[Array], dtype: DType) -> Result | None:
+    if not all(isinstance(d, (int, sh.Sym, sh.DimExpr)) for a in arrays for d in a.reshape(-1)):
+        return None  # a float among them
     try:
         out = arrays[0]
         for other in arrays[1:]:
