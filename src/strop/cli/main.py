@@ -27,6 +27,7 @@ VERBS = {
     "bench": "Measures an engine or a model: latency, throughput, memory.",
     "inspect": "Tells what an engine does, step by step.",
     "check": "Tells what a build would make of every node of a model.",
+    "diff": "Compares two runtimes or engines layer by layer.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
     "knobs": "Lists the environment variables, their values and defaults.",

@@ -42,6 +42,7 @@ class Step:
         copy: why it is a copy step, or empty.
         swaps: True when a copy changes the order of axes.
         seconds: measured time of the chosen candidate on one core, if tuning measured it.
+        values: per result the value of the graph that it is, and the model's node that the value ends.
     """
 
     region: Region
@@ -52,6 +53,7 @@ class Step:
     copy: str = ""
     swaps: bool = False
     seconds: float | None = None
+    values: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(eq=False)
@@ -149,7 +151,14 @@ def _step(launch: Launch, target: Target) -> Step:
         raise UnsupportedError(
             f"no kernel can do {region.kind}", where=region.name, got=region.signature(), expected=reasons
         )
-    return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps)
+    values = () if launch.group is None else tuple(map(_named, launch.group.outputs))
+    return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps, values=values)
+
+
+def _named(value: Value) -> tuple[str, str]:
+    """A value's name, and the last of the model's nodes that its producer stands for."""
+    source = value.producer.source if value.producer is not None else ()
+    return value.name, source[-1] if source else ""
 
 
 def _region(launch: Launch) -> Region:

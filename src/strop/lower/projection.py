@@ -46,6 +46,8 @@ def split_projection(graph: Graph, node: Node) -> None:
         graph.replace_uses(old, new)
     graph.remove(node)
     graph.rename_node(layer, node.name)
+    for old, new in zip(node.outputs, layer.outputs, strict=True):
+        graph.rename(new, old.name)
 
 
 def _add(graph: Graph, node: Node, op: Op, *operands: Value) -> Value:

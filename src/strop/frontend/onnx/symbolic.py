@@ -40,6 +40,8 @@ def evaluate(node: NodeContext) -> Result | None:
     operands = [o for o in node.operands if isinstance(o, (Known, Symbolic))]
     if rule is None or len(operands) != len(node.operands):
         return None
+    if any(isinstance(o, Known) and o.array.dtype.kind not in "iub" for o in operands):
+        return None  # dims and floats have no arithmetic
     arrays = [o.dims if isinstance(o, Symbolic) else o.array.astype(object) for o in operands]
     first = next(o for o in operands if isinstance(o, Symbolic))
     return rule(node, arrays, first.dtype)
@@ -84,8 +86,6 @@ _BINARY: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 @_rule(*_BINARY)
 def _binary(node: NodeContext, arrays: Sequence[Array], dtype: DType) -> Result | None:
-    if not all(isinstance(d, (int, sh.Sym, sh.DimExpr)) for a in arrays for d in a.reshape(-1)):
-        return None  # a float among them
     try:
         out = arrays[0]
         for other in arrays[1:]:
