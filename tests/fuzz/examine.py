@@ -231,7 +231,7 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
         for step in lowered.steps:
             step.chosen = _choice(step, setup)
     except (UnsupportedError, SymbolicError) as error:
-        if case.symbols or isinstance(error, UnsupportedError) and _honest(error):
+        if case.symbols or (isinstance(error, UnsupportedError) and _honest(error)):
             result.refused[str(error).splitlines()[0]] += 1
             return None
         result.findings.append(Finding("lower", case.seed, _told(error)))

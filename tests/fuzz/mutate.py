@@ -88,9 +88,7 @@ def _field(model: ModelProto, rng: Random) -> None:
     value = getattr(message, field.name)
     if hasattr(value, "extend"):
         _repeated(value, field, rng, model)
-    elif field.type == FieldDescriptor.TYPE_MESSAGE:
-        message.ClearField(field.name)
-    elif rng.random() < 0.15:
+    elif field.type == FieldDescriptor.TYPE_MESSAGE or rng.random() < 0.15:
         message.ClearField(field.name)
     else:
         setattr(message, field.name, _scalar(field, value, rng, model))
@@ -252,7 +250,7 @@ def _plan(before: bytes, rng: Random) -> bytes:
         else:
             at = rng.randrange(len(out) // 4) * 4
             (old,) = struct.unpack_from("<I", out, at)
-            new = rng.choice((*INTEGERS, *range(0, 9), old + 1, old - 1, old * 2))
+            new = rng.choice((*INTEGERS, *range(9), old + 1, old - 1, old * 2))
             out[at : at + 4] = struct.pack("<I", new % (1 << 32))
     return bytes(out)
 

@@ -72,9 +72,15 @@ def _show(found: Diff, everything: bool) -> None:
 
 
 def _cells(row: Row) -> list[object]:
-    number = lambda x, form: "" if x is None else form.format(x)  # noqa: E731
-    both = lambda pair: "" if pair == (0, 0) else f"{pair[0]} {pair[1]}"  # noqa: E731
     shape = "x".join(map(str, row.shape)) or "scalar"
     sqnr = "" if row.max_abs is None else "inf" if row.sqnr is None else f"{row.sqnr:.1f}"
-    return [row.value, row.node, row.a, row.b, shape, number(row.max_abs, "{:.2e}"), number(row.max_rel, "{:.2e}"), sqnr,
-            both(row.nan), both(row.inf), "departs" * bool(row.departs)]  # fmt: skip
+    return [row.value, row.node, row.a, row.b, shape, _number(row.max_abs), _number(row.max_rel), sqnr,
+            _both(row.nan), _both(row.inf), "departs" * bool(row.departs)]  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2e}"
+
+
+def _both(counts: tuple[int, int]) -> str:
+    return "" if counts == (0, 0) else f"{counts[0]} {counts[1]}"

@@ -19,7 +19,7 @@ from strop.errors import OptionError, StropError
 from strop.version import __version__
 
 #: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function, and this the first line
-#: of that function's docstring.
+#: of that function's docstring; a module with verbs of its own has an ``app``.
 VERBS = {
     "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
     "build": "Makes an engine file of an ONNX model.",
@@ -28,6 +28,7 @@ VERBS = {
     "inspect": "Tells what an engine does, step by step.",
     "check": "Tells what a build would make of every node of a model.",
     "diff": "Compares two runtimes or engines layer by layer.",
+    "debug": "Finds the smallest failing part of a model, and what is wrong: reduce, bisect.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
     "knobs": "Lists the environment variables, their values and defaults.",
@@ -45,8 +46,11 @@ class Verbs(TyperGroup):
         """The command of one verb, or None when there is no such verb."""
         if cmd_name not in VERBS:
             return None
+        module = import_module(f"strop.cli.{cmd_name}")
+        if hasattr(module, "app"):  # a verb with verbs of its own
+            return typer.main.get_command(module.app)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(import_module(f"strop.cli.{cmd_name}").command)
+        single.command(cmd_name)(module.command)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -116,7 +116,7 @@ class Side:
         if self.engine is not None:
             return [(t.name, t.dtype, t.shape) for t in self.engine.inputs]
         assert self.graph is not None
-        found = [v for v in self.graph.inputs]
+        found = self.graph.inputs
         if not all(sh.is_static(v.shape) or all(s.max < sh.Sym("").max for s in sh.symbols(v.shape)) for v in found):
             return None
         known = {s.name: s.opt for v in found for s in sh.symbols(v.shape)}

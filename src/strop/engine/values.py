@@ -11,11 +11,11 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from strop.engine.dims import input_dim
@@ -194,11 +194,11 @@ def of_graph(graph: Graph, inputs: Mapping[str, Array], label: str) -> Run:
 # ---- ONNX Runtime
 
 
-def of_onnxruntime(model: Path, graph: Graph, inputs: Mapping[str, Array], label: str) -> Run:
+def of_onnxruntime(model: Path | onnx.ModelProto, graph: Graph, inputs: Mapping[str, Array], label: str) -> Run:
     """Runs a model with every result of its nodes as an output, unoptimized.
 
     Args:
-        model: the file.
+        model: the file, or the loaded model.
         graph: the model as it was read, which tells whose result a value is.
         inputs: by name.
         label: for people.
@@ -207,11 +207,11 @@ def of_onnxruntime(model: Path, graph: Graph, inputs: Mapping[str, Array], label
         OptionError: ONNX Runtime is not installed, or refuses the model.
     """
     try:
-        onnxruntime = import_module("onnxruntime")
+        import onnxruntime
     except ModuleNotFoundError:
         raise OptionError("ONNX Runtime is not installed", where=label, hint="pip install onnxruntime") from None
-    onnx = import_module("onnx")
-    proto = onnx.load(str(model))
+    proto = onnx.ModelProto()
+    proto.CopyFrom(onnx.load(str(model)) if isinstance(model, Path) else model)
     names = [o.name for o in proto.graph.output]
     more = [n for node in proto.graph.node for n in node.output if n and n not in names]
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in more)
