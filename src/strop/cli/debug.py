@@ -23,9 +23,7 @@ from strop.errors import InputError, ModelError, OptionError, StropError
 from strop.frontend.onnx.reader import read_onnx
 
 Array = np.ndarray[Any, Any]
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Finds the smallest failing part of a model, and what is wrong."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 _AGAINST = ("oracle", "onnxruntime")
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX model.")]
 Against = Annotated[str, typer.Option(metavar="NAME", help="What it is compared with: oracle (its numpy meaning) or onnxruntime.")]
@@ -36,6 +34,11 @@ TargetName = Annotated[str, typer.Option(help="Machine to build for; this one mu
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Of build and run.")]
 ShapeTexts = Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)]
 Tolerance = Annotated[float | None, typer.Option(min=0.0, help="As for strop diff.")]
+
+
+@app.callback()
+def command() -> None:
+    """Finds the smallest failing part of a model, and what makes it fail."""
 
 
 @app.command("reduce")
