@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strop.cli import output
-from strop.cli.main import SECOND_WORDS, VERBS, main
+from strop.cli.main import VERBS, main
 from strop.errors import ModelError, OptionError
 from strop.version import __version__
 from tests.cli.conftest import Strop
@@ -32,31 +32,18 @@ def test_no_arguments_is_help(strop: Strop) -> None:
     assert "Commands:" in strop().out + strop().err
 
 
-#: Words that make a verb, and its help.
-ALL_VERBS = {(v,): text for v, text in VERBS.items() if v not in SECOND_WORDS} | {
-    (first, second): text for first, seconds in SECOND_WORDS.items() for second, text in seconds.items()
-}
-
-
-@pytest.mark.parametrize("words", ALL_VERBS, ids=" ".join)
-def test_every_verb_is_a_module_with_that_help(words: tuple[str, ...], strop: Strop) -> None:
-    command = import_module(f"strop.cli.{'_'.join(words)}").command
-    assert command.__doc__.splitlines()[0] == ALL_VERBS[words]
-    done = strop(*words, "--help")
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_module_with_that_help(verb: str, strop: Strop) -> None:
+    command = import_module(f"strop.cli.{verb}").command
+    assert command.__doc__.splitlines()[0] == VERBS[verb]
+    done = strop(verb, "--help")
     assert done.code == 0
-    assert ALL_VERBS[words].split(":")[0] in " ".join(done.out.split())
-
-
-@pytest.mark.parametrize("first", SECOND_WORDS)
-def test_help_of_a_first_word_lists_the_second_ones(first: str, strop: Strop) -> None:
-    done = strop(first, "--help")
-    assert done.code == 0 and all(f"\n  {second} " in done.out for second in SECOND_WORDS[first])
-    assert strop(first, "polish").code == 2
+    assert VERBS[verb].split(":")[0] in " ".join(done.out.split())
 
 
 def test_every_module_is_a_verb_or_shared() -> None:
     folder = Path(output.__file__).parent
-    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "main", "output", "source"} == {"_".join(words) for words in ALL_VERBS}
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "main", "output", "source", "debug_precision"} == set(VERBS)
 
 
 @pytest.mark.parametrize("arguments", [["polish"], ["build"], ["run", "x", "--seed", "many"], ["build", "m", "--levle", "3"]])

@@ -19,7 +19,7 @@ from strop.errors import OptionError, StropError
 from strop.version import __version__
 
 #: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function, and this the first line
-#: of that function's docstring.
+#: of that function's docstring; a module with verbs of its own has an ``app``.
 VERBS = {
     "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
     "build": "Makes an engine file of an ONNX model.",
@@ -29,46 +29,36 @@ VERBS = {
     "calibrate": "Finds the range of every value that an int8 build quantizes.",
     "eval": "Tells how good an engine or a model is on samples.",
     "check": "Tells what a build would make of every node of a model.",
-    "debug": "Finds what is wrong: precision.",
+    "diff": "Compares two runtimes or engines layer by layer, and names the first layer that departs.",
+    "debug": "Finds the smallest failing part of a model, what makes it fail, and what costs accuracy.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
     "knobs": "Lists the environment variables, their values and defaults.",
 }
-#: Verbs of two words: their modules are named after both, ``strop.cli.debug_precision``.
-SECOND_WORDS = {"debug": {"precision": "Tells which layers lose accuracy in lower precision, the one most to blame first."}}
 
 
 class Verbs(TyperGroup):
-    """Imports a verb's module when it is asked for, so that a verb only needs what it uses.
-
-    Attributes:
-        verbs: what each does, by name.
-        first: the first word of verbs of two words, with an underscore; else empty.
-    """
-
-    verbs = VERBS
-    first = ""
+    """Imports a verb's module when it is asked for, so that a verb only needs what it uses."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The verbs, in order."""
-        return list(self.verbs)
+        return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of one verb, or None when there is no such verb."""
-        if cmd_name not in self.verbs:
+        if cmd_name not in VERBS:
             return None
-        if not self.first and cmd_name in SECOND_WORDS:
-            group = Verbs(name=cmd_name, help=self.verbs[cmd_name], no_args_is_help=True, rich_markup_mode=None)
-            group.verbs, group.first = SECOND_WORDS[cmd_name], f"{cmd_name}_"
-            return group
+        module = import_module(f"strop.cli.{cmd_name}")
+        if hasattr(module, "app"):  # a verb with verbs of its own
+            return typer.main.get_command(module.app)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(import_module(f"strop.cli.{self.first}{cmd_name}").command)
+        single.command(cmd_name)(module.command)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of verbs in the help text; imports none of them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(self.verbs.items()))
+            formatter.write_dl(list(VERBS.items()))
 
 
 app = typer.Typer(

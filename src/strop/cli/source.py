@@ -173,17 +173,22 @@ def read_inputs(engine: Engine, texts: Sequence[str]) -> dict[str, Array]:
     Raises:
         InputError: a file holds no arrays, or it is not clear which input one is for.
     """
+    return read_arrays([t.name for t in engine.inputs] if texts else [], texts)
+
+
+def read_arrays(names: Sequence[str], texts: Sequence[str]) -> dict[str, Array]:
+    """The same for inputs of these names."""
     arrays: dict[str, Array] = {}
     for text in texts:
         name, _, file = text.rpartition("=")
         if not name and Path(file).suffix == ".npz":
             found = _read_npz(Path(file))
-        elif not name and len(engine.inputs) == 1:
-            found = {engine.inputs[0].name: _read_npy(Path(file))}
+        elif not name and len(names) == 1:
+            found = {names[0]: _read_npy(Path(file))}
         elif name:
             found = {name: _read_npy(Path(file))}
         else:
-            expected = ", ".join(f"{t.name}=FILE" for t in engine.inputs)
+            expected = ", ".join(f"{n}=FILE" for n in names)
             raise InputError("which input is the array for?", where="--input", got=text, expected=expected)
         for key, array in found.items():
             if key in arrays:

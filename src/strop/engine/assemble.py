@@ -120,6 +120,7 @@ class Assembler:
             "source": list(region.source),
             "inputs": [None if o is None else str(o.view) for o in region.operands],
             "outputs": [str(v) for v in region.outs],
+            "values": [[n, node, _argument(emitted, k), str(step.outputs[k].view)] for k, (n, node) in enumerate(step.values)],
             "epilogue": region.has_epilogue,
             "flops": region.work.flops,
             "bytes": region.work.bytes,
@@ -179,6 +180,11 @@ class Assembler:
             "steps": self.records,
             **extra,
         }
+
+
+def _argument(emitted: Emitted, result: int) -> int | None:
+    """The number of a result among what the kernel is handed; None when it does not write it."""
+    return next((k for k, p in enumerate(emitted.pointers) if isinstance(p, Out) and p.index == result), None)
 
 
 def _reach(view: View) -> tuple[int, int]:

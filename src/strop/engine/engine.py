@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from strop import knobs
 from strop.engine.format import EngineFile, Section, SectionKind, write_engine
 from strop.errors import EngineFileError, OptionError
+from strop.ir.dtype import DType
 from strop.runtime.context import Context, MemoryFigures, StepTime, TensorInfo
 from strop.runtime.session import Session
 
@@ -130,14 +131,7 @@ class Engine:
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
         """Inputs of the right shapes and dtypes: standard normal floats, small non-negative integers."""
-        rng = np.random.default_rng(seed)
-        made: dict[str, Array] = {}
-        for tensor in self.inputs:
-            if tensor.dtype.is_float:
-                made[tensor.name] = rng.standard_normal(tensor.shape).astype(tensor.dtype.numpy)
-            else:
-                made[tensor.name] = rng.integers(0, 2, tensor.shape).astype(tensor.dtype.numpy)
-        return made
+        return random_arrays(((t.name, t.dtype, t.shape) for t in self.inputs), seed)
 
     # ---- questions
 
@@ -179,6 +173,16 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine({self.manifest.get('model')} for {self.manifest.get('target')})"
+
+
+def random_arrays(tensors: Iterable[tuple[str, DType, tuple[int, ...]]], seed: int) -> dict[str, Array]:
+    """An array per (name, dtype, shape): standard normal floats, 0 and 1 for everything else."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for name, dtype, shape in tensors:
+        drawn = rng.standard_normal(shape) if dtype.is_float else rng.integers(0, 2, shape)
+        made[name] = np.asarray(drawn).astype(dtype.numpy)
+    return made
 
 
 def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Engine:

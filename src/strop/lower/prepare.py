@@ -63,6 +63,7 @@ def split_bias(graph: Graph, node: Node) -> None:
     graph.replace_uses(node.output, total.output)
     graph.remove(node)
     graph.rename_node(bare, node.name)
+    graph.rename(total.output, node.output.name)
 
 
 def flatten_channels_last(graph: Graph, node: Node) -> None:
@@ -100,3 +101,4 @@ def flatten_channels_last(graph: Graph, node: Node) -> None:
     graph.replace_uses(node.output, product.output)
     graph.remove(node)
     graph.rename_node(product, node.name)
+    graph.rename(product.output, node.output.name)
