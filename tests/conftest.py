@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--models", type=Path, default=None, help="folder of .onnx nets for tests marked 'models'")
     parser.addoption("--slow", action="store_true", help="also run tests marked 'slow'")
+    parser.addoption("--fuzz-seed", type=int, default=None, help="first batch and mutation of tests/fuzz, as STROP_FUZZ_SEED; fresh by default")
+    parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long tests/fuzz looks at random graphs")
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files instead of comparing")
 
 
@@ -36,3 +39,17 @@ def models_dir(request: pytest.FixtureRequest) -> Path:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """True when golden files are to be rewritten."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def fuzz_seed(request: pytest.FixtureRequest) -> int | None:
+    """The seed to repeat, or None for a fresh one."""
+    found = request.config.getoption("--fuzz-seed")
+    text = os.environ.get("STROP_FUZZ_SEED", "")
+    return found if found is not None else int(text) if text else None
+
+
+@pytest.fixture
+def fuzz_seconds(request: pytest.FixtureRequest) -> float:
+    """Seconds of random graphs."""
+    return float(request.config.getoption("--fuzz-seconds"))

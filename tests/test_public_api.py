@@ -39,12 +39,13 @@ PUBLIC = [
     "VerifyError",
     "__version__",
     "build",
+    "calibrate",
     "custom",
     "layers",
     "load",
 ]
 ENGINE = [
-    "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
+    "accuracy_report", "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
     "save", "session",
 ]  # fmt: skip
 

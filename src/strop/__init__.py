@@ -8,8 +8,8 @@
     engine = strop.load("net.strop")          # needs numpy and ml_dtypes, no compiler
     y = engine(x)
 
-Only the names in ``__all__`` are public. ``build`` is looked up at first use, because the compiler and the ``onnx`` package
-come with it; a process that only loads engines imports neither.
+Only the names in ``__all__`` are public. ``build`` and ``calibrate`` are looked up at first use, because the compiler and the
+``onnx`` package come with them; a process that only loads engines imports neither.
 """
 
 from importlib import import_module
@@ -38,6 +38,7 @@ from strop.version import __version__
 if TYPE_CHECKING:
     from strop import custom
     from strop.engine.build import build
+    from strop.engine.calibrate import calibrate
     from strop.frontend import network as layers
     from strop.frontend.network import Network
 
@@ -61,6 +62,7 @@ __all__ = [
     "VerifyError",
     "__version__",
     "build",
+    "calibrate",
     "custom",
     "layers",
     "load",
@@ -70,6 +72,7 @@ __all__ = [
 _LAZY = {
     "Network": "strop.frontend.network",
     "build": "strop.engine.build",
+    "calibrate": "strop.engine.calibrate",
     "custom": "strop.custom",
     "layers": "strop.frontend.network",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -30,14 +31,23 @@ def bodies(listing: str) -> dict[str, str]:
 def test_promised_mnemonics(isa):
     promised = [i for i in ISAS[isa].table.values() if i.expect]
     assert len(promised) > 10
-    texts = bodies(assembly(instr_calls.source(isa, promised), BY_ISA[isa]))
+    texts = bodies(assembly(instr_calls.source(ISAS[isa], promised), BY_ISA[isa]))
     missing = [f"{i.name}: no {i.expect} in\n{texts[f't_{i.name}']}" for i in promised if i.expect not in texts[f"t_{i.name}"]]
     assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize(("isa", "feature"), [(name, feature) for name, isa in ISAS.items() for feature in isa.variants])
+def test_promised_mnemonics_of_optional_features(isa: str, feature: str) -> None:
+    instrs = list(ISAS[isa].variants[feature].values())
+    target = replace(BY_ISA[isa], extras=(feature,))
+    texts = bodies(assembly(instr_calls.source(ISAS[isa].using((feature,)), instrs), target))
+    for instr in instrs:
+        assert instr.expect is not None and instr.expect in texts[f"t_{instr.name}"], (feature, texts)
 
 
 def test_no_calls_into_libm_from_vector_math():
     names = ("vexp", "vexpm1", "vlog", "vlog1p", "vtanh", "verf", "vfloor", "vceil", "vtrunc", "vround")
     for isa, target in BY_ISA.items():
         instrs = [ISAS[isa].table[n] for n in names]
-        for name, text in bodies(assembly(instr_calls.source(isa, instrs), target)).items():
+        for name, text in bodies(assembly(instr_calls.source(ISAS[isa], instrs), target)).items():
             assert not re.search(r"\b(callq?|jmp|bl)\s+\w*(expf|logf|tanhf|erff|floorf|ceilf|truncf|roundevenf)", text), (isa, name)

@@ -219,6 +219,7 @@ BOXES = floats(1, 4, 4)
         ("QuantizeLinear", [floats(2, 3), floats(4)], {}, ModelError, "scale or zero point do not fit"),
         ("QuantizeLinear", [floats(2, 4), floats(2, 3)], {"block_size": 2}, ModelError, "blocks do not fit"),
         ("DequantizeLinear", [floats(3), np.float32(1)], {}, ModelError, "operands do not fit"),
+        ("DequantizeLinear", [np.zeros(3, np.uint32), np.float32(1)], {}, UnsupportedError, "dequantization of u32"),
         ("Det", [floats(2, 3)], {}, ModelError, "no square matrix"),
         ("Det", [floats(3)], {}, ModelError, "wrong rank"),
         ("Det", [floats(6, 6)], {}, UnsupportedError, "too large"),

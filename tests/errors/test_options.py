@@ -19,6 +19,7 @@ BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
     "level above": ({"level": 6}, OptionError, "unusable level"),
     "stage": ({"stop_after": "polish"}, OptionError, "unknown stage"),
     "target": ({"target": "pdp-11"}, TargetError, "unknown target"),
+    "feature of the target": ({"target": "x86-64-v3+avx512vnni"}, TargetError, "unknown target"),
     "no threads": ({"threads": 0}, OptionError, "number of threads"),
     "too many threads": ({"threads": 1000}, OptionError, "number of threads"),
     "budget below": ({"budget": -1.0}, OptionError, "budget"),

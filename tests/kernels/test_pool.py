@@ -72,6 +72,23 @@ for number, (w, shape) in enumerate(WINDOWS):
     CASES.append(case(AveragePool(*w, ceil_mode=True, count_include_pad=True), shape, order=tuple(range(len(shape)))))
 
 
+def whole_numbers(region, arrays, kind):
+    """The same maximum over integers of the whole range of an 8-bit dtype."""
+    def turned(view):
+        return View(view.shape, view.strides, kind)
+
+    info = np.iinfo(str(kind.numpy))
+    x = np.random.default_rng(4).integers(info.min, info.max + 1, arrays[0].shape).astype(kind.numpy)
+    return Region(f"{region.name} {kind}", region.op, (Operand(turned(region.operand(0).view)),), 1, X, (turned(region.out),)), [x]
+
+
+@pytest.mark.parametrize("target", HERE, ids=str)
+def test_maxima_of_bytes(target):
+    plain = [case(MaxPool(*w, ceil_mode=number % 2 == 0), shape, slack=number % 4) for number, (w, shape) in enumerate(WINDOWS)]
+    cases = [whole_numbers(*c, (dt.u8, dt.i8)[number % 2]) for number, c in enumerate(plain)]
+    check_all(KERNEL, cases, target, tolerance=0.0, every=target is HERE[0])
+
+
 @pytest.mark.parametrize("target", HERE, ids=str)
 def test_windows(target):
     done = check_all(KERNEL, CASES, target, every=target is HERE[0])

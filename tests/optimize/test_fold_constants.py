@@ -12,6 +12,8 @@ from strop.ops.conv import Conv
 from strop.ops.data import Expand, Reshape, Split, Transpose
 from strop.ops.elementwise import Cast, make
 from strop.ops.index import Gather
+from strop.ops.matmul import MatMul
+from strop.ops.quantize import Dequantize, Quantize
 from strop.optimize import fold_constants
 from strop.optimize.base import Options
 from strop.trace import Trace
@@ -76,3 +78,12 @@ def test_unless_the_shape_is_symbolic() -> None:
     graph.set_outputs([y])
     fold_constants.run(graph, Trace(), Options())
     assert labels(graph) == ["expand", "add"]
+
+
+def test_known_weights_stay_integers() -> None:
+    b = Case(2, 3)
+    scale = b.const(np.asarray(0.5, np.float32))
+    stored = b.add(Quantize(dt.i8), b.const(np.ones((3, 4), np.float32)), scale)
+    graph = b.after(fold_constants, b.add(MatMul(), b.x, b.add(Dequantize(), stored, scale)))
+    assert labels(graph) == ["dequantize", "matmul"]
+    np.testing.assert_array_equal(constant(only(graph, "dequantize"), 0), np.full((3, 4), 2, np.int8))

@@ -9,7 +9,7 @@ import numpy as np
 
 from strop.codegen import toolchain
 from strop.target.base import Target
-from strop.target.isa.base import Instr
+from strop.target.isa.base import Instr, Isa
 from strop.target.isa.table import ISAS
 
 _READ = {
@@ -22,6 +22,10 @@ _READ = {
     "float *": "(float *)in[{k}]",
     "const int32_t *": "(const int32_t *)in[{k}]",
     "int32_t *": "(int32_t *)in[{k}]",
+    "const uint8_t *": "(const uint8_t *)in[{k}]",
+    "uint8_t *": "(uint8_t *)in[{k}]",
+    "const int8_t *": "(const int8_t *)in[{k}]",
+    "int8_t *": "(int8_t *)in[{k}]",
 }
 _WRITE = {
     "vf": "*(vf_u *)out = {call};",
@@ -44,7 +48,7 @@ def parameters(instr: Instr) -> list[tuple[str, str]]:
     return found
 
 
-def source(isa_name: str, instrs: Iterable[Instr]) -> str:
+def source(isa: Isa, instrs: Iterable[Instr]) -> str:
     """A C unit with ``t_NAME(const void *const *in, void *out)`` per instruction."""
     texts = []
     for instr in instrs:
@@ -56,12 +60,12 @@ def source(isa_name: str, instrs: Iterable[Instr]) -> str:
         )
     body = "".join(texts)
     head = "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
-    return head + ISAS[isa_name].prologue(body) + body
+    return head + isa.prologue(body) + body
 
 
 def library(target: Target, instrs: Sequence[Instr]) -> ctypes.CDLL:
     """The compiled functions."""
-    objects = toolchain.compile_all([source(target.isa, instrs)], target)
+    objects = toolchain.compile_all([source(ISAS[target.isa].using(target.extras), instrs)], target)
     return ctypes.CDLL(str(toolchain.link_shared(objects, target)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,10 +63,36 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
                 value = stride if name == "s" else trial % 4 if name == "shift" else count
                 arrays.append(np.array([value], np.int64 if kind == "int64_t" else np.int32))
             else:
+                if "int8" in kind:
+                    size = 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
+                    info = np.iinfo(np.uint8 if "uint8" in kind else np.int8)
+                    arrays.append(rng.integers(info.min, info.max + 1, size).astype(info.dtype))
+                    continue
                 size = 32 if instr.name == "verf_piece" else (lanes - 1) * (stride if "s" in names else 1) + 1
                 kind_of = np.int32 if "int32" in kind else np.float32
                 arrays.append((rng.standard_normal(size) * 100).astype(kind_of))
         yield arrays
+
+
+def test_optional_features_mean_the_same():
+    """Instructions that take the place of others where a processor has more, and code that says which it needs."""
+    found = 0
+    for base in HERE:
+        for target in (replace(base, extras=(feature,)) for feature in base.optional):
+            isa = ISAS[base.isa]
+            replaced = list(isa.variants[target.extras[0]].values())
+            assert isa.used(f"{replaced[0].name}(a, b, c)", target.extras) == target.extras
+            assert isa.used("vload(p)", target.extras) == ()
+            if not runs_here(target):
+                continue
+            found += 1
+            lib = instr_calls.library(target, replaced)
+            for instr in replaced:
+                for arrays in _problems(np.random.default_rng(8), instr, isa.lanes):
+                    got = instr_calls.run(lib, instr, arrays, isa.lanes)
+                    assert _agree(got, _expected(instr, arrays), 0), (target, instr.name)
+    if not found:
+        pytest.skip("this machine has none of them")
 
 
 def _expected(instr: Instr, arrays: list[np.ndarray]) -> np.ndarray:
@@ -131,7 +158,7 @@ def test_prologue_holds_only_what_is_called():
 
 def test_portable_compiles_for_another_processor():
     target = TARGETS["aarch64"]
-    text = instr_calls.source(target.isa, ISAS[target.isa].table.values())
+    text = instr_calls.source(ISAS[target.isa], ISAS[target.isa].table.values())
     try:
         from strop.codegen.toolchain import assembly
 

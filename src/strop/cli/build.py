@@ -9,11 +9,22 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, pairs, show_json, size, warn
-from strop.cli.source import SHAPE_HELP, build, check_output, parse_shapes
+from strop.cli.source import (
+    CALIBRATOR_HELP,
+    PREPROCESS_HELP,
+    SHAPE_HELP,
+    build,
+    check_output,
+    load_function,
+    parse_layers,
+    parse_shapes,
+)
 from strop.engine.describe import Description, describe
 from strop.engine.engine import Engine
+from strop.engine.precision import CALIBRATOR
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
+from strop.quantize.precision import PRECISIONS
 
 
 def command(
@@ -26,6 +37,14 @@ def command(
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     dump: Annotated[Path | None, typer.Option(help="Folder that receives the text of every stage.")] = None,
     stop_after: Annotated[str | None, typer.Option(help=f"End after a stage: {', '.join(STAGES)}.")] = None,
+    precision: Annotated[str, typer.Option(help=f"Of the layers: {', '.join(PRECISIONS)}.")] = "fp32",
+    layer_precision: Annotated[list[str] | None, typer.Option(help="PATTERN=PRECISION for layers whose names match; repeatable.")] = None,
+    calibrate: Annotated[Path | None, typer.Option(help="Samples for int8: .npy, .npz, or a folder of images or .npy files.")] = None,
+    ranges: Annotated[Path | None, typer.Option(help="Range table of strop calibrate, or a TensorRT calibration cache.")] = None,
+    calibrator: Annotated[str, typer.Option(help=CALIBRATOR_HELP)] = CALIBRATOR,
+    preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
+    max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Makes an engine file of an ONNX model."""
@@ -47,6 +66,14 @@ def command(
                 dump=dump,
                 stop_after=stop,
                 progress=bar,
+                precision=precision,
+                layer_precision=parse_layers(layer_precision or ()),
+                calibration=calibrate,
+                ranges=ranges,
+                calibrator=calibrator,
+                preprocess=preprocess,
+                max_drop=max_drop,
+                metric=load_function(metric) if metric and ":" in metric else metric,
             )
     except Stopped as stopped:
         if output is not None:

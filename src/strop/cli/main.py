@@ -20,14 +20,18 @@ from strop.errors import OptionError, StropError
 from strop.version import __version__
 
 #: One module of ``strop.cli`` per verb, in the order of the help text; its ``command`` is the function, and this the first line
-#: of that function's docstring.
+#: of that function's docstring; a module with verbs of its own has an ``app``.
 VERBS = {
     "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
     "build": "Makes an engine file of an ONNX model.",
     "run": "Runs an engine or a model once.",
     "bench": "Measures an engine or a model: latency, throughput, memory.",
     "inspect": "Tells what an engine does, step by step.",
+    "calibrate": "Finds the range of every value that an int8 build quantizes.",
+    "eval": "Tells how good an engine or a model is on samples.",
     "check": "Tells what a build would make of every node of a model.",
+    "diff": "Compares two runtimes or engines layer by layer, and names the first layer that departs.",
+    "debug": "Finds the smallest failing part of a model, what makes it fail, and what costs accuracy.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
     "trtexec": "Builds and times a network with the options of TensorRT's trtexec.",
@@ -46,8 +50,10 @@ class Verbs(TyperGroup):
         """The command of one verb, or None when there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
         module = import_module(f"strop.cli.{cmd_name}")
+        if hasattr(module, "app"):  # a verb with verbs of its own
+            return typer.main.get_command(module.app)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name, context_settings=getattr(module, "SETTINGS", None))(module.command)
         return typer.main.get_command(single)
 

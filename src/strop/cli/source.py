@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,8 @@ from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
 from strop.ir.ranges import FORM, parse_shape
+from strop.quantize.data import PREPROCESSING
+from strop.quantize.ranges import CALIBRATORS
 from strop.trace import Progress
 
 Array = NDArray[Any]
@@ -28,6 +31,10 @@ SHAPE_HELP = (
     "Shape of an input: name=1x3x224x224, or with ranges of free dims name=1..8(1)x3x32..960(320)%32x640 "
     "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8. Repeatable."
 )
+#: Of options about samples.
+DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
+CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
+PREPROCESS_HELP = f"Of images: {', '.join(PREPROCESSING)}."
 
 #: What numpy raises on a file that holds no array.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError)
@@ -56,6 +63,25 @@ def build(model: Path, **options: Any) -> Engine:
     """``strop.engine.build.build``, imported at first use: verbs that only run engines need no compiler."""
     engine: Engine = import_module("strop.engine.build").build(model, **options)
     return engine
+
+
+def load_function(text: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names; the module is imported as Python finds it, the current folder included.
+
+    Raises:
+        OptionError: there is no such module or function.
+    """
+    module, _, name = text.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError("the plug-in cannot be loaded", got=text, expected="module:function", hint=str(error)) from error
+    if not callable(found):
+        raise OptionError("the plug-in is no function", got=text, expected="module:function")
+    function: Callable[..., Any] = found
+    return function
 
 
 def open_engine(
@@ -110,6 +136,17 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, str] | None:
     return shapes or None
 
 
+def parse_layers(texts: Sequence[str]) -> dict[str, str]:
+    """``pattern=precision`` texts to a dict; OptionError names the text that is not of this form."""
+    found: dict[str, str] = {}
+    for text in texts:
+        pattern, _, precision = text.rpartition("=")
+        if not pattern:
+            raise OptionError("unusable precision of layers", where="--layer-precision", got=text, expected="PATTERN=PRECISION")
+        found[pattern] = precision
+    return found
+
+
 def check_output(path: Path, where: str) -> None:
     """OptionError when a file cannot be made at this place; asked before long work, not instead of handling a failure."""
     folder = path.absolute().parent
@@ -136,17 +173,22 @@ def read_inputs(engine: Engine, texts: Sequence[str]) -> dict[str, Array]:
     Raises:
         InputError: a file holds no arrays, or it is not clear which input one is for.
     """
+    return read_arrays([t.name for t in engine.inputs] if texts else [], texts)
+
+
+def read_arrays(names: Sequence[str], texts: Sequence[str]) -> dict[str, Array]:
+    """The same for inputs of these names."""
     arrays: dict[str, Array] = {}
     for text in texts:
         name, _, file = text.rpartition("=")
         if not name and Path(file).suffix == ".npz":
             found = _read_npz(Path(file))
-        elif not name and len(engine.inputs) == 1:
-            found = {engine.inputs[0].name: _read_npy(Path(file))}
+        elif not name and len(names) == 1:
+            found = {names[0]: _read_npy(Path(file))}
         elif name:
             found = {name: _read_npy(Path(file))}
         else:
-            expected = ", ".join(f"{t.name}=FILE" for t in engine.inputs)
+            expected = ", ".join(f"{n}=FILE" for n in names)
             raise InputError("which input is the array for?", where="--input", got=text, expected=expected)
         for key, array in found.items():
             if key in arrays:
@@ -174,6 +216,21 @@ def _read_npz(path: Path) -> dict[str, Array]:
 def _no_array(path: Path, error: BaseException, expected: str) -> InputError:
     got = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return InputError("cannot read the input file", where=str(path), got=got, expected=expected)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all; OptionError when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise OptionError("cannot write the output file", where=str(path), got=error.strerror or error, hint="write elsewhere") from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:

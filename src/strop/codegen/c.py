@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from strop.codegen import toolchain
@@ -73,6 +73,12 @@ class Module:
             function.layers.append(layer)
         return index
 
+    @property
+    def used(self) -> Target:
+        """The target with those optional features that the code gains from."""
+        texts = (text for f in self.functions for text in (f.emitted.body, *f.emitted.helpers))
+        return replace(self.target, extras=ISAS[self.target.isa].used("\n".join(texts), self.target.extras))
+
     def units(self) -> list[str]:
         """C texts: the functions, dealt out by length over a few units, then the table."""
         length = sum(len(f.emitted.body) for f in self.functions)
@@ -87,7 +93,7 @@ class Module:
     def _unit(self, functions: Sequence[Function]) -> str:
         body = "\n".join(f.text() for f in functions)
         helpers = "\n".join(dict.fromkeys(h for f in functions for h in f.emitted.helpers))
-        isa = ISAS[self.target.isa]
+        isa = ISAS[self.target.isa].using(self.used.extras)
         macros = scalar_helpers(body + helpers)
         return (
             "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
@@ -112,4 +118,5 @@ class Module:
 
     def compile(self, done: Callable[[int, int], None] | None = None) -> Path:
         """The shared library with all kernels."""
-        return toolchain.link_shared(toolchain.compile_all(self.units(), self.target, done), self.target)
+        target = self.used
+        return toolchain.link_shared(toolchain.compile_all(self.units(), target, done), target)

@@ -48,9 +48,9 @@ class Compiler:
     def machine_flags(self, target: Target) -> list[str]:
         """Options that select the target."""
         if self.zig:
-            return ["-target", target.triple + ".2.17" * target.triple.endswith("linux-gnu"), f"-mcpu={target.cpu}"]
+            return ["-target", target.triple + ".2.17" * target.triple.endswith("linux-gnu"), f"-mcpu={'+'.join((target.cpu, *target.extras))}"]
         flags = ["-march=" + target.cpu.replace("x86_64", "x86-64").replace("_v", "-v")] if target.arch == "x86_64" else []
-        return ["--target=" + target.triple, *flags]
+        return ["--target=" + target.triple, *flags, *(f"-m{feature}" for feature in target.extras)]
 
 
 def find() -> Compiler:
@@ -164,7 +164,7 @@ def link_shared(objects: Sequence[Path], target: Target, libs: Sequence[str] = (
 
 def runtime_library(target: Target) -> Path:
     """The native runtime, compiled for the target's operating system and architecture at their baseline."""
-    baseline = replace(target, cpu={"x86_64": "x86_64"}.get(target.arch, target.cpu))
+    baseline = replace(target, cpu={"x86_64": "x86_64"}.get(target.arch, target.cpu), extras=())
     folder = INCLUDE_DIR.parent / "src"
     headers = "".join(p.read_text(encoding="utf-8") for p in runtime_sources.all_files() if p.suffix == ".h")
     texts = [p.read_text(encoding="utf-8") for p in runtime_sources.source_files()]

@@ -138,6 +138,7 @@ class Assembler:
             "source": list(region.source),
             "inputs": [None if o is None else str(o.view) for o in region.operands],
             "outputs": [str(v) for v in region.outs],
+            "values": [[n, node, _argument(emitted, k), str(step.outputs[k].view)] for k, (n, node) in enumerate(step.values)],
             "epilogue": region.has_epilogue,
             "flops": region.work.flops,
             "bytes": region.work.bytes,
@@ -165,7 +166,7 @@ class Assembler:
             Section(SectionKind.GRAPH, "graph", [show_graph(graph).encode()]),
             Section(SectionKind.PLAN, "plan", [plan]),
             *custom,
-            Section(SectionKind.KERNELS, target.section, [kernels]),
+            Section(SectionKind.KERNELS, self.module.used.section, [kernels]),
             Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime]),
             Section(SectionKind.WEIGHTS, "weights", list(self.weights.pieces)),
         ]
@@ -208,6 +209,11 @@ def _custom(step: Step, emitted: Emitted) -> str:
         kind = "Python callback" if emitted.external.kind == "callback" else f"native, {emitted.external.origin}"
         return f"{emitted.external.name}: {kind}"
     return f"{step.region.kind}: native, in the engine" if isinstance(step.region.op, Layer) else ""
+
+
+def _argument(emitted: Emitted, result: int) -> int | None:
+    """The number of a result among what the kernel is handed; None when it does not write it."""
+    return next((k for k, p in enumerate(emitted.pointers) if isinstance(p, Out) and p.index == result), None)
 
 
 def _reach(view: View) -> tuple[int, int]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from strop import knobs
 from strop.engine.arena import plan_memory
 from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
-from strop.engine.stages import STAGES, Stopped
-from strop.errors import OptionError
+from strop.engine.evaluate import Plugin
+from strop.engine.options import check, machine_of
+from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
+from strop.engine.stages import Stopped
 from strop.frontend.network import Network
 from strop.frontend.onnx.reader import read_onnx
 from strop.ir.graph import Graph
@@ -20,7 +21,6 @@ from strop.ir.verify import verify
 from strop.lower.pipeline import lower
 from strop.optimize.pipeline import optimize
 from strop.target.base import Target
-from strop.target.detect import parse as parse_target
 from strop.trace import Progress, Trace
 from strop.tune.search import tune
 
@@ -42,6 +42,14 @@ def build(
     dump: str | Path | None = None,
     stop_after: str | None = None,
     progress: Progress | None = None,
+    precision: str = "fp32",
+    layer_precision: Mapping[str, str] | None = None,
+    calibration: Any = None,
+    ranges: Any = None,
+    calibrator: str = CALIBRATOR,
+    preprocess: str = "unit",
+    max_drop: float | None = None,
+    metric: str | Plugin | None = None,
 ) -> Engine:
     """Compiles a model for one target.
 
@@ -57,6 +65,16 @@ def build(
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
+        precision: of the layers: fp32, bf16, fp16, int8, or auto: int8 where it is faster and accurate enough.
+        layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
+        calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are
+            used, and a note says so.
+        ranges: a range table, its path, or value names to (low, high), where ``calibration`` has only the samples.
+        calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``.
+        preprocess: of images: unit, imagenet, signed or raw.
+        max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that
+            counts; for auto 1 if nothing is said.
+        metric: see ``strop.engine.evaluate``; None for top1 where samples have labels, else agreement.
 
     Returns:
         The engine; ``engine.save(path)`` keeps it.
@@ -64,29 +82,50 @@ def build(
     Raises:
         StropError: what failed, where, got, expected, what to try.
     """
-    machine = _target(target, threads)
-    _check(level, stop_after)
+    machine = machine_of(target, threads)
+    check(level, stop_after)
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
+    graph = portable(model, shapes, trace)
+    with _Stage(trace, "quantize"):
+        request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, preprocess=preprocess)
+        reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
+    engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
+    engine.explain = reduced.explain
+    return engine
+
+
+def portable(model: Model, shapes: Shapes | None, trace: Trace) -> Graph:
+    """The stages that know neither precision nor target: the portable graph of a model, in f32 where the model is."""
     with _Stage(trace, "frontend"):
         graph = _read(model, shapes)
         verify(graph, "imported")
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):
-        graph = optimize(graph, trace)
+        return optimize(graph, trace)
+
+
+def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any]) -> Engine:
+    """The stages that know the target."""
     with _Stage(trace, "lower"):
         lowered = lower(graph, machine, trace)
     with _Stage(trace, "tune"):
         tune(lowered, level, budget, trace)
+        note_slow(lowered, facts, trace)
     with _Stage(trace, "codegen"):
         parts = Assembler(lowered, plan_memory(lowered))
         parts.emit()
         trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
         if trace.debug >= 4:
             trace.log(4, "\n".join(parts.module.units()))
-        sections = parts.sections(graph, {"level": level, "notes": trace.notes}, trace)
+        sections = parts.sections(graph, {"level": level, "notes": trace.notes, **facts}, trace)
     with _Stage(trace, "engine"):
         return Engine.from_sections(sections)
+
+
+def on_this_machine(graph: Graph) -> Engine:
+    """An engine for measuring values, not time."""
+    return _finish(graph, machine_of("host", None), 0, None, Trace(), {})
 
 
 class _Stage:
@@ -109,18 +148,3 @@ def _read(model: Model, shapes: Shapes | None) -> Graph:
     if isinstance(model, Network):
         return model.to_graph()
     return model if isinstance(model, Graph) else read_onnx(model, shapes)
-
-
-def _target(target: str | Target, threads: int | None) -> Target:
-    machine = parse_target(target) if isinstance(target, str) else target
-    count = threads if threads is not None else knobs.THREADS.get() or machine.cores
-    if not 1 <= count <= 256:
-        raise OptionError("unusable number of threads", got=count, expected="1..256")
-    return machine.with_cores(count)
-
-
-def _check(level: int, stop_after: str | None) -> None:
-    if not 0 <= level <= 5:
-        raise OptionError("unusable level", got=level, expected="0..5")
-    if stop_after is not None and stop_after not in STAGES:
-        raise OptionError("unknown stage", got=stop_after, expected=", ".join(STAGES))

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from strop import knobs
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
-from strop.errors import EngineFileError
+from strop.errors import EngineFileError, OptionError
+from strop.ir.dtype import DType
 from strop.runtime.context import Context, MemoryFigures, StepTime, TensorInfo
 from strop.runtime.session import Session
 
@@ -30,6 +31,7 @@ class Engine:
 
     Attributes:
         path: the engine file that is in use.
+        explain: makes accuracy reports; None unless this process built the engine in reduced precision.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -43,6 +45,7 @@ class Engine:
         self._threads = threads
         self._session: Session | None = None
         self._manifest: dict[str, Any] | None = None
+        self.explain: Callable[..., Any] | None = None
 
     @classmethod
     def from_sections(cls, sections: Sequence[Section]) -> Engine:
@@ -107,16 +110,28 @@ class Engine:
         """Least time per step over ``runs`` runs; random inputs when none are given."""
         return self.session.profile(inputs if inputs is not None else self.random_inputs(), runs=runs)
 
+    def accuracy_report(self, data: Any, **options: Any) -> Any:
+        """What each layer's reduced precision costs, the one most to blame first: a ``strop.engine.xray.AccuracyReport``.
+
+        Args:
+            data: samples, see ``strop.quantize.data``.
+            options: ``preprocess`` of images; ``batches`` on which layers are isolated.
+
+        Raises:
+            OptionError: the engine computes in f32, or was loaded: engine files do not keep the f32 weights.
+            InputError: samples do not fit.
+        """
+        if self.explain is None:
+            raise OptionError(
+                "there is nothing to compare the engine with", where=str(self.path),
+                expected="an engine that this process built with a precision other than fp32",
+                hint="strop debug precision MODEL --data DATA, or build and ask in one process",
+            )  # fmt: skip
+        return self.explain(data, **options)
+
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
         """Inputs of the right shapes and dtypes: standard normal floats, small non-negative integers."""
-        rng = np.random.default_rng(seed)
-        made: dict[str, Array] = {}
-        for tensor in self.inputs:
-            if tensor.dtype.is_float:
-                made[tensor.name] = rng.standard_normal(tensor.shape).astype(tensor.dtype.numpy)
-            else:
-                made[tensor.name] = rng.integers(0, 2, tensor.shape).astype(tensor.dtype.numpy)
-        return made
+        return random_arrays(((t.name, t.dtype, t.shape) for t in self.inputs), seed)
 
     # ---- questions
 
@@ -169,6 +184,16 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine({self.manifest.get('model')} for {self.manifest.get('target')})"
+
+
+def random_arrays(tensors: Iterable[tuple[str, DType, tuple[int, ...]]], seed: int) -> dict[str, Array]:
+    """An array per (name, dtype, shape): standard normal floats, 0 and 1 for everything else."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for name, dtype, shape in tensors:
+        drawn = rng.standard_normal(shape) if dtype.is_float else rng.integers(0, 2, shape)
+        made[name] = np.asarray(drawn).astype(dtype.numpy)
+    return made
 
 
 def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Engine:

@@ -46,7 +46,7 @@ class PerOp:
             if not all(isinstance(dim, int) for dim in value.shape):
                 raise UnsupportedError("input shape is symbolic", where=value.name, got=value.type)
         self._graph = graph
-        self._calls = [_Call(node, _function(node)) for node in graph.nodes]
+        self._calls = [_Call(node, function_of(node)) for node in graph.nodes]
         self._consts = {value: value.const for value in graph.constants() if value.const is not None}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -60,7 +60,8 @@ class PerOp:
         return {n: arrays[v] for n, v in zip(self._graph.output_names, self._graph.outputs, strict=True)}
 
 
-def _function(node: Node) -> Callable[..., tuple[Array, ...]]:
+def function_of(node: Node) -> Callable[..., tuple[Array, ...]]:
+    """What computes a node: takes its operands, answers its results. Convolutions and products of f32 are BLAS calls."""
     op = node.op
     f32 = all(v.dtype.name == "f32" for v in (*node.operands, *node.outputs))
     if f32 and isinstance(op, Conv) and op.layout == "NCHW":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: In order; also the values of ``--stop-after``.
-STAGES = ("frontend", "optimize", "lower", "tune", "codegen", "engine")
+STAGES = ("frontend", "optimize", "quantize", "lower", "tune", "codegen", "engine")
 
 
 class Stopped(Exception):

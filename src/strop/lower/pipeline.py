@@ -12,7 +12,7 @@ from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Cost
-from strop.ir.shape import Sym
+from strop.ir.shape import Dim, Sym
 from strop.kernels.base import Candidate, Operand, Region, View
 from strop.kernels.extent import SymbolicError, dims_of, highest, is_symbolic, lowest, typical
 from strop.kernels.table import candidates, refusals
@@ -21,6 +21,8 @@ from strop.lower.layout import Buffer, Launch, Layout, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
 from strop.ops.conv import Conv
+from strop.ops.data import Reshape, Split
+from strop.ops.integer import IntegerConv
 from strop.target.base import Target
 from strop.trace import Trace
 
@@ -41,6 +43,7 @@ class Step:
         copy: why it is a copy step, or empty.
         swaps: True when a copy changes the order of axes.
         seconds: measured time of the chosen candidate on one core, if tuning measured it.
+        values: per result the value of the graph that it is, and the model's node that the value ends.
     """
 
     region: Region
@@ -51,6 +54,7 @@ class Step:
     copy: str = ""
     swaps: bool = False
     seconds: float | None = None
+    values: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(eq=False)
@@ -81,6 +85,7 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
         UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
     """
     _require_bounds(graph)
+    _require_volumes(graph)
     try:
         return _lowered(graph, target, trace, refused)
     except SymbolicError as error:
@@ -121,6 +126,22 @@ def _require_bounds(graph: Graph) -> None:
             )
 
 
+def _require_volumes(graph: Graph) -> None:
+    """Reshapes and splits keep the number of elements for all values of the symbols, not only for some."""
+    for node in graph.nodes:
+        if not isinstance(node.op, (Reshape, Split)) or not sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape):
+            continue
+        given = sh.volume(node.operand(0).shape)
+        made: Dim = 0
+        for result in node.outputs:
+            made = sh.add(made, sh.volume(result.shape))
+        if given != made:
+            raise UnsupportedError(
+                f"{node.op.label} has the right number of elements only for some values of the symbols", where=node.name,
+                got=made, expected=given, hint="fix the dims with --shape, or free those that belong together",
+            )  # fmt: skip
+
+
 def _require_sizes(launch: Launch) -> None:
     """No size that the step works on is empty or too large anywhere in the range of the symbols."""
     for place in (*launch.inputs, *launch.outputs):
@@ -147,7 +168,14 @@ def _step(launch: Launch, target: Target) -> Step:
         raise UnsupportedError(
             f"no kernel can do {region.kind}", where=region.name, got=region.signature(), expected=reasons
         )
-    return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps)
+    values = () if launch.group is None else tuple(map(_named, launch.group.outputs))
+    return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps, values=values)
+
+
+def _named(value: Value) -> tuple[str, str]:
+    """A value's name, and the last of the model's nodes that its producer stands for."""
+    source = value.producer.source if value.producer is not None else ()
+    return value.name, source[-1] if source else ""
 
 
 def _region(launch: Launch) -> Region:
@@ -173,7 +201,7 @@ def _region(launch: Launch) -> Region:
 
 def _channels_first(region: Region) -> Region:
     """Kernels know one logical order: a convolution over N, ..., C becomes one over N, C, ... on permuted views."""
-    if not isinstance(region.op, Conv) or region.op.layout == "NCHW":
+    if not isinstance(region.op, (Conv, IntegerConv)) or region.op.layout == "NCHW":
         return region
     rank = len(region.out.shape)
     perm = (0, rank - 1, *range(1, rank - 1))

@@ -8,6 +8,7 @@ from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node
 from strop.lower.layout_rules import channel_axis, made_order
 from strop.lower.projection import split_projection
+from strop.lower.quantized import integrate, shorten
 from strop.lower.regions import is_view
 from strop.lower.views import channels_last
 from strop.ops.conv import Conv, ConvTranspose
@@ -20,6 +21,7 @@ from strop.ops.recurrent import Recurrent
 def prepare(graph: Graph) -> Graph:
     """A copy of the graph, ready for regions."""
     graph = graph.clone()
+    integrate(graph)
     for node in list(graph.nodes):
         if is_view(node.op) and node.operands and all(v.const is not None for v in node.operands):
             evaluate(graph, node)
@@ -29,6 +31,7 @@ def prepare(graph: Graph) -> Graph:
             split_bias(graph, node)
         elif isinstance(node.op, Recurrent):
             split_projection(graph, node)
+    shorten(graph)
     graph.prune()
     return graph
 
@@ -60,6 +63,7 @@ def split_bias(graph: Graph, node: Node) -> None:
     graph.replace_uses(node.output, total.output)
     graph.remove(node)
     graph.rename_node(bare, node.name)
+    graph.rename(total.output, node.output.name)
 
 
 def flatten_channels_last(graph: Graph, node: Node) -> None:
@@ -97,3 +101,4 @@ def flatten_channels_last(graph: Graph, node: Node) -> None:
     graph.replace_uses(node.output, product.output)
     graph.remove(node)
     graph.rename_node(product, node.name)
+    graph.rename(product.output, node.output.name)

@@ -2,7 +2,7 @@
 
 Before: Conv -> Add(residual) -> Relu, three nodes.
 After: one Group with the anchor Conv and the epilogue max(add($0, $1), 0).
-Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is not f32.
+Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is not f32 or a product of integers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from strop.ir.expr import Call, Expr, Input, substitute, walk
 from strop.ir.expr import Cast as CastExpr
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
+from strop.kernels.c.vector import LANES
 from strop.ops.attention import Attention
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.custom import Layer
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
 from strop.ops.softmax import Softmax
@@ -33,6 +36,10 @@ FUSING: tuple[type[Op], ...] = (
     Conv, ConvTranspose, MatMul, MaxPool, AveragePool, Reduce, LayerNorm, RMSNorm, InstanceNorm, GroupNorm, LRN, Softmax,
     Attention, Resize,
 )  # fmt: skip
+
+
+#: Anchors whose kernels apply an epilogue, and read operands, of LANES.
+INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedMatMul)
 
 
 #: Primitives that a prologue may repeat for every block of output channels.
@@ -83,16 +90,22 @@ def is_view(op: Op) -> bool:
     return isinstance(op, VIEW_OPS) and not (isinstance(op, Slice) and any(s < 0 for s in op.steps))
 
 
+def is_pointwise(op: Op) -> bool:
+    """True when an element of the result depends on elements at the same place only."""
+    return isinstance(op, (Elementwise, Cast, Expand)) or (isinstance(op, (Quantize, Dequantize)) and op.block == 0)
+
+
 def form(graph: Graph) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run."""
     made: dict[Value, Group] = {}
     items: list[Group | Node] = []
+    anchored = anchors_of(graph)
     for node in graph.nodes:
         if is_view(node.op):
             items.append(node)
             continue
-        if isinstance(node.op, (Elementwise, Cast, Expand)):
-            group = _elementwise(graph, node, made)
+        if is_pointwise(node.op):
+            group = _elementwise(graph, node, made, read_later(node, anchored))
             items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
         else:
             group = _anchor(node)
@@ -159,17 +172,37 @@ def _anchor(node: Node) -> Group:
     return Group(node, [node], operands, len(operands), Input(0), list(node.outputs), list(node.source))
 
 
-def _expression(op: Op) -> Expr:
+def _expression(node: Node) -> Expr:
+    op = node.op
     if isinstance(op, Elementwise):
         return op.expr()
+    if isinstance(op, (Quantize, Dequantize)):
+        return op.expr([v.type for v in node.operands])
     if isinstance(op, Cast):
         return CastExpr(op.to, Input(0))
     return Input(0)  # Expand: the operand, broadcast
 
 
-def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
-    """Joins the node to the group of one of its operands, or starts a group; takes in elementwise operands as well."""
-    host = _host(graph, node, made)
+def anchors_of(graph: Graph) -> dict[Value, int]:
+    """Place of the last node that is not elementwise on which a value depends through elementwise ones."""
+    found: dict[Value, int] = {}
+    for place, node in enumerate(graph.nodes):
+        at = max((found.get(v, -1) for v in node.operands), default=-1) if is_pointwise(node.op) else place
+        found.update((v, at) for v in node.outputs)
+    return found
+
+
+def read_later(node: Node, anchored: Mapping[Value, int]) -> bool:
+    """True for a Dequantize whose reader becomes the epilogue of a later anchor: the integers are stored, and widened there."""
+    if not isinstance(node.op, Dequantize):
+        return False
+    here = anchored[node.output]
+    return any(is_pointwise(user.op) and any(anchored.get(v, -1) > here for v in user.operands) for user in node.output.users)
+
+
+def _elementwise(graph: Graph, node: Node, made: dict[Value, Group], alone: bool) -> Group:
+    """Joins the node to the group of one of its operands, or starts a group, in any case when ``alone``; takes in elementwise operands as well."""
+    host = None if alone else _host(graph, node, made)
     if host is None:
         host = Group(None, [], [], 0, Input(0), [])
         absorbed: dict[Value, Expr] = {}
@@ -177,7 +210,7 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
         absorbed = {host.outputs[0]: host.epilogue}
     for value in node.operands:
         other = made.get(value)
-        if other is not None and other is not host and other.anchor is None and _joins(graph, node, value, other, host):
+        if other is not None and not alone and other is not host and other.anchor is None and _joins(graph, node, value, other, host):
             absorbed[value] = _import(other, host)
             host.nodes.extend(other.nodes)
             host.source.extend(other.source)
@@ -185,7 +218,7 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group]) -> Group:
     replaced = {
         i: absorbed[v] if v in absorbed else host.extra(v) for i, v in enumerate(node.inputs) if v is not None
     }
-    host.epilogue = _renumbered(_expression(node.op), replaced)
+    host.epilogue = _renumbered(_expression(node), replaced)
     host.nodes.append(node)
     host.source.extend(node.source)
     host.outputs = [node.output]
@@ -229,5 +262,7 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) ->
         return False
     if host.anchor is not None:
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
+        if isinstance(host.anchor.op, INTEGER):
+            return all(v.dtype in LANES for v in values)
         return _fuses(host.anchor.op) and all(v.dtype.name == "f32" for v in values)
     return True

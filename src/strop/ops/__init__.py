@@ -7,9 +7,11 @@ import strop.ops.custom as custom
 import strop.ops.data as data
 import strop.ops.elementwise as elementwise
 import strop.ops.index as index
+import strop.ops.integer as integer
 import strop.ops.matmul as matmul
 import strop.ops.norm as norm
 import strop.ops.pool as pool
+import strop.ops.quantize as quantize
 import strop.ops.recurrent as recurrent
 import strop.ops.reduce as reduce
 import strop.ops.resize as resize
@@ -26,9 +28,11 @@ __all__ = [
     "data",
     "elementwise",
     "index",
+    "integer",
     "matmul",
     "norm",
     "pool",
+    "quantize",
     "recurrent",
     "reduce",
     "resize",

@@ -75,14 +75,20 @@ def same_volume(a: Shape, b: Shape) -> bool:
     left, right = sh.volume(a), sh.volume(b)
     if left == right:
         return True
-    symbols = sh.symbols((left, right))
-    probes = [
+    return any(sh.evaluate(left, p) == sh.evaluate(right, p) for p in probes((left, right)))
+
+
+def probes(dims: Sequence[Dim]) -> list[dict[str, int]]:
+    """A few values of the symbols in dims, the ends of their ranges and the optimum among them; one empty dict when there are none."""
+    symbols = sh.symbols(dims)
+    if not symbols:
+        return [{}]
+    return [
         {s.name: s.min for s in symbols},
         {s.name: s.opt for s in symbols},
         {s.name: s.max for s in symbols},
         {s.name: min(s.max, s.min * 64 + k) for k, s in enumerate(symbols)},
     ]
-    return any(sh.evaluate(left, p) == sh.evaluate(right, p) for p in probes)
 
 
 class Mover(Op):

@@ -202,6 +202,8 @@ class Concat(base.Mover):
 class Slice(Op):
     """Elements start, start + step, ... before stop along some axes. ``Slice.of`` normalizes.
 
+    A range that leaves a symbolic axis at one of a few values of its symbols is refused, too.
+
     Attributes:
         starts: per axis, 0..size (step > 0) or -1..size-1 (step < 0).
         stops: per axis, start..size (step > 0) or -1..start (step < 0; -1 stops after element 0).
@@ -260,9 +262,10 @@ class Slice(Op):
             self.axes, self.starts, self.stops, self.steps, strict=True
         ):
             size = shape[axis]
-            if all(isinstance(d, int) for d in (start, stop, size)):
-                low, high = (0, size) if step > 0 else (-1, sh.sub(size, 1))
-                if not (low <= start <= high and low <= stop <= high):  # type: ignore[operator]
+            for known in base.probes((start, stop, size)):
+                first, last, extent = (sh.evaluate(d, known) for d in (start, stop, size))
+                low, high = (0, extent) if step > 0 else (-1, extent - 1)
+                if not (low <= first <= high and low <= last <= high):
                     raise self.fail(f"{start}:{stop} leaves axis {axis}", inputs, "see Slice.of")
             if step > 0:
                 length = sh.ceildiv(sh.sub(stop, start), step)

@@ -7,7 +7,8 @@ After:
 Unless:
     a result would be larger than ``fold_bytes`` and than the constants that it is made of (an expanded
     scalar, say), its shape is symbolic, the op is not pure, it would take more than ``MAX_FLOPS`` operations, or the op's
-    reference refuses the operands (an index out of range): then it is left to fail, or not, at run time.
+    reference refuses the operands (an index out of range): then it is left to fail, or not, at run time. A Dequantize of
+    known weights stays, so that they are kept as integers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node
 from strop.ir.interp import ABSENT
 from strop.ir.match import Patch, apply
+from strop.ops.quantize import Dequantize
 from strop.optimize.base import Options
 from strop.trace import Trace
 
@@ -46,7 +48,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
 
 
 def _foldable(node: Node, options: Options) -> bool:
-    if not node.op.pure or any(v.const is None for v in node.operands):
+    if not node.op.pure or any(v.const is None for v in node.operands) or isinstance(node.op, Dequantize):
         return False
     if not all(sh.is_static(v.shape) for v in node.outputs):
         return False

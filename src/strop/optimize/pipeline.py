@@ -18,6 +18,7 @@ from strop.optimize import (
     eliminate_noops,
     fold_batchnorm,
     fold_constants,
+    fold_dequantized,
     fold_pad,
     fold_scale,
     hoist_reshapes,
@@ -25,6 +26,7 @@ from strop.optimize import (
     hoist_splits,
     merge_horizontal,
     recognize_attention,
+    recognize_dequantize,
     recognize_gelu,
     recognize_hardswish,
     recognize_layernorm,
@@ -36,10 +38,12 @@ from strop.trace import Trace
 #: Modules with a ``NAME`` and a ``run``, in the order in which they run. A pass may run again.
 PASSES: tuple[ModuleType, ...] = (
     eliminate_dead,
+    recognize_dequantize,
     fold_constants,
     eliminate_noops,
     canonicalize,
     eliminate_common,
+    fold_dequantized,
     recognize_layernorm,
     recognize_gelu,
     recognize_hardswish,

@@ -108,6 +108,14 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_void_p, c_uint32, POINTER(c_uint64), c_uint32, _ERROR),
     ),
 }
+#: Functions that a runtime of the same interface may lack; they are missed when they are called.
+_OPTIONAL: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "strop_context_run_steps": (c_int32, (c_void_p, c_uint32, c_uint32, _ERROR)),
+    "strop_context_operand": (
+        c_int32,
+        (c_void_p, c_uint32, c_uint32, POINTER(c_void_p), POINTER(c_uint64), _ERROR),
+    ),
+}
 
 
 class Library:
@@ -116,7 +124,9 @@ class Library:
     def __init__(self, path: str) -> None:
         """Load the shared object at `path`; raises OSError."""
         self._dll = ctypes.CDLL(path)
-        for name, (result, arguments) in _PROTOTYPES.items():
+        for name, (result, arguments) in (_PROTOTYPES | _OPTIONAL).items():
+            if name in _OPTIONAL and not hasattr(self._dll, name):
+                continue
             function = self._dll[name]
             function.restype = result
             if arguments:

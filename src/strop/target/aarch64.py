@@ -1,4 +1,4 @@
-"""64-bit Arm with the baseline vector unit, through the portable vectors."""
+"""64-bit Arm with the baseline vector unit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ TARGETS: tuple[Target, ...] = (
         arch="aarch64",
         triple="aarch64-linux-gnu",
         cpu="baseline",
-        isa="portable",
+        isa="neon",
+        optional=("dotprod", "i8mm"),
         fma_lanes=8,
         l1=32 * 1024,
         l2=512 * 1024,

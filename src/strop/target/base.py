@@ -21,6 +21,8 @@ class Target:
         cpu: the compiler's name of the processor level.
         isa: key of the vector instruction set in ``strop.target.isa``.
         requires: CPU features that must be present at run time, as the operating system names them.
+        optional: further features that some code gains from, as compilers and the runtime name them.
+        extras: those of them that the machine has; code that uses one says so in the engine file.
         cores: threads that work is split for.
         l1: bytes of first-level data cache per core.
         l2: bytes of second-level cache per core.
@@ -36,6 +38,8 @@ class Target:
     cpu: str
     isa: str
     requires: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
     cores: int = 1
     l1: int = 32 * _KIB
     l2: int = 1024 * _KIB
@@ -52,7 +56,7 @@ class Target:
     @property
     def section(self) -> str:
         """Name of the kernels section in an engine file, in the spelling the runtime's CPU check knows."""
-        return self.name.replace("x86-64", "x86_64")
+        return "+".join((self.name.replace("x86-64", "x86_64"), *self.extras))
 
     def with_cores(self, cores: int) -> Target:
         """The same machine, work split for another number of threads."""

@@ -14,14 +14,22 @@ from strop.target.base import Target, host_cores, unknown
 TARGETS: dict[str, Target] = {t.name: t for t in (*x86_64.TARGETS, *aarch64.TARGETS)}
 _ALIASES = {"x86_64": "x86-64", "x86_64-v3": "x86-64-v3", "x86_64-v4": "x86-64-v4", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 
+#: Optional features, by the names of compilers and the runtime: what the operating system calls them.
+_OPTIONAL = {"avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni", "dotprod": "asimddp", "i8mm": "i8mm"}
+
 
 def parse(name: str) -> Target:
-    """The target called ``name``; ``host`` is the best one this machine runs. TargetError when unknown."""
+    """The target called ``name``; ``host`` is the best one this machine runs. TargetError when unknown.
+
+    Optional features follow the name, ``x86-64-v4+avx512vnni``; those of the host are found by themselves.
+    """
     if name == "host":
         return host()
-    found = TARGETS.get(_ALIASES.get(name, name))
-    if found is None:
-        raise unknown(name, list(TARGETS))
+    word, *extras = name.split("+")
+    found = TARGETS.get(_ALIASES.get(word, word))
+    if found is None or not set(extras) <= set(found.optional):
+        raise unknown(name, [*TARGETS, *(f"{t.name}+{extra}" for t in TARGETS.values() for extra in t.optional)])
+    found = replace(found, extras=tuple(extras))
     return _with_host_caches(found) if found.arch == _arch() else found
 
 
@@ -33,13 +41,15 @@ def host() -> Target:
     arch, have = _arch(), cpu_features()
     for target in TARGETS.values():
         if target.arch == arch and set(target.requires) <= have:
-            return _with_host_caches(target)
+            extras = tuple(f for f in target.optional if _OPTIONAL[f] in have)
+            return _with_host_caches(replace(target, extras=extras))
     raise TargetError("this machine is none of the known targets", got=arch, expected=", ".join(TARGETS))
 
 
 def runs_here(target: Target) -> bool:
     """True when this machine has what the target requires."""
-    return target.arch == _arch() and set(target.requires) <= cpu_features()
+    needed = {*target.requires, *(_OPTIONAL[f] for f in target.extras)}
+    return target.arch == _arch() and needed <= cpu_features()
 
 
 def cpu_features() -> frozenset[str]:

@@ -15,6 +15,7 @@ TARGETS: tuple[Target, ...] = (
         cpu="x86_64_v4",
         isa="avx512",
         requires=_V4,
+        optional=("avx512vnni",),
         fma_lanes=16,
     ),
     Target(
@@ -24,6 +25,7 @@ TARGETS: tuple[Target, ...] = (
         cpu="x86_64_v3",
         isa="avx2",
         requires=_V3,
+        optional=("avxvnni",),
         fma_lanes=16,
     ),
     Target(

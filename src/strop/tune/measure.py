@@ -162,7 +162,8 @@ def compile_jobs(jobs: Sequence[Job], target: Target) -> Path:
         job.kernel = module.add(job.emitted, job.candidate.label, job.region.name)
     clock = (Path(__file__).parent / "clock.c").read_text(encoding="utf-8")
     libs = ("-lm", "-ldl") if any("dlopen(" in job.emitted.body for job in jobs) else ("-lm",)
-    return toolchain.link_shared(toolchain.compile_all([*module.units(), clock], target), target, libs)
+    used = module.used
+    return toolchain.link_shared(toolchain.compile_all([*module.units(), clock], used), used, libs)
 
 
 def ready(bench: Bench, jobs: Sequence[Job], target: Target) -> str | None:

@@ -14,10 +14,10 @@ from strop.frontend.onnx.operands import Operand
 from strop.frontend.onnx.ops_nn import average_pool_op, window_pool
 from strop.frontend.onnx.ops_quant import (
     cast,
-    centred,
     dequantize_linear,
     dequantized,
     dynamically_quantized,
+    integer_product,
     quantize_linear,
     quantized,
     requantized,
@@ -28,6 +28,7 @@ from strop.ir import shape as sh
 from strop.ir.op import Array
 from strop.ops.data import Concat, Reshape, Transpose
 from strop.ops.elementwise import make
+from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
 from strop.ops.reduce import Reduce
@@ -131,7 +132,7 @@ def _product(
     node: NodeContext, a: Operand, b: Operand, a_zero: Operand | None, b_zero: Operand | None, scales: Operand
 ) -> Operand:
     """(a - a_zero) (b - b_zero) * scales, the product exact in i32."""
-    total = node.step(MatMul(), centred(node, a, a_zero), centred(node, b, b_zero))
+    total = integer_product(node, IntegerMatMul(), a, b, a_zero, b_zero)
     return node.step(make("mul"), cast(node, total, scales.type.dtype), scales)
 
 
@@ -158,11 +159,11 @@ def qgemm(node: NodeContext) -> Operand:
     """alpha * A' B' + C of integers, C in i32; a float without a scale of the result."""
     a, b, bias = node.operand(0), node.operand(3), node.optional(6)
     alpha = node.number("alpha", 1.0)
-    turn = MatMul(node.flag("transA"), node.flag("transB"))
+    turn = IntegerMatMul(node.flag("transA"), node.flag("transB"))
     b_zero, b_scale = node.optional(5), node.operand(4)
     if turn.transpose_b and b_zero is not None and b_zero.type.rank == 1 and b_zero.type.shape != (1,):
         b_zero = node.step(Reshape((*b_zero.type.shape, 1)), b_zero)
-    total = node.step(turn, centred(node, a, node.optional(2)), centred(node, b, b_zero))
+    total = integer_product(node, turn, a, b, node.optional(2), b_zero)
     if bias is not None:
         total = node.step(make("add"), total, bias)
     a_scale = node.operand(1)

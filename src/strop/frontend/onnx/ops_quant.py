@@ -14,12 +14,15 @@ from strop.frontend.onnx.tensors import element_type
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
-from strop.ops.base import highest, lowest
-from strop.ops.data import Expand, Reshape, Slice
+from strop.ir.shape import Shape
+from strop.ops.data import Expand, Reshape
 from strop.ops.elementwise import Cast, make
-from strop.ops.matmul import MatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
+from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.reduce import Reduce
 
+#: Axis and size of the blocks that share a scale, as the ops take them.
+Block = tuple[int, int]
 #: Types that quantized values have.
 QUANTIZED = (dt.u8, dt.i8, dt.u16, dt.i16)
 
@@ -31,33 +34,39 @@ def cast(node: NodeContext, x: Operand, to: DType) -> Operand:
 
 def quantized(node: NodeContext, x: Operand, scale: Operand, zero: Operand | None, to: DType) -> Operand:
     """saturate(round(x / scale) + zero), halves to even; x is a float, scale and zero broadcast to it."""
-    return saturated(node, node.step(make("div"), x, cast(node, scale, x.type.dtype)), zero, to)
+    _require_quantized(node, to)
+    return node.step(Quantize(to), x, *_params(node, cast(node, scale, x.type.dtype), zero))
 
 
 def saturated(node: NodeContext, x: Operand, zero: Operand | None, to: DType) -> Operand:
     """saturate(round(x) + zero) of a float x in an integer type."""
+    return quantized(node, x, node.like(1, x), zero, to)
+
+
+def _require_quantized(node: NodeContext, to: DType) -> None:
     if to not in QUANTIZED:
         raise node.unsupported(
             f"quantization to {to} is not supported", expected=", ".join(d.name for d in QUANTIZED)
         )
-    x = node.step(make("round"), x)
-    if zero is not None and not _is_zero(zero):
-        wide = cast(node, x, dt.f32) if x.type.dtype in (dt.f16, dt.bf16) else x
-        x = node.step(make("add"), wide, cast(node, zero, wide.type.dtype))
-    return cast(node, node.step(make("clip", lo=float(lowest(to)), hi=float(highest(to))), x), to)
 
 
-def dequantized(node: NodeContext, x: Operand, scale: Operand, zero: Operand | None) -> Operand:
-    """(x - zero) * scale in the dtype of scale; the difference is exact."""
-    return node.step(make("mul"), cast(node, centred(node, x, zero), scale.type.dtype), scale)
-
-
-def centred(node: NodeContext, x: Operand, zero: Operand | None) -> Operand:
-    """x - zero as i32."""
-    x = cast(node, x, dt.i32)
+def _params(node: NodeContext, scale: Operand, zero: Operand | None) -> tuple[Operand, ...]:
+    """Scale and zero point in one shape; a zero point of 0 is left out."""
     if zero is None or _is_zero(zero):
-        return x
-    return node.step(make("sub"), x, cast(node, zero, dt.i32))
+        return (scale,)
+    shape = sh.broadcast(scale.type.shape, zero.type.shape, where=node.where)
+    return tuple(p if p.type.shape == shape else _in_shape(node, p, shape) for p in (scale, zero))
+
+
+def _in_shape(node: NodeContext, param: Operand, shape: Shape) -> Operand:
+    if sh.volume(param.type.shape) == sh.volume(shape):
+        return node.step(Reshape(shape), param)
+    return node.step(Expand(shape), param)
+
+
+def dequantized(node: NodeContext, x: Operand, scale: Operand, zero: Operand | None, block: Block = (-1, 0)) -> Operand:
+    """(x - zero) * scale in the dtype of scale; the difference is exact."""
+    return node.step(Dequantize(*block), x, *_params(node, scale, zero))
 
 
 def _is_zero(zero: Operand) -> bool:
@@ -68,25 +77,25 @@ def spread(node: NodeContext, param: Operand, x: Operand, axis: int, block: int)
     """A scale or zero point such that it broadcasts to x: of the whole tensor, per index of an axis, or per block along it."""
     rank, shape = x.type.rank, param.type.shape
     if param.type.rank == 0 or (param.type.rank == 1 and shape == (1,)):
-        return node.step(Reshape(()), param)
+        return param if param.type.rank == 0 else node.step(Reshape(()), param)
     axis = node.normal_axis(axis, rank)
     if block == 0:
         if param.type.rank != 1 or shape[0] != x.type.shape[axis]:
             raise node.malformed(
                 "scale or zero point do not fit", got=f"{param.type} for axis {axis} of {x.type}"
             )
-        return node.step(Reshape((shape[0], *(1,) * (rank - axis - 1))), param)
-    sizes, blocks = sh.static(x.type.shape, node.where), sh.static(shape, node.where)
-    wanted = (*sizes[:axis], -(-sizes[axis] // block) if block > 0 else 0, *sizes[axis + 1 :])
-    if blocks != wanted:
-        raise node.malformed("blocks do not fit", got=param.type, expected=f"shape {list(wanted)}")
-    lone = node.step(Reshape((*blocks[: axis + 1], 1, *blocks[axis + 1 :])), param)
-    repeated = node.step(Expand((*blocks[: axis + 1], block, *blocks[axis + 1 :])), lone)
-    whole = (*blocks[:axis], blocks[axis] * block, *blocks[axis + 1 :])
-    flat = node.step(Reshape(whole), repeated)
-    if whole == sizes:
-        return flat
-    return node.step(Slice.of(whole, [0], [sizes[axis]], [axis], [1]), flat)
+        return param if axis == rank - 1 else node.step(Reshape((shape[0], *(1,) * (rank - axis - 1))), param)
+    sizes = x.type.shape
+    wanted = (*sizes[:axis], sh.ceildiv(sizes[axis], block) if block > 0 else 0, *sizes[axis + 1 :])
+    if shape != wanted:
+        raise node.malformed("blocks do not fit", got=param.type, expected=f"shape {sh.show(wanted)}")
+    return param
+
+
+def _block(node: NodeContext, scale: Operand, rank: int) -> Block:
+    """Axis and block size of a node's attributes as the ops take them: none where the scale is no block's."""
+    axis, block = node.integer("axis", 1), node.integer("block_size", 0)
+    return (node.normal_axis(axis, rank), block) if block and scale.type.rank == rank else (-1, 0)
 
 
 def _optional_type(node: NodeContext, name: str) -> DType | None:
@@ -106,10 +115,11 @@ def quantize_linear(node: NodeContext) -> Operand:
     kind = _optional_type(node, "precision") or scale.type.dtype
     if not kind.is_float:
         raise node.malformed("the scale is no float", got=scale.type)
+    _require_quantized(node, to)
     x = cast(node, x, kind)
-    scale = spread(node, scale, x, axis, block)
+    scale = cast(node, spread(node, scale, x, axis, block), kind)
     zero = None if zero is None else spread(node, zero, x, axis, block)
-    return quantized(node, x, scale, zero, to)
+    return node.step(Quantize(to, *_block(node, scale, x.type.rank)), x, *_params(node, scale, zero))
 
 
 @onnx_op("DequantizeLinear", since=10)
@@ -121,7 +131,9 @@ def dequantize_linear(node: NodeContext) -> Operand:
         raise node.malformed("operands do not fit", got=f"{x.type}, {scale.type}")
     scale = spread(node, scale, x, axis, block)
     zero = None if zero is None else spread(node, zero, x, axis, block)
-    result = dequantized(node, x, scale, zero)
+    if x.type.dtype not in (*QUANTIZED, dt.i32):
+        raise node.unsupported(f"dequantization of {x.type.dtype} is not supported")
+    result = dequantized(node, x, scale, zero, _block(node, scale, x.type.rank))
     return result if to is None else cast(node, result, to)
 
 
@@ -161,18 +173,26 @@ def _rows(node: NodeContext, zero: Operand | None) -> Operand | None:
 @onnx_op("MatMulInteger", since=10)
 def matmul_integer(node: NodeContext) -> Operand:
     """The sum of products of differences from the zero points, as i32."""
-    a = centred(node, node.operand(0), _rows(node, node.optional(2)))
-    b = centred(node, node.operand(1), node.optional(3))
-    return node.step(MatMul(), a, b)
+    zeros = _rows(node, node.optional(2)), node.optional(3)
+    return integer_product(node, IntegerMatMul(), node.operand(0), node.operand(1), *zeros)
+
+
+def integer_product(
+    node: NodeContext, op: IntegerMatMul | IntegerConv, a: Operand, b: Operand, a_zero: Operand | None, b_zero: Operand | None
+) -> Operand:
+    """An exact product in i32; zero points that are 0 are left out."""
+    zeros = [None if z is None or _is_zero(z) else z for z in (a_zero, b_zero)]
+    while zeros and zeros[-1] is None:
+        zeros.pop()
+    return node.step(op, a, b, *zeros)
 
 
 @onnx_op("ConvInteger", since=10)
 def conv_integer(node: NodeContext) -> Operand:
     """As Conv, padded with the zero point of x; that of w is one number or one per output channel."""
     x, w = node.operand(0), node.operand(1)
-    op = conv_op(node, w)
-    left = centred(node, x, _scalar(node, node.optional(2)))
-    return node.step(op, left, centred(node, w, _channels(node, node.optional(3), w, 0)))
+    zeros = _scalar(node, node.optional(2)), _channels(node, node.optional(3), w, 0)
+    return integer_product(node, IntegerConv.of(conv_op(node, w)), x, w, *zeros)
 
 
 def _scalar(node: NodeContext, param: Operand | None) -> Operand | None:
@@ -189,8 +209,8 @@ def _channels(node: NodeContext, param: Operand | None, like: Operand, axis: int
 def qlinear_matmul(node: NodeContext) -> Operand:
     """The product is exact in i32 and scaled by a_scale * b_scale / y_scale."""
     a_scale, b_scale, y_scale = (node.operand(i) for i in (1, 4, 6))
-    a = centred(node, node.operand(0), _rows(node, node.operand(2)))
-    total = node.step(MatMul(), a, centred(node, node.operand(3), node.operand(5)))
+    zeros = _rows(node, node.operand(2)), node.operand(5)
+    total = integer_product(node, IntegerMatMul(), node.operand(0), node.operand(3), *zeros)
     a_scale = _rows(node, a_scale) or a_scale
     return requantized(node, total, a_scale, b_scale, _rows(node, y_scale) or y_scale, _rows(node, node.operand(7)))
 
@@ -224,8 +244,11 @@ def qlinear_conv_of(node: NodeContext, operands: Sequence[Operand | None]) -> Op
     if x is None or x_scale is None or w is None or w_scale is None or y_scale is None:
         raise node.malformed("an operand is missing")
     bias = rest[0] if rest else None
-    left = centred(node, x, _scalar(node, x_zero))
-    total = node.step(conv_op(node, w), left, centred(node, w, _channels(node, w_zero, w, 0)), bias)
+    zeros = _scalar(node, x_zero), _channels(node, w_zero, w, 0)
+    total = integer_product(node, IntegerConv.of(conv_op(node, w)), x, w, *zeros)
+    if bias is not None:
+        spatial = (1,) * (total.type.rank - 2)
+        total = node.step(make("add"), total, node.step(Reshape((*bias.type.shape, *spatial)), bias))
     return requantized(
         node,
         total,

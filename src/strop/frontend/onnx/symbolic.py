@@ -40,6 +40,8 @@ def evaluate(node: NodeContext) -> Result | None:
     operands = [o for o in node.operands if isinstance(o, (Known, Symbolic))]
     if rule is None or len(operands) != len(node.operands):
         return None
+    if any(isinstance(o, Known) and o.array.dtype.kind not in "iub" for o in operands):
+        return None  # dims and floats have no arithmetic
     arrays = [o.dims if isinstance(o, Symbolic) else o.array.astype(object) for o in operands]
     first = next(o for o in operands if isinstance(o, Symbolic))
     return rule(node, arrays, first.dtype)

@@ -170,9 +170,10 @@ class TensorReader:
         folder = self.folder.resolve()
         try:
             path = (folder / location).resolve()
+            there = path.is_file()
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
-                "unusable external data file name", where=where, got=repr(location)
+                "unusable external data file name", where=where, got=repr(location[:200])
             ) from error
         if not location or Path(location).is_absolute() or not path.is_relative_to(folder):
             raise ModelError(
@@ -181,7 +182,7 @@ class TensorReader:
                 got=repr(location),
                 hint="move the file beside the model",
             )
-        if not path.is_file():
+        if not there:
             raise ModelError(
                 "external data file is missing",
                 where=f"{where}, file {location}",

@@ -112,7 +112,7 @@ class ConvDirect(Kernel[Params]):
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        return _Emitter(region, params, target).emitted()
+        return Emitter(region, params, target).emitted()
 
 
 def _geometry(region: Region) -> Geometry:
@@ -121,39 +121,60 @@ def _geometry(region: Region) -> Geometry:
     return geometry
 
 
-class _Emitter:
+class Emitter:
     """Holds what the pieces of one emission share."""
+
+    #: C types of activations and packed weights.
+    x_type, w_type = "float", "float"
+    #: Bytes of an activation and of a packed weight.
+    item = 4
+    #: Byte that padding is filled with.
+    fill = "0"
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
         self.region = region
         self.params = params
         self.target = target
-        self.g = _geometry(region)
+        self.g = self.geometry(region)
         self.lanes = ISAS[target.isa].lanes
         self.vectors = -(-self.g.o // self.lanes)
         self.panels = -(-self.vectors // params.nv)
-        self.panel_size = self.g.k * params.nv * self.lanes
+        self.panel_size = self.depth * params.nv * self.lanes
         self.helpers: list[str] = []
         #: Rows of a task are first run through the prologue into scratch.
         self.prologue = region.has_prologue
         self.row_step = self.g.c if self.prologue else self.g.row_step
+
+    @staticmethod
+    def geometry(region: Region) -> Geometry:
+        """How the kernel sees the region."""
+        return _geometry(region)
+
+    @property
+    def depth(self) -> int:
+        """Packed weights per output channel."""
+        return self.g.k
 
     def emitted(self) -> Emitted:
         g = self.g
         self._block()
         w = Writer()
         pointers: list[Pointer] = [In(0), Packed(self._pack()), Out(0)]
-        w("const float *x = a->p[0];", "const float *weights = a->p[1];", "float *y = a->p[2];")
-        for k in range(len(self.region.extras)):
-            w(f"const float *e{k} = a->p[{3 + k}];")
+        w(f"const {self.x_type} *x = a->p[0];", f"const {self.w_type} *weights = a->p[1];", f"{self.region.out.dtype.c} *y = a->p[2];")
+        for k, extra in enumerate(self.region.extras):
+            w(f"const {extra.view.dtype.c} *e{k} = a->p[{3 + k}];")
             pointers.append(In(self.region.anchors + k))
         for k in range(len(g.prologue)):
             w(f"const float *q{k} = a->p[{len(pointers)}];")
             pointers.append(In(len(self.region.operands) - self.region.prologues + k))
+        self._declare(w, pointers)
         with w.block("for (int64_t task = begin; task < end; task++)"):
             self._task(w)
-        scratch = self.scratch_floats * 4 if g.copies or self.prologue else 0
+        scratch = self.scratch_items * self.item if g.copies or self.prologue else 0
         return Emitted(w.text(), tuple(pointers), self.tasks, scratch, tuple(self.helpers))
+
+    def _declare(self, w: Writer, pointers: list[Pointer]) -> None:
+        """Further pointers of the kernel."""
 
     def _pack(self) -> Array:
         """Weights of all groups, each packed into panels, k in the order the tile walks."""
@@ -161,8 +182,8 @@ class _Emitter:
 
     @property
     def group_size(self) -> int:
-        """Floats of one group's packed weights."""
-        return self.g.k * self.vectors * self.lanes
+        """One group's packed weights."""
+        return self.depth * self.vectors * self.lanes
 
     def _block(self) -> None:
         """Chooses rows (or positions of a flat row) and panels per task."""
@@ -170,11 +191,11 @@ class _Emitter:
         budget = self._activation_budget()
         if g.flat:
             align = self.params.mr
-            rows = max(align, budget // max(1, 4 * g.c) // align * align)
+            rows = max(align, budget // max(1, self.item * g.c) // align * align)
             self.axis = g.w
         else:
-            per_row = 4 * g.c * typical(g.padded_w) * g.sh
-            rows = max(1, (budget - 4 * g.c * typical(g.padded_w) * g.halo) // max(1, per_row))
+            per_row = self.item * g.c * typical(g.padded_w) * g.sh
+            rows = max(1, (budget - self.item * g.c * typical(g.padded_w) * g.halo) // max(1, per_row))
             align = 1
             self.axis = g.h
         axis, outer = typical(self.axis), g.groups * typical(g.n)
@@ -200,26 +221,35 @@ class _Emitter:
         self.tasks = g.groups * g.n * self.row_blocks * self.panel_blocks
         self.in_rows = (lesser(rows, g.h) - 1) * g.sh + g.halo + 1
         self.fetch = self._fetch()
-        self.scratch_floats = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
+        self.scratch_items = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
 
     def _heavy_weights(self) -> bool:
-        return 4 * self.group_size * self.g.groups > self.target.l2
+        return self.item * self.group_size * self.g.groups > self.target.l2
 
     def _activation_budget(self) -> int:
         """Bytes of input per task. Small weights stay in the second cache level while blocks of input pass by; large ones are streamed
         once per task, so that a task then takes all the input that the last level holds, unless it has to be copied."""
-        if self.g.copies or self.prologue or 4 * self.group_size <= self.target.l2 // 2:
+        if self.g.copies or self.prologue or self.item * self.group_size <= self.target.l2 // 2:
             return self.target.l2 // 3
         return self.target.l3 // 4
 
     def _fetch(self) -> Ahead | None:
         """What each tile fetches of the next panel; nothing when all panels stay near."""
-        if self.panels == 1 or 4 * self.group_size <= self.target.l1:
+        if self.panels == 1 or self.item * self.group_size <= self.target.l1:
             return None
-        inner = self._walk().inner
         rows = min(self.rows, typical(self.axis))
         tiles = -(-rows // self.params.mr) if self.g.flat else rows * -(-typical(self.g.w) // self.params.mr)
-        return ahead(self.panel_size, tiles, self.g.k, inner)
+        return ahead(self.panel_size * self.item // 4, tiles, self.steps, self.inner)
+
+    @property
+    def inner(self) -> int:
+        """Steps of a tile's innermost loop."""
+        return self._walk().inner
+
+    @property
+    def steps(self) -> int:
+        """Steps of a tile."""
+        return self.g.k
 
     # ---- one task
 
@@ -237,7 +267,7 @@ class _Emitter:
         else:
             w(f"const int64_t from = 0, to = {self.axis};")
         group = [("group", g.c * g.c_stride)] if g.groups > 1 else []
-        w(f"const float *xn = {address('x', *([('n', g.x_n)] if g.n > 1 else []), *group)};")
+        w(f"const {self.x_type} *xn = {address('x', *([('n', g.x_n)] if g.n > 1 else []), *group)};")
         if g.copies:
             self._copy_rows(w)
         elif self.prologue:
@@ -265,7 +295,7 @@ class _Emitter:
         """One panel: all positions of the task; the last one may be narrower."""
         g, p = self.g, self.params
         panel = [("panel", self.panel_size)] if self.panels > 1 else []
-        w(f"const float *wp = {address('weights', *([('group', self.group_size)] if g.groups > 1 else []), *panel)};")
+        w(f"const {self.w_type} *wp = {address('weights', *([('group', self.group_size)] if g.groups > 1 else []), *panel)};")
         if self._moves_columns:
             column = [("panel", p.nv * self.lanes)] if self.panels > 1 else []
             w(f"const int64_t o = {address('', *([('group', g.o)] if g.groups > 1 else []), *column)};")
@@ -284,7 +314,7 @@ class _Emitter:
     def _copy_rows(self, w: Writer) -> None:
         """Zero-padded copy of the input rows of this task into scratch, laid out like the input."""
         g = self.g
-        w("float *xs = a->scratch;")
+        w(f"{self.x_type} *xs = a->scratch;")
         w(f"const int64_t in_from = from * {g.sh} - {g.pad_top};")
         w(f"const int64_t in_rows = (to - from - 1) * {g.sh} + {g.halo + 1};")
         channels = g.c if g.c_stride != 1 else 1
@@ -293,21 +323,21 @@ class _Emitter:
         with w.loop("c", channels) if channels > 1 else w.block(""):
             plane = "xs" + (f" + c * {self.in_rows * line}" if channels > 1 else "")
             with w.block("for (int64_t r = 0; r < in_rows; r++)"):
-                w(f"float *to_row = {plane} + r * {line};")
+                w(f"{self.x_type} *to_row = {plane} + r * {line};")
                 w("const int64_t ih = in_from + r;")
                 with w.block(f"if (ih < 0 || ih >= {g.in_h})"):
-                    w(f"memset(to_row, 0, {line} * sizeof(float));", "continue;")
-                w(f"const float *from_row = xn + ih * {g.x_h}" + (f" + c * {g.c_stride};" if channels > 1 else ";"))
+                    w(f"memset(to_row, {self.fill}, {line} * sizeof({self.x_type}));", "continue;")
+                w(f"const {self.x_type} *from_row = xn + ih * {g.x_h}" + (f" + c * {g.c_stride};" if channels > 1 else ";"))
                 left, inner = g.pad_left * width, g.in_w_used * width
                 if left:
-                    w(f"memset(to_row, 0, {left} * sizeof(float));")
+                    w(f"memset(to_row, {self.fill}, {left} * sizeof({self.x_type}));")
                 if g.x_w == width:
-                    w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof(float));")
+                    w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof({self.x_type}));")
                 else:
                     with w.loop("i", g.in_w_used), w.loop("j", width):
                         w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
                 if line - left - inner:
-                    w(f"memset(to_row + {left + inner}, 0, {line - left - inner} * sizeof(float));")
+                    w(f"memset(to_row + {left + inner}, {self.fill}, {line - left - inner} * sizeof({self.x_type}));")
 
     # ---- positions of one panel
 
@@ -316,7 +346,7 @@ class _Emitter:
         g, mr = self.g, self.params.mr
         full, rest = divmod(g.w, mr)
         if self.fetch is not None:
-            w(f"const float *next = wp + {self.panel_size};")
+            w(f"const {self.w_type} *next = wp + {self.panel_size};")
         if is_symbolic(rest):
             self._any_positions(w, nv, tail)
             return
@@ -336,6 +366,7 @@ class _Emitter:
                 self._call(w, self._shape(rest, nv, tail), str(full * mr))
 
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
+        """The register tile."""
         return Tile(mr, nv, tail, halves(tail, ISAS[self.target.isa]))
 
     def _any_positions(self, w: Writer, nv: int, tail: int) -> None:
@@ -365,19 +396,40 @@ class _Emitter:
             x = f"xn + {p} * {g.x_step}"
         else:
             x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
+        x += self._channel
         h = "" if g.flat else "h"
-        sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
+        sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)] + self._more_arguments()
         ahead_at = ["next"] if self.fetch is not None else []
         w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *ahead_at, *sizes])});")
         if self.fetch is not None:
-            w(f"next += {self.fetch.floats(g.k)};")
+            w(f"next += {self.fetch.floats(self.steps) * 4 // self.item};")
 
     def _at(self, base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
         """C text of an operand's address at the position (n, h, p) and output channel o."""
         names = ("n" if self.g.n > 1 else "", h, p, "o" if self._moves_columns else "")
         return address(base, *[(var, stride) for stride, var in zip(strides, names, strict=True) if var])
 
+    #: C text added to the address of the first input channel.
+    _channel = ""
+
+    def _more_arguments(self) -> list[str]:
+        """What a tile takes behind its epilogue operands."""
+        return []
+
+    def _more_parameters(self) -> list[str]:
+        """C parameters for ``_more_arguments``."""
+        return []
+
     # ---- the tile
+
+    def _start(self, w: Writer, tile: Tile) -> None:
+        """Declares a tile's accumulators."""
+        tile.declare(w)
+
+    def _rows(self, tile: Tile) -> list[str]:
+        """C text of what each row of a tile multiplies with in step k."""
+        index = self._walk().index
+        return [f"xk[{index}{f' + {r * self.row_step}' if r else ''}]" for r in range(tile.mr)]
 
     def _walk(self) -> _Walk:
         """How a tile walks k; ``weight_matrices`` orders k alike."""
@@ -395,22 +447,24 @@ class _Emitter:
         """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
         g = self.g
         w = Writer()
-        tile.declare(w)
+        self._start(w, tile)
         walk = self._walk()
-        rows = [f"xk[{walk.index}{f' + {r * self.row_step}' if r else ''}]" for r in range(tile.mr)]
         with ExitStack() as nest:
             terms = ["x"]
             for name, extent, stride in walk.outer:
                 if extent > 1:
                     nest.enter_context(w.loop(name, extent))
                     terms.append(f"{name} * {stride}")
-            w(f"const float *xk = {' + '.join(terms)};")
-            tile.walk(w, walk.inner, "w", rows, self.fetch)
-        sides = [Side(f"e{k}", s[2], s[3]) for k, s in enumerate(g.extras)]
-        tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1))
-        parameters = ["const float *x", "const float *w", "float *y", *(f"const float *e{k}" for k in range(len(sides)))]
+            w(f"const {self.x_type} *xk = {' + '.join(terms)};")
+            tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
+        types = [e.view.dtype for e in self.region.extras]
+        sides = [Side(f"e{k}", s[2], s[3], kind) for k, (s, kind) in enumerate(zip(g.extras, types, strict=True))]
+        out = self.region.out.dtype
+        tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1, out))
+        parameters = [f"const {self.x_type} *x", f"const {self.w_type} *w", f"{out.c} *y"]
+        parameters += [f"const {kind.c} *e{k}" for k, kind in enumerate(types)] + self._more_parameters()
         if self.fetch is not None:
-            parameters.append("const float *ahead")
+            parameters.append(f"const {self.w_type} *ahead")
         declared, sizes = constants_of(w.text())
         text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,19 +1,20 @@
 """Pure elementwise regions: any chain of scalar functions over strided, broadcast operands, one pass over the result.
 
-Axes are ordered by the result's strides and merged where all operands allow it. The innermost axis is vectorized when everything is f32
-and the result is consecutive along it; operands that are not are gathered. Otherwise scalar loops are left to the compiler.
+Axes are ordered by the result's strides and merged where all operands allow it. The innermost axis is vectorized when everything is f32, i32
+or 8-bit integers and the result is consecutive along it; f32 operands that are not are gathered. Otherwise scalar loops are left to the compiler.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strop.ir.expr import Call, Expr, Input, walk
+from strop.ir import dtype as dt
+from strop.ir.expr import Call, Expr, Input, type_of, walk
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import address
 from strop.kernels.c.units import GRAIN, Units, cut
-from strop.kernels.c.vector import VectorC, vectorizable
+from strop.kernels.c.vector import VectorC, loaded, mixed, stored, vector_type
 from strop.kernels.c.writer import ScalarC, Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -68,8 +69,11 @@ def _views(region: Region) -> list[View]:
 
 def _vector(region: Region) -> bool:
     views = _views(region)
-    consecutive = Axes.merged(views).strides[0][-1] == 1
-    return consecutive and region.out.dtype.name == "f32" and vectorizable(region.epilogue, [v.dtype for v in views[1:]])
+    first, *rest = (s[-1] for s in Axes.merged(views).strides)
+    if first != 1 or any(s not in (0, 1) and v.dtype is not dt.f32 for s, v in zip(rest, views[1:], strict=True)):
+        return False
+    types = [v.dtype for v in views[1:]]
+    return mixed(region.epilogue, types) and type_of(region.epilogue, types) in (None, region.out.dtype)
 
 
 def _cycles(fn: str, vector: bool, lanes: int) -> float:
@@ -123,7 +127,7 @@ class _Emitter:
         w, unroll = self.w, self.params.unroll
         repeated = {k: f"r{k}" for k, step in enumerate(self.inner[1:]) if step == 0}
         for k, name in repeated.items():
-            w(f"const vf {name} = vset1(x{k}_row[0]);")
+            w(f"const {vector_type(self.types[k])} {name} = {loaded(self.types[k], f'x{k}_row', 0)};")
 
         def body(at: str, tail: str, prefix: str) -> None:
             def load(index: int) -> str:
@@ -131,14 +135,11 @@ class _Emitter:
                 if known is not None:
                     return known
                 step = self.inner[index + 1]
-                if step == 1:
-                    place = f"x{index}_row + {at}"
-                    return f"vload_n({place}, {tail})" if tail else f"vload({place})"
-                place = f"x{index}_row + ({at}) * {step}"
-                return f"vgather_n({place}, {step}, {tail})" if tail else f"vgather({place}, {step})"
+                place = f"x{index}_row + {at}" if step == 1 else f"x{index}_row + ({at}) * {step}"
+                return loaded(self.types[index], place, step, tail)
 
             text = VectorC(self.types, load, w, prefix).print(self.region.epilogue)
-            w(f"vstore_n(y_row + {at}, {text}, {tail});" if tail else f"vstore(y_row + {at}, {text});")
+            w(stored(self.region.out.dtype, f"y_row + {at}", text, 1, tail))
 
         step = f"{unroll} * VL" if unroll > 1 else "VL"
         w("int64_t j = 0;")

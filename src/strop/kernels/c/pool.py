@@ -1,4 +1,4 @@
-"""Maximum and average pools of f32 in 1 to 3 spatial axes, vectors along the channels, borders clipped, epilogue fused.
+"""Maximum and average pools of f32, and maxima of 8-bit integers, in 1 to 3 spatial axes, vectors along the channels, borders clipped, epilogue fused.
 
 ``direct`` folds all taps of a window at every result. ``rows`` folds whole input rows first, down all spatial axes but the last, into
 scratch, and then along the last axis, which takes fewer loads where windows overlap much.
@@ -14,6 +14,7 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
+from strop.ir.dtype import DType
 from strop.kernels.base import (
     Emitted,
     In,
@@ -35,9 +36,10 @@ from strop.kernels.c.rows import (
     rows_per_task,
     vectors,
 )
-from strop.kernels.c.vector import vectorizable
+from strop.kernels.c.vector import mixed, stored, vector_type
 from strop.kernels.c.writer import Writer, literal
 from strop.kernels.extent import SymbolicError, is_symbolic, may_reach
+from strop.ops.base import lowest
 from strop.ops.pool import AveragePool, MaxPool
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -88,9 +90,11 @@ class Pool(Kernel[Params]):
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, (MaxPool, AveragePool)):
             return "the anchor is not a pool"
-        types = [dt.f32, *(e.view.dtype for e in region.extras)]
-        if not region.all_f32() or not vectorizable(region.epilogue, types):
-            return "not f32, or the epilogue has no vector form"
+        types = [region.operand(0).view.dtype, *(e.view.dtype for e in region.extras)]
+        if not region.all_f32() and not _bytes(region):
+            return "neither f32 nor a maximum of 8-bit integers"
+        if not mixed(region.epilogue, types):
+            return "the epilogue has no vector form"
         if region.out.count == 0:
             return "the result is empty"
         if is_symbolic(region.out.shape[1]):
@@ -121,6 +125,13 @@ class Pool(Kernel[Params]):
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return _Emitter(region, params, target).emitted()
+
+
+def _bytes(region: Region) -> bool:
+    """True for the plain maximum of 8-bit integers whose channels are consecutive."""
+    x = region.operand(0).view
+    plain = isinstance(region.op, MaxPool) and not region.has_epilogue
+    return plain and x.dtype in (dt.u8, dt.i8) and x.strides[1] == 1 and region.out.strides[1] == 1
 
 
 def _axes(region: Region) -> list[_Axis]:
@@ -157,17 +168,20 @@ class _Emitter:
         self.names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
         self.pointers: list[Pointer] = [Out(0), In(0), *(In(region.anchors + k) for k in range(len(region.extras)))]
         self.average = isinstance(region.op, AveragePool)
+        #: Type of the elements, and of partial results.
+        self.kind = region.operand(0).view.dtype
+        self.held = dt.f32 if self.kind is dt.f32 else dt.i32
         self.w = Writer()
 
     def emitted(self) -> Emitted:
         w = self.w
         for k, name in enumerate(self.names):
-            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+            w(f"{'' if k == 0 else 'const '}{self.views[k].dtype.c} *{name} = a->p[{k}];")
         scale = self._scales()
         scratch = 0
         if self.params.way == "rows":
             scratch = self.last.size * self.wide * 4
-            w("float *folded = a->scratch;")
+            w(f"{self.held.c} *folded = a->scratch;")
         extents = [self.region.out.shape[0], *(a.out for a in self.outer)]
         rows = sh.count(extents)
         taps = sh.count([a.kernel for a in (*self.outer, self.last)])
@@ -219,7 +233,7 @@ class _Emitter:
         for k, view in enumerate(self.views):
             strides = (view.strides[0], *(view.strides[2:-1] if k != 1 else ()))
             terms = [batch, *(positions if k != 1 else ())]
-            w(f"{'' if k == 0 else 'const '}float *{self.names[k]}_row = {address(self.names[k], strides, terms)};")
+            w(f"{'' if k == 0 else 'const '}{view.dtype.c} *{self.names[k]}_row = {address(self.names[k], strides, terms)};")
         for k, (axis, at) in enumerate(zip(self.outer, positions, strict=True)):
             w(f"const int64_t h{k} = {axis.first(at)};")
             self._clip(axis, f"h{k}", f"s{k}")
@@ -271,49 +285,50 @@ class _Emitter:
         return address("x_row", (*strides, self.views[1].strides[1]), (*terms, "c"))
 
     def _start(self, count: int) -> None:
-        start = "vzero()" if self.average else "vset1(-INFINITY)"
-        self.w("vf " + ", ".join(f"m{v} = {start}" for v in range(count)) + ";")
+        start = "vzero()" if self.average else "vset1(-INFINITY)" if self.held is dt.f32 else f"vset1_i({lowest(self.kind)})"
+        self.w(f"{vector_type(self.held)} " + ", ".join(f"m{v} = {start}" for v in range(count)) + ";")
 
     def _fold(self, loads: Sequence[tuple[str, Tail]], track: Track) -> None:
         for v, (at, tail) in enumerate(loads):
             element = track.load(at, tail)
-            self.w(f"m{v} = m{v} + {element};" if self.average else f"m{v} = vmax(m{v}, {element});")
+            larger = "vmax" if self.held is dt.f32 else "vmax_i"
+            self.w(f"m{v} = m{v} + {element};" if self.average else f"m{v} = {larger}(m{v}, {element});")
 
     def _loads(self, width: int) -> list[tuple[str, Tail]]:
         return [(at, tail) for at, tail, _ in vectors(self.w, width, self.lanes, 10**9)]
 
-    def _along(self, loads: Sequence[tuple[str, Tail]], row: str, step: int, stride: int) -> None:
-        """Folds the taps of the last axis; ``stride`` elements lie between columns of the row, ``step`` between channels."""
+    def _along(self, loads: Sequence[tuple[str, Tail]], row: str, step: int, stride: int, kind: DType) -> None:
+        """Folds the taps of the last axis; ``stride`` elements of type ``kind`` lie between columns of the row, ``step`` between channels."""
         w, axis = self.w, self.last
         low, high = self._bounds(axis, "k")
         jump = axis.dilation * stride
-        w(f"const float *at = {row};")
+        w(f"const {kind.c} *at = {row};")
         if axis.kernel > _UNROLL:
             with w.loop("k", high, start=low):
-                self._fold(loads, Track(f"at + k * {jump}", step))
+                self._fold(loads, Track(f"at + k * {jump}", step, kind))
             return
         with ExitStack() as scope:
             if axis.clipped:
                 scope.enter_context(w.block(f"if (k_to - k_from == {axis.kernel})"))
             for k in range(axis.kernel):
-                self._fold(loads, Track(f"at + {k * jump}" if k else "at", step))
+                self._fold(loads, Track(f"at + {k * jump}" if k else "at", step, kind))
         if axis.clipped:
             with w.block("else"), w.loop("k", high, start=low):
-                self._fold(loads, Track(f"at + k * {jump}", step))
+                self._fold(loads, Track(f"at + k * {jump}", step, kind))
 
     def _store(self, loads: Sequence[tuple[str, Tail]], share: str) -> None:
         """Scales averages, applies the epilogue and stores the block at position ``o``."""
         w = self.w
         tracks = [
-            Track(address(f"{self.names[k]}_row", (view.strides[-1], view.strides[1]), ("o", "c")), view.strides[1])
+            Track(address(f"{self.names[k]}_row", (view.strides[-1], view.strides[1]), ("o", "c")), view.strides[1], view.dtype)
             for k, view in enumerate(self.views)
         ]
-        finish = Finish(w, self.region.epilogue, tracks[0], tracks[2:])
+        finish = Finish(w, self.region.epilogue, tracks[0], tracks[2:], anchor=self.kind)
         if self.average:
             w(f"const vf scale = vset1(share{f' * {share}' if share else ''});")
         for v, (at, tail) in enumerate(loads):
             with w.block(""):
-                w(f"const vf v = m{v}{' * scale' if self.average else ''};")
+                w(f"const {vector_type(self.held)} v = m{v}{' * scale' if self.average else ''};")
                 finish.store(at, "v", tail)
 
     # ---- the two ways
@@ -330,7 +345,7 @@ class _Emitter:
                     self._start(len(loads))
                     with ExitStack() as taps:
                         row = self._down(taps)
-                        self._along(loads, f"{row} + left * {axis.stride}", self.views[1].strides[1], axis.stride)
+                        self._along(loads, f"{row} + left * {axis.stride}", self.views[1].strides[1], axis.stride, self.kind)
                     self._store(loads, share)
 
     def _folded(self, share: str) -> None:
@@ -343,15 +358,15 @@ class _Emitter:
                     self._start(len(loads))
                     with ExitStack() as taps:
                         row = self._down(taps)
-                        self._fold(loads, Track(f"{row} + i * {axis.stride}", self.views[1].strides[1]))
+                        self._fold(loads, Track(f"{row} + i * {axis.stride}", self.views[1].strides[1], self.kind))
                     for v, (at, _) in enumerate(loads):
-                        w(f"vstore(folded + i * {self.wide} + {at}, m{v});")
+                        w(stored(self.held, f"folded + i * {self.wide} + {at}", f"m{v}", 1))
                 with w.loop("o", axis.out):
                     w(f"const int64_t left = {axis.first('o')};")
                     self._clip(axis, "left", "k")
                     self._start(len(loads))
                     whole = [(at, 0) for at, _ in loads]
-                    self._along(whole, f"folded + left * {self.wide}", 1, self.wide)
+                    self._along(whole, f"folded + left * {self.wide}", 1, self.wide, self.held)
                     self._store(loads, share)
 
 

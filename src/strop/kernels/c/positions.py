@@ -10,6 +10,7 @@ from strop.ir.op import Array
 from strop.kernels.base import Region, View
 from strop.kernels.extent import lesser
 from strop.ops.conv import Conv
+from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
 
 Strides = tuple[int, int, int, int]  # of n, h, w, channel
@@ -62,6 +63,13 @@ class Geometry:
     def k(self) -> int:
         """Products per output element."""
         return self.c * self.kh * self.kw
+
+    @property
+    def run(self) -> int:
+        """Consecutive activations that meet consecutive weights; its order is that of ``weight_matrices``."""
+        if self.c_stride != 1:
+            return self.kw
+        return self.kw * self.c if self.kw == 1 or self.dw * self.pixel == self.c else self.c
 
     @property
     def halo(self) -> int:
@@ -129,7 +137,44 @@ def geometry_of(region: Region) -> Geometry | str:
     return "the anchor is neither conv nor matmul"
 
 
-def _conv(region: Region, op: Conv) -> Geometry | str:
+def integer_geometry(region: Region) -> Geometry | str:
+    """As ``geometry_of`` for a product of integers, whatever its dtypes; rows are copied where a quad of k would reach beyond them."""
+    whole = _integer_geometry(region, False)
+    if isinstance(whole, str) or whole.copies or whole.run % 4 == 0:
+        return whole
+    return _integer_geometry(region, True)
+
+
+def mixed_geometry(region: Region) -> Geometry | str:
+    """As ``geometry_of`` for a product of floats with 8-bit weights, whatever its dtypes."""
+    if not isinstance(region.op, MixedMatMul):
+        return "the anchor is no product of floats with 8-bit weights"
+    return _matmul(region, region.op.plain())
+
+
+def depthwise_geometry(region: Region) -> Geometry | str:
+    """A depthwise product of integers as one group: c and o are all channels, each output channel reads the input channel at its place."""
+    op, weight = region.op, region.operand(1).view
+    if not isinstance(op, IntegerConv) or op.groups == 1 or weight.shape[1] != 1:
+        return "not a depthwise product of integers"
+    if weight.shape[0] != op.groups:
+        return "channels give several results"
+    x = region.operand(0).view
+    if x.strides[1] != 1:
+        return "channels are not consecutive"
+    found = _conv(region, op.plain().replace(groups=1))
+    return found if isinstance(found, str) else replace(found, c=op.groups)
+
+
+def _integer_geometry(region: Region, copies: bool) -> Geometry | str:
+    if isinstance(region.op, IntegerConv):
+        return _conv(region, region.op.plain(), copies)
+    if isinstance(region.op, IntegerMatMul):
+        return _matmul(region, region.op.plain(), copies)
+    return "the anchor is no product of integers"
+
+
+def _conv(region: Region, op: Conv, copies: bool = False) -> Geometry | str:
     x, weight = region.operand(0).view, region.operand(1)
     if weight.const is None:
         return "weights are not constant"
@@ -151,7 +196,7 @@ def _conv(region: Region, op: Conv) -> Geometry | str:
     geometry = Geometry(
         groups=groups, n=x.shape[0], h=ys.shape[2], w=ys.shape[3], o=o, c=c, kh=kernel[0], kw=kernel[1],
         sh=strides[0], sw=strides[1], dh=dilations[0], dw=dilations[1], pad_top=pads[0][0], pad_left=pads[0][1],
-        pads=any(pads[0]) or any(pads[1]), in_h=xs.shape[2], in_w=xs.shape[3],
+        pads=copies or any(pads[0]) or any(pads[1]), in_h=xs.shape[2], in_w=xs.shape[3],
         x_n=xs.strides[0], x_h=xs.strides[2], x_w=xs.strides[3], c_stride=1 if c == 1 else xs.strides[1],
         y=_nhwc(ys), extras=tuple(_nhwc(_four(e.view)) for e in region.extras), flat=False,
         prologue=tuple(_nhwc(_four(e.view)) for e in region.prologue_operands),
@@ -163,7 +208,7 @@ def _conv(region: Region, op: Conv) -> Geometry | str:
     return _flatten(geometry)
 
 
-def _matmul(region: Region, op: MatMul) -> Geometry | str:
+def _matmul(region: Region, op: MatMul, copies: bool = False) -> Geometry | str:
     x, weight = region.operand(0).view, region.operand(1)
     if weight.const is None or len(weight.view.shape) != 2:
         return "the second operand is not a constant matrix"
@@ -189,7 +234,7 @@ def _matmul(region: Region, op: MatMul) -> Geometry | str:
     return _flatten(
         Geometry(
             groups=1, n=lead[0], h=lead[1], w=lead[2], o=o, c=k, kh=1, kw=1, sh=1, sw=1, dh=1, dw=1, pad_top=0, pad_left=0,
-            pads=False, in_h=lead[1], in_w=lead[2], x_n=xs[0], x_h=xs[1], x_w=xs[2], c_stride=1,
+            pads=copies, in_h=lead[1], in_w=lead[2], x_n=xs[0], x_h=xs[1], x_w=xs[2], c_stride=1,
             y=strides(out), extras=tuple(strides(e.view) for e in region.extras), flat=False,
             prologue=tuple(strides(e.view) for e in region.prologue_operands),
         )
@@ -244,7 +289,7 @@ def weight_matrices(region: Region, g: Geometry) -> list[Array]:
     """One [k, o] matrix per group, k ordered as the tile walks it: (kh, kw, c) or, for planar inputs, (c, kh, kw)."""
     weight = region.operand(1).const
     assert weight is not None
-    if isinstance(region.op, MatMul):
+    if isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul)):
         return [np.ascontiguousarray(weight.T if region.op.transpose_b else weight)]
     grouped = weight.reshape(g.groups, g.o, g.c, g.kh, g.kw)
     order = (2, 3, 1, 0) if g.c_stride == 1 else (1, 2, 3, 0)

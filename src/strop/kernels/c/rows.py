@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.expr import Expr
 from strop.kernels.base import View
 from strop.kernels.c.axes import Axes
-from strop.kernels.c.vector import VectorC
+from strop.kernels.c.vector import VectorC, loaded, stored, vector_type
 from strop.kernels.c.writer import Writer
 from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, typical
 from strop.target.base import Target
@@ -37,10 +38,12 @@ class Track:
     Attributes:
         pointer: C text of the first element's address, an identifier or a sum.
         step: elements between neighbours; 0 repeats one element.
+        dtype: of the elements, one of ``vector.LANES``.
     """
 
     pointer: str
     step: int
+    dtype: DType = dt.f32
 
     def at(self, index: str) -> str:
         """C text of an element's address."""
@@ -55,25 +58,11 @@ class Track:
     def load(self, index: str, tail: Tail = 0) -> str:
         """C text of the vector from ``index`` on; only the first ``tail`` lanes are read when it is
         not 0, the others are 0."""
-        if self.step == 0:
-            return f"vset1(*({self.pointer}))"
-        if self.step == 1:
-            return f"vload_n({self.at(index)}, {tail})" if tail else f"vload({self.at(index)})"
-        return (
-            f"vgather_n({self.at(index)}, {self.step}, {tail})"
-            if tail
-            else f"vgather({self.at(index)}, {self.step})"
-        )
+        return loaded(self.dtype, self.at(index), self.step, tail)
 
     def store(self, index: str, value: str, tail: Tail = 0) -> str:
         """C statement that stores a vector at ``index``, or its first ``tail`` lanes."""
-        if self.step == 1:
-            return (
-                f"vstore_n({self.at(index)}, {value}, {tail});"
-                if tail
-                else f"vstore({self.at(index)}, {value});"
-            )
-        return f"vscatter_n({self.at(index)}, {value}, {self.step}, {tail or 'VL'});"
+        return stored(self.dtype, self.at(index), value, self.step, tail)
 
 
 def keep(value: str, other: str, tail: Tail) -> str:
@@ -219,11 +208,14 @@ class Finish:
         out: the result along the row.
         extras: the epilogue's operands along the row; those that repeat one element are loaded
             here, before the loop.
+        prefix: of the names of what is loaded here.
+        anchor: dtype of the anchor's result.
     """
 
     def __init__(
-        self, w: Writer, epilogue: Expr, out: Track, extras: Sequence[Track], prefix: str = "r"
+        self, w: Writer, epilogue: Expr, out: Track, extras: Sequence[Track], prefix: str = "r", anchor: DType = dt.f32
     ) -> None:
+        self._types = [anchor, *(track.dtype for track in extras)]
         self._w = w
         self._epilogue = epilogue
         self._out = out
@@ -232,7 +224,7 @@ class Finish:
         for k, track in enumerate(extras):
             if track.step == 0:
                 self._repeated[k] = f"{prefix}{k}"
-                w(f"const vf {prefix}{k} = {track.load('0')};")
+                w(f"const {vector_type(track.dtype)} {prefix}{k} = {track.load('0')};")
 
     def store(self, index: str, value: str, tail: Tail = 0) -> None:
         """``value``: C text of the vector of anchor results at ``index``."""
@@ -242,7 +234,7 @@ class Finish:
                 return value
             return self._repeated.get(number - 1) or self._extras[number - 1].load(index, tail)
 
-        text = VectorC([dt.f32] * (1 + len(self._extras)), load, self._w).print(self._epilogue)
+        text = VectorC(self._types, load, self._w).print(self._epilogue)
         self._w(self._out.store(index, text, tail))
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.expr import Expr
 from strop.kernels.c.rows import Tail
-from strop.kernels.c.vector import VectorC
+from strop.kernels.c.vector import VectorC, loaded, stored, vector_type
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.base import Isa
@@ -34,11 +35,13 @@ class Side:
         pointer: C text of the address of the tile's first row and column.
         row: elements between rows; 0 when the operand is the same for all rows.
         column: elements between columns: 1, 0 (same for all) or another stride.
+        dtype: of its elements.
     """
 
     pointer: str
     row: int
     column: int
+    dtype: DType = dt.f32
 
 
 #: Bytes of a cache line.
@@ -81,6 +84,11 @@ class Tile:
     tail: Tail = 0
     half: bool = False
 
+    #: Type of the accumulators, weights per lane that a step takes, and bytes of one.
+    accumulates: ClassVar[DType] = dt.f32
+    step_items: ClassVar[int] = 1
+    item: ClassVar[int] = 4
+
     def acc(self, r: int, v: int) -> str:
         """Name of an accumulator."""
         return f"c{r}_{v}"
@@ -99,7 +107,7 @@ class Tile:
             rows: C text of each row's element.
         """
         for v in range(self.nv):
-            w(f"const vf w{v} = vload({weights} + {v} * VL);" if v else f"const vf w0 = vload({weights});")
+            w(f"const vf w{v} = {self._weights(f'{weights} + {v} * VL' if v else weights)};")
         for r, element in enumerate(rows):
             with w.block(""):
                 w(f"const vf e = vset1({element});")
@@ -107,14 +115,18 @@ class Tile:
                     fma = "vfma_half" if self.half and v == self.nv - 1 else "vfma"
                     w(f"{self.acc(r, v)} = {fma}(e, w{v}, {self.acc(r, v)});")
 
+    def _weights(self, address: str) -> str:
+        """C text of a vector of weights."""
+        return f"vload({address})"
+
     def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
         """The loop over ``k`` that takes ``steps`` steps and moves the pointer ``weights``; ``rows`` as in ``step``."""
-        width = f"{weights} += {self.nv} * VL"
+        width = f"{weights} += {self.nv * self.step_items} * VL"
         if fetch is None:
             with w.block(f"for (int64_t k = 0; k < {steps}; k++, {width})"):
                 self.step(w, weights, rows)
             return
-        with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every}, ahead += {_LINE // 4})"):
+        with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every}, ahead += {_LINE // self.item})"):
             w("__builtin_prefetch(ahead, 0, 2);")
             with w.block(f"for (int64_t k = j; k < j + {fetch.every}; k++, {width})" if fetch.every > 1 else ""):
                 if fetch.every == 1:
@@ -132,7 +144,7 @@ class Tile:
             sides: epilogue operands.
             out: the result.
         """
-        inputs = [dt.f32] * (1 + len(sides))
+        inputs = [self.accumulates, *(side.dtype for side in sides)]
         shared = self._shared(w, epilogue, sides)
         for r in range(self.mr):
             for v in range(self.nv):
@@ -147,10 +159,7 @@ class Tile:
                     printer = VectorC(inputs, load, w)
                     text = printer.print(epilogue)
                     address = self._address(out, r, v)
-                    if out.column != 1:
-                        w(f"vscatter_n({address}, {text}, {out.column}, {self.tail if partial else 'VL'});")
-                    else:
-                        w(f"vstore_n({address}, {text}, {self.tail});" if partial else f"vstore({address}, {text});")
+                    w(stored(out.dtype, address, text, out.column, self.tail if partial else 0))
 
     def _shared(self, w: Writer, epilogue: Expr, sides: Sequence[Side]) -> dict[tuple[int, int], str]:
         """Operands that are the same for all rows are loaded once per column vector."""
@@ -161,7 +170,7 @@ class Tile:
             for v in range(self.nv):
                 partial = bool(self.tail) and v == self.nv - 1
                 names[k + 1, v] = name = f"s{k}_{v}"
-                w(f"const vf {name} = {self._load(side, 0, v, partial)};")
+                w(f"const {vector_type(side.dtype)} {name} = {self._load(side, 0, v, partial)};")
         return names
 
     def _address(self, side: Side, r: int, v: int) -> str:
@@ -172,12 +181,46 @@ class Tile:
         return " + ".join(terms)
 
     def _load(self, side: Side, r: int, v: int, partial: bool) -> str:
-        address = self._address(side, r, v)
-        if side.column == 0:
-            return f"vset1(*({address}))"
-        if side.column == 1:
-            return f"vload_n({address}, {self.tail})" if partial else f"vload({address})"
-        return f"vgather_n({address}, {side.column}, {self.tail})" if partial else f"vgather({address}, {side.column})"
+        return loaded(side.dtype, self._address(side, r, v), side.column, self.tail if partial else 0)
+
+
+@dataclass(frozen=True)
+class IntegerTile(Tile):
+    """A tile of i32 sums of products of unsigned 8-bit rows with signed 8-bit weights, four per step and lane.
+
+    Its accumulators start at what the caller declares as ``start0``, ``start1``, ..., one per column vector. ``flip``: the rows are signed, and
+    128 is added to each of their values.
+    """
+
+    flip: bool = False
+
+    accumulates: ClassVar[DType] = dt.i32
+    step_items: ClassVar[int] = 4
+    item: ClassVar[int] = 1
+
+    def declare(self, w: Writer) -> None:
+        for r in range(self.mr):
+            w("vi " + ", ".join(f"{self.acc(r, v)} = start{v}" for v in range(self.nv)) + ";")
+
+    def step(self, w: Writer, weights: str, rows: Sequence[str]) -> None:
+        """As ``Tile.step``; ``rows`` are C addresses of each row's quad."""
+        for v in range(self.nv):
+            w(f"const vi w{v} = vload_q({weights} + {v * 4} * VL);" if v else f"const vi w0 = vload_q({weights});")
+        for r, address in enumerate(rows):
+            with w.block(""):
+                w(f"const vi e = vquad({address}){' ^ (int32_t)0x80808080' if self.flip else ''};")
+                for v in range(self.nv):
+                    w(f"{self.acc(r, v)} = vdot4({self.acc(r, v)}, e, w{v});")
+
+
+@dataclass(frozen=True)
+class MixedTile(Tile):
+    """A tile of f32 sums whose weights are 8-bit integers, widened as they are loaded."""
+
+    item: ClassVar[int] = 1
+
+    def _weights(self, address: str) -> str:
+        return f"vcvt_f(vload_i8({address}))"
 
 
 def halves(tail: Tail, isa: Isa) -> bool:
@@ -190,19 +233,30 @@ def shorter(mr: int) -> list[int]:
     return [1 << k for k in reversed(range((mr - 1).bit_length()))]
 
 
-def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
+def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int, dtype: DType = dt.f32) -> np.ndarray[Any, Any]:
     """Packs [K, N] weights into panels of ``nv`` vectors: [ceil(N / (nv*lanes))][K][nv*lanes], the last panel only as
-    wide as needed (whole vectors), padded with zeros. Returns a flat f32 array."""
+    wide as needed (whole vectors), padded with zeros. Returns a flat array of ``dtype``."""
     k, n = matrix.shape
     width = nv * lanes
     parts = []
     for start in range(0, n, width):
         block = matrix[:, start : start + width]
         vectors = -(-block.shape[1] // lanes)
-        padded = np.zeros((k, vectors * lanes), dtype=np.float32)
+        padded = np.zeros((k, vectors * lanes), dtype.numpy)
         padded[:, : block.shape[1]] = block
         parts.append(padded.reshape(-1))
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype.numpy)
+
+
+def pack_quads(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
+    """As ``pack_panels`` for i8 weights [K, N], four of a column next to each other; K is filled up with zeros. Returns a flat i8 array."""
+    k, n = matrix.shape
+    quads = -(-k // 4)
+    whole = np.zeros((4 * quads, -(-n // lanes) * lanes), np.int8)
+    whole[:k, :n] = matrix
+    turned = np.ascontiguousarray(whole.reshape(quads, 4, -1).transpose(0, 2, 1))
+    width = nv * lanes
+    return np.concatenate([turned[:, start : start + width].reshape(-1) for start in range(0, whole.shape[1], width)])
 
 
 def product_cycles(k: int, mr: int, nv: float, row_bytes: int, lanes: int, per_fma: float, target: Target) -> float:

@@ -1,4 +1,7 @@
-"""Scalar expressions as vector C over the instruction names of ``strop.target.isa`` (f32 values, integer masks for bools)."""
+"""Scalar expressions as vector C over the instruction names of ``strop.target.isa``: f32 values, i32 for integers, integer masks for bools.
+
+8-bit integers exist only in memory: they are widened to i32 when loaded, and narrowed when stored.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,30 @@ _MASKS = {"and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not"
 _OTHER = ("neg", "max", "min", "isnan", "isinf")
 
 
+#: Types that operands and results may have.
+LANES = (dt.f32, dt.i32, dt.u8, dt.i8)
+#: Integer arithmetic that has a vector form; it is done in i32.
+_INTEGER = ("add", "sub", "mul", "max", "min", "neg", "select", "lt", "le", "gt", "ge", "eq", "ne")
+
+
 def vectorizable(expr: Expr, inputs: Sequence[DType]) -> bool:
-    """True when every operand is f32, the result is f32 and each primitive has a vector form."""
-    if any(i.name != "f32" for i in inputs) or type_of(expr, inputs) not in (None, dt.f32):
+    """True when every operand and the result are f32 and each primitive has a vector form."""
+    return all(i is dt.f32 for i in inputs) and type_of(expr, inputs) in (None, dt.f32) and mixed(expr, inputs)
+
+
+def mixed(expr: Expr, inputs: Sequence[DType]) -> bool:
+    """True when operands and result are of LANES and each primitive has a vector form on what it gets."""
+    if any(i not in LANES for i in inputs) or type_of(expr, inputs) not in (None, *LANES):
         return False
     for node in walk(expr):
-        if isinstance(node, Cast) and not (node.to.name == "f32" and type_of(node.arg, inputs) in (dt.f32, dt.boolean)):
+        if isinstance(node, Cast) and not _has_cast(node, inputs):
             return False
         if isinstance(node, Call) and node.fn not in (*_INFIX, *_CALLS, *_MASKS, *_OTHER):
             return False
+        if isinstance(node, Call) and node.fn not in _MASKS:
+            kinds = [t for a in node.args[node.fn == "select" :] if (t := type_of(a, inputs)) is not None]
+            if any(k.is_int for k in kinds) and (node.fn not in _INTEGER or kinds[0] is not dt.i32):
+                return False
         if isinstance(node, Call) and node.fn == "select" and type_of(node, inputs) == dt.boolean:
             return False
         if not isinstance(node, (Call, Cast, Const, Input)):
@@ -37,11 +55,56 @@ def vectorizable(expr: Expr, inputs: Sequence[DType]) -> bool:
     return True
 
 
+def _has_cast(node: Cast, inputs: Sequence[DType]) -> bool:
+    given = type_of(node.arg, inputs)
+    if node.to is dt.f32:
+        return given in (*LANES, dt.boolean)
+    if node.to is dt.i32 and given in LANES and given is not dt.f32:
+        return True
+    if given is dt.f32 and node.to in LANES:  # of what fits only; the narrowing itself does not saturate
+        return isinstance(node.arg, Call) and node.arg.fn == "min" and isinstance(node.arg.args[1], Const)
+    return given is node.to
+
+
+def vector_type(dtype: DType) -> str:
+    """The C type of a vector of values of a dtype."""
+    return "vf" if dtype is dt.f32 else "vi"
+
+
+def loaded(dtype: DType, address: str, step: int, tail: int | str = 0) -> str:
+    """C text of a vector of elements ``step`` apart; only the first ``tail`` lanes are read when it is not 0, the others are 0."""
+    if dtype is dt.f32:
+        if step == 0:
+            return f"vset1(*({address}))"
+        if step == 1:
+            return f"vload_n({address}, {tail})" if tail else f"vload({address})"
+        return f"vgather_n({address}, {step}, {tail})" if tail else f"vgather({address}, {step})"
+    if step == 0:
+        return f"vset1_i(*({address}))"
+    assert step == 1, "integers are read consecutively"
+    name = f"vload_{_SUFFIX[dtype]}"
+    return f"{name}_n({address}, {tail})" if tail else f"{name}({address})"
+
+
+def stored(dtype: DType, address: str, value: str, step: int, tail: int | str = 0) -> str:
+    """C statement that stores a vector at elements ``step`` apart, or its first ``tail`` lanes."""
+    if dtype is dt.f32:
+        if step != 1:
+            return f"vscatter_n({address}, {value}, {step}, {tail or 'VL'});"
+        return f"vstore_n({address}, {value}, {tail});" if tail else f"vstore({address}, {value});"
+    assert step == 1, "integers are written consecutively"
+    name = f"vstore_{_SUFFIX[dtype]}"
+    return f"{name}_n({address}, {value}, {tail});" if tail else f"{name}({address}, {value});"
+
+
+_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8"}
+
+
 class VectorC:
     """Prints expressions for one vector of results; sub-expressions used more than once become variables.
 
     Args:
-        inputs: operand types, all f32.
+        inputs: operand types, of LANES.
         load: C text of the vector of operand ``index``.
         emit: receives statements.
         prefix: of the variables made.
@@ -81,18 +144,16 @@ class VectorC:
             found[id(node)] = self._same.setdefault(key, rebuild(node, parts) if parts else node)
         return found[id(expr)]
 
-    def _visit(self, node: Expr, counts: dict[int, int]) -> str:
+    def _visit(self, node: Expr, counts: dict[int, int], integer: bool = False) -> str:
         known = self._memo.get(id(node))
         if known is not None:
             return known
         if isinstance(node, Const):
-            return "(vi){0} - 1" if node.value is True else "(vi){0}" if node.value is False else self._constant(node)
+            return "(vi){0} - 1" if node.value is True else "(vi){0}" if node.value is False else self._constant(node, integer)
         if isinstance(node, Input):
             text = self._load(node.index)
         elif isinstance(node, Cast):
-            text = self._visit(node.arg, counts)
-            if type_of(node.arg, self._inputs) == dt.boolean:
-                text = f"vselect({text}, vset1(1.0f), vzero())"
+            text = self._cast(node, counts)
         else:
             assert isinstance(node, Call)
             text = self._call(node, counts)
@@ -102,7 +163,8 @@ class VectorC:
 
     def _variable(self, node: Expr, text: str) -> str:
         if not text.isidentifier():
-            mask = type_of(node, self._inputs) == dt.boolean
+            kind = type_of(node, self._inputs)
+            mask = kind is not None and kind is not dt.f32
             name = f"{self._prefix}{self._made}"
             self._made += 1
             self._emit(f"const {'vi' if mask else 'vf'} {name} = {text};")
@@ -110,12 +172,24 @@ class VectorC:
         self._memo[id(node)] = text
         return text
 
+    def _cast(self, node: Cast, counts: dict[int, int]) -> str:
+        given = type_of(node.arg, self._inputs)
+        text = self._visit(node.arg, counts)
+        if given is dt.boolean:
+            return f"vselect({text}, vset1(1.0f), vzero())"
+        if (given is dt.f32) == (node.to is dt.f32):
+            return text
+        return f"vcvt_f({text})" if node.to is dt.f32 else f"vcvt_i({text})"
+
     @staticmethod
-    def _constant(node: Const) -> str:
+    def _constant(node: Const, integer: bool) -> str:
+        if integer or (node.dtype is not None and node.dtype.is_int):
+            return f"vset1_i({int(node.value)})"
         return "vzero()" if repr(float(node.value)) == "0.0" else f"vset1({literal(node.value, dt.f32)})"
 
     def _call(self, node: Call, counts: dict[int, int]) -> str:
         fn = node.fn
+        integer = any((t := type_of(a, self._inputs)) is not None and t.is_int for a in node.args[fn == "select" :])
         fused = self._fused(node, counts)
         if fused is not None:
             return fused
@@ -123,9 +197,11 @@ class VectorC:
             first, second = node.args
             if isinstance(first, Const):
                 first, second = second, first
-            suffix = "_c" if isinstance(second, Const) and second.value == second.value else ""
-            return f"v{fn}{suffix}({self._visit(first, counts)}, {self._visit(second, counts)})"
-        args = [self._visit(a, counts) for a in node.args]
+            suffix = "_i" if integer else "_c" if isinstance(second, Const) and second.value == second.value else ""
+            return f"v{fn}{suffix}({self._visit(first, counts, integer)}, {self._visit(second, counts, integer)})"
+        args = [self._visit(a, counts, integer) for a in node.args]
+        if fn == "select" and integer:
+            return f"vselect_i({', '.join(args)})"
         if fn in _INFIX:
             return f"({args[0]} {_INFIX[fn]} {args[1]})"
         if fn in _MASKS:
@@ -140,7 +216,7 @@ class VectorC:
 
     def _fused(self, node: Call, counts: dict[int, int]) -> str | None:
         """a * b + c as one instruction when the product is used only here."""
-        if node.fn != "add":
+        if node.fn != "add" or type_of(node, self._inputs) is not dt.f32:
             return None
         for product, other in (node.args, node.args[::-1]):
             if isinstance(product, Call) and product.fn == "mul" and counts.get(id(product), 0) == 1:

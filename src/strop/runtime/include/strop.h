@@ -205,6 +205,16 @@ STROP_API int strop_context_run(strop_context *context, strop_error *error);
 STROP_API int strop_context_call(strop_context *context, const void *const *inputs,
                                  void *const *outputs, strop_error *error);
 
+/* Does steps `first` to `end` - 1 only. Called for one range after the other, from 0 on, it computes what
+ * strop_context_run does, and what a step has written can be looked at before others write over it. */
+STROP_API int strop_context_run_steps(strop_context *context, uint32_t first, uint32_t end,
+                                      strop_error *error);
+
+/* Where the kernel of a step finds its operand number `operand`, and how many bytes it may touch from
+ * there: to look at, not to write. Valid until the context runs, is resized or bound. */
+STROP_API int strop_context_operand(strop_context *context, uint32_t step, uint32_t operand,
+                                    const void **data, uint64_t *size, strop_error *error);
+
 /* Runs `runs` times and writes, for each step, the minimum over the runs of the nanoseconds that
  * the calling thread spent in the step and in the barrier behind it. */
 STROP_API int strop_context_profile(strop_context *context, uint32_t runs, uint64_t *nanoseconds,

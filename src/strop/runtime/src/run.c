@@ -12,6 +12,7 @@ typedef struct job {
     const strop_context *context;
     int32_t threads;
     uint64_t *nanoseconds; /* per step, the least so far; NULL: do not measure */
+    uint32_t first, end;   /* steps */
 } job;
 
 /* All that one thread does in a run. */
@@ -21,9 +22,9 @@ static void walk(const void *argument, int32_t thread)
     const job work = *(const job *)argument;
     const strop_context *const context = work.context;
     const context_step *const steps = context->steps;
-    const uint32_t n_steps = context->n_steps;
     const int32_t threads = work.threads;
-    const context_range *range = context->ranges + thread;
+    const context_range *range =
+        context->ranges + (size_t)work.first * (size_t)threads + thread;
     const bool measures = work.nanoseconds != NULL;
     strop_args args = {
         .p = NULL,
@@ -36,7 +37,7 @@ static void walk(const void *argument, int32_t thread)
         (context->engine->plan.header->flags & STROP_PLAN_FLUSH_DENORMALS) != 0);
     uint64_t before = measures ? platform_nanoseconds() : 0;
 
-    for (uint32_t i = 0; i < n_steps; i++, range += threads) {
+    for (uint32_t i = work.first; i < work.end; i++, range += threads) {
         const context_step *step = &steps[i];
 
         args.p = step->operands;
@@ -66,13 +67,14 @@ static void walk(const void *argument, int32_t thread)
     cpu_leave_float_mode(mode);
 }
 
-static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error)
+static int run_some(strop_context *context, uint32_t first, uint32_t end, uint64_t *nanoseconds,
+                    strop_error *error)
 {
     const strop_engine *engine = context->engine;
-    job work = {context, context->threads, nanoseconds};
+    job work = {context, context->threads, nanoseconds, first, end};
     char buffer[128];
 
-    if (context->n_steps == 0)
+    if (first >= end)
         return STROP_OK;
     custom_begin(context);
     if (work.threads > 1) {
@@ -89,6 +91,11 @@ static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error
     }
     walk(&work, 0);
     return custom_end(context, error);
+}
+
+static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error)
+{
+    return run_some(context, 0, context->n_steps, nanoseconds, error);
 }
 
 static int check_bound(const strop_context *context, strop_error *error)
@@ -113,6 +120,49 @@ int strop_context_run(strop_context *context, strop_error *error)
     code = check_bound(context, error);
     if (!code)
         code = run(context, NULL, error);
+    context_leave(context);
+    return code;
+}
+
+int strop_context_run_steps(strop_context *context, uint32_t first, uint32_t end,
+                            strop_error *error)
+{
+    int code;
+
+    if (first > end || end > context->n_steps)
+        return strop_fail(error, STROP_ERR_ARGUMENT,
+                          "%s: steps %" PRIu32 " to %" PRIu32 " of %" PRIu32,
+                          context->engine->where, first, end, context->n_steps);
+    code = context_enter(context, error);
+    if (code)
+        return code;
+    code = check_bound(context, error);
+    if (!code)
+        code = run_some(context, first, end, NULL, error);
+    context_leave(context);
+    return code;
+}
+
+int strop_context_operand(strop_context *context, uint32_t step, uint32_t operand,
+                          const void **data, uint64_t *size, strop_error *error)
+{
+    const engine_plan *plan = &context->engine->plan;
+    int code;
+
+    if (!data || !size || step >= context->n_steps || operand >= plan->steps[step].n_args)
+        return strop_fail(error, STROP_ERR_ARGUMENT,
+                          "%s: operand %" PRIu32 " of step %" PRIu32 " is not there",
+                          context->engine->where, operand, step);
+    code = context_enter(context, error);
+    if (code)
+        return code;
+    code = check_bound(context, error);
+    if (!code) {
+        const uint32_t arg = plan->steps[step].first_arg + operand;
+
+        *data = context->operands[arg];
+        *size = (uint64_t)plan_number(plan->args[arg].size, context->dims);
+    }
     context_leave(context);
     return code;
 }

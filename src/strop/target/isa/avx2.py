@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from strop.target.isa import integers
 from strop.target.isa.base import Instr
 from strop.target.isa.portable import PORTABLE, header
 
@@ -50,5 +51,7 @@ AVX2 = PORTABLE.extend(
         Instr("vhmul", "float", "vf x", _fold("mul") + " return _mm_cvtss_f32(m);"),
         Instr("vhmax", "float", "vf x", _fold("max") + " return vany(x != x) ? NAN : _mm_cvtss_f32(m);", expect="vmaxss"),
         Instr("vhmin", "float", "vf x", _fold("min") + " return vany(x != x) ? NAN : _mm_cvtss_f32(m);", expect="vminss"),
+        *integers.AVX2_INSTRS,
     ],
+    {"avxvnni": [integers.AVX_VNNI]},
 )

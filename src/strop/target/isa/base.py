@@ -8,8 +8,8 @@ comparisons and bit operations use C operators, which clang defines on vectors.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -55,6 +55,7 @@ class Isa:
         registers: architectural vector registers.
         header: C text before any definition (includes, vector types).
         table: instructions by name.
+        variants: instructions that take the place of those in the table where the processor has a further feature, by its name.
     """
 
     name: str
@@ -62,6 +63,19 @@ class Isa:
     registers: int
     header: str
     table: dict[str, Instr]
+    variants: dict[str, dict[str, Instr]] = field(default_factory=dict)
+
+    def used(self, text: str, features: Sequence[str]) -> tuple[str, ...]:
+        """Those of the features that make a difference to what ``text`` calls."""
+        called = set(_called(text, self.table))
+        return tuple(f for f in features if called & self.variants.get(f, {}).keys())
+
+    def using(self, features: Sequence[str]) -> Isa:
+        """The instruction set of a processor that has these features too."""
+        table = dict(self.table)
+        for feature in features:
+            table.update(self.variants.get(feature, {}))
+        return replace(self, table=table)
 
     def prologue(self, text: str) -> str:
         """Definitions of the instructions that ``text`` calls, dependencies first; nothing unused."""
@@ -78,15 +92,19 @@ class Isa:
             visit(name)
         return self.header + "\n" + "\n".join(self.table[name].c for name in order) + "\n"
 
-    def extend(self, name: str, lanes: int, registers: int, header: str, instrs: list[Instr]) -> Isa:
+    def extend(
+        self, name: str, lanes: int, registers: int, header: str, instrs: list[Instr], variants: Mapping[str, list[Instr]] | None = None
+    ) -> Isa:
         """A further instruction set that redefines some instructions of this one."""
-        table = dict(self.table)
-        for instr in instrs:
-            old = table.get(instr.name)
-            if old is not None and instr.meaning is None:
-                instr = Instr(**{**instr.__dict__, "meaning": old.meaning})
-            table[instr.name] = instr
-        return Isa(name, lanes, registers, header, table)
+        table = {**self.table, **{i.name: _meant(i, self.table) for i in instrs}}
+        further = {f: {i.name: _meant(i, table) for i in found} for f, found in (variants or {}).items()}
+        return Isa(name, lanes, registers, header, table, further)
+
+
+def _meant(instr: Instr, table: Mapping[str, Instr]) -> Instr:
+    """The instruction with the meaning of the one it takes the place of, when it states none."""
+    old = table.get(instr.name)
+    return replace(instr, meaning=old.meaning) if old is not None and instr.meaning is None else instr
 
 
 _WORD = re.compile(r"\b(v[a-z0-9_]+)\s*\(")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from strop.target.isa import vecmath
+from strop.target.isa import integers, vecmath
 from strop.target.isa.base import Instr, Isa
 
 Array = np.ndarray[Any, Any]
@@ -21,6 +21,8 @@ def header(lanes: int) -> str:
         f"typedef float vf_u __attribute__((vector_size({size}), aligned(4)));\n"
         f"typedef int32_t vi __attribute__((vector_size({size})));\n"
         f"typedef int32_t vi_u __attribute__((vector_size({size}), aligned(4)));\n"
+        f"typedef uint8_t vu8 __attribute__((vector_size({lanes}), aligned(1)));\n"
+        f"typedef int8_t vi8 __attribute__((vector_size({lanes}), aligned(1)));\n"
         f"typedef double vd __attribute__((vector_size({2 * size})));\n"
         f"typedef int64_t vl __attribute__((vector_size({2 * size})));\n"
     )
@@ -213,6 +215,7 @@ _BASE = [
     *_ROUNDING,
     *_EXTREMES,
     *vecmath.INSTRS,
+    *integers.INSTRS,
     *(_lane_call(name, meaning) for name, meaning in _LIBM.items()),
 ]
 

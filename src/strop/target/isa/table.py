@@ -5,6 +5,7 @@ from __future__ import annotations
 from strop.target.isa.avx2 import AVX2
 from strop.target.isa.avx512 import AVX512
 from strop.target.isa.base import Isa
+from strop.target.isa.neon import NEON
 from strop.target.isa.portable import PORTABLE
 
-ISAS: dict[str, Isa] = {isa.name: isa for isa in (AVX512, AVX2, PORTABLE)}
+ISAS: dict[str, Isa] = {isa.name: isa for isa in (AVX512, AVX2, NEON, PORTABLE)}

@@ -1,0 +1,210 @@
+"""Which layers run in lower precision: none that would get slower by it, and no more than accuracy allows.
+
+Time decides first: the network is lowered and tuned in f32 and in int8, and a layer whose kernels are not faster stays in f32. Then
+accuracy: while a metric has dropped by more than the budget, the layers that bring most noise to the outputs are lifted to f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from strop.engine.evaluate import Plugin, Score, evaluate
+from strop.engine.rewrite import Calibrated, rewrite
+from strop.engine.watch import Compile
+from strop.engine.xray import isolate
+from strop.errors import OptionError
+from strop.ir.graph import Graph
+from strop.lower.pipeline import Lowered, Step, lower
+from strop.quantize.data import Samples
+from strop.quantize.place import passes
+from strop.quantize.precision import Decisions, is_layer, layer_name, layers
+from strop.target.base import Target
+from strop.trace import Trace
+from strop.tune.search import tune
+
+#: A layer is lifted when lower precision does not save this share of its time: less is noise.
+_WORTH = 0.02
+#: Layers that are tried in low precision again at the end, when a lift of others may have been enough.
+_RETRIES = 4
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Time of a network on one core, in seconds.
+
+    Attributes:
+        total: of all steps.
+        layers: per node name of a layer that of the steps that serve it.
+        naive: node names of layers that a kernel serves which is right but slow.
+        measured: False where any of the steps is only estimated.
+    """
+
+    total: float
+    layers: Mapping[str, float] = field(default_factory=dict)
+    naive: frozenset[str] = frozenset()
+    measured: bool = False
+
+
+#: Times a portable graph; the names are those of its layers, by source node.
+Timer = Callable[[Graph, Mapping[str, str]], Timing]
+
+
+def timer(target: Target, level: int, budget: float | None, trace: Trace) -> Timer:
+    """Times by lowering and tuning for a target, as the build itself will."""
+
+    def time(graph: Graph, names: Mapping[str, str]) -> Timing:
+        quiet = Trace(progress=trace.progress)
+        lowered = lower(graph, target, quiet)
+        if naive := _naive(lowered, names):
+            return Timing(sum(_seconds(s, target) for s in lowered.steps), naive=naive)
+        tune(lowered, level, budget, quiet)
+        return of_steps(lowered, names)
+
+    return time
+
+
+def of_steps(lowered: Lowered, names: Mapping[str, str]) -> Timing:
+    """Adds up the steps of a lowered network.
+
+    Args:
+        names: a layer's source node to its node name.
+    """
+    found: dict[str, float] = {}
+    for step in lowered.steps:
+        if (owner := _owner(step, names)) is not None:
+            found[owner] = found.get(owner, 0.0) + _seconds(step, lowered.target)
+    total = sum(_seconds(step, lowered.target) for step in lowered.steps)
+    return Timing(total, found, _naive(lowered, names), all(s.seconds is not None or s.copy for s in lowered.steps))
+
+
+def _owner(step: Step, names: Mapping[str, str]) -> str | None:
+    return next((names[s] for s in step.region.source if s in names), None)
+
+
+def _seconds(step: Step, target: Target) -> float:
+    return step.seconds if step.seconds is not None else step.chosen.cost(step.region, target)
+
+
+def _naive(lowered: Lowered, names: Mapping[str, str]) -> frozenset[str]:
+    """Layers served by the naive kernel."""
+    return frozenset(
+        owner
+        for step in lowered.steps
+        if step.chosen.kernel.name.startswith("naive") and (owner := _owner(step, names)) is not None
+    )
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a choice is made for: the portable f32 graph, its ranges, and who compiles it for this machine."""
+
+    graph: Graph
+    calibrated: Calibrated
+    compile: Compile
+    trace: Trace
+
+    def names(self) -> dict[str, str]:
+        """Source node of every layer to its node name; of an op that passes integers on, to that of the layer that reads them.
+
+        Such an op, a pool say, computes on integers when that layer does.
+        """
+        owners: dict[str, str] = {}
+        for node in reversed(self.graph.nodes):
+            users = [owners[u.name] for v in node.outputs for u in v.users if u.name in owners]
+            if is_layer(node):
+                owners[node.name] = node.name
+            elif passes(node) and users:
+                owners[node.name] = users[0]
+        return {layer_name(node): owners[node.name] for node in self.graph.nodes if node.name in owners}
+
+    def reduced(self, decisions: Decisions) -> Graph:
+        """The graph with these decisions, without notes."""
+        return rewrite(self.graph, decisions, self.calibrated, Trace())
+
+
+def by_time(network: Network, decisions: Decisions, time: Timer) -> Decisions:
+    """Lifts layers that lower precision does not make faster; all of them when the whole network is not faster."""
+    names, trace = network.names(), network.trace
+    shown = {node.name: layer_name(node) for node in layers(network.graph)}
+    slow = time(network.graph, names)
+    fast = time(network.reduced(decisions), names)
+    for _ in range(len(shown)):
+        lift: dict[str, str] = {}
+        for node in layers(network.graph):
+            if decisions.of(node) == "fp32":
+                continue
+            if node.name in fast.naive:
+                lift[node.name] = "no fast int8 kernel accepts it"
+            elif fast.layers and fast.layers.get(node.name, 0.0) > (1 - _WORTH) * slow.layers.get(node.name, 0.0):
+                lift[node.name] = f"int8 takes {1e6 * fast.layers.get(node.name, 0.0):.1f} us, fp32 {1e6 * slow.layers.get(node.name, 0.0):.1f} us"
+        if not lift:
+            break
+        decisions = decisions.lifted(lift)
+        fast = time(network.reduced(decisions), names)
+    reduced = [node.name for node in layers(network.graph) if decisions.of(node) != "fp32"]
+    if reduced and fast.total > (1 - _WORTH) * slow.total:
+        why = f"the whole network takes {1e6 * fast.total:.1f} us with int8, {1e6 * slow.total:.1f} us in fp32"
+        decisions, reduced = decisions.lifted(dict.fromkeys(reduced, why)), []
+    kind = "measured" if fast.measured and slow.measured else "estimated"
+    if reduced:
+        trace.note(f"auto: {len(reduced)} of {len(shown)} layers in int8: {1e6 * fast.total:.1f} us instead of {1e6 * slow.total:.1f} us ({kind}, one core)")
+    else:
+        trace.note(f"auto: all {len(shown)} layers stay in fp32, int8 makes none faster ({kind})")
+    for name, why in decisions.why.items():
+        trace.note(f"auto: {shown.get(name, name)} stays in fp32: {why}")
+    return decisions
+
+
+def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float) -> Decisions:
+    """Lifts the fewest layers, in the order of their blame, such that a metric drops by at most ``max_drop``.
+
+    Args:
+        samples: that can be walked more than once.
+        metric: None for top1 where the samples have labels, else agreement with the f32 network.
+        max_drop: percentage points of a metric that counts, else its unit.
+
+    Raises:
+        OptionError: the samples can be walked only once.
+    """
+    if samples.once:
+        raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
+    trace, graph = network.trace, network.graph
+    chosen = metric if metric is not None else "top1" if next(iter(samples)).labels is not None else "agreement"
+    original = network.compile(graph)
+
+    def score(tried: Decisions) -> Score:
+        engine = original if all(tried.of(n) == "fp32" for n in layers(graph)) else network.compile(network.reduced(tried))
+        return evaluate(engine.run, samples, [chosen], original.run)[0]
+
+    base = score(decisions.lifted({n.name: "" for n in layers(graph)}))
+    first = score(decisions)
+    if base.drop(first) <= max_drop:
+        trace.note(f"accuracy: {first.metric} {first}; fp32: {base}")
+        return decisions
+    isolation = isolate(graph, decisions, network.calibrated, samples, trace, without=False)
+    order = isolation.ranked()
+
+    def lifted(names: list[str]) -> Decisions:
+        shares = isolation.blame()
+        return decisions.lifted({n: f"{100 * shares[n]:.0f} % of the noise at the outputs" for n in names})
+
+    low, high, best = 0, 1, first
+    while high < len(order) and base.drop(best := score(lifted(order[:high]))) > max_drop:
+        low, high = high, 2 * high
+    high = min(high, len(order))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if base.drop(score(lifted(order[:middle]))) > max_drop else (low, middle)
+    names = order[:high]
+    for name in names[:-1][-_RETRIES:]:
+        fewer = [n for n in names if n != name]
+        if base.drop(score(lifted(fewer))) <= max_drop:
+            names = fewer
+    result = lifted(names)
+    best = score(result)
+    trace.note(f"accuracy: {best.metric} {best}; fp32: {base}; all in low precision: {first}")
+    shown = {node.name: layer_name(node) for node in layers(graph)}
+    for name in names:
+        trace.note(f"accuracy: {shown.get(name, name)} is lifted to fp32: it brings {result.why[name]}")
+    return result

@@ -1,0 +1,26 @@
+"""Options of a build: the machine it is for, and what is refused."""
+
+from __future__ import annotations
+
+from strop import knobs
+from strop.engine.stages import STAGES
+from strop.errors import OptionError
+from strop.target.base import Target
+from strop.target.detect import parse as parse_target
+
+
+def machine_of(target: str | Target, threads: int | None) -> Target:
+    """The target with as many cores as there will be threads; OptionError for an unusable number."""
+    machine = parse_target(target) if isinstance(target, str) else target
+    count = threads if threads is not None else knobs.THREADS.get() or machine.cores
+    if not 1 <= count <= 256:
+        raise OptionError("unusable number of threads", got=count, expected="1..256")
+    return machine.with_cores(count)
+
+
+def check(level: int, stop_after: str | None) -> None:
+    """OptionError for an unusable level or stage."""
+    if not 0 <= level <= 5:
+        raise OptionError("unusable level", got=level, expected="0..5")
+    if stop_after is not None and stop_after not in STAGES:
+        raise OptionError("unknown stage", got=stop_after, expected=", ".join(STAGES))

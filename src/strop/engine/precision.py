@@ -1,0 +1,167 @@
+"""The quantize stage of a build: calibrates, decides every layer's precision, and rewrites the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from strop.engine.auto_precision import Network, by_accuracy, by_time, timer
+from strop.engine.evaluate import Plugin
+from strop.engine.rewrite import Calibrated, rewrite
+from strop.engine.watch import Compile, observe
+from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, accuracy_report
+from strop.errors import OptionError
+from strop.ir.graph import Graph
+from strop.ir.text import show
+from strop.ir.verify import verify
+from strop.kernels.base import View
+from strop.lower.pipeline import Lowered, Step
+from strop.ops.conv import Conv, ConvTranspose
+from strop.quantize import ranges, table
+from strop.quantize.data import Samples, samples
+from strop.quantize.pipeline import describe, observed
+from strop.quantize.precision import Decisions, decide, layers
+from strop.quantize.table import Table
+from strop.target.base import Target
+from strop.trace import Trace
+
+#: Used where nothing else is said.
+CALIBRATOR = "mse"
+#: Of ``auto``, where nothing else is said.
+MAX_DROP = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for; see ``strop.engine.build.build``."""
+
+    precision: str = "fp32"
+    layers: Mapping[str, str] | None = None
+    calibration: Any = None
+    ranges: Any = None
+    calibrator: str = CALIBRATOR
+    max_drop: float | None = None
+    metric: str | Plugin | None = None
+    batches: int | None = None
+    preprocess: str = "unit"
+    bias_correction: bool = True
+
+    @property
+    def is_plain(self) -> bool:
+        """True when nothing but f32 is asked for."""
+        return self.precision == "fp32" and all(p == "fp32" for p in (self.layers or {}).values())
+
+    def samples(self, graph: Graph) -> Samples:
+        """The calibration data, for a graph's inputs."""
+        return samples(self.calibration, graph.inputs, limit=self.batches, preprocess=self.preprocess)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The result of the stage.
+
+    Attributes:
+        graph: portable.
+        facts: for the engine's manifest.
+        explain: makes an accuracy report of samples, as ``Engine.accuracy_report``; None where nothing was reduced.
+    """
+
+    graph: Graph
+    facts: dict[str, Any] = field(default_factory=dict)
+    explain: Callable[..., AccuracyReport] | None = None
+
+
+def reduce_precision(
+    graph: Graph, request: Request, compile: Compile, machine: Target, level: int, budget: float | None, trace: Trace
+) -> Reduced:
+    """The graph in the precision that is asked for.
+
+    Args:
+        graph: portable, f32.
+        compile: makes an engine for this machine of a portable graph.
+        machine, level, budget: what the engine is built for, and how it will be tuned; ``auto`` measures by them.
+
+    Raises:
+        OptionError: an unknown precision, calibrator, metric or layer, or a range that is missing.
+        InputError: calibration samples do not fit.
+    """
+    decisions = decide(graph, request.precision, request.layers)
+    calibrator = ranges.parse(request.calibrator)
+    if request.max_drop is not None and not request.max_drop >= 0:
+        raise OptionError("unusable max_drop", got=request.max_drop, expected="0 or more")
+    if request.is_plain:
+        return Reduced(graph)
+    integers = any(decisions.of(node) == "int8" for node in layers(graph))
+    calibrated = calibrate_graph(graph, decisions, request, compile, trace) if integers else Calibrated(Table())
+    network = Network(graph, calibrated, compile, trace)
+    if request.precision == "auto":
+        decisions = by_time(network, decisions, timer(machine, level, budget, trace))
+    limit = MAX_DROP if request.precision == "auto" and request.max_drop is None else request.max_drop
+    if limit is not None and any(decisions.of(node) != "fp32" for node in layers(graph)):
+        decisions = by_accuracy(network, decisions, request.samples(graph), request.metric, limit)
+    result = rewrite(graph, decisions, calibrated, trace)
+    verify(result, "portable")
+    trace.dump("quantize.ranges.txt", calibrated.table.text)
+    trace.dump("quantize.ir", lambda: show(result))
+    facts = {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator.text, "why": dict(decisions.why)}
+
+    def explain(data: Any, preprocess: str = request.preprocess, batches: int = ISOLATED_BATCHES) -> AccuracyReport:
+        found = samples(data, graph.inputs, preprocess=preprocess)
+        return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
+
+    return Reduced(result, {"precision": facts}, explain)
+
+
+def note_slow(lowered: Lowered, facts: Mapping[str, Any], trace: Trace) -> None:
+    """Says by name which steps of reduced precision have no fast kernel."""
+    if not facts:
+        return
+    naive = [s.region for s in lowered.steps if s.chosen.kernel.name.startswith("naive") and any(v.dtype.name != "f32" for v in _views(s))]
+    if naive:
+        names = ", ".join(dict.fromkeys(r.name for r in naive[:6])) + ", ..." * (len(naive) > 6)
+        trace.note(
+            f"{facts['precision']['asked']}: {len(naive)} of {len(lowered.steps)} steps have no fast kernel for {lowered.target.name} and may be "
+            f"slower than fp32: {names}; precision 'auto' leaves such layers in fp32"
+        )
+
+
+def _views(step: Step) -> list[View]:
+    return [*(o.view for o in step.region.operands if o is not None), *step.region.outs]
+
+
+def calibrate_graph(graph: Graph, decisions: Decisions, request: Request, compile: Compile, trace: Trace) -> Calibrated:
+    """Ranges from a table, if one is given, else from samples; the means of channels from samples."""
+    known = _table(request.ranges if request.ranges is not None else request.calibration)
+    if known is not None and (request.ranges is None or request.calibration is None or not request.bias_correction):
+        return Calibrated(known)
+    found = request.samples(graph)
+    if found.note:
+        trace.note(f"calibration: {found.note}")
+    seen = observe(graph, observed(graph, decisions), found, compile, trace, channel_axes(graph))
+    means = {name: m.mean for name, m in seen.means.items() if m.total is not None} if request.bias_correction else {}
+    return Calibrated(known if known is not None else seen.table(ranges.parse(request.calibrator)), means)
+
+
+def _table(given: Any) -> Table | None:
+    """The range table that a user gives: itself, its path, or ranges by value name; None for samples."""
+    if isinstance(given, Table):
+        return given
+    if isinstance(given, Mapping) and given and all(isinstance(v, tuple) and len(v) == 2 for v in given.values()):
+        return table.of(given)
+    if not isinstance(given, (str, Path)) or Path(given).suffix in (".npy", ".npz") or Path(given).is_dir():
+        return None
+    if not Path(given).exists():
+        raise OptionError("there is no such calibration data", got=given, expected="a folder, an .npy or .npz file, or a range table")
+    return table.load(given)
+
+
+def channel_axes(graph: Graph) -> dict[str, int]:
+    """Per input of a layer the axis that its weights sum over."""
+    found: dict[str, int] = {}
+    for node in layers(graph):
+        value = node.operand(0)
+        spatial = isinstance(node.op, ConvTranspose) or (isinstance(node.op, Conv) and node.op.layout == "NCHW")
+        found[value.name] = 1 if spatial else len(value.shape) - 1
+    return found

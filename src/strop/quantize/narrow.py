@@ -1,0 +1,108 @@
+"""16-bit floats: a layer's operands and result in bf16 or f16, each element rounded where it is stored; sums are f32.
+
+Before: relu(conv(x, w)), all f32.
+After: cast(relu(conv(cast(x), w in bf16)), f32), with no casts left between neighbours of one precision.
+Unless: the op's operands or results are no f32, or it takes no 16-bit floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from strop.errors import StropError
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
+from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Array
+from strop.ops.elementwise import Cast
+from strop.ops.quantize import Dequantize, Quantize
+from strop.quantize.precision import Decisions, layer_name
+
+#: The dtype of each 16-bit precision.
+NARROW: dict[str, DType] = {"bf16": dt.bf16, "fp16": dt.f16}
+#: Greatest finite f16 (IEEE 754 binary16).
+F16_MAX = 65504.0
+
+
+@dataclass
+class Narrowed:
+    """The graph and what was lost on the way.
+
+    Attributes:
+        overflows: layer name to how many of its weights are beyond the range of f16; these saturate.
+    """
+
+    graph: Graph
+    overflows: dict[str, int] = field(default_factory=dict)
+
+
+def narrow(graph: Graph, decisions: Decisions) -> Narrowed:
+    """The graph with the nodes that are decided to be bf16 or fp16 in that type; the given graph is not changed."""
+    found = Narrowed(Graph(graph.name))
+    made: dict[tuple[Value, DType], Value] = {}
+    stored: dict[Value, Value] = {}  # as its maker gives it
+    result = found.graph
+    for value in graph.inputs:
+        made[value, value.dtype] = stored[value] = result.add_input(value.name, value.type)
+    for value in graph.values.values():
+        if value.const is not None:
+            made[value, value.dtype] = stored[value] = result.add_const(value.const, value.name)
+
+    def fetch(value: Value, to: DType, reader: Node) -> Value:
+        """The value in a dtype, converted at most once."""
+        known = made.get((value, to))
+        if known is not None:
+            return known
+        if value.const is not None:
+            array, lost = rounded(value.const, to)
+            if lost:
+                name = layer_name(reader)
+                found.overflows[name] = found.overflows.get(name, 0) + lost
+            new = result.add_const(array, f"{value.name}.{to}")
+        else:
+            source = value.producer.source if value.producer is not None else reader.source
+            new = result.add(Cast(to), [stored[value]], name=f"{value.name}.{to}", source=source).output
+        made[value, to] = new
+        return new
+
+    for node in graph.nodes:
+        kind = NARROW.get(decisions.of(node))
+        to = kind if kind is not None and _takes(node, kind) else None
+        operands = [None if v is None else fetch(v, to if to is not None and v.dtype is dt.f32 else v.dtype, node) for v in node.inputs]
+        new = result.add(node.op, operands, name=node.name, source=node.source, outputs=[v.name for v in node.outputs])
+        for old, value in zip(node.outputs, new.outputs, strict=True):
+            made[old, value.dtype] = stored[old] = value
+    last = graph.nodes[-1] if graph.nodes else None
+    outputs = [fetch(v, v.dtype, v.producer or last) for v in graph.outputs]  # type: ignore[arg-type]
+    result.set_outputs(outputs, graph.output_names)
+    result.prune()
+    return found
+
+
+def _takes(node: Node, kind: DType) -> bool:
+    """True when the op computes with 16-bit floats where it has f32."""
+    if isinstance(node.op, (Quantize, Dequantize, Cast)) or not any(v.dtype is dt.f32 for v in node.operands):
+        return False
+    types = [v.type if v.dtype is not dt.f32 else type(v.type)(kind, v.shape) for v in node.operands]
+    if None in node.inputs:
+        return False
+    try:
+        results = node.op.infer(types)
+    except StropError:
+        return False
+    return all(r.dtype is (kind if v.dtype is dt.f32 else v.dtype) for r, v in zip(results, node.outputs, strict=True))
+
+
+def rounded(array: Array, to: DType) -> tuple[Array, int]:
+    """An f32 array in a 16-bit type, and how many finite elements are beyond its range; these become its greatest number.
+
+    Halves are rounded to even, infinities and NaNs kept.
+    """
+    finite = np.isfinite(array)
+    limit = F16_MAX if to is dt.f16 else float(np.finfo(np.float32).max)
+    lost = int(np.count_nonzero(finite & (np.abs(array) > limit)))
+    kept = np.where(finite, np.clip(array, -limit, limit), array) if lost else array
+    with np.errstate(all="ignore"):
+        return kept.astype(to.numpy), lost

@@ -1,0 +1,97 @@
+"""The quantize stage: a portable graph of floats to one in which integers flow between Quantize and Dequantize.
+
+Before: conv(x, w, b) -> relu.
+After: relu(conv(dequantize(quantize(x)), dequantize(i8 w), b)), quantized again if an int8 layer reads it.
+Biases stay floats: they meet the sum of products where it is scaled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from strop.errors import OptionError
+from strop.ir.graph import Graph, Node, Value
+from strop.ops.quantize import Dequantize, Quantize
+from strop.quantize.grid import Grid, affine, quantized_weights, weight_scales
+from strop.quantize.place import place
+from strop.quantize.precision import Decisions, layer_name, layers, weight_axis
+from strop.quantize.table import Table
+
+
+def observed(graph: Graph, decisions: Decisions) -> list[Value]:
+    """The values whose ranges an int8 form of the graph needs, in order."""
+    return list(place(graph, decisions).readers)
+
+
+def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
+    """The graph with its int8 layers on integers.
+
+    Args:
+        graph: portable; it is not changed.
+        decisions: the precision of every node.
+        table: ranges by value name. Of values that share a grid it is enough to have one.
+
+    Raises:
+        OptionError: no range is known for a value that has to be quantized.
+    """
+    result = graph.clone()
+    found = place(result, decisions)
+    for group in found.groups:
+        grid = _grid(group, table)
+        for value in group:
+            _insert(result, value, found.readers[value], grid)
+    for node in found.layers:
+        _quantize_weights(result, node)
+    result.toposort()
+    result.prune()
+    return result
+
+
+def _grid(group: list[Value], table: Table) -> Grid:
+    known = [table[v.name] for v in group if v.name in table]
+    if not known:
+        raise OptionError(
+            "the range table has no range for a value that is quantized",
+            where=group[0].name,
+            expected=" or ".join(v.name for v in group[:4]),
+            hint="calibrate again with strop calibrate, or keep the layers that read it in fp32 with layer_precision",
+        )
+    return affine(min(e.low for e in known), max(e.high for e in known))
+
+
+def _insert(graph: Graph, value: Value, readers: list[tuple[Node, int]], grid: Grid) -> None:
+    """Quantizes a value behind its producer and lets readers read it back."""
+    if not readers:
+        return
+    source = value.producer.source if value.producer is not None else readers[0][0].source
+    params = [graph.add_const(np.asarray(grid.scale, np.float32), f"{value.name}.scale")]
+    if grid.zero:
+        params.append(graph.add_const(np.asarray(grid.zero, grid.dtype.numpy), f"{value.name}.zero"))
+    stored = graph.add(Quantize(grid.dtype), [value, *params], name=f"{value.name}.quantized", source=source)
+    for reader in dict.fromkeys(node for node, _ in readers):  # each has a Dequantize of its own, which becomes part of its kernel
+        read = graph.add(Dequantize(), [stored.output, *params], name=f"{value.name}.dequantized", source=source)
+        for node, index in readers:
+            if node is reader:
+                graph.set_operand(node, index, read.output)
+
+
+def _quantize_weights(graph: Graph, node: Node) -> None:
+    """Makes a layer's weights 8-bit integers with a scale per output channel."""
+    weight, axis = node.operand(1), weight_axis(node)
+    assert weight.const is not None
+    scales = weight_scales(weight.const, axis)
+    integers = graph.add_const(quantized_weights(weight.const, scales, axis), f"{weight.name}.int8")
+    shape = (-1, *(1,) * (weight.const.ndim - 1 - axis))
+    scale = graph.add_const(scales.reshape(shape), f"{weight.name}.scale")
+    read = graph.add(Dequantize(), [integers, scale], name=f"{weight.name}.dequantized", source=node.source)
+    graph.set_operand(node, 1, read.output)
+
+
+def describe(graph: Graph, decisions: Decisions) -> dict[str, list[str]]:
+    """Names of layers by the precision that they compute in."""
+    found: dict[str, list[str]] = {}
+    for node in layers(graph):
+        found.setdefault(decisions.of(node), []).append(layer_name(node))
+    return found
+
+

@@ -1,0 +1,106 @@
+"""Which precision each layer of a graph computes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from strop.errors import OptionError
+from strop.ir import dtype as dt
+from strop.ir.graph import Graph, Node
+from strop.ops.conv import Conv, ConvTranspose
+from strop.ops.matmul import MatMul
+
+#: Of a whole build; ``auto`` chooses for each layer by accuracy and time.
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "auto")
+#: Of one layer.
+LAYER_PRECISIONS = PRECISIONS[:-1]
+#: Patterns that stand for places in the network.
+FIRST, LAST = "@first", "@last"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The precision of every node that computes in another one than fp32 could.
+
+    Attributes:
+        default: of layers that ``nodes`` does not name.
+        nodes: by node name.
+        why: a reason by node name, where there is one to tell.
+    """
+
+    default: str
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, node: Node) -> str:
+        """The precision of a node: fp32 for one that int8 does not serve."""
+        asked = self.nodes.get(node.name, self.default)
+        return "fp32" if asked == "int8" and not is_layer(node) else asked
+
+    def named(self, node: Node) -> bool:
+        """True when the node's precision was asked for by name."""
+        return node.name in self.nodes
+
+    def lifted(self, names: Mapping[str, str], to: str = "fp32") -> Decisions:
+        """With some nodes in another precision; ``names`` says of each why."""
+        return Decisions(self.default, {**self.nodes, **dict.fromkeys(names, to)}, {**self.why, **names})
+
+
+def is_layer(node: Node) -> bool:
+    """True for what int8 kernels compute: f32 convolutions and products whose weights are known."""
+    op = node.op
+    if not isinstance(op, (Conv, ConvTranspose, MatMul)) or not node.has(1):
+        return False
+    weight = node.operand(1)
+    if weight.const is None or weight.dtype is not dt.f32 or weight.const.size == 0 or node.operand(0).const is not None:
+        return False
+    if isinstance(op, MatMul):
+        return weight.const.ndim == 2 and not op.transpose_a
+    return not isinstance(op, ConvTranspose) or op.groups == 1
+
+
+def weight_axis(node: Node) -> int:
+    """The axis of a layer's weights that counts output channels."""
+    op = node.op
+    if isinstance(op, MatMul):
+        return 0 if op.transpose_b else 1
+    return 1 if isinstance(op, ConvTranspose) else 0
+
+
+def layers(graph: Graph) -> list[Node]:
+    """The nodes that may compute in int8, in order."""
+    return [node for node in graph.nodes if is_layer(node)]
+
+
+def layer_name(node: Node) -> str:
+    """How a user knows a node: the first of the model's nodes that it stands for."""
+    return node.source[0] if node.source else node.name
+
+
+def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = None) -> Decisions:
+    """The precision of every node by the default and by patterns; of several that match the last one counts.
+
+    Args:
+        precision: a row of PRECISIONS; ``auto`` starts from int8.
+        patterns: shell-like pattern over layer names (those of the model's nodes) to a row of LAYER_PRECISIONS; ``@first`` and
+            ``@last`` are the first and the last layer.
+
+    Raises:
+        OptionError: an unknown precision, or a pattern that no node matches.
+    """
+    if precision not in PRECISIONS:
+        raise OptionError("unknown precision", got=precision, expected=", ".join(PRECISIONS))
+    found: dict[str, str] = {}
+    places = layers(graph)
+    ends = {FIRST: places[:1], LAST: places[-1:]}
+    for pattern, wanted in (patterns or {}).items():
+        if wanted not in LAYER_PRECISIONS:
+            raise OptionError("unknown precision of a layer", where=pattern, got=wanted, expected=", ".join(LAYER_PRECISIONS))
+        matched = ends.get(pattern) or [n for n in graph.nodes if any(fnmatchcase(s, pattern) for s in (*n.source, n.name))]
+        if not matched:
+            known = ", ".join(layer_name(n) for n in places[:8]) + ", ..." * (len(places) > 8)
+            raise OptionError("no layer matches a pattern of layer_precision", got=pattern, expected=f"{FIRST}, {LAST}, or one of {known}")
+        found.update((node.name, wanted) for node in matched)
+    return Decisions("int8" if precision == "auto" else precision, found)

@@ -1,0 +1,119 @@
+"""Vector instructions on integers: 8-bit values widened to i32, and sums of four products of 8-bit values per i32 lane.
+
+A lane of ``vi`` that holds four bytes is a *quad*. ``vdot4`` takes one factor unsigned and one signed and adds exactly, without saturation of
+pairs, so that every instruction set gives the same sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from strop.target.isa.base import Instr
+
+Array = np.ndarray[Any, Any]
+
+
+def _load(name: str, kind: str) -> list[Instr]:
+    c = {"u8": "const uint8_t *p", "i8": "const int8_t *p", "i": "const int32_t *p"}[kind]
+    tail = Instr(
+        f"{name}_n",
+        "vi",
+        f"{c}, int64_t n",
+        "vi r = {0}; for (int i = 0; i < VL; i++) if (i < n) r[i] = p[i]; return r;",
+        lambda p, n: np.where(np.arange(len(p)) < n, p, np.zeros_like(p)).astype(np.int32),
+        needs="0 <= n; lanes from n on are 0 and not read",
+    )
+    if kind == "i":
+        return [tail]
+    body = f"return __builtin_convertvector(*(const v{kind} *)p, vi);"
+    return [Instr(name, "vi", c, body, lambda p: p.astype(np.int32)), tail]
+
+
+def _store(name: str, kind: str) -> list[Instr]:
+    c = {"u8": "uint8_t *p", "i8": "int8_t *p", "i": "int32_t *p"}[kind]
+
+    def stored(p: Array, x: Array, n: int | None = None) -> Array:
+        result = p.copy()
+        count = len(x) if n is None else min(n, len(x))
+        result[:count] = x[:count].astype(p.dtype)
+        return result
+
+    tail = Instr(
+        f"{name}_n",
+        "void",
+        f"{c}, vi x, int64_t n",
+        "for (int i = 0; i < VL; i++) if (i < n) p[i] = x[i];",
+        stored,
+        needs="0 <= n; the lowest bits of lanes below n are written",
+    )
+    if kind == "i":
+        return [tail]
+    whole = f"*(v{kind} *)p = __builtin_convertvector(x, v{kind});"
+    return [Instr(name, "void", f"{c}, vi x", whole, stored, needs="the lowest bits are written"), tail]
+
+
+def _dot4(c: Array, a: Array, b: Array) -> Array:
+    left = np.ascontiguousarray(a).view(np.uint8).reshape(-1, 4).astype(np.int64)
+    right = np.ascontiguousarray(b).view(np.int8).reshape(-1, 4).astype(np.int64)
+    return np.asarray((c.astype(np.int64) + (left * right).sum(1)).astype(np.int32))
+
+
+def _quad(p: Array) -> Array:
+    return np.asarray(np.ascontiguousarray(p[:4]).view(np.int32)[0])
+
+
+INSTRS = [
+    *_load("vload_u8", "u8"),
+    *_load("vload_i8", "i8"),
+    *_load("vload_i", "i"),
+    *_store("vstore_u8", "u8"),
+    *_store("vstore_i8", "i8"),
+    *_store("vstore_i", "i"),
+    Instr("vset1_i", "vi", "int32_t x", "return x - (vi){0};", lambda x: np.int32(x)),
+    Instr("vmax_i", "vi", "vi a, vi b", "return __builtin_elementwise_max(a, b);", np.maximum),
+    Instr("vmin_i", "vi", "vi a, vi b", "return __builtin_elementwise_min(a, b);", np.minimum),
+    Instr(
+        "vquad", "vi", "const uint8_t *p", "int32_t q; memcpy(&q, p, 4); return q - (vi){0};", _quad, needs="4 bytes; the quad in all lanes"
+    ),
+    Instr("vload_q", "vi", "const int8_t *p", "vi r; memcpy(&r, p, sizeof r); return r;", lambda p: p.view(np.int32), needs="VL quads"),
+    Instr(
+        "vdot4",
+        "vi",
+        "vi c, vi a, vi b",
+        "const vi s = (a & 255) * (b << 24 >> 24) + (a >> 8 & 255) * (b << 16 >> 24);\n"
+        "return c + s + (a >> 16 & 255) * (b << 8 >> 24) + (a >> 24 & 255) * (b >> 24);",
+        _dot4,
+        needs="quads of u8 in a, of i8 in b; the sum wraps",
+    ),
+]
+
+
+def _widened(prefix: str, cast: str) -> Instr:
+    """Without an instruction of its own: both halves of each quad as pairs of i16, whose products are added in i32."""
+    body = (
+        f"const {cast} low = {prefix}_srai_epi16({prefix}_slli_epi16(({cast})b, 8), 8), high = {prefix}_srai_epi16(({cast})b, 8);\n"
+        f"const {cast} even = {prefix}_and_si{cast[3:6]}(({cast})a, {prefix}_set1_epi16(255)), odd = {prefix}_srli_epi16(({cast})a, 8);\n"
+        f"return c + (vi){prefix}_madd_epi16(even, low) + (vi){prefix}_madd_epi16(odd, high);"
+    )
+    return Instr("vdot4", "vi", "vi c, vi a, vi b", body, expect="vpmaddwd")
+
+
+_MASK = "(__mmask16)(n >= VL ? 0xffff : (1u << n) - 1)"
+AVX2_INSTRS = [_widened("_mm256", "__m256i")]
+AVX512_INSTRS = [
+    _widened("_mm512", "__m512i"),
+    Instr("vload_u8_n", "vi", "const uint8_t *p, int64_t n", f"return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8({_MASK}, p));"),
+    Instr("vload_i8_n", "vi", "const int8_t *p, int64_t n", f"return (vi)_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8({_MASK}, p));"),
+    Instr("vload_i_n", "vi", "const int32_t *p, int64_t n", f"return (vi)_mm512_maskz_loadu_epi32({_MASK}, p);"),
+    Instr("vstore_u8_n", "void", "uint8_t *p, vi x, int64_t n", f"_mm512_mask_cvtepi32_storeu_epi8(p, {_MASK}, (__m512i)x);"),
+    Instr("vstore_i8_n", "void", "int8_t *p, vi x, int64_t n", f"_mm512_mask_cvtepi32_storeu_epi8(p, {_MASK}, (__m512i)x);"),
+    Instr("vstore_i_n", "void", "int32_t *p, vi x, int64_t n", f"_mm512_mask_storeu_epi32(p, {_MASK}, (__m512i)x);"),
+    Instr("vcvt_i", "vi", "vf x", "return (vi)_mm512_cvttps_epi32(x);", expect="vcvttps2dq"),
+]
+#: Replacements where a processor has further features, by their compilers' names.
+AVX512_VNNI = Instr("vdot4", "vi", "vi c, vi a, vi b", "return (vi)_mm512_dpbusd_epi32((__m512i)c, (__m512i)a, (__m512i)b);", expect="vpdpbusd")
+AVX_VNNI = Instr(
+    "vdot4", "vi", "vi c, vi a, vi b", "return (vi)_mm256_dpbusd_avx_epi32((__m256i)c, (__m256i)a, (__m256i)b);", expect="vpdpbusd"
+)

@@ -1,0 +1,185 @@
+"""Builds in reduced precision, whole: the LeNet on digits that neither training nor calibration saw."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from strop import demo_data
+from strop.engine import precision as stage
+from strop.engine.auto_precision import Timing
+from strop.engine.build import build, portable
+from strop.engine.calibrate import calibrate
+from strop.engine.engine import Engine, load
+from strop.engine.evaluate import evaluate
+from strop.errors import OptionError
+from strop.ir import interp
+from strop.ir.graph import Graph
+from strop.ir.text import by_digest, parse, show
+from strop.ops.quantize import Quantize
+from strop.quantize.data import samples
+from strop.quantize.pipeline import quantize
+from strop.quantize.precision import Decisions
+from strop.quantize.ranges import CALIBRATORS
+from strop.quantize.table import Table
+from strop.trace import Trace
+from tests.engine.planted import BAD, digits, spoiled
+
+CALIBRATION, _ = digits(0, 100)
+IMAGES, LABELS = digits(100, 1782)
+
+
+def made(model: Any = None, **options: Any) -> Engine:
+    return build(demo_data.lenet_path() if model is None else model, level=0, threads=1, **options)
+
+
+def top1(engine: Engine) -> float:
+    given = samples({"input": IMAGES, "labels": LABELS}, engine.inputs)
+    return evaluate(engine.run, given, ["top1"])[0].value
+
+
+@cache
+def lenet() -> Engine:
+    return made()
+
+
+@cache
+def table() -> Table:
+    return calibrate(demo_data.lenet_path(), CALIBRATION)
+
+
+def test_lenet_in_int8_is_within_a_point() -> None:
+    engine = made(precision="int8", calibration=CALIBRATION)
+    assert top1(lenet()) - top1(engine) <= 0.01
+    kinds = [step["kind"] for step in engine.manifest["steps"]]
+    assert kinds.count("integer_conv") == 2 and kinds.count("integer_matmul") == 2, kinds
+    assert engine.manifest["precision"]["layers"] == {"int8": ["conv1", "conv2", "fc1", "fc2"]}
+    assert engine.memory.weights < 0.3 * lenet().memory.weights
+
+
+@pytest.mark.parametrize("calibrator", [c for c in CALIBRATORS if c != stage.CALIBRATOR])
+def test_every_calibrator_keeps_the_digits(calibrator: str) -> None:
+    ranges = calibrate(demo_data.lenet_path(), CALIBRATION, calibrator=calibrator)
+    assert {e.calibrator for e in ranges.entries.values()} == {calibrator} and all(e.samples == 100 for e in ranges.entries.values())
+    assert top1(lenet()) - top1(made(precision="int8", ranges=ranges)) <= 0.01
+
+
+def test_the_engine_computes_what_the_portable_graph_says(tmp_path: Any) -> None:
+    engine = made(precision="int8", ranges=table(), dump=tmp_path)
+    (text,) = tmp_path.glob("*_quantize.ir")
+    assert "quantize(" in text.read_text()
+    graph = _graph()
+    for image in IMAGES[:5]:
+        got = engine(image[None])
+        wanted = interp.run(graph, {"input": image[None]})["logits"]
+        assert np.abs(got - wanted).max() <= 2e-2 * np.abs(wanted).max()
+        assert np.argmax(got) == np.argmax(wanted)
+
+
+def _graph() -> Graph:
+    return quantize(portable(demo_data.lenet_path(), None, Trace()), Decisions("int8"), table())
+
+
+def test_tables_take_the_place_of_samples(tmp_path: Any) -> None:
+    table().save(tmp_path / "ranges.txt")
+    table().save(tmp_path / "cache", tensorrt=True)
+    own = made(precision="int8", calibration=tmp_path / "ranges.txt")
+    np.testing.assert_array_equal(own(IMAGES[:1]), made(precision="int8", ranges=table())(IMAGES[:1]))
+    assert np.argmax(made(precision="int8", ranges=tmp_path / "cache")(IMAGES[:1])) == LABELS[0]
+
+
+def test_without_data_it_is_said_that_ranges_are_guesses() -> None:
+    engine = made(precision="int8")
+    assert any("no data" in note for note in engine.manifest["notes"])
+
+
+def test_layers_by_name_stay_in_f32() -> None:
+    engine = made(precision="int8", ranges=table(), layer_precision={"fc*": "fp32", "@first": "fp32"})
+    assert engine.manifest["precision"]["layers"] == {"fp32": ["conv1", "fc1", "fc2"], "int8": ["conv2"]}
+    whole = made(precision="fp32", ranges=table(), layer_precision={"conv2": "int8"})
+    assert whole.manifest["precision"]["layers"] == {"fp32": ["conv1", "fc1", "fc2"], "int8": ["conv2"]}
+    np.testing.assert_array_equal(engine(IMAGES[:1]), whole(IMAGES[:1]))
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_16_bit_floats_say_what_is_slow(kind: str) -> None:
+    engine = made(precision=kind)
+    assert engine.inputs[0].dtype.name == engine.outputs[0].dtype.name == "f32"
+    assert any(note.startswith(kind) and "no fast kernel" in note and "conv1" in note for note in engine.manifest["notes"])
+    same = [np.argmax(engine(x[None])) == np.argmax(lenet()(x[None])) for x in IMAGES[:50]]
+    assert sum(same) >= 49
+
+
+def test_a_lift_that_accuracy_asks_for_is_of_the_bad_layer_alone() -> None:
+    options: dict[str, Any] = {"precision": "int8", "calibrator": "minmax", "calibration": {"input": CALIBRATION, "labels": digits(0, 100)[1]}}
+    bad, good = made(spoiled(), **options), made(spoiled(), max_drop=1.0, **options)
+    assert top1(bad) < 0.9, "the planted layer has to spoil something"
+    assert good.manifest["precision"]["layers"] == {"fp32": [BAD], "int8": ["conv1", "fc1", "fc2"]}
+    assert any(f"{BAD} is lifted to fp32" in note for note in good.manifest["notes"])
+    assert top1(lenet()) - top1(good) <= 0.01
+
+
+def fake_timer(slow: set[str] = frozenset(), naive: set[str] = frozenset()) -> Any:  # type: ignore[assignment]
+    """Takes 10 us for a layer in f32, 5 in int8, and 20 in int8 for those that are slow."""
+
+    def timer(*_: Any) -> Any:
+        def time(graph: Graph, names: dict[str, str]) -> Timing:
+            integers = {n.name for n in graph.nodes if n.name in names.values() and n.operand(1).const is None}
+            each = {name: (20e-6 if name in slow else 5e-6) if name in integers else 10e-6 for name in set(names.values())}
+            return Timing(sum(each.values()), each, frozenset(naive & integers), measured=True)
+
+        return time
+
+    return timer
+
+
+def test_auto_takes_what_is_faster_and_accurate_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "timer", fake_timer(slow={"fc2"}, naive={"fc1"}))
+    engine = made(spoiled(), precision="auto", calibration=CALIBRATION, calibrator="minmax")
+    facts, notes = engine.manifest["precision"], engine.manifest["notes"]
+    assert facts["layers"] == {"int8": ["conv1"], "fp32": ["conv2", "fc1", "fc2"]}
+    assert any("fc2 stays in fp32: int8 takes 20.0 us, fp32 10.0 us" in n for n in notes)
+    assert any("fc1 stays in fp32: no fast int8 kernel" in n for n in notes)
+    assert any(f"{BAD} is lifted to fp32" in n for n in notes)
+    assert top1(lenet()) - top1(engine) <= 0.01
+
+
+def test_auto_refuses_a_network_that_gets_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = {"conv1", "conv2", "fc1", "fc2"}
+    monkeypatch.setattr(stage, "timer", fake_timer(slow=everything))
+    engine = made(precision="auto", calibration=CALIBRATION)
+    assert engine.manifest["precision"]["layers"] == {"fp32": ["conv1", "conv2", "fc1", "fc2"]}
+    assert any("all 4 layers stay in fp32" in note for note in engine.manifest["notes"])
+    np.testing.assert_array_equal(engine(IMAGES[:1]), lenet()(IMAGES[:1]))
+
+
+def test_auto_by_estimates_is_not_slower_than_fp32() -> None:
+    engine = made(precision="auto", calibration=CALIBRATION)
+
+    def total(made: Engine) -> int:
+        return sum(step["estimated_ns"] for step in made.manifest["steps"])
+
+    assert total(engine) <= total(lenet())
+
+
+def test_fp32_calibrates_nothing() -> None:
+    def never() -> Any:
+        raise AssertionError("calibration data were read")
+
+    assert "precision" not in made(precision="fp32", calibration=never).manifest
+
+
+def test_a_loaded_engine_says_that_it_has_no_f32_weights(tmp_path: Any) -> None:
+    made(precision="int8", ranges=table()).save(tmp_path / "net.strop")
+    for engine in (load(tmp_path / "net.strop"), lenet()):
+        with pytest.raises(OptionError, match="nothing to compare"):
+            engine.accuracy_report(CALIBRATION)
+
+
+def test_int8_text_comes_back() -> None:
+    graph = _graph()
+    assert sum(isinstance(n.op, Quantize) for n in graph.nodes) == 7
+    assert show(parse(show(graph), by_digest(graph))) == show(graph)

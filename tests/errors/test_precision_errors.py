@@ -1,0 +1,70 @@
+"""Unusable precisions, calibrators, samples and metrics, in Python and on the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from strop.engine.build import build
+from strop.errors import InputError, ModelError, OptionError, StropError
+from tests import tiny_net
+from tests.errors.command import run
+
+X = np.zeros((4, *tiny_net.INPUT_SHAPE[1:]), np.float32)
+
+BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
+    "precision": ({"precision": "int9"}, OptionError, "unknown precision"),
+    "layer": ({"layer_precision": {"conv7": "int8"}}, OptionError, "no layer matches"),
+    "precision of a layer": ({"layer_precision": {"conv1": "auto"}}, OptionError, "unknown precision of a layer"),
+    "calibrator": ({"precision": "int8", "calibrator": "median"}, OptionError, "unknown calibrator"),
+    "max_drop below": ({"precision": "int8", "calibration": X, "max_drop": -1.0}, OptionError, "max_drop"),
+    "max_drop that is no number": ({"precision": "int8", "calibration": X, "max_drop": float("nan")}, OptionError, "max_drop"),
+    "metric": ({"precision": "int8", "calibration": X, "max_drop": 1.0, "metric": "f1"}, OptionError, "unknown metric"),
+    "labels": ({"precision": "int8", "calibration": X, "max_drop": 1.0, "metric": "top1"}, InputError, "needs labels"),
+    "samples once": ({"precision": "int8", "calibration": iter([X[:1]]), "max_drop": 1.0}, OptionError, "only once"),
+    "samples of another shape": ({"precision": "int8", "calibration": X[:, :2]}, InputError, "does not fit"),
+    "no such file": ({"precision": "int8", "calibration": "nowhere.txt"}, OptionError, "no such calibration data"),
+    "a table that is none": ({"precision": "int8", "calibration": __file__}, ModelError, "no range table"),
+    "a table without a value": ({"precision": "int8", "ranges": {"x": (0, 1)}}, OptionError, "no range"),
+    "preprocessing": ({"precision": "int8", "calibration": X, "preprocess": "best"}, OptionError, "preprocessing"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_in_python(case: str) -> None:
+    options, kind, message = BAD[case]
+    with pytest.raises(kind, match=message) as error:
+        build(tiny_net.model_file(), **{"level": 0, "threads": 1, **options})
+    assert error.value.expected is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "MODEL", "-o", "OUT", "--precision", "int9"], "unknown precision"),
+        (["build", "MODEL", "-o", "OUT", "--layer-precision", "conv1"], "unusable precision of layers"),
+        (["build", "MODEL", "-o", "OUT", "--precision", "int8", "--max-drop", "1", "--metric", "nowhere:f"], "plug-in cannot be loaded"),
+        (["build", "MODEL", "-o", "OUT", "--precision", "int8", "--max-drop", "1", "--metric", "math:pi"], "plug-in is no function"),
+        (["calibrate", "MODEL"], "no output file"),
+        (["calibrate", "MODEL", "-o", "OUT", "--calibrator", "median"], "unknown calibrator"),
+        (["calibrate", "MODEL", "-o", "OUT", "--data", "nowhere.npz"], "cannot be read"),
+        (["eval", "MODEL", "--data", "nowhere.npz"], "cannot be read"),
+        (["eval", "MODEL", "--data", "DATA", "--metric", "f1"], "unknown metric"),
+        (["eval", "MODEL", "--data", "DATA", "--metric", "agreement"], "compares with another network"),
+        (["eval", "MODEL", "--data", "DATA"], "needs labels"),
+        (["debug", "precision", "MODEL", "--data", "DATA", "--plot", "no folder/p.svg"], "cannot write the output file"),
+        (["debug", "precision", "MODEL", "--data", "DATA", "--precision", "fp32"], "nothing to compare"),
+    ],
+)  # fmt: skip
+def test_on_the_command_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    np.save(tmp_path / "data.npy", X)
+    places = {"MODEL": tiny_net.model_file(), "OUT": out / "file", "DATA": tmp_path / "data.npy"}
+    done = run(*(places.get(a, a) for a in arguments))
+    assert done.code == 1 and message in done.err, done.err
+    assert done.out == "" and os.listdir(out) == []

@@ -1,0 +1,150 @@
+"""Products of 8-bit integers on every instruction set the host has: exact, and equal everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from strop.ir import dtype as dt
+from strop.ir.expr import Cast, Expr, Input, call
+from strop.ir.op import Type
+from strop.kernels.base import Kernel, Operand, Region, View
+from strop.kernels.c.conv_depthwise_int8 import KERNEL as DEPTHWISE_KERNEL
+from strop.kernels.c.conv_int8 import KERNEL
+from strop.ops.base import random_array
+from strop.ops.integer import IntegerConv, IntegerMatMul
+from strop.ops.quantize import saturated
+from strop.target.detect import TARGETS, runs_here
+from tests.kernels.harness import compiled, run
+from tests.kernels.test_conv_direct import CASES as CONVS
+from tests.kernels.test_conv_direct import NHWC
+
+#: Every target with and without its optional features.
+TARGETS_HERE = [t for base in TARGETS.values() for t in (base, *(replace(base, extras=(f,)) for f in base.optional)) if runs_here(t)]
+
+
+def requantized(kind: dt.DType, factor: Expr) -> Expr:
+    """A sum of products as a quantized value: scaled per channel, rounded, clamped, narrowed."""
+    whole = call("round", Cast(dt.f32, Input(0) + Input(1)) * factor) + 3.0
+    return saturated(whole, dt.f32, kind)
+
+
+def region_of(
+    rng: np.random.Generator, op: IntegerConv | IntegerMatMul, x: View, weight: np.ndarray, y_view: Any, kind: dt.DType | None, zero: bool = True
+) -> tuple[Region, list[np.ndarray | None]]:
+    """A product with a requantizing epilogue in ``kind``, or with i32 results."""
+    out = op.infer([Type(x.dtype, x.shape), Type(dt.i8, weight.shape)])[0].shape
+    channels = (weight.shape[0], *(1,) * (len(out) - 2)) if isinstance(op, IntegerConv) else out[-1:]
+    operands = [Operand(x), Operand(View.dense(weight.shape, dt.i8), weight)]
+    low, high = (0, 255) if x.dtype is dt.u8 else (-128, 127)
+    arrays: list[np.ndarray | None] = [random_array(rng, x.shape, x.dtype, low, high), None]
+    if zero:
+        operands.append(Operand(View.dense((), x.dtype)))
+        arrays.append(np.asarray(11, x.dtype.numpy))
+    anchors = len(operands)
+    expr: Expr = Input(0)
+    if kind is not None:
+        bias = rng.integers(-900, 900, channels).astype(np.int32)
+        factor = rng.uniform(1e-3, 4e-3, channels).astype(np.float32)
+        operands += [Operand(View.dense(a.shape, d).broadcast(out), a) for a, d in ((bias, dt.i32), (factor, dt.f32))]
+        arrays += [None, None]
+        expr = requantized(kind, Input(2))
+    return Region("product", op, tuple(operands), anchors, expr, (y_view(out, kind or dt.i32),)), arrays
+
+
+def conv_case(rng: np.random.Generator, kinds: tuple[dt.DType, dt.DType | None], zero: bool, n: int, c: int, h: int, w: int, o: int, k: Any,
+              stride: int = 1, pad: Any = 0, dilation: int = 1, groups: int = 1, planar: bool = False, slices: int = 0) -> Any:  # fmt: skip
+    kernel = k if isinstance(k, tuple) else (k, k)
+    pads = pad if isinstance(pad, tuple) else (pad, pad)
+    op = IntegerConv((stride, stride), pads * 2, (dilation, dilation), groups)
+    weight = rng.integers(-128, 128, (o, c // groups, *kernel)).astype(np.int8)
+
+    def placed(shape: Any, kind: dt.DType) -> View:
+        wide = View.dense((shape[0], shape[1] + slices, *shape[2:]), kind, NHWC)
+        return View(tuple(shape), wide.strides, kind)
+
+    x = View.dense((n, c, h, w), kinds[0]) if planar else placed((n, c, h, w), kinds[0])
+    return region_of(rng, op, x, weight, placed, kinds[1], zero)
+
+
+def cases() -> list[Any]:
+    rng = np.random.default_rng(5)
+    kinds = [(dt.u8, dt.u8), (dt.i8, dt.i8), (dt.u8, None), (dt.u8, dt.i8), (dt.i8, None)]
+    found = [conv_case(rng, kinds[i % 5], i % 4 != 2, **case) for i, case in enumerate(CONVS.values())]
+    for i, (m, k, n, turned) in enumerate([(13, 64, 40, False), (1, 384, 100, True), (7, 9, 5, False), (30, 4, 33, True), (2, 66, 16, False)]):
+        weight = rng.integers(-128, 128, (n, k) if turned else (k, n)).astype(np.int8)
+        x = View.dense((2, m, k), kinds[i][0])
+        found.append(region_of(rng, IntegerMatMul(transpose_b=turned), x, weight, View.dense, kinds[i][1]))
+    return found
+
+
+DEPTHWISE = {
+    "3x3 same": dict(n=2, c=35, h=9, w=11, o=35, k=3, pad=1, groups=35),
+    "3x3 stride 2": dict(n=1, c=16, h=12, w=13, o=16, k=3, stride=2, pad=1, groups=16),
+    "5x5 slices": dict(n=1, c=24, h=9, w=9, o=24, k=5, pad=2, groups=24, slices=5),
+    "3x3 dilated valid": dict(n=1, c=20, h=11, w=12, o=20, k=3, dilation=2, groups=20),
+    "7x1": dict(n=1, c=4, h=9, w=3, o=4, k=(7, 1), pad=(3, 0), groups=4),
+}
+
+
+def depthwise() -> list[Any]:
+    rng = np.random.default_rng(6)
+    kinds = [(dt.u8, dt.u8), (dt.i8, dt.i8), (dt.u8, None), (dt.i8, dt.u8), (dt.u8, dt.i8)]
+    return [conv_case(rng, kinds[i % 5], i % 3 != 2, **case) for i, case in enumerate(DEPTHWISE.values())]
+
+
+def exact(region: Region, arrays: list[np.ndarray | None]) -> np.ndarray:
+    """The result in the arithmetic of the epilogue, every rounding of f32 included."""
+    from strop.kernels.oracle import expected
+
+    return expected(region, arrays)[0]
+
+
+@pytest.mark.parametrize(("kernel", "problems"), [(KERNEL, cases), (DEPTHWISE_KERNEL, depthwise)], ids=["direct", "depthwise"])
+def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], problems: Any) -> None:
+    problems = problems()
+    wanted = [exact(region, arrays) for region, arrays in problems]
+    for target in TARGETS_HERE:
+        work = []
+        for (region, arrays), want in zip(problems, wanted, strict=True):
+            assert kernel.accepts(region, target) is None, (region.signature(), kernel.accepts(region, target))
+            space = kernel.space(region, target)
+            for params in (space[0], space[-1]):
+                assert kernel.cost(region, params, target) > 0
+                work.append((region, arrays, want, kernel.emit(region, params, target)))
+        functions = compiled([emitted for *_, emitted in work], target)
+        for (region, arrays, want, emitted), function in zip(work, functions, strict=True):
+            (got,) = run(function, emitted, region, arrays, splits=2)
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want, f"{target} {target.extras} {region.signature()}")
+
+
+def test_the_widest_products_do_not_saturate() -> None:
+    """255 * -128, four at a time, where pairs of products do not fit 16 bits."""
+    weight = np.full((64, 16), -128, np.int8)
+    region = Region("product", IntegerMatMul(), (Operand(View.dense((6, 64), dt.u8)), Operand(View.dense(weight.shape, dt.i8), weight)), 2,
+                    Input(0), (View.dense((6, 16), dt.i32),))  # fmt: skip
+    for target in TARGETS_HERE:
+        emitted = KERNEL.emit(region, KERNEL.space(region, target)[0], target)
+        (got,) = run(compiled([emitted], target)[0], emitted, region, [np.full((6, 64), 255, np.uint8), None])
+        assert (got == -128 * 255 * 64).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: replace(r, operands=(r.operands[0], Operand(View.dense((8, 8), dt.u8), np.ones((8, 8), np.uint8)))), "weights are not signed"),
+        (lambda r: replace(r, operands=(r.operands[0], Operand(View.dense((8, 8), dt.i8)))), "not a constant"),
+        (lambda r: replace(r, epilogue=call("floormod", Input(0), 3), outs=r.outs), "no vector form"),
+        (lambda r: replace(r, operands=(*r.operands, Operand(View.dense((5, 1), dt.u8))), anchors=3), "several zero points"),
+    ],
+)
+def test_refused(change: Any, says: str) -> None:
+    weight = np.ones((8, 8), np.int8)
+    region = Region("product", IntegerMatMul(), (Operand(View.dense((5, 8), dt.u8)), Operand(View.dense((8, 8), dt.i8), weight)), 2,
+                    Input(0), (View.dense((5, 8), dt.i32),))  # fmt: skip
+    assert KERNEL.accepts(region, TARGETS["x86-64-v3"]) is None
+    assert says in (KERNEL.accepts(change(region), TARGETS["x86-64-v3"]) or "")
