@@ -21,7 +21,7 @@ def prepare(graph: Graph) -> Graph:
     """A copy of the graph, ready for regions."""
     graph = graph.clone()
     for node in list(graph.nodes):
-        if is_view(node.op) and node.operands and all(v.const is not None for v in node.operands):
+        if is_view(node.op) and node.operands and all(v.const is not None for v in node.operands) and _is_static(node):
             evaluate(graph, node)
         elif isinstance(node.op, MatMul):
             flatten_channels_last(graph, node)
@@ -31,6 +31,11 @@ def prepare(graph: Graph) -> Graph:
             split_projection(graph, node)
     graph.prune()
     return graph
+
+
+def _is_static(node: Node) -> bool:
+    """Whether the results have one size; a part of a constant whose size a run decides stays a view."""
+    return all(sh.is_static(value.shape) for value in node.outputs)
 
 
 def evaluate(graph: Graph, node: Node) -> None:

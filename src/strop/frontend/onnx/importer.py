@@ -13,9 +13,12 @@ from strop.frontend.onnx.bodies import body_of, expanded_op_types
 from strop.frontend.onnx.context import NodeContext, Session
 from strop.frontend.onnx.inputs import (
     InputShapes,
+    check_fixed,
+    fixed_input,
     input_type,
     opset_imports,
     plain_domain,
+    split_values,
     static_type,
 )
 from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic, Unknown
@@ -73,7 +76,8 @@ class Importer:
         model: the model, without the raw data that ``spans`` tells about.
         reader: reads its tensors.
         spans: see ``strop.frontend.onnx.wire.split``.
-        shapes: shapes of inputs by name that replace the declared ones, or dims by their names, see InputShapes.
+        shapes: shapes of inputs by name that replace the declared ones, or dims by their names, see InputShapes; a text that
+            begins with ``=`` is a value that the input always has, see fixed_input.
         name: of the graph.
     """
 
@@ -88,7 +92,7 @@ class Importer:
         self.model = model
         self.reader = reader
         self.spans = spans
-        self.shapes = dict(shapes or {})
+        self.values, self.shapes = split_values(shapes or {})
         self.verdicts: list[Verdict] = []
         self.errors: list[StropError] = []
         self.graph = Graph(model.graph.name or name)
@@ -124,8 +128,12 @@ class Importer:
         inputs = [
             i for i in proto.input if i.name not in self._initializers and i.name not in scope.names
         ]
+        check_fixed(self.values, inputs)
         shapes = InputShapes(self.shapes, inputs)
         for info in inputs:
+            if info.name in self.values:
+                scope.names[info.name] = Known(info.name, fixed_input(info, self.values[info.name]))
+                continue
             dtype = input_type(info)
             value = self.graph.add_input(info.name, Type(dtype, shapes.of(info)))
             scope.names[info.name] = value
