@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from strop.errors import UnsupportedError
+import numpy as np
+
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Type
+from strop.ir.op import Array, Type
 from strop.kernels.base import View
 from strop.kernels.extent import dims_of, extents
 from strop.lower import views
@@ -28,16 +29,18 @@ class Buffer:
     """A run of memory.
 
     Attributes:
-        kind: ``arena``, ``input`` or ``output``.
+        kind: ``arena``, ``input``, ``output`` or ``weights``.
         index: input or output number; buffer number in the arena.
         size: bytes; an Extent when only a run knows them.
         name: of the value it was made for.
+        array: what a buffer of weights holds.
     """
 
     kind: str
     index: int
     size: int
     name: str
+    array: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,9 +220,7 @@ class Layout:
             self._place_concat(node, op)
             return
         value = node.operand(0)
-        if value.const is not None:
-            raise UnsupportedError("a constant reaches lowering unfolded", where=node.name)
-        source = self.places[value]
+        source = self.places[value] if value.const is None else self._constant(value)
         if isinstance(op, Identity):
             self._alias(node.output, source)
         elif isinstance(op, Transpose):
@@ -236,6 +237,16 @@ class Layout:
         else:
             assert isinstance(op, Reshape)
             self._place_reshape(node, value, source)
+
+    def _constant(self, value: Value) -> Placement:
+        """A constant of which a run reads as much as its sizes say."""
+        known = self.places.get(value)
+        if known is None:
+            assert value.const is not None
+            array = np.asarray(value.const, order="C")
+            known = Placement(Buffer("weights", 0, array.nbytes, value.name, array), 0, View.dense(array.shape, value.dtype))
+            self.places[value] = known
+        return known
 
     def _alias(self, value: Value, placement: Placement) -> None:
         self.places[value] = placement
