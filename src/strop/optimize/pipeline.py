@@ -20,6 +20,7 @@ from strop.optimize import (
     fold_constants,
     fold_pad,
     fold_scale,
+    hoist_gathers,
     hoist_reshapes,
     hoist_slices,
     hoist_splits,
@@ -36,6 +37,7 @@ from strop.trace import Trace
 #: Modules with a ``NAME`` and a ``run``, in the order in which they run. A pass may run again.
 PASSES: tuple[ModuleType, ...] = (
     eliminate_dead,
+    hoist_gathers,  # before a table is computed whole
     fold_constants,
     eliminate_noops,
     canonicalize,
