@@ -18,7 +18,7 @@ from strop.kernels.extent import dims_of, extents
 from strop.lower import views
 from strop.lower.layout_rules import required_order, spatial_order, wanted_order
 from strop.lower.regions import Group
-from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
+from strop.ops.data import Concat, Identity, Pad, Reshape, Slice, Split, Transpose
 
 #: Copy steps are named after why they exist.
 LAYOUT, CONCAT, OUTPUT, RESHAPE = "layout", "concat", "output", "reshape"
@@ -188,10 +188,12 @@ class Layout:
         self.launches.append(Launch(group.name, group, inputs, consts, outputs, source=tuple(dict.fromkeys(group.source))))
 
     def _order_of(self, group: Group, value: Value, inputs: Sequence[Placement | None]) -> tuple[int, ...]:
-        """Elementwise and keepdims-like groups keep the order of what they read."""
+        """Elementwise and keepdims-like groups, and paddings, keep the order of what they read."""
         like = [p for p in inputs if p is not None and p.view.shape == extents(value.shape)]
         if group.anchor is None and like and spatial_order(value) is None:
             return like[0].view.order()
+        if group.anchor is not None and isinstance(group.anchor.op, Pad) and inputs[0] is not None and spatial_order(value) is None:
+            return inputs[0].view.order()
         return wanted_order(value)
 
     def _copy(self, value: Value, source: Placement, order: tuple[int, ...], reason: str) -> Placement:
