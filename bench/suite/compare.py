@@ -91,6 +91,21 @@ class _Scalar:
         return self._difference / (self._largest or 1.0)
 
 
+class _Seen:
+    """Calls of one shape: how many, and the inputs of the one whose first output was largest."""
+
+    def __init__(self) -> None:
+        self.calls, self.inputs = 0, dict[str, Array]()
+        self._largest = -1.0
+
+    def add(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Counts a call."""
+        self.calls += 1
+        largest = float(np.abs(next(iter(outputs.values()))).max())
+        if largest > self._largest:
+            self._largest, self.inputs = largest, dict(inputs)
+
+
 class _Both:
     """Runs every call on both runtimes, on the same inputs; answers with the other's outputs."""
 
@@ -98,7 +113,7 @@ class _Both:
         self._peer, self._own = peer, own
         self.results = {net.name: NetResult(net.name) for net in nets}
         self.examples: dict[str, dict[str, Array]] = {}
-        self._shapes: dict[str, dict[tuple[Any, ...], tuple[int, dict[str, Array]]]] = {net.name: {} for net in nets}
+        self._seen: dict[str, dict[tuple[Any, ...], _Seen]] = {net.name: {} for net in nets}
         self._scalars: dict[tuple[str, str], _Scalar] = {}
         self._whole: dict[str, float] = {}
         self._scalar_errors: dict[tuple[str, str], float] = {}
@@ -107,10 +122,8 @@ class _Both:
         found = self.results[net.name]
         theirs = self._peer.run(net, inputs)
         found.calls += 1
-        shape = tuple(array.shape for array in inputs.values())
-        count, example = self._shapes[net.name].get(shape, (0, dict(inputs)))
-        self._shapes[net.name][shape] = (count + 1, example)
-        found.shapes = len(self._shapes[net.name])
+        self._seen[net.name].setdefault(tuple(array.shape for array in inputs.values()), _Seen()).add(inputs, theirs)
+        found.shapes = len(self._seen[net.name])
         if not found.reason:
             try:
                 ours = self._own.run(net, inputs)
@@ -134,9 +147,9 @@ class _Both:
         self.results[net.name].error = max(self._whole[net.name], *of_scalars) if of_scalars else self._whole[net.name]
 
     def example(self, net: Net) -> dict[str, Array] | None:
-        """The first inputs of the shape that came most often."""
-        seen = self._shapes[net.name].values()
-        return max(seen, key=lambda item: item[0])[1] if seen else None
+        """Inputs of the shape that came most often."""
+        seen = self._seen[net.name].values()
+        return max(seen, key=lambda item: item.calls).inputs if seen else None
 
 
 def compare(
