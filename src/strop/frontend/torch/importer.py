@@ -57,16 +57,16 @@ class Importer:
         program: decomposed as ``strop.frontend.torch.program`` does.
         shapes: of inputs by name, or ranges of dims by their names.
         name: of the graph.
-        labels: names of the free dims, by first appearance among the inputs.
+        labels: names and smallest values of the free dims, by first appearance among the inputs.
     """
 
-    def __init__(self, program: ExportedProgram, shapes: Mapping[str, Any] | None, name: str, labels: Sequence[str] = ()) -> None:
+    def __init__(self, program: ExportedProgram, shapes: Mapping[str, Any] | None, name: str, labels: Mapping[str, int] | None = None) -> None:
         self.program = program
         self.graph = Graph(name)
         self.verdicts: list[Verdict] = []
         self.errors: list[StropError] = []
         self._shapes = dict(shapes or {})
-        self._labels = list(labels)
+        self._labels = list((labels or {}).items())
         self._nodes = list(program.graph_module.graph.nodes)
         self._reserved = {node.name for node in self._nodes}
         self._specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs if hasattr(spec.arg, "name")}
@@ -120,8 +120,10 @@ class Importer:
             for axis, (size, given) in enumerate(zip(sizes[name], value.shape, strict=True)):
                 for symbol in sorted(getattr(size, "free_symbols", ()), key=str):
                     seen.append((symbol.name, f"{name}_{axis}"))
-                    if type(size).__name__ == "Symbol" and getattr(given.node, "hint", None) is not None:
-                        hints[symbol.name] = int(given.node.hint)
+                    factor = size.coeff(symbol)
+                    hint = getattr(given.node, "hint", None)
+                    if hint is not None and size == factor * symbol:
+                        hints[symbol.name] = int(hint) // int(factor)
         order = list(dict.fromkeys(symbol for symbol, _ in seen))
         labels = dict(zip(order, self._labels, strict=False)) if len(order) == len(self._labels) else {}
         ranges = {str(s): _range(r) for s, r in self.program.range_constraints.items()}

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from strop.errors import ModelError, OptionError, StropError, UnsupportedError
 from strop.frontend.torch.registry import RULES
+from strop.frontend.torch.whole import WholeLayers, whole_nodes
 
 Examples = Sequence[Any] | Mapping[str, Any]
 
@@ -51,19 +52,18 @@ def program_of(model: Any, example_inputs: Examples | None, dynamic_shapes: Any)
     return _decomposed(program)
 
 
-def labels_of(dynamic_shapes: Any) -> list[str]:
-    """Names of the Dims in ``dynamic_shapes``, by first appearance."""
-    found: list[str] = []
+def labels_of(dynamic_shapes: Any) -> dict[str, int]:
+    """Names and smallest values of the Dims in ``dynamic_shapes``, by first appearance; of a derived dim, such as 4 * width, its root's."""
+    found: dict[str, int] = {}
 
     def walk(item: Any) -> None:
-        if isinstance(item, Mapping):
-            for value in item.values():
+        if isinstance(item, (Mapping, list, tuple)):
+            for value in item.values() if isinstance(item, Mapping) else item:
                 walk(value)
-        elif isinstance(item, (list, tuple)):
-            for value in item:
-                walk(value)
-        elif hasattr(item, "__name__") and item.__name__ not in found:
-            found.append(item.__name__)
+            return
+        root = getattr(item, "root", item)
+        if hasattr(root, "__name__"):
+            found.setdefault(root.__name__, int(getattr(root, "min", 1)))
 
     walk(dynamic_shapes)
     return found
@@ -82,7 +82,7 @@ def _exported(module: torch.nn.Module, example_inputs: Examples | None, dynamic_
             expected="a tuple of positional arguments, or a dict of keyword arguments", hint="(x,) for a single tensor",
         )  # fmt: skip
     args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
-    with _quiet(), torch.no_grad(), _told(f"PyTorch cannot export the module {name}"):
+    with _quiet(), torch.no_grad(), WholeLayers(), _told(f"PyTorch cannot export the module {name}"):
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
 
 
@@ -98,7 +98,8 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     for op in list(table.keys()):
         if str(op) in RULES:
             table.pop(op)
-    with _quiet(), torch.no_grad(), _told("PyTorch cannot decompose the exported program"):
+    whole = whole_nodes(program.graph_module.graph)
+    with _quiet(), torch.no_grad(), whole, _told("PyTorch cannot decompose the exported program"):
         return program.run_decompositions(table)
 
 

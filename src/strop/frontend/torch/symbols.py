@@ -24,11 +24,11 @@ class Symbols:
     Args:
         ranges: per symbol its smallest and largest value; None for one without bound.
         hints: the value in the example inputs, where it is known.
-        labels: names that the user gave to symbols.
+        labels: names that the user gave to symbols, with the smallest values asked for.
     """
 
     def __init__(
-        self, ranges: Mapping[str, tuple[int, int | None]], hints: Mapping[str, int], labels: Mapping[str, str]
+        self, ranges: Mapping[str, tuple[int, int | None]], hints: Mapping[str, int], labels: Mapping[str, tuple[str, int]]
     ) -> None:
         self._ranges, self._hints, self._labels = ranges, hints, labels
         self._dims: dict[str, Dim] = {}
@@ -48,15 +48,16 @@ class Symbols:
         """Gives a symbol its Dim under a name, unless it has one already."""
         if symbol not in self._dims:
             taken = {d.name for d in self._dims.values() if isinstance(d, Sym)}
-            name = re.sub(r"\W+", "_", self._labels.get(symbol, wanted), flags=re.ASCII).strip("_") or "dim"
+            label, floor = self._labels.get(symbol, (wanted, 1))
+            name = re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_") or "dim"
             name = f"d{name}" if name[0].isdigit() else name
             while name in taken:
                 name += "_"
             low, high = self._ranges.get(symbol, (1, None))
-            least, most = max(low, 1), _UNBOUNDED if high is None else max(high, 1)
-            opt = min(max(self._hints.get(symbol, least), least), most)
             # PyTorch writes 2 where it did not try 0 and 1, and checks no bound below 3 itself.
-            self._dims[symbol] = Sym(name, 1 if least == 2 else least, opt, most)
+            least, most = max(low if low > 2 else 1, floor), _UNBOUNDED if high is None else max(high, 1)
+            opt = min(max(self._hints.get(symbol, least), least), most)
+            self._dims[symbol] = Sym(name, least, opt, most)
 
     def bind(self, symbol: str, dim: Dim, where: str) -> None:
         """Lets a symbol stand for what the caller gave.
