@@ -183,8 +183,10 @@ class Importer:
                 continue
             value = self._env[found]
             if isinstance(value, Value):
-                name = spec.arg.name
-                names.append(name if name not in names else f"{name}.{names.count(name)}")
+                name, number = spec.arg.name, 0
+                while (name if number == 0 else f"{name}.{number}") in names:
+                    number += 1
+                names.append(name if number == 0 else f"{name}.{number}")
                 values.append(value)
         if not values and not self.errors:
             raise ModelError("the program has no outputs", where=f"graph {self.graph.name}")

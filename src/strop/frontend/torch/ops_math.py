@@ -38,9 +38,7 @@ UNARY: tuple[tuple[str, str], ...] = (
     ("relu", "relu"),
     ("rsqrt", "rsqrt"),
     ("selu", "selu"),
-    ("sgn", "sign"),
     ("sigmoid", "sigmoid"),
-    ("sign", "sign"),
     ("silu", "silu"),
     ("sin", "sin"),
     ("sinh", "sinh"),
@@ -87,6 +85,24 @@ def round_decimals(node: NodeContext) -> Value:
 
 
 # ---- functions written over others
+
+
+@torch_op("aten.sign.default", "aten.sgn.default")
+def sign(node: NodeContext) -> Value:
+    """0 for NaN."""
+    x = node.tensor()
+    if not x.dtype.is_float:
+        return x if x.dtype is dt.boolean else node.apply("sign", x)
+    above, below = (node.cast(node.apply(fn, x, node.like(0, x)), x.dtype) for fn in ("gt", "lt"))
+    return node.apply("sub", above, below)
+
+
+@torch_op("aten.rrelu_with_noise_functional.default", "aten.rrelu_with_noise.default")
+def rrelu(node: NodeContext) -> tuple[Value | None, ...]:
+    """The middle of the slopes, which are random in training."""
+    if node.flag("training"):
+        raise node.unsupported("random slopes are for training only", got="training mode", hint="call module.eval() before the export")
+    return node.apply("leaky_relu", node.tensor(), alpha=(node.number("lower") + node.number("upper")) / 2), None
 
 
 def _float(node: NodeContext, name: str = "self") -> Value:

@@ -9,6 +9,7 @@ from strop.ir.graph import Value
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Concat, Pad
 from strop.ops.matmul import MatMul
+from strop.ops.reduce import Reduce
 
 # ---- products
 
@@ -47,6 +48,20 @@ def addmm(node: NodeContext) -> Value:
         return product
     x = x if beta == 1 else node.apply("mul", x, node.like(beta, x))
     return node.apply("add", product, x)
+
+
+@torch_op("aten._trilinear.default")
+def trilinear(node: NodeContext) -> Value:
+    """The product of three operands, each with axes of size 1 put in, summed over some axes."""
+    factors = []
+    for number in (1, 2, 3):
+        x = node.tensor(f"i{number}")
+        new = {int(axis) for axis in node.arg(f"expand{number}")}
+        old = iter(x.shape)
+        factors.append(node.reshape(x, tuple(1 if k in new else next(old) for k in range(x.type.rank + len(new)))))
+    product = node.apply("mul", node.apply("mul", factors[0], factors[1]), factors[2])
+    axes = tuple(sorted(node.ints("sumdim"))) if node.arg("sumdim") else ()
+    return node.step(Reduce("sum", axes, False), product) if axes else product
 
 
 # ---- convolutions

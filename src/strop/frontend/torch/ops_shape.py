@@ -34,6 +34,13 @@ def expand(node: NodeContext) -> Value:
     return x if x.shape == shape else node.step(Expand(shape), x)
 
 
+@torch_op("aten.copy.default")
+def copy(node: NodeContext) -> Value:
+    """The source in the shape and dtype of what it overwrites."""
+    x, source = node.tensor(), node.cast(node.tensor("src"), node.result.dtype)
+    return source if source.shape == x.shape else node.step(Expand(x.shape), source)
+
+
 def transposed(node: NodeContext, x: Value, perm: Sequence[int]) -> Value:
     """Axes in another order."""
     return x if list(perm) == list(range(len(perm))) else node.step(Transpose(tuple(perm)), x)
