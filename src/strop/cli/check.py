@@ -16,7 +16,7 @@ UNSUPPORTED, NAIVE = 1, 3
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model.")],
+    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
     target: Annotated[str, typer.Option(help="Machine the code would be for.")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     allow_naive: Annotated[bool, typer.Option("--allow-naive", help="Do not fail for steps without a fast kernel.")] = False,

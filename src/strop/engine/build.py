@@ -12,7 +12,7 @@ from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
-from strop.frontend.onnx.reader import read_onnx
+from strop.frontend.table import read
 from strop.ir.graph import Graph
 from strop.ir.text import show as show_graph
 from strop.ir.verify import verify
@@ -25,8 +25,10 @@ from strop.tune.search import tune
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.export import ExportedProgram
+    from torch.nn import Module
 
-Model = Union[str, Path, bytes, "ModelProto", Graph]
+Model = Union[str, Path, bytes, "ModelProto", "ExportedProgram", "Module", Graph]
 Shapes = Mapping[str, Union[str, Sequence[Union[int, str]]]]
 
 
@@ -38,6 +40,8 @@ def build(
     level: int = 3,
     budget: float | None = None,
     shapes: Shapes | None = None,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
     dump: str | Path | None = None,
     stop_after: str | None = None,
     progress: Progress | None = None,
@@ -45,7 +49,8 @@ def build(
     """Compiles a model for one target.
 
     Args:
-        model: path or bytes of an ONNX file, a loaded ModelProto, or a Graph.
+        model: path of an ONNX or .pt2 file, bytes of an ONNX file, a loaded ModelProto, a PyTorch module, an ExportedProgram, or a
+            Graph.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
@@ -54,6 +59,8 @@ def build(
             (min..max, the optimum that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is
             given the engine serves all of it. The model's own names of dims may be given in place of an input's. ``=16000``
             in place of a shape compiles in an input that always has this value; branches on it are then taken.
+        example_inputs: of a PyTorch module: its positional arguments, or its keyword arguments as a dict.
+        dynamic_shapes: of a PyTorch module: which dims are free, as ``torch.export.export`` takes it.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
@@ -69,7 +76,7 @@ def build(
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
     with _Stage(trace, "frontend"):
-        graph = model if isinstance(model, Graph) else read_onnx(model, shapes)
+        graph = read(model, shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
         verify(graph, "imported")
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):

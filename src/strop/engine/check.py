@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from strop.errors import UnsupportedError
-from strop.frontend.onnx import Verdict, read_onnx, survey
+from strop.frontend.table import read, survey
+from strop.frontend.verdicts import Verdict
 from strop.ir.verify import verify
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.lower.regions import VIEW_OPS
@@ -76,29 +77,32 @@ class CheckReport:
 
 
 def check(
-    model: str | Path | bytes,
+    model: Any,
     *,
     target: str | Target = "host",
     shapes: Mapping[str, str | Sequence[int | str]] | None = None,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
 ) -> CheckReport:
-    """Judges every node of an ONNX model.
+    """Judges every node of a model.
 
     Args:
-        model: path or bytes.
+        model: as for ``build``.
         target: as for ``build``.
-        shapes: as for ``build``.
+        shapes, example_inputs, dynamic_shapes: as for ``build``.
 
     Raises:
         ModelError: the file is no model whose nodes could be judged.
         UnsupportedError: an input's shape is not fixed, or the file is a model of another kind.
     """
     machine = parse_target(target) if isinstance(target, str) else target
-    name = "model" if isinstance(model, bytes) else Path(model).stem
-    verdicts = survey(model, shapes)
+    name = Path(model).stem if isinstance(model, (str, Path)) else "model"
+    options = {"example_inputs": example_inputs, "dynamic_shapes": dynamic_shapes}
+    verdicts = survey(model, shapes, **options)
     if not all(v.supported for v in verdicts):
         return CheckReport(name, machine.name, tuple(_unread(v) for v in verdicts))
     trace = Trace()
-    graph = read_onnx(model, shapes)
+    graph = read(model, shapes, **options)
     verify(graph, "imported")
     graph = optimize(graph, trace)
     try:

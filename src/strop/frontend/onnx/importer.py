@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
@@ -26,6 +25,7 @@ from strop.frontend.onnx.order import captured, check_text, check_unique, sorted
 from strop.frontend.onnx.registry import RULES, Rule, find
 from strop.frontend.onnx.scope import Scope, attributes_of, without
 from strop.frontend.onnx.tensors import TensorReader, element_type
+from strop.frontend.verdicts import Verdict, reason
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
 from strop.ir.shape import Dim, is_static
@@ -39,30 +39,6 @@ MAX_DEPTH = 32
 _STEPS = "where dims must be equal at every size, ranges in steps may make them so: --shape x=1x3x32..960%32x32..960%32"
 #: What an import function may run into on a node that ONNX does not allow; anything else is a defect.
 _BAD_NODE = (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of one node of the model.
-
-    Attributes:
-        name: its name, or ``OpType_index`` when it has none; nodes of functions are ``call/inner``, and an output that
-            cannot be given is ``output NAME``.
-        op_type: ONNX op type, with its domain in front when that is not ai.onnx.
-        opset: version of its domain.
-        supported: whether it can be read.
-        checked: False when only op type and opset were looked at, because an operand comes from an unsupported node.
-        reason: why it is not supported, else "".
-        hint: what to try, or None.
-    """
-
-    name: str
-    op_type: str
-    opset: int
-    supported: bool
-    checked: bool = True
-    reason: str = ""
-    hint: str | None = None
 
 
 class InnerFailed(Exception):
@@ -176,7 +152,7 @@ class Importer:
                 hint="give the symbols values with --shape",
             )
         self.errors.append(error)
-        verdict = Verdict(f"output {name}", "output", 0, False, True, _reason(error), error.hint)
+        verdict = Verdict(f"output {name}", "output", 0, False, True, reason(error), error.hint)
         self.verdicts.append(verdict)
 
     def _materialize(self, operand: Value | Known) -> Value:
@@ -257,7 +233,7 @@ class Importer:
             place = where if error.where is None else error.where if inside else f"{where}, {error.where}"
             error = type(error)(error.what, where=place, got=error.got, expected=error.expected, hint=hint)
         self.errors.append(error)
-        self._verdict(node, name, scope, False, reason=_reason(error), hint=error.hint)
+        self._verdict(node, name, scope, False, reason=reason(error), hint=error.hint)
         for output in node.output:
             scope.names[output] = self._declared(output, scope) or Unknown(name)
 
@@ -516,32 +492,6 @@ def _names(proto: GraphProto) -> set[str]:
     for node in proto.node:
         names.update(node.output)
     return names
-
-
-def _reason(error: StropError) -> str:
-    """One line without the place, which a verdict names by itself."""
-    parts = [error.what]
-    if error.got is not None:
-        parts.append(f"got {error.got}")
-    if error.expected is not None:
-        parts.append(f"expected {error.expected}")
-    return "; ".join(parts)
-
-
-def combined(errors: Sequence[StropError], total: int) -> StropError:
-    """One error for all that went wrong: a defect of the model first, else everything that is not supported."""
-    for error in errors:
-        if not isinstance(error, UnsupportedError):
-            return error
-    if len(errors) == 1:
-        return errors[0]
-    lines = [f"{error.where}: {_reason(error)}" for error in errors]
-    hints = list(dict.fromkeys(e.hint for e in errors if e.hint))
-    return UnsupportedError(
-        f"{len(errors)} of {total} nodes are not supported",
-        got="\n    ".join(["", *lines]),
-        hint="; ".join(hints) or None,
-    )
 
 
 def supported_op_types() -> dict[str, str]:
