@@ -22,8 +22,8 @@ from strop.errors import OptionError
 from strop.target.detect import parse as parse_target
 
 
-def model_path(folder: Path, net: Net) -> Path:
-    """The file that other runtimes load: the package's, or one of the same network with dims set free.
+def stored(folder: Path, net: Net) -> Path:
+    """The network's file as its package has it.
 
     Raises:
         OptionError: it was not fetched.
@@ -31,6 +31,16 @@ def model_path(folder: Path, net: Net) -> Path:
     path = folder / net.file
     if not path.is_file():
         raise OptionError("a model is not there", where=str(path), hint="python -m bench.suite fetch DIR")
+    return path
+
+
+def model_path(folder: Path, net: Net) -> Path:
+    """The file that other runtimes load: the package's, or one of the same network with dims set free.
+
+    Raises:
+        OptionError: it was not fetched.
+    """
+    path = stored(folder, net)
     if not net.dynamic:
         return path
     freed = folder / "prepared" / f"{net.name}.onnx"
@@ -98,13 +108,13 @@ class Strop:
         shapes = {**net.shapes, **{name: f"={value}" for name, value in net.values.items()}}
         options: dict[str, Any] = {"level": self._level, "threads": 1, "shapes": shapes or None}
         if net.module is None:
-            return strop.build(self._folder / net.file, **options)
+            return strop.build(stored(self._folder, net), **options)
         module, example, dynamic = net.module(self._folder)
         return strop.build(module, example_inputs=example, dynamic_shapes=dynamic, **options)
 
     def _key(self, net: Net) -> str:
         what = (
-            digest(self._folder / net.file), dict(net.shapes), dict(net.values), self._level, parse_target("host").name, _sources()
+            digest(stored(self._folder, net)), dict(net.shapes), dict(net.values), self._level, parse_target("host").name, _sources()
         )  # fmt: skip
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
