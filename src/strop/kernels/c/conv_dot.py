@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
-from strop.kernels.c.conv_direct import DirectEmitter
+from strop.kernels.c.conv_direct import DirectEmitter, Params
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
 from strop.kernels.c.rows import Finish, Track, vectors
 from strop.kernels.c.tile import Tile
@@ -27,14 +26,6 @@ from strop.target.isa.table import ISAS
 
 #: Estimated cycles: to add up one accumulator, and to finish one row of results.
 _ACROSS, _FINISH = 3.0, 4.0
-
-
-@dataclass(frozen=True)
-class Params:
-    """mr: positions per tile; nv: vectors of output channels, always 1."""
-
-    mr: int
-    nv: int = 1
 
 
 def _run(g: Geometry) -> int:
@@ -68,7 +59,7 @@ class ConvDot(Kernel[Params]):
         g = geometry_of(region)
         assert isinstance(g, Geometry)
         most = min(ISAS[target.isa].lanes // g.o, g.row_extent)
-        found = [Params(mr) for mr in dict.fromkeys((most, max(1, most // 2)))]
+        found = [Params(mr, 1) for mr in dict.fromkeys((most, max(1, most // 2)))]
         return sorted(found, key=lambda p: self.cost(region, p, target))
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
