@@ -10,6 +10,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--models", type=Path, default=None, help="folder of .onnx nets for tests marked 'models'")
+    parser.addoption("--suite", type=Path, default=None, help="folder that `python -m bench.suite fetch` filled; its tests are slow")
     parser.addoption("--slow", action="store_true", help="also run tests marked 'slow'")
     parser.addoption("--fuzz-seed", type=int, default=None, help="first batch and mutation of tests/fuzz, as STROP_FUZZ_SEED; fresh by default")
     parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long tests/fuzz looks at random graphs")
@@ -32,6 +33,15 @@ def models_dir(request: pytest.FixtureRequest) -> Path:
     folder = request.config.getoption("--models")
     if folder is None:
         pytest.skip("needs --models DIR")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def suite_dir(request: pytest.FixtureRequest) -> Path:
+    """Folder given with --suite."""
+    folder = request.config.getoption("--suite")
+    if folder is None:
+        pytest.skip("needs --suite DIR")
     return Path(folder)
 
 

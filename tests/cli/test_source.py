@@ -16,6 +16,7 @@ from tests import tiny_net
 def test_shapes() -> None:
     assert source.parse_shapes(["x=1x3x224x224", "a=b=7", "s="]) == {"x": "1x3x224x224", "a=b": "7", "s": ""}
     assert source.parse_shapes([]) is None
+    assert source.parse_shapes(["sr==16000", "x=1"]) == {"sr": "=16000", "x": "1"}, "a value in place of a shape"
 
 
 @pytest.mark.parametrize("text", ["1x3", "x", "=1x3", "x=1xx3", "x=-1", "x=1x0", "x=1X3", "x=1,3", "x=²", f"x={2**31}"])

@@ -1,4 +1,4 @@
-"""``strop build MODEL -o FILE``: an ONNX model to an engine file."""
+"""``strop build MODEL -o FILE``: a model to an engine file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from strop.quantize.precision import PRECISIONS
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model.")],
+    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Engine file to write.")] = None,
     target: Annotated[str, typer.Option(help="Machine the code is for: host, x86-64-v3, ...")] = "host",
     threads: Annotated[int | None, typer.Option(help="Threads to split work for; all cores by default.")] = None,
@@ -47,7 +47,7 @@ def command(
     metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Makes an engine file of an ONNX model."""
+    """Makes an engine file of a model."""
     stop = None if stop_after == STAGES[-1] else stop_after
     if output is None and stop is None:
         raise OptionError("no output file", expected="-o FILE", hint=f"strop build {model} -o {model.stem}.strop")

@@ -28,7 +28,7 @@ _ORDERS = ", ".join(_KEYS)
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model.")],
+    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
     target: Annotated[str, typer.Option(help="Machine the code would be for.")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     sort: Annotated[str, typer.Option(help=f"Order of the nodes: {_ORDERS}.")] = "model",

@@ -24,7 +24,7 @@ class Part(str, Enum):
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="ENGINE|MODEL", help="Engine file or ONNX model.")],
+    source: Annotated[Path, typer.Argument(metavar="ENGINE|MODEL", help="Engine file, ONNX model or .pt2 file.")],
     part: Annotated[Part, typer.Option(help="Which part of an engine; a model only has a graph.")] = Part.GRAPH,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
 ) -> None:
@@ -44,6 +44,6 @@ def command(
 
 def _model_text(model: Path, shapes: list[str]) -> str:
     """Imported at first use: the parts of an engine need no ``onnx``."""
-    graph = import_module("strop.frontend.onnx.reader").read_onnx(model, parse_shapes(shapes))
+    graph = import_module("strop.frontend.table").read(model, parse_shapes(shapes))
     text: str = import_module("strop.ir.text").show(graph)
     return text

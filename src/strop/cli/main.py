@@ -23,7 +23,7 @@ from strop.version import __version__
 #: of that function's docstring; a module with verbs of its own has an ``app``.
 VERBS = {
     "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
-    "build": "Makes an engine file of an ONNX model.",
+    "build": "Makes an engine file of a model.",
     "run": "Runs an engine or a model once.",
     "bench": "Measures an engine or a model: latency, throughput, memory.",
     "inspect": "Tells what an engine does, step by step.",

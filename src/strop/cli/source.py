@@ -29,7 +29,7 @@ Array = NDArray[Any]
 #: Of the option --shape.
 SHAPE_HELP = (
     "Shape of an input: name=1x3x224x224, or with ranges of free dims name=1..8(1)x3x32..960(320)%32x640 "
-    "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8. Repeatable."
+    "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8; or name==16000 for an input that always has this value. Repeatable."
 )
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
@@ -111,7 +111,7 @@ def open_any_engine(path: Path) -> Engine:
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, str] | None:
-    """``name=1x3x224x224`` and ``name=1..8x3x32..960(320)%32x640`` texts to a dict; None when there are none.
+    """``name=1x3x224x224``, ``name=1..8x3x32..960(320)%32x640`` and ``name==16000`` texts to a dict; None when there are none.
 
     Raises:
         OptionError: names the text that is not of this form.
@@ -119,8 +119,11 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, str] | None:
     shapes: dict[str, str] = {}
     for text in texts:
         name, _, dims = text.rpartition("=")
+        is_value = name.endswith("=")
+        name = name.removesuffix("=")
         try:
-            parse_shape(dims, "--shape")
+            if not is_value:
+                parse_shape(dims, "--shape")
         except OptionError as error:
             raise OptionError(
                 "unusable shape", where="--shape", got=text,
@@ -132,7 +135,7 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, str] | None:
             )
         if name in shapes:
             raise OptionError("the input is given two shapes", where="--shape", got=name)
-        shapes[name] = dims
+        shapes[name] = f"={dims}" if is_value else dims
     return shapes or None
 
 

@@ -122,9 +122,13 @@ class Assembler:
         low, size = _reach(place.view)
         if buffer.kind == "arena":
             start += self.memory.offsets[buffer]
+        elif buffer.array is not None:
+            start += self.weights.add(buffer.array)
         offset, size = (self.dims.number(dim_of(value)) for value in (start + low, size))
         if buffer.kind == "arena":
             return Arg(Space.ARENA, offset, size)
+        if buffer.kind == "weights":
+            return Arg(Space.WEIGHTS, offset, size)
         space = Space.INPUT if buffer.kind == "input" else Space.OUTPUT
         return Arg(space, offset, size, buffer.index)
 

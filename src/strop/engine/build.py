@@ -14,7 +14,7 @@ from strop.engine.options import check, machine_of
 from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
 from strop.engine.stages import Stopped
 from strop.frontend.network import Network
-from strop.frontend.onnx.reader import read_onnx
+from strop.frontend.table import read
 from strop.ir.graph import Graph
 from strop.ir.text import show as show_graph
 from strop.ir.verify import verify
@@ -26,8 +26,10 @@ from strop.tune.search import tune
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.export import ExportedProgram
+    from torch.nn import Module
 
-Model = Union[str, Path, bytes, "ModelProto", Graph, Network]
+Model = Union[str, Path, bytes, "ModelProto", "ExportedProgram", "Module", Graph, Network]
 Shapes = Mapping[str, Union[str, Sequence[Union[int, str]]]]
 
 
@@ -39,6 +41,8 @@ def build(
     level: int = 3,
     budget: float | None = None,
     shapes: Shapes | None = None,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
     dump: str | Path | None = None,
     stop_after: str | None = None,
     progress: Progress | None = None,
@@ -54,14 +58,18 @@ def build(
     """Compiles a model for one target.
 
     Args:
-        model: path or bytes of an ONNX file, a loaded ModelProto, a Network, or a Graph.
+        model: path of an ONNX or .pt2 file, bytes of an ONNX file, a loaded ModelProto, a PyTorch module, an ExportedProgram, a
+            Network, or a Graph.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
         budget: seconds that measuring may take; None for the level's own.
         shapes: input name to shape: a text such as ``1..8(1)x3x32..960(320)%32x640``, or a sequence of numbers and such ranges
             (min..max, the optimum that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is
-            given the engine serves all of it. The model's own names of dims may be given in place of an input's.
+            given the engine serves all of it. The model's own names of dims may be given in place of an input's. ``=16000``
+            in place of a shape compiles in an input that always has this value; branches on it are then taken.
+        example_inputs: of a PyTorch module: its positional arguments, or its keyword arguments as a dict.
+        dynamic_shapes: of a PyTorch module: which dims are free, as ``torch.export.export`` takes it.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
@@ -86,7 +94,7 @@ def build(
     check(level, stop_after)
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
-    graph = portable(model, shapes, trace)
+    graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     with _Stage(trace, "quantize"):
         request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, preprocess=preprocess)
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
@@ -95,10 +103,10 @@ def build(
     return engine
 
 
-def portable(model: Model, shapes: Shapes | None, trace: Trace) -> Graph:
+def portable(model: Model, shapes: Shapes | None, trace: Trace, **options: Any) -> Graph:
     """The stages that know neither precision nor target: the portable graph of a model, in f32 where the model is."""
     with _Stage(trace, "frontend"):
-        graph = _read(model, shapes)
+        graph = read(model, shapes, **options)
         verify(graph, "imported")
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with _Stage(trace, "optimize"):
@@ -142,9 +150,3 @@ class _Stage:
         self._timer.__exit__(kind, value, traceback)
         if kind is None and self._trace.stop_after == self._name:
             raise Stopped(self._name)
-
-
-def _read(model: Model, shapes: Shapes | None) -> Graph:
-    if isinstance(model, Network):
-        return model.to_graph()
-    return model if isinstance(model, Graph) else read_onnx(model, shapes)

@@ -19,7 +19,8 @@ from strop.engine.arena import MemoryPlan, plan_memory
 from strop.engine.assemble import Assembler
 from strop.engine.plan import Space
 from strop.errors import UnsupportedError
-from strop.frontend.onnx import Verdict, judge
+from strop.frontend.table import judge
+from strop.frontend.verdicts import Verdict
 from strop.ir import shape as sh
 from strop.ir.graph import Graph
 from strop.ir.text import show_type
@@ -154,25 +155,27 @@ class CheckReport:
 
 
 def check(
-    model: str | Path | bytes,
+    model: Any,
     *,
     target: str | Target = "host",
     shapes: Mapping[str, str | Sequence[int | str]] | None = None,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
 ) -> CheckReport:
-    """Judges every node of an ONNX model.
+    """Judges every node of a model.
 
     Args:
-        model: path or bytes.
+        model: as for ``build``.
         target: as for ``build``.
-        shapes: as for ``build``.
+        shapes, example_inputs, dynamic_shapes: as for ``build``.
 
     Raises:
         ModelError: the file is no model whose nodes could be judged.
         UnsupportedError: the size of an input is free and nothing says in which range, or the file is a model of another kind.
     """
     machine = parse_target(target) if isinstance(target, str) else target
-    name = "model" if isinstance(model, bytes) else Path(model).stem
-    verdicts, graph = judge(model, shapes)
+    name = Path(model).stem if isinstance(model, (str, Path)) else "model"
+    verdicts, graph = judge(model, shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     given = tuple(f"{v.name}: {show_type(v.type)}" for v in graph.inputs)
     sizes = {s.name: s.opt for v in graph.inputs for s in sh.symbols(v.shape)}
     empty = CheckReport(name, machine.name, tuple(_unread(v, "") for v in verdicts), given, sizes, Totals(len(verdicts)))

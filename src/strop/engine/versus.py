@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,6 +53,7 @@ class Settings:
         cpus: cores to stay on; None to leave that to the system.
         avx2: limit the others to AVX2, and leave out those that cannot be.
         profile: runs of a profile of the engine's steps after the measurement; 0 for none.
+        tolerance: largest error that counts as agreement.
     """
 
     threads: int = 1
@@ -61,6 +62,7 @@ class Settings:
     cpus: tuple[int, ...] | None = None
     avx2: bool = False
     profile: int = 0
+    tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -169,10 +171,11 @@ def compare(
     *,
     name: str | None = None,
     original: Path | None = None,
+    inputs: Mapping[str, Array] | None = None,
     work: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Row:
-    """Measures an engine against other runtimes on random inputs.
+    """Measures an engine against other runtimes.
 
     Args:
         engine: built of ``model`` for this machine.
@@ -182,6 +185,7 @@ def compare(
         settings: how to measure; None for the defaults.
         name: of the net; None for the file's.
         original: the model file before its batch was changed: other forms of the net are looked for beside it.
+        inputs: arrays by name in the model's order, also of those that the engine has compiled in; None for random ones.
         work: folder for converted models, kept between calls; None for one that is deleted at the end.
         progress: told what is done, in a few words.
 
@@ -198,20 +202,24 @@ def compare(
         task = {
             "original": str((original or model).resolve()),
             "threads": settings.threads,
-            "inputs": _write_inputs(engine, folder),
             "cpus": None if settings.cpus is None else list(settings.cpus),
             "work": str(work or folder),
         }
+        written = _write_inputs(engine.random_inputs() if inputs is None else inputs, folder)
+        own_names = {tensor.name for tensor in engine.inputs}
         sides = [_Side(peer) for peer in (OWN, *peers)]
         for side in sides:
             tell(f"{side.peer.name} loads")
-            file = engine.path if side.peer is OWN else model
-            side.start(stack, python, settings, {**task, "model": str(file.resolve())})
+            if side.peer is OWN:
+                file, given = engine.path, [entry for entry in written if entry[0] in own_names]
+            else:
+                file, given = model, written
+            side.start(stack, python, settings, {**task, "model": str(file.resolve()), "inputs": given})
         own, others = sides[0], sides[1:]
-        _check_agreement(own, others, folder / "before")
+        _check_agreement(own, others, folder / "before", settings.tolerance)
         if own.ready and any(s.ready for s in others):
             _measure(sides, settings, tell)
-            _check_agreement(own, others, folder / "after")
+            _check_agreement(own, others, folder / "after", settings.tolerance)
         steps = own.profile(settings.profile) if settings.profile and own.ready else ()
         for side in sides:
             side.weigh()
@@ -315,17 +323,17 @@ class _Side:
         )
 
 
-def _write_inputs(engine: Engine, folder: Path) -> list[list[str]]:
-    """(name, file) of every input, in the model's order."""
+def _write_inputs(inputs: Mapping[str, Array], folder: Path) -> list[list[str]]:
+    """(name, file) of every input."""
     found = []
-    for index, (name, array) in enumerate(engine.random_inputs().items()):
+    for index, (name, array) in enumerate(inputs.items()):
         path = folder / f"input{index}.npy"
         np.save(path, array, allow_pickle=False)
         found.append([name, str(path)])
     return found
 
 
-def _check_agreement(own: _Side, others: Sequence[_Side], folder: Path) -> None:
+def _check_agreement(own: _Side, others: Sequence[_Side], folder: Path, tolerance: float) -> None:
     """Drops every side whose output differs from that of the first of the others."""
     reference: list[Array] = []
     referee = ""
@@ -337,7 +345,7 @@ def _check_agreement(own: _Side, others: Sequence[_Side], folder: Path) -> None:
             reference, referee = arrays, side.peer.name
             continue
         side.error = max(side.error or 0.0, output_error(arrays, reference))
-        if not side.error <= TOLERANCE:
+        if not side.error <= tolerance:
             side.drop("wrong", f"differs from {referee} by {side.error:.1e} of its largest value")
 
 

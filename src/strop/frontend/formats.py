@@ -1,41 +1,37 @@
-"""Names model files of other kinds than ONNX, so that they are refused by name."""
+"""Tells model files apart by their first bytes and, where those are an archive's, by what lies in it."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
 
-from strop.errors import UnsupportedError
+ENGINE = "an engine file of Strop"
+EXPORTED = "a PyTorch exported program"
+SCRIPT = "a TorchScript model"
+CHECKPOINT = "a PyTorch checkpoint: a state dict or a pickled module"
+INDUCTOR = "a PyTorch package compiled by AOTInductor"
+TFLITE = "a TensorFlow Lite model"
+HDF5 = "a Keras model (HDF5)"
+KERAS = "a Keras model"
+SAVED_MODEL = "a TensorFlow SavedModel"
 
 #: (place, bytes at that place, what such a file is)
 _MAGIC = (
-    (0, b"STROP\x00\r\n", "an engine file of Strop"),
-    (4, b"TFL3", "a TensorFlow Lite model"),
-    (0, b"\x89HDF\r\n\x1a\n", "a Keras model (HDF5)"),
+    (0, b"STROP\x00\r\n", ENGINE),
+    (4, b"TFL3", TFLITE),
+    (0, b"\x89HDF\r\n\x1a\n", HDF5),
+    (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", CHECKPOINT),  # torch.save before 1.6
 )
 _HEAD = 16
 
 
-def refuse_other(model: str | Path | bytes) -> None:
-    """Nothing for what may be an ONNX model.
+def kind_of(model: str | Path | bytes) -> str | None:
+    """What a model file is; None when it is none of the kinds above: an ONNX model, or nothing that is known.
 
     Args:
         model: path or bytes.
-
-    Raises:
-        UnsupportedError: it is a model of a known other kind, or an engine already.
     """
-    kind = _kind_of_bytes(model[:_HEAD]) if isinstance(model, bytes) else _kind_of_path(Path(model))
-    if kind is None:
-        return
-    is_engine = kind == _MAGIC[0][2]
-    raise UnsupportedError(
-        "only ONNX models can be built",
-        where=None if isinstance(model, bytes) else str(model),
-        got=kind,
-        expected="an .onnx file",
-        hint="strop run FILE, strop.load(FILE)" if is_engine else "export the network as ONNX",
-    )
+    return _kind_of_bytes(model[:_HEAD]) if isinstance(model, bytes) else _kind_of_path(Path(model))
 
 
 def _kind_of_bytes(head: bytes) -> str | None:
@@ -46,9 +42,9 @@ def _kind_of_path(path: Path) -> str | None:
     """The kind of a file or folder; None when it is unknown or cannot be read, which its reader then tells."""
     try:
         if path.is_dir():
-            return "a TensorFlow SavedModel" if (path / "saved_model.pb").is_file() else None
+            return SAVED_MODEL if (path / "saved_model.pb").is_file() else None
         if path.name == "saved_model.pb":
-            return "a TensorFlow SavedModel"
+            return SAVED_MODEL
         if not path.is_file():
             return None
         with path.open("rb") as file:
@@ -61,8 +57,12 @@ def _kind_of_path(path: Path) -> str | None:
 def _kind_of_archive(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    if any(name.endswith(("data.pkl", "archive_format")) for name in names):
-        return "a PyTorch model"
+    inner = [name.partition("/")[2] for name in names]  # PyTorch writes everything into one folder
+    if any(name.endswith("archive_format") for name in names) or "serialized_exported_program.json" in names:
+        exported = any(Path(name).suffix == ".json" and "models" in Path(name).parts for name in names)
+        return EXPORTED if exported or "serialized_exported_program.json" in names else INDUCTOR
+    if any(name.endswith("data.pkl") for name in names):
+        return SCRIPT if "constants.pkl" in inner or any(name.startswith("code/") for name in inner) else CHECKPOINT
     if "metadata.json" in names and "config.json" in names:
-        return "a Keras model"
+        return KERAS
     return None

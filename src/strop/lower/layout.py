@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from strop.errors import UnsupportedError
+import numpy as np
+
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Type
+from strop.ir.op import Array, Type
 from strop.kernels.base import View
 from strop.kernels.extent import dims_of, extents
 from strop.lower import views
 from strop.lower.layout_rules import needs_dense, required_order, spatial_order, wanted_order
 from strop.lower.regions import Group
-from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
+from strop.ops.data import Concat, Identity, Pad, Reshape, Slice, Split, Transpose
 
 #: Copy steps are named after why they exist.
 LAYOUT, CONCAT, OUTPUT, RESHAPE = "layout", "concat", "output", "reshape"
@@ -28,16 +29,18 @@ class Buffer:
     """A run of memory.
 
     Attributes:
-        kind: ``arena``, ``input`` or ``output``.
+        kind: ``arena``, ``input``, ``output`` or ``weights``.
         index: input or output number; buffer number in the arena.
         size: bytes; an Extent when only a run knows them.
         name: of the value it was made for.
+        array: what a buffer of weights holds.
     """
 
     kind: str
     index: int
     size: int
     name: str
+    array: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +188,12 @@ class Layout:
         self.launches.append(Launch(group.name, group, inputs, consts, outputs, source=tuple(dict.fromkeys(group.source))))
 
     def _order_of(self, group: Group, value: Value, inputs: Sequence[Placement | None]) -> tuple[int, ...]:
-        """Elementwise and keepdims-like groups keep the order of what they read."""
+        """Elementwise and keepdims-like groups, and paddings, keep the order of what they read."""
         like = [p for p in inputs if p is not None and p.view.shape == extents(value.shape)]
         if group.anchor is None and like and spatial_order(value) is None:
             return like[0].view.order()
+        if group.anchor is not None and isinstance(group.anchor.op, Pad) and inputs[0] is not None and spatial_order(value) is None:
+            return inputs[0].view.order()
         return wanted_order(value)
 
     def _copy(self, value: Value, source: Placement, order: tuple[int, ...], reason: str) -> Placement:
@@ -217,9 +222,7 @@ class Layout:
             self._place_concat(node, op)
             return
         value = node.operand(0)
-        if value.const is not None:
-            raise UnsupportedError("a constant reaches lowering unfolded", where=node.name)
-        source = self.places[value]
+        source = self.places[value] if value.const is None else self._constant(value)
         if isinstance(op, Identity):
             self._alias(node.output, source)
         elif isinstance(op, Transpose):
@@ -236,6 +239,16 @@ class Layout:
         else:
             assert isinstance(op, Reshape)
             self._place_reshape(node, value, source)
+
+    def _constant(self, value: Value) -> Placement:
+        """A constant of which a run reads as much as its sizes say."""
+        known = self.places.get(value)
+        if known is None:
+            assert value.const is not None
+            array = np.asarray(value.const, order="C")
+            known = Placement(Buffer("weights", 0, array.nbytes, value.name, array), 0, View.dense(array.shape, value.dtype))
+            self.places[value] = known
+        return known
 
     def _alias(self, value: Value, placement: Placement) -> None:
         self.places[value] = placement

@@ -196,7 +196,7 @@ def _region(launch: Launch) -> Region:
     epilogue = group.epilogue if group is not None else Input(0)
     region = Region(launch.name, op, tuple(operands), anchors, epilogue, outs, launch.source, _work(launch, outs),
                     group.prologue if group is not None else Input(0), prologues)  # fmt: skip
-    return _channels_first(region)
+    return _longest_last(_channels_first(region))
 
 
 def _channels_first(region: Region) -> Region:
@@ -214,6 +214,30 @@ def _channels_first(region: Region) -> Region:
     operands = tuple(turn(o, i) for i, o in enumerate(region.operands))
     outs = tuple(transposed(v, perm) for v in region.outs)
     return replace(region, op=region.op.replace(layout="NCHW"), operands=operands, outs=outs)
+
+
+def _longest_last(region: Region) -> Region:
+    """Kernels walk the last axis: a convolution whose last axis is 1 all through, as exporters write one-dimensional ones, becomes
+    one with its two spatial axes swapped. Only views change, and the weights' order not at all."""
+    op = region.op
+    if not isinstance(op, Conv) or len(op.strides) != 2 or op.pads[1] or op.pads[3]:
+        return region
+    x, w = region.operands[0], region.operands[1]
+    if x is None or w is None or not (x.view.shape[3] == w.view.shape[3] == region.out.shape[3] == 1) or x.view.shape[2] == 1:
+        return region
+    if not w.view.is_dense() or w.const is None or w.const.shape != w.view.shape:
+        return region
+    perm = (0, 1, 3, 2)
+    shape = tuple(w.view.shape[axis] for axis in perm)
+    weights = Operand(View.dense(shape, w.view.dtype), w.const.reshape(shape), w.name)
+    operands = tuple(
+        weights if index == 1 else operand and Operand(transposed(operand.view, perm), operand.const, operand.name)
+        for index, operand in enumerate(region.operands)
+    )
+    turned = op.replace(
+        strides=op.strides[::-1], dilations=op.dilations[::-1], pads=(op.pads[1], op.pads[0], op.pads[3], op.pads[2])
+    )
+    return replace(region, op=turned, operands=operands, outs=tuple(transposed(view, perm) for view in region.outs))
 
 
 def _operand(placement: Placement | None, const: Value | None) -> Operand | None:

@@ -23,7 +23,7 @@ def prepare(graph: Graph) -> Graph:
     graph = graph.clone()
     integrate(graph)
     for node in list(graph.nodes):
-        if is_view(node.op) and node.operands and all(v.const is not None for v in node.operands):
+        if is_view(node.op) and node.operands and all(v.const is not None for v in node.operands) and _is_static(node):
             evaluate(graph, node)
         elif isinstance(node.op, MatMul):
             flatten_channels_last(graph, node)
@@ -34,6 +34,11 @@ def prepare(graph: Graph) -> Graph:
     shorten(graph)
     graph.prune()
     return graph
+
+
+def _is_static(node: Node) -> bool:
+    """Whether the results have one size; a part of a constant whose size a run decides stays a view."""
+    return all(sh.is_static(value.shape) for value in node.outputs)
 
 
 def evaluate(graph: Graph, node: Node) -> None:

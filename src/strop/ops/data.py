@@ -17,6 +17,7 @@ from strop.ir.loops import Program, Stage, loops
 from strop.ir.op import Array, Cost, Op, Sample, Type
 from strop.ir.shape import Dim, Shape
 from strop.ops import base
+from strop.ops.indexing import slice_bounds
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
 _DTYPES = (dt.f32, dt.i64, dt.u8, dt.boolean, dt.f16, dt.bf16)  # of samples
@@ -222,8 +223,8 @@ class Slice(Op):
     def of(
         cls,
         shape: Shape,
-        starts: Sequence[int],
-        stops: Sequence[int],
+        starts: Sequence[Dim],
+        stops: Sequence[Dim],
         axes: Sequence[int] | None = None,
         steps: Sequence[int] | None = None,
     ) -> Slice:
@@ -233,7 +234,7 @@ class Slice(Op):
             shape: of x. On a symbolic axis a start from the front is taken as it is, a start or
                 stop from the end is relative to the symbol, and a stop of 2**31 - 1 or more is the
                 axis' end.
-            starts, stops: per axis in ``axes``.
+            starts, stops: per axis in ``axes``; a symbolic one must be known to count from the front, or from the end.
             axes: None means 0, 1, ...
             steps: None means 1.
         """
@@ -245,7 +246,7 @@ class Slice(Op):
             raise ShapeError("slice: a step is zero")
         whole = tuple(sh.normalize_axis(a, len(shape), cls.name) for a in axes)
         found = [
-            _bounds(shape[a], start, stop, step)
+            slice_bounds(shape[a], start, stop, step)
             for a, start, stop, step in zip(whole, starts, stops, steps, strict=True)
         ]
         return cls(tuple(b for b, _ in found), tuple(e for _, e in found), whole, tuple(steps))
@@ -311,27 +312,6 @@ class Slice(Op):
         for dtype in _DTYPES:
             x = base.random_array(rng, (6, 4), dtype)
             yield Sample(cls((1, 3), (6, -1), (0, 1), (2, -1)), (x,))
-
-
-def _bounds(size: Dim, start: int, stop: int, step: int) -> tuple[Dim, Dim]:
-    """Normalized start and stop on one axis."""
-    if isinstance(size, int):
-        begin, end, _ = slice(start, stop, step).indices(size)
-        return begin, end
-    far = (1 << 31) - 1
-    if step > 0:
-        first: Dim = 0 if start <= -far else _clamped(size, start, 0, size)
-        last = size if stop >= far else _clamped(size, stop, 0, size)
-        return first, last
-    top = sh.sub(size, 1)
-    first = top if start >= far else _clamped(size, start, -1, top)
-    last = -1 if stop <= -far else _clamped(size, stop, -1, top)
-    return first, last
-
-
-def _clamped(size: Dim, index: int, low: int, high: Dim) -> Dim:
-    """An index, counted from the end when it is negative, within low..high."""
-    return sh.minimum(index, high) if index >= 0 else sh.maximum(sh.add(size, index), low)
 
 
 @dataclass(frozen=True)

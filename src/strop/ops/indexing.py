@@ -1,4 +1,4 @@
-"""Helpers of the ops that take index operands."""
+"""Helpers of the ops that take index operands or bounds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from strop.errors import InputError
+from strop.errors import InputError, ShapeError
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.expr import Expr
 from strop.ir.op import Array, Op, Type
 from strop.ir.shape import Dim
@@ -65,3 +66,50 @@ def check_aligned(op: Op, inputs: Sequence[Type], axis: int, indices: Type) -> N
     for k, (have, wanted) in enumerate(zip(x.shape, indices.shape, strict=True)):
         if k != axis and isinstance(have, int) and isinstance(wanted, int) and wanted > have:
             raise op.fail(f"indices are longer than x along axis {k}", inputs)
+
+
+def slice_bounds(size: Dim, start: Dim, stop: Dim, step: int) -> tuple[Dim, Dim]:
+    """Normalized start and stop on one axis."""
+    if not (isinstance(start, int) and isinstance(stop, int)):
+        return _symbolic_bounds(size, start, stop, step)
+    if isinstance(size, int):
+        begin, end, _ = slice(start, stop, step).indices(size)
+        return begin, end
+    far = (1 << 31) - 1
+    if step > 0:
+        first: Dim = 0 if start <= -far else _clamped(size, start, 0, size)
+        last = size if stop >= far else _clamped(size, stop, 0, size)
+        return first, last
+    top = sh.sub(size, 1)
+    first = top if start >= far else _clamped(size, start, -1, top)
+    last = -1 if stop <= -far else _clamped(size, stop, -1, top)
+    return first, last
+
+
+def _symbolic_bounds(size: Dim, start: Dim, stop: Dim, step: int) -> tuple[Dim, Dim]:
+    """As ``slice_bounds``, where start or stop depends on symbols; a slice that would be empty ends where it begins."""
+    far = (1 << 31) - 1
+    if step > 0:
+        first = 0 if isinstance(start, int) and start <= -far else _clamped(size, start, 0, size)
+        last = size if isinstance(stop, int) and stop >= far else _clamped(size, stop, 0, size)
+        return first, sh.maximum(first, last)
+    top = sh.sub(size, 1)
+    first = top if isinstance(start, int) and start >= far else _clamped(size, start, -1, top)
+    last = -1 if isinstance(stop, int) and stop <= -far else _clamped(size, stop, -1, top)
+    return first, sh.minimum(first, last)
+
+
+def _clamped(size: Dim, index: Dim, low: int, high: Dim) -> Dim:
+    """An index, counted from the end when it is negative, within low..high.
+
+    Raises:
+        ShapeError: it depends on symbols, and may be negative or not.
+    """
+    least, most = sh.bounds(index)
+    if least >= 0:
+        return sh.minimum(index, high)
+    if most >= 0:
+        raise ShapeError(
+            "slice: a bound may count from the front or from the end", got=index, hint="give the symbols a range with --shape"
+        )
+    return sh.maximum(sh.add(size, index), low)

@@ -24,7 +24,7 @@ class Options:
         strict_nans: keep the sign of zeros and every NaN as the model's arithmetic gives them: rewrites
             that hold for ordinary numbers only (``x + 0.0``, ``pow(x, 0.5)``, a reciprocal that is
             not exact) are left out. By default what ``STROP_STRICT_NANS`` says.
-        fold_bytes: a constant result larger than this is only computed when it is not larger than
+        fold_bytes: a constant result larger than this is only computed when it is not much larger than
             the constants it is made of.
     """
 

@@ -5,10 +5,10 @@ Before:
 After:
     y = conv(x, w')   with w' a constant
 Unless:
-    a result would be larger than ``fold_bytes`` and than the constants that it is made of (an expanded
-    scalar, say), its shape is symbolic, the op is not pure, it would take more than ``MAX_FLOPS`` operations, or the op's
-    reference refuses the operands (an index out of range): then it is left to fail, or not, at run time. A Dequantize of
-    known weights stays, so that they are kept as integers.
+    a result would be larger than ``fold_bytes`` and than ``GROWTH`` times the constants that it is made of (an
+    expanded scalar, say; weights of 8 bits made f32 are not), its shape is symbolic, the op is not pure, it would take more than
+    ``MAX_FLOPS`` operations, or the op's reference refuses the operands (an index out of range): then it is left to fail, or not,
+    at run time. A Dequantize of known weights stays, so that they are kept as integers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from strop.trace import Trace
 
 NAME = "fold_constants"
 MAX_FLOPS = 1 << 30
+GROWTH = 4
 
 
 def run(graph: Graph, trace: Trace, options: Options) -> None:
@@ -53,7 +54,7 @@ def _foldable(node: Node, options: Options) -> bool:
     if not all(sh.is_static(v.shape) for v in node.outputs):
         return False
     made_of = sum(v.const.nbytes for v in node.operands if v.const is not None)
-    if any(v.type.nbytes > max(options.fold_bytes, made_of) for v in node.outputs):
+    if any(v.type.nbytes > max(options.fold_bytes, GROWTH * made_of) for v in node.outputs):
         return False
     types = [v.type for v in node.operands]
     return node.op.cost(types, [v.type for v in node.outputs]).flops <= MAX_FLOPS

@@ -21,6 +21,7 @@ from strop.optimize import (
     fold_dequantized,
     fold_pad,
     fold_scale,
+    hoist_gathers,
     hoist_reshapes,
     hoist_slices,
     hoist_splits,
@@ -39,6 +40,7 @@ from strop.trace import Trace
 PASSES: tuple[ModuleType, ...] = (
     eliminate_dead,
     recognize_dequantize,
+    hoist_gathers,  # before a table is computed whole
     fold_constants,
     eliminate_noops,
     canonicalize,

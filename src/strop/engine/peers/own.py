@@ -19,7 +19,8 @@ class Net:
         self._context = self._engine.context(threads=task.threads)
         self._inputs = dict(task.inputs)
         self._arrays = [self._inputs[t.name] for t in self._engine.inputs]
-        self._out = {t.name: np.empty(t.shape, t.dtype.numpy) for t in self._engine.outputs}
+        first = self._context.run(self._inputs)  # also of another shape than the engine was tuned for
+        self._out = {name: np.empty_like(array) for name, array in first.items()}
         self._results: Any = None
         self.version = __version__
         self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
@@ -14,9 +13,12 @@ from strop.frontend.onnx.context import NodeContext, Session
 from strop.frontend.onnx.custom import rule_of
 from strop.frontend.onnx.inputs import (
     InputShapes,
+    check_fixed,
+    fixed_input,
     input_type,
     opset_imports,
     plain_domain,
+    split_values,
     static_type,
 )
 from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic, Unknown
@@ -24,6 +26,7 @@ from strop.frontend.onnx.order import captured, check_text, check_unique, sorted
 from strop.frontend.onnx.registry import RULES, Rule, find
 from strop.frontend.onnx.scope import Scope, attributes_of, without
 from strop.frontend.onnx.tensors import TensorReader, element_type
+from strop.frontend.verdicts import Verdict, reason
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
 from strop.ir.shape import Dim, is_static
@@ -39,30 +42,6 @@ _STEPS = "where dims must be equal at every size, ranges in steps may make them 
 _BAD_NODE = (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of one node of the model.
-
-    Attributes:
-        name: its name, or ``OpType_index`` when it has none; nodes of functions are ``call/inner``, and an output that
-            cannot be given is ``output NAME``.
-        op_type: ONNX op type, with its domain in front when that is not ai.onnx.
-        opset: version of its domain.
-        supported: whether it can be read.
-        checked: False when only op type and opset were looked at, because an operand comes from an unsupported node.
-        reason: why it is not supported, else "".
-        hint: what to try, or None.
-    """
-
-    name: str
-    op_type: str
-    opset: int
-    supported: bool
-    checked: bool = True
-    reason: str = ""
-    hint: str | None = None
-
-
 class InnerFailed(Exception):
     """A node inside a subgraph could not be read; its own verdict says why."""
 
@@ -74,7 +53,8 @@ class Importer:
         model: the model, without the raw data that ``spans`` tells about.
         reader: reads its tensors.
         spans: see ``strop.frontend.onnx.wire.split``.
-        shapes: shapes of inputs by name that replace the declared ones, or dims by their names, see InputShapes.
+        shapes: shapes of inputs by name that replace the declared ones, or dims by their names, see InputShapes; a text that
+            begins with ``=`` is a value that the input always has, see fixed_input.
         name: of the graph.
     """
 
@@ -89,7 +69,7 @@ class Importer:
         self.model = model
         self.reader = reader
         self.spans = spans
-        self.shapes = dict(shapes or {})
+        self.values, self.shapes = split_values(shapes or {})
         self.verdicts: list[Verdict] = []
         self.errors: list[StropError] = []
         self.graph = Graph(model.graph.name or name)
@@ -135,8 +115,12 @@ class Importer:
         inputs = [
             i for i in proto.input if i.name not in self._initializers and i.name not in scope.names
         ]
+        check_fixed(self.values, inputs)
         shapes = InputShapes(self.shapes, inputs)
         for info in inputs:
+            if info.name in self.values:
+                scope.names[info.name] = Known(info.name, fixed_input(info, self.values[info.name]))
+                continue
             dtype = input_type(info)
             value = self.graph.add_input(info.name, Type(dtype, shapes.of(info)))
             scope.names[info.name] = value
@@ -179,7 +163,7 @@ class Importer:
                 hint="give the symbols values with --shape",
             )
         self.errors.append(error)
-        verdict = Verdict(f"output {name}", "output", 0, False, True, _reason(error), error.hint)
+        verdict = Verdict(f"output {name}", "output", 0, False, True, reason(error), error.hint)
         self.verdicts.append(verdict)
 
     def _materialize(self, operand: Value | Known) -> Value:
@@ -261,7 +245,7 @@ class Importer:
             error = type(error)(error.what, where=place, got=error.got, expected=error.expected, hint=hint)
         self.errors.append(error)
         self._note_operands(node, scope)
-        self._verdict(node, name, scope, False, reason=_reason(error), hint=error.hint)
+        self._verdict(node, name, scope, False, reason=reason(error), hint=error.hint)
         for output in node.output:
             scope.names[output] = self._declared(output, scope) or Unknown(name)
 
@@ -534,32 +518,6 @@ def _names(proto: GraphProto) -> set[str]:
     for node in proto.node:
         names.update(node.output)
     return names
-
-
-def _reason(error: StropError) -> str:
-    """One line without the place, which a verdict names by itself."""
-    parts = [error.what]
-    if error.got is not None:
-        parts.append(f"got {error.got}")
-    if error.expected is not None:
-        parts.append(f"expected {error.expected}")
-    return "; ".join(parts)
-
-
-def combined(errors: Sequence[StropError], total: int) -> StropError:
-    """One error for all that went wrong: a defect of the model first, else everything that is not supported."""
-    for error in errors:
-        if not isinstance(error, UnsupportedError):
-            return error
-    if len(errors) == 1:
-        return errors[0]
-    lines = [f"{error.where}: {_reason(error)}" for error in errors]
-    hints = list(dict.fromkeys(e.hint for e in errors if e.hint))
-    return UnsupportedError(
-        f"{len(errors)} of {total} nodes are not supported",
-        got="\n    ".join(["", *lines]),
-        hint="; ".join(hints) or None,
-    )
 
 
 def supported_op_types() -> dict[str, str]:

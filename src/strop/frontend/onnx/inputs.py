@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import OperatorSetIdProto, TensorShapeProto, ValueInfoProto
 
 from strop.errors import ModelError, OptionError, UnsupportedError
@@ -46,6 +49,53 @@ def opset_imports(entries: Iterable[OperatorSetIdProto]) -> dict[str, int]:
             hint="convert the model with onnx.version_converter, or export it with another opset",
         )
     return opsets
+
+
+#: Begins a text that gives an input a value in place of a shape.
+VALUE = "="
+
+
+def split_values(
+    given: Mapping[str, str | Sequence[int | str | Dim]],
+) -> tuple[dict[str, str], dict[str, str | Sequence[int | str | Dim]]]:
+    """(texts of values without their mark, shapes) of a mapping that holds both."""
+    values = {n: g[len(VALUE) :] for n, g in given.items() if isinstance(g, str) and g.startswith(VALUE)}
+    return values, {n: g for n, g in given.items() if n not in values}
+
+
+def check_fixed(values: Mapping[str, str], inputs: Sequence[ValueInfoProto]) -> None:
+    """OptionError for a value that is given to something that is no input."""
+    unknown = [name for name in values if name not in {info.name for info in inputs}]
+    if unknown:
+        raise OptionError(
+            "there is no such input to give a value to", got=", ".join(unknown), expected=", ".join(i.name for i in inputs) or None
+        )
+
+
+def fixed_input(info: ValueInfoProto, text: str) -> NDArray[Any]:
+    """The constant that takes the place of an input: every element of it is one number.
+
+    Raises:
+        OptionError: the text is no number of the input's type, or its declared shape is not fixed.
+    """
+    where, dtype = f"value of input {info.name}", input_type(info)
+    if not info.type.tensor_type.HasField("shape"):
+        raise OptionError("an input without a shape takes no value", where=where)
+    dims = info.type.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
+        raise OptionError(
+            "an input takes a value only where its shape is fixed", where=where, got=[_name(d) or d.dim_value for d in dims]
+        )
+    problem = OptionError("not a number of the input's type", where=where, got=text, expected=dtype)
+    try:
+        number: Any = float(text) if dtype.is_float else int({"true": "1", "false": "0"}.get(text.lower(), text))
+        with np.errstate(over="ignore"):
+            array = np.full([int(dim.dim_value) for dim in dims], number, dtype.numpy)
+    except (ValueError, OverflowError):
+        raise problem from None
+    if not dtype.is_float and array.size and int(array.flat[0]) != number:
+        raise problem
+    return array
 
 
 class InputShapes:

@@ -8,7 +8,7 @@ from math import ceil, prod
 import numpy as np
 
 from strop.frontend.onnx.context import NodeContext
-from strop.frontend.onnx.operands import Operand, from_dims
+from strop.frontend.onnx.operands import Operand, Symbolic, from_dims
 from strop.frontend.onnx.registry import onnx_op
 from strop.frontend.onnx.tensors import element_type
 from strop.ir import dtype as dt
@@ -92,8 +92,10 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray[tuple[int], np.dtype[np.object_]
 
 @onnx_op("Range", since=11)
 def arange(node: NodeContext) -> Operand:
-    """start + i * delta, all known."""
+    """start + i * delta, all known; or of whole numbers, with a limit that depends on symbols."""
     node.ignore("stash_type")  # half precision is computed in f32 anyway
+    if isinstance(node.operand(1), Symbolic):
+        return _symbolic_arange(node)
     start, limit, delta = (
         node.scalar(i, name) for i, name in enumerate(("start", "limit", "delta"))
     )
@@ -111,6 +113,26 @@ def arange(node: NodeContext) -> Operand:
     steps = np.arange(count, dtype=np.int64 if dtype.is_int else np.float64)
     wide = np.float32 if dtype in (dt.f16, dt.bf16) else steps.dtype
     return node.const((start + steps.astype(wide) * np.asarray(delta, wide)).astype(dtype.numpy))
+
+
+#: Most elements of a range whose length depends on symbols.
+MAX_RANGE = 1 << 20
+
+
+def _symbolic_arange(node: NodeContext) -> Operand:
+    """The first elements of the longest there can be."""
+    start, (limit,), delta = node.scalar(0, "start"), node.dims(1, "limit"), node.scalar(2, "delta")
+    if delta <= 0:
+        raise node.unsupported("a limit that depends on symbolic dims needs a positive delta", got=delta)
+    length = sh.maximum(sh.ceildiv(sh.sub(limit, start), delta), 0)
+    longest = sh.bounds(length)[1]
+    if longest > MAX_RANGE:
+        raise node.unsupported(
+            "a limit that depends on symbolic dims needs their range", got=f"{length}, at most {longest}",
+            expected=f"at most {MAX_RANGE}", hint="give the symbols a range with --shape, such as 1..512",
+        )  # fmt: skip
+    whole = node.const(np.array(start + delta * np.arange(longest), node.dtype(0).numpy))
+    return node.step(Slice.of((longest,), [0], [length]), node.value(whole))
 
 
 @onnx_op("EyeLike", since=9)
@@ -329,13 +351,13 @@ def slice_1(node: NodeContext) -> Operand:
 def slice_10(node: NodeContext) -> Operand:
     axes = None if node.optional(3) is None else node.ints(3, "axes")
     steps = None if node.optional(4) is None else node.ints(4, "steps")
-    return _slice(node, node.ints(1, "starts"), node.ints(2, "ends"), axes, steps)
+    return _slice(node, node.dims(1, "starts"), node.dims(2, "ends"), axes, steps)
 
 
 def _slice(
     node: NodeContext,
-    starts: tuple[int, ...],
-    ends: tuple[int, ...],
+    starts: tuple[Dim, ...],
+    ends: tuple[Dim, ...],
     axes: tuple[int, ...] | None,
     steps: tuple[int, ...] | None,
 ) -> Operand:

@@ -7,6 +7,7 @@ from math import floor
 
 import numpy as np
 
+from strop.frontend.dims import ratio
 from strop.frontend.onnx.context import NodeContext
 from strop.frontend.onnx.operands import Known, Operand
 from strop.frontend.onnx.registry import onnx_op
@@ -140,16 +141,6 @@ def _from_scales(
     return tuple(sizes), tuple(scales)
 
 
-def _ratio(have: Dim, size: Dim) -> float | None:
-    """size / have; of symbolic dims only where that is the same for all values of the symbols."""
-    if isinstance(size, int) and isinstance(have, int):
-        return size / have if have > 0 else None
-    grows, shrinks = sh.floordiv(size, have), sh.floordiv(have, size)
-    if isinstance(grows, int) and sh.mul(have, grows) == size:
-        return float(grows)
-    return 1.0 / shrinks if isinstance(shrinks, int) and sh.mul(size, shrinks) == have else None
-
-
 def _from_sizes(
     node: NodeContext, axes: tuple[int, ...], crop: tuple[float, ...], policy: str
 ) -> tuple[tuple[Dim, ...], tuple[float, ...]]:
@@ -164,15 +155,15 @@ def _from_sizes(
         sizes[axis] = size
         if size == have:
             continue
-        ratio = _ratio(have, size)
-        if ratio is None:
+        factor = ratio(have, size)
+        if factor is None:
             raise node.unsupported(
                 "a symbolic dim cannot be resized to a size",
                 got=f"{have} to {size}",
                 expected="a whole multiple, or a whole part",
                 hint="give the symbols values with --shape, or ranges in steps",
             )
-        scales[axis] = ratio
+        scales[axis] = factor
     if policy != "stretch":
         pick = min if policy == "not_larger" else max
         chosen = pick(scales[axis] for axis in axes)

@@ -25,10 +25,10 @@ import strop.frontend.onnx.ops_resize
 import strop.frontend.onnx.ops_signal
 import strop.frontend.onnx.ops_vision  # noqa: F401
 from strop.errors import ModelError
-from strop.frontend.formats import refuse_other
 from strop.frontend.onnx import wire
-from strop.frontend.onnx.importer import Importer, Verdict, combined
+from strop.frontend.onnx.importer import Importer
 from strop.frontend.onnx.tensors import TensorReader
+from strop.frontend.verdicts import Verdict, combined
 from strop.ir.graph import Graph
 from strop.ir.shape import Dim
 
@@ -58,6 +58,9 @@ def read_onnx(source: Source, shapes: Shapes | None = None) -> Graph:
     if importer.errors:
         raise combined(importer.errors, len(importer.verdicts))
     return importer.graph
+
+
+read = read_onnx  # the name in ``strop.frontend.table``
 
 
 def survey(source: Source, shapes: Shapes | None = None) -> list[Verdict]:
@@ -90,8 +93,6 @@ def judge(source: Source, shapes: Shapes | None = None) -> tuple[list[Verdict], 
 
 
 def _import(source: Source, shapes: Shapes | None) -> Importer:
-    if not isinstance(source, ModelProto):
-        refuse_other(source)
     if isinstance(source, ModelProto):
         importer = Importer(source, TensorReader(None, None), {}, shapes, "model")
     elif isinstance(source, bytes):

@@ -112,7 +112,7 @@ class ConvDirect(Kernel[Params]):
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        return Emitter(region, params, target).emitted()
+        return DirectEmitter(region, params, target).emitted()
 
 
 def _geometry(region: Region) -> Geometry:
@@ -121,8 +121,8 @@ def _geometry(region: Region) -> Geometry:
     return geometry
 
 
-class Emitter:
-    """Holds what the pieces of one emission share."""
+class DirectEmitter:
+    """Holds what the pieces of one emission share. ``conv_dot`` replaces the tile and its weights."""
 
     #: C types of activations and packed weights.
     x_type, w_type = "float", "float"

