@@ -1,39 +1,45 @@
-"""Convolution and constant-weight matrix products with few output channels, as dot products: vectors lie along the input.
+"""Convolution with up to four output channels as dot products: vectors lie along the taps, where these and their channels are consecutive.
 
-A tile computes ``mr`` positions by all output channels, one vector accumulator each, as many as a vector has lanes at most. Its products run
-along the taps of a kernel row and their channels, which lie side by side. At the end the accumulators are added up across their lanes
-two by two, so that one vector holds all results. How tasks are cut, and the zero-padded copy of rows, are those of ``conv_direct``.
+With so few output channels the vectors of ``conv_direct`` would be nearly empty. Here ``mr`` neighbouring positions share the weights, which are
+packed as [taps that are not consecutive][output channel][consecutive products]; each accumulator is added up across its lanes at the end. The
+results of a vector's worth of positions are gathered before the epilogue, which runs along them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
-from math import prod
+from dataclasses import dataclass
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
-from strop.kernels.c.conv_direct import DirectEmitter, Params
-from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
-from strop.kernels.c.rows import Finish, Track, vectors
-from strop.kernels.c.tile import Tile
-from strop.kernels.c.writer import Writer
+from strop.kernels.c import conv_direct
+from strop.kernels.c.positions import Geometry, Strides, geometry_of, weight_matrices
+from strop.kernels.c.rows import Tail, Track
+from strop.kernels.c.tile import shorter
+from strop.kernels.c.vector import VectorC
+from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import constants_of
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
-#: Estimated cycles: to add up one accumulator, and to finish one row of results.
-_ACROSS, _FINISH = 3.0, 4.0
+#: Most output channels.
+_CHANNELS = 4
+#: Positions per tile worth trying.
+_MR = (8, 6, 4, 2, 1)
+#: Vectors of consecutive products that are written out instead of looped over.
+_UNROLLED = 4
+#: Estimated cycles: to add up a vector's lanes, around the results of one position, and of a load that crosses cache lines.
+_ACROSS, _AROUND, _CROSSING = 10.0, 4.0, 1.5
 
 
-def _run(g: Geometry) -> int:
-    """Elements of the input that lie side by side under the kernel; 0 when channels do not."""
-    if g.c != 1 and g.c_stride != 1:
-        return 0
-    side_by_side = g.kw == 1 or g.dw * g.pixel == g.c
-    return g.kw * g.c if side_by_side else g.c
+@dataclass(frozen=True)
+class Params:
+    """mr: positions per tile."""
+
+    mr: int
 
 
 class ConvDot(Kernel[Params]):
@@ -44,153 +50,151 @@ class ConvDot(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        geometry = geometry_of(region)
-        if isinstance(geometry, str):
-            return geometry
-        lanes = ISAS[target.isa].lanes
-        if geometry.o > lanes // 2:
-            return f"more than {lanes // 2} output channels"
-        run = _run(geometry)
-        if run == 0:
+        g = geometry_of(region)
+        if isinstance(g, str):
+            return g
+        if g.groups != 1 or g.o > _CHANNELS:
+            return f"grouped, or more than {_CHANNELS} output channels"
+        if g.c_stride != 1 and g.c > 8:
             return "input channels are not consecutive"
-        return None if run >= lanes // 2 else "few elements lie side by side"
+        walk = conv_direct.walk_of(g, 0)
+        if walk.index != "k" or walk.inner < ISAS[target.isa].lanes // 2:
+            return "too few products lie side by side"
+        return None
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        g = geometry_of(region)
-        assert isinstance(g, Geometry)
-        most = min(ISAS[target.isa].lanes // g.o, g.row_extent)
-        found = [Params(mr, 1) for mr in dict.fromkeys((most, max(1, most // 2)))]
-        return sorted(found, key=lambda p: self.cost(region, p, target))
+        g = _geometry(region)
+        room = ISAS[target.isa].registers - g.o - 2
+        found = [Params(mr) for mr in _MR if mr * g.o <= room and mr <= g.row_extent]
+        return sorted(found or [Params(1)], key=lambda p: self.cost(region, p, target))[:3]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        g = geometry_of(region)
-        assert isinstance(g, Geometry)
-        lanes = ISAS[target.isa].lanes
-        steps = g.k // _run(g) * -(-_run(g) // lanes)
-        accumulators = params.mr * g.o
-        step = max(accumulators * lanes / target.fma_lanes, (params.mr + g.o) * 0.6, 4.0)
-        finishes = 1 if g.o == 1 else params.mr
-        tile = steps * step + _ACROSS * lanes + _FINISH * finishes + 10.0
-        cycles = -(-g.row_extent // params.mr) * tile * g.groups * g.n * (g.h if g.row_extent == g.w else 1)
+        g, isa = _geometry(region), ISAS[target.isa]
+        inner = conv_direct.walk_of(g, 0).inner
+        vectors = g.k // inner * -(-inner // isa.lanes)
+        load = _CROSSING * isa.lanes / 16
+        step = max(g.o * isa.lanes / target.fma_lanes, load + g.o * load / params.mr, 4.0 / params.mr)
+        cycles = g.positions * (vectors * step + g.o * _ACROSS + _AROUND)
         if g.copies:
-            cycles += 0.3 * g.n * g.groups * g.c * g.padded_h * g.padded_w
+            cycles += conv_direct.COPY_CYCLES * g.n * g.c * g.padded_h * g.padded_w
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        return _DotEmitter(region, params, target).emitted()
+        return _Emitter(region, params, target).emitted()
 
 
-class _DotEmitter(DirectEmitter):
-    """Tiles of dot products in the loops of ``conv_direct``."""
+def _geometry(region: Region) -> Geometry:
+    g = geometry_of(region)
+    assert isinstance(g, Geometry), g
+    return g
+
+
+class _Emitter(conv_direct.Emitter):
+    """The tasks, rows and padded copies of conv_direct around dot products."""
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
-        super().__init__(region, params, target)
-        self.run = _run(self.g)
-        self.wide = -(-self.run // self.lanes) * self.lanes
-        self.panel_size = self.group_size
+        super().__init__(region, conv_direct.Params(params.mr, 1), target)
 
     @property
-    def group_size(self) -> int:
-        """Floats of one group's packed weights."""
-        return self.g.k // _run(self.g) * -(-_run(self.g) // self.lanes) * self.lanes * self.g.o
+    def run(self) -> int:
+        """Vectors of consecutive products."""
+        return -(-self._walk().inner // self.lanes)
 
     def _pack(self) -> Array:
-        """Weights [group][outer step][vector][output channel][lane], runs filled up with zeros."""
-        return np.concatenate([self._packed(matrix) for matrix in weight_matrices(self.region, self.g)])
+        """[taps that are not consecutive][output channel][vectors of consecutive products], padded with zeros."""
+        g, inner = self.g, self._walk().inner
+        (matrix,) = weight_matrices(self.region, g)
+        packed = np.zeros((g.k // inner, g.o, self.run * self.lanes), np.float32)
+        packed[:, :, :inner] = matrix.reshape(-1, inner, g.o).transpose(0, 2, 1)
+        return packed.reshape(-1)
 
-    def _packed(self, matrix: Array) -> Array:
-        outer = self.g.k // self.run
-        filled = np.zeros((outer, self.wide, self.g.o), np.float32)
-        filled[:, : self.run] = matrix.reshape(outer, self.run, self.g.o)
-        return np.ascontiguousarray(filled.reshape(outer, -1, self.lanes, self.g.o).transpose(0, 1, 3, 2)).reshape(-1)
+    def _positions(self, w: Writer, nv: int, tail: int) -> None:
+        g, mr = self.g, self.params.mr
+        with ExitStack() as scope:
+            start, stop = "from", "to"
+            if not g.flat:
+                scope.enter_context(w.block("for (int64_t h = from; h < to; h++)"))
+                start, stop = "0", str(g.w)
+            scope.enter_context(w.block(f"for (int64_t p = {start}; p < {stop}; p += VL)"))
+            w(f"const int64_t count = {stop} - p < VL ? {stop} - p : VL;")
+            w(f"float dots[{g.o * self.lanes}] __attribute__((aligned(64)));", "int64_t q = 0;")
+            with w.block(f"for (; q + {mr} <= count; q += {mr})"):
+                self._dots(w, mr)
+            for height in shorter(mr):
+                with w.block(f"if (q + {height} <= count)"):
+                    self._dots(w, height)
+                    w(f"q += {height};")
+            with w.block("if (count == VL)"):
+                self._finish(w, 0)
+            with w.block("else"):
+                self._finish(w, "(int32_t)count")
 
-    def _shape(self, mr: int, nv: int, tail: int) -> Tile:
-        return Tile(mr, nv, 0, False)
-
-    def _outer(self) -> list[tuple[str, int, int]]:
-        """Loops around a run: name, extent, elements of the input per step."""
+    def _finish(self, w: Writer, tail: Tail) -> None:
+        """Applies the epilogue to the results of neighbouring positions and stores them."""
         g = self.g
-        rows = ("kh", g.kh, g.dh * g.line)
-        taps = [("kw", g.kw, g.dw * g.pixel)] if self.run != g.kw * g.c else []
-        return [axis for axis in (rows, *taps) if axis[1] > 1]
+        h = "" if g.flat else "h"
 
-    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
-        """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
-        g, mr, w = self.g, tile.mr, Writer()
-        sums = [f"c{r}_{o}" for r in range(mr) for o in range(g.o)]
-        w(f"vf {', '.join(f'{name} = vzero()' for name in sums)};")
-        axes = self._outer()
-        assert prod(extent for _, extent, _ in axes) == g.k // self.run
-        with ExitStack() as nest:
-            for name, extent, _ in axes:
-                nest.enter_context(w.loop(name, extent))
-            w(f"const float *xk = {' + '.join(['x', *(f'{name} * {step}' for name, _, step in axes)])};")
-            for at, tail, _ in vectors(w, self.run, self.lanes, var="k"):
-                with w.block(""):
-                    self._step(w, mr, at, tail)
-        total = self._added_up(w, sums)
-        self._finish(w, mr, total)
-        parameters = ["const float *x", "const float *w", "float *y", *(f"const float *e{k}" for k in range(len(g.extras)))]
-        declared, sizes = constants_of(w.text())
-        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
-        name = f"dots_{mr}x{g.o}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        helper = f"/* {mr} positions by {g.o} output channels, {g.k} products each */\nstatic void {name}{text}\n"
-        for part in (self._pairs(), helper):
-            if part not in self.helpers:
-                self.helpers.append(part)
-        return name, sizes
+        def track(base: str, strides: Strides, channel: int) -> Track:
+            offset = channel * strides[3]
+            return Track(self._at(base, strides, h, "p") + (f" + {offset}" if offset != 0 else ""), strides[2])
 
-    def _step(self, w: Writer, mr: int, at: str, tail: int | str) -> None:
-        """The products of one vector of the input."""
-        for r in range(mr):
-            w(f"const vf v{r} = {Track(f'xk + {r * self.row_step}' if r else 'xk', 1).load(at, tail)};")
-        for o in range(self.g.o):
-            w(f"const vf w{o} = vload(w{f' + {o} * VL' if o else ''});")
-            for r in range(mr):
-                w(f"c{r}_{o} = vfma(v{r}, w{o}, c{r}_{o});")
-        w(f"w += {self.g.o} * VL;")
+        for channel in range(g.o):
+            sides = [track(f"e{k}", s, channel) for k, s in enumerate(g.extras)]
+            dots = Track("dots" + (f" + {channel} * VL" if channel else ""), 1)
 
-    def _pairs(self) -> str:
-        """A helper that adds neighbouring lanes of two vectors."""
-        even, odd = (", ".join(str(k) for k in range(first, 2 * self.lanes, 2)) for first in (0, 1))
-        return (
-            "/* sums of neighbouring lanes: those of a, then those of b */\n"
-            f"static inline vf pair_sums_{self.lanes}(vf a, vf b) {{\n"
-            f"  return __builtin_shufflevector(a, b, {even}) + __builtin_shufflevector(a, b, {odd});\n}}\n"
-        )
+            def load(index: int, sides: list[Track] = sides, dots: Track = dots) -> str:
+                return (sides[index - 1] if index else dots).load("0", tail)
 
-    def _added_up(self, w: Writer, names: list[str]) -> str:
-        """The name of the vector whose lane k is the sum of accumulator k; lanes without an accumulator repeat others."""
-        level, width = list(names), self.lanes
-        number = 0
-        while width > 1:
-            following = []
-            for k in range(0, len(level), 2):
-                a, b = level[k], level[k + 1] if k + 1 < len(level) else level[k]
-                following.append(f"s{number}")
-                w(f"const vf s{number} = pair_sums_{self.lanes}({a}, {b});")
-                number += 1
-            level, width = following, width // 2
-        return level[0]
-
-    def _finish(self, w: Writer, mr: int, total: str) -> None:
-        """Applies the epilogue and stores: along the positions where there is one channel, else position by position."""
-        g = self.g
-        if g.o == 1:
-            sides = [Track(f"e{k}", s[2]) for k, s in enumerate(g.extras)]
-            Finish(w, self.region.epilogue, Track("y", g.y[2]), sides).store("0", total, mr if mr < self.lanes else 0)
-            return
-        w("float dots[VL];", f"vstore(dots, {total});")
-        for r in range(mr):
             with w.block(""):
-                sides = [Track(_plus(f"e{k}", r * s[2]), s[3]) for k, s in enumerate(g.extras)]
-                finish = Finish(w, self.region.epilogue, Track(_plus("y", r * g.y[2]), 1), sides)
-                w(f"const vf dot = vload_n(dots + {r * g.o}, {g.o});")
-                finish.store("0", "dot", g.o)
+                text = VectorC([dt.f32] * (1 + len(sides)), load, w).print(self.region.epilogue)
+                w(track("y", g.y, channel).store("0", text, tail))
 
+    def _dots(self, w: Writer, mr: int) -> None:
+        """Calls the function for ``mr`` positions from p + q on."""
+        body = Writer()
+        self._products(body, mr)
+        declared, sizes = constants_of(body.text())
+        parameters = ", ".join(["const float *x", "const float *w", "float *dots", *declared])
+        name = define(self.helpers, f"dots_{mr}x{self.g.o}", f"({parameters}) {{\n{body.text()}\n}}")
+        w(f"{name}({', '.join([self._input('(p + q)'), 'wp', 'dots + q', *sizes])});")
 
-def _plus(base: str, offset: int) -> str:
-    return f"{base} + {offset}" if offset else base
+    def _products(self, w: Writer, mr: int) -> None:
+        g, lanes = self.g, self.lanes
+        walk = self._walk()
+        whole, rest = divmod(walk.inner, lanes)
+        for r in range(mr):
+            w("vf " + ", ".join(f"c{r}_{o} = vzero()" for o in range(g.o)) + ";")
+
+        def vector(at: str, tail: int) -> None:
+            for o in range(g.o):
+                w(f"const vf w{o} = vload(w + {at} + {o * self.run * lanes});")
+            for r in range(mr):
+                where = f"xk + {at}" + (f" + {r * self.row_step}" if r else "")
+                with w.block(""):
+                    w(f"const vf e = {f'vload_n({where}, {tail})' if tail else f'vload({where})'};")
+                    for o in range(g.o):
+                        w(f"c{r}_{o} = vfma(e, w{o}, c{r}_{o});")
+
+        with ExitStack() as nest:
+            terms = ["x"]
+            for name, extent, stride in walk.outer:
+                if extent > 1:
+                    nest.enter_context(w.loop(name, extent))
+                    terms.append(f"{name} * {stride}")
+            w(f"const float *xk = {' + '.join(terms)};")
+            if whole > _UNROLLED:
+                with w.loop("k", whole * lanes, lanes):
+                    vector("k", 0)
+            for k in range(whole if whole <= _UNROLLED else 0):
+                with w.block(""):
+                    vector(str(k * lanes), 0)
+            if rest:
+                with w.block(""):
+                    vector(str(whole * lanes), rest)
+            w(f"w += {g.o * self.run * lanes};")
+        for r in range(mr):
+            for o in range(g.o):
+                w(f"dots[{r + o * lanes}] = vhadd(c{r}_{o});")
 
 
 KERNEL = ConvDot()

@@ -165,7 +165,7 @@ def _spare(target: Target) -> int:
     return 0 if target.extras else 4
 
 
-class Emitter(conv_direct.DirectEmitter):
+class Emitter(conv_direct.Emitter):
     """``conv_direct``'s, on bytes."""
 
     x_type, w_type = "uint8_t", "int8_t"
