@@ -325,6 +325,9 @@ class Candidate:
         inner = ", ".join(f"{k}={v}" for k, v in vars(self.params).items()) if self.params is not None else ""
         return f"{self.kernel.name}({inner})"
 
+    def __str__(self) -> str:
+        return self.label
+
     def cost(self, region: Region, target: Target) -> float:
         """Estimated seconds on one core."""
         return self.kernel.cost(region.typical(), self.params, target)
