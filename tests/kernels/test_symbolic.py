@@ -21,6 +21,7 @@ from strop.kernels.table import KERNELS, candidates, refusal, refusals
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
+from strop.ops.recurrent import Recurrent
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
 from tests.kernels.harness import assert_agree, compiled, run
@@ -82,7 +83,7 @@ def all_cases() -> Iterator[Region]:
                 if isinstance(sample.op, Elementwise):
                     yield scalar(sample, size, layout)
                     continue
-                constants = isinstance(sample.op, (Conv, ConvTranspose)) or (isinstance(sample.op, MatMul) and k % 2 == 0)
+                constants = isinstance(sample.op, (Conv, ConvTranspose, Recurrent)) or (isinstance(sample.op, MatMul) and k % 2 == 0)
                 found = freed(sample, size, layout, (number + k) % 2 == 1, constants)
                 if found is not None:
                     yield found
@@ -198,7 +199,8 @@ def check(kernel: Kernel, cases: list[Region]) -> int:
             counted, sizes = at_size(emitted, value)
             got = run(function, counted, there, arrays, 2, sizes=sizes)
             for g, w in zip(got, expected(there, arrays), strict=True):
-                assert_agree(g, w, 1e-4, f"{candidate.label} on {region.signature()} at {value}")
+                tolerance = 3e-3 if isinstance(there.op, Recurrent) else 1e-4  # many steps amplify the rounding of the first
+                assert_agree(g, w, tolerance, f"{candidate.label} on {region.signature()} at {value}")
             done += 1
     return done
 

@@ -142,7 +142,7 @@ class _Emitter:
         g = self.g
         self._block()
         w = Writer()
-        pointers: list[Pointer] = [In(0), Packed(self._pack()), Out(0)]
+        pointers: list[Pointer] = [In(0), Packed(self._pack), Out(0)]
         w("const float *x = a->p[0];", "const float *weights = a->p[1];", "float *y = a->p[2];")
         for k in range(len(self.region.extras)):
             w(f"const float *e{k} = a->p[{3 + k}];")
