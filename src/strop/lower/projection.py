@@ -24,7 +24,7 @@ def split_projection(graph: Graph, node: Node) -> None:
     op = node.op
     assert isinstance(op, Recurrent)
     x, w = node.operand(0), node.operand(1)
-    if op.projected or x.dtype is not dt.f32 or 0 in (x.type.count, w.type.count):
+    if op.projected or x.dtype is not dt.f32 or 0 in (*x.shape, *w.shape):
         return
     producer, swap = x.producer, Transpose((1, 0, 2))
     swapped = producer is not None and producer.op == swap
