@@ -125,13 +125,14 @@ WINDOWS = (
     Window(24, 40, 1), Window(24, 40, 1, 2), Window(16, 20, 3, 1, (1, 1)), Window(16, 20, 3, 2, (1, 1)), Window(16, 33, 3, 2, (0, 1)),
     Window(3, 16, 3, 2, (1, 1), last=False), Window(3, 16, 5, 1, (2, 2)), Window(8, 9, 3, 1, (2, 2), 2), Window(8, 8, 3, 1, (1, 1), 1, 4),
     Window(17, 16, 2), Window(1, 1, 3, 1, (1, 1), 1, 40), Window(1, 1, 3, 2, (1, 1), 1, 16), Window(1, 1, 5, 2, (2, 2), 1, 24),
-    Window(8, 40, 5, 1, (2, 2)), Window(9, 16, 3), Window(16, 24, 3, 1, (2, 0)), Window(8, 16, 7, 2, (3, 3)), Window(1, 2, 3, 1, (0, 0), 1, 16), Window(1, 1, 3, 1, (2, 2), 2, 16), Window(1, 1, 5, 1, (0, 3), 1, 7),
+    Window(8, 1, 5, 1, (2, 2)), Window(17, 2, 3, 2, (0, 1)), Window(24, 1, 1), Window(16, 3, 3), Window(9, 2, 3, 1, (1, 0)),
+    Window(30, 4, 1, 2), Window(8, 40, 5, 1, (2, 2)), Window(9, 16, 3), Window(16, 24, 3, 1, (2, 0)), Window(8, 16, 7, 2, (3, 3)), Window(1, 2, 3, 1, (0, 0), 1, 16), Window(1, 1, 3, 1, (2, 2), 2, 16), Window(1, 1, 5, 1, (0, 3), 1, 7),
 )  # fmt: skip
 #: Batch, height and width: the least, the largest, and what leaves rests of tiles.
 PLACES = ((1, 5, 5), (3, 40, 40), (2, 7, 13), (1, 9, 12), (2, 33, 6), (1, 6, 31))
 
 
-@pytest.mark.parametrize("kernel", [k for k in SERVING if k.name in ("conv_direct", "conv_depthwise", "conv_winograd")], ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [k for k in SERVING if k.name in ("conv_direct", "conv_dot", "conv_depthwise", "conv_winograd")], ids=lambda k: k.name)
 def test_convolutions_at_any_batch_height_and_width(kernel: Kernel) -> None:
     rng = np.random.default_rng(3)
     target = BEST.with_cores(2)
