@@ -14,7 +14,7 @@ from tests.kernels.harness import assert_agree, compiled, run
 
 TARGET = next(t for t in TARGETS.values() if runs_here(t))
 #: Kernels whose epilogue no sample suits, and why.
-UNSUITED = {"conv_winograd": "the samples of conv are smaller than its tiles", "elementwise": "see its own tests"}
+UNSUITED = {"elementwise": "see its own tests"}
 
 
 def _cases(kernel) -> list[regions.Case]:
@@ -24,10 +24,12 @@ def _cases(kernel) -> list[regions.Case]:
     for name in regions.all_names():
         taken = 0
         for sample in regions.samples(name):
-            layout = regions.LAYOUTS[len(found) % 4]
-            ways = [regions.anchored(sample, layout, rng, True, constants) for constants in (False, True)]
-            if name == "conv" and len(sample.inputs) == 3:
-                ways.append(regions.bias_in_epilogue(ways[1]))
+            ways = []
+            for turn in range(4):
+                layout = regions.LAYOUTS[(len(found) + turn) % 4]
+                ways += [regions.anchored(sample, layout, rng, True, constants) for constants in (False, True)]
+                if name in ("conv", "conv_transpose") and len(sample.inputs) == 3:
+                    ways.append(regions.bias_in_epilogue(ways[-1]))
             good = [c for c in ways if c[0].has_epilogue and _lies_alike(c[0]) and refusal(kernel, c[0], TARGET) is None]
             found += good[:1]
             taken += len(good[:1])

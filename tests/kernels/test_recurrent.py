@@ -11,8 +11,10 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.ir.op import Type
-from strop.kernels.base import Emitted, Operand, Region, View
+from strop.ir.shape import Sym
+from strop.kernels.base import Candidate, Emitted, Operand, Region, View
 from strop.kernels.c.recurrent import KERNEL, Params
+from strop.kernels.extent import at, extent, extents
 from strop.kernels.oracle import expected
 from strop.ops.recurrent import GRU, LSTM, RNN, activation
 from strop.target.detect import TARGETS, runs_here
@@ -117,6 +119,53 @@ def test_lengths_out_of_range_are_forced_into_it():
     region, arrays = layer(GRU.default("bidirectional"), 4, 5, 9)
     arrays[region.op.operand_names.index("lens")] = np.asarray([9, -3, 0, 4, 2], np.int32)
     check_all(KERNEL, [(region, arrays)], HERE[0], every=False)
+
+
+def free_layer(op, hidden, given, place=dense):
+    """``layer`` over free steps and samples, without arrays."""
+    rng = np.random.default_rng(1)
+    op = op.replace(projected=True)
+    x = Type(dt.f32, (Sym("s", 1, 4, 9), Sym("b", 1, 3, 20), op.directions * op.gates * hidden))
+    shapes = op._shapes(x, hidden)
+    operands = []
+    for name in op.operand_names:
+        if name not in ("x", "r", *given.split()):
+            operands.append(None)
+        elif name == "lens":
+            operands.append(Operand(View.dense(extents(shapes[name]), dt.i32)))
+        elif name in WEIGHTS:
+            array = (rng.standard_normal(sh.static(shapes[name])) * 0.6).astype(np.float32)
+            operands.append(Operand(dense(array.shape), array))
+        else:
+            operands.append(Operand(place(extents(shapes[name]))))
+    outs = tuple(place(extents(t.shape)) for t in op.infer([x, *(_type(o) for o in operands[1:])]))
+    return Region(f"{op.name} {op.direction} {given}", op, tuple(operands), len(operands), Input(0), outs)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_free_steps_and_samples(cores):
+    target = HERE[0].with_cores(cores)
+    regions = [
+        free_layer(LSTM.default("bidirectional"), 33, "b lens h0 c0 p"),
+        free_layer(LSTM.default(), 16, "b h0 c0", turned),
+        free_layer(GRU.default("reverse"), 20, "b lens", turned),
+        free_layer(GRU.default(linear_before_reset=True), 48, "b h0"),
+    ]
+    candidates = [Candidate(KERNEL, Params(mr, 1)) for mr in (1, 2, 4, 5)]
+    work = [(r, c.emit(r, target)) for r, c in zip(regions, candidates, strict=True)]
+    rng = np.random.default_rng(2)
+    for (region, emitted), function in zip(work, compiled([e for _, e in work], target), strict=True):
+        for place in ((1, 1), (9, 20), (4, 7), (3, 2), (2, 13)):
+            known = dict(zip("sb", place, strict=True))
+            there = region.at(known)
+            arrays = [None if o is None or o.const is not None else rng.standard_normal(o.view.shape).astype(np.float32) for o in there.operands]
+            for k, operand in enumerate(there.operands):
+                if operand is not None and operand.view.dtype is dt.i32:
+                    arrays[k] = rng.integers(0, place[0] + 1, operand.view.shape).astype(np.int32)
+            counted = replace(emitted, tasks=at(emitted.tasks, known))
+            got = run(function, counted, there, arrays, splits=2, sizes=[at(extent(d), known) for d in emitted.dims])
+            for g, want in zip(got, expected(there, arrays), strict=True):
+                assert_agree(g, want, 1e-4, f"{region.name} at {place}")
 
 
 def test_scratch_does_not_grow_with_steps():

@@ -21,6 +21,7 @@ from strop.kernels.table import KERNELS, candidates, refusal, refusals
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
+from strop.ops.recurrent import Recurrent
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
 from tests.kernels.harness import assert_agree, compiled, run
@@ -82,7 +83,7 @@ def all_cases() -> Iterator[Region]:
                 if isinstance(sample.op, Elementwise):
                     yield scalar(sample, size, layout)
                     continue
-                constants = isinstance(sample.op, (Conv, ConvTranspose)) or (isinstance(sample.op, MatMul) and k % 2 == 0)
+                constants = isinstance(sample.op, (Conv, ConvTranspose, Recurrent)) or (isinstance(sample.op, MatMul) and k % 2 == 0)
                 found = freed(sample, size, layout, (number + k) % 2 == 1, constants)
                 if found is not None:
                     yield found
@@ -124,13 +125,14 @@ WINDOWS = (
     Window(24, 40, 1), Window(24, 40, 1, 2), Window(16, 20, 3, 1, (1, 1)), Window(16, 20, 3, 2, (1, 1)), Window(16, 33, 3, 2, (0, 1)),
     Window(3, 16, 3, 2, (1, 1), last=False), Window(3, 16, 5, 1, (2, 2)), Window(8, 9, 3, 1, (2, 2), 2), Window(8, 8, 3, 1, (1, 1), 1, 4),
     Window(17, 16, 2), Window(1, 1, 3, 1, (1, 1), 1, 40), Window(1, 1, 3, 2, (1, 1), 1, 16), Window(1, 1, 5, 2, (2, 2), 1, 24),
-    Window(1, 2, 3, 1, (0, 0), 1, 16), Window(1, 1, 3, 1, (2, 2), 2, 16), Window(1, 1, 5, 1, (0, 3), 1, 7),
+    Window(8, 1, 5, 1, (2, 2)), Window(17, 2, 3, 2, (0, 1)), Window(24, 1, 1), Window(16, 3, 3), Window(9, 2, 3, 1, (1, 0)),
+    Window(30, 4, 1, 2), Window(8, 40, 5, 1, (2, 2)), Window(9, 16, 3), Window(16, 24, 3, 1, (2, 0)), Window(8, 16, 7, 2, (3, 3)), Window(1, 2, 3, 1, (0, 0), 1, 16), Window(1, 1, 3, 1, (2, 2), 2, 16), Window(1, 1, 5, 1, (0, 3), 1, 7),
 )  # fmt: skip
 #: Batch, height and width: the least, the largest, and what leaves rests of tiles.
 PLACES = ((1, 5, 5), (3, 40, 40), (2, 7, 13), (1, 9, 12), (2, 33, 6), (1, 6, 31))
 
 
-@pytest.mark.parametrize("kernel", [k for k in SERVING if k.name in ("conv_direct", "conv_depthwise")], ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [k for k in SERVING if k.name in ("conv_direct", "conv_dot", "conv_depthwise", "conv_winograd")], ids=lambda k: k.name)
 def test_convolutions_at_any_batch_height_and_width(kernel: Kernel) -> None:
     rng = np.random.default_rng(3)
     target = BEST.with_cores(2)
@@ -198,7 +200,8 @@ def check(kernel: Kernel, cases: list[Region]) -> int:
             counted, sizes = at_size(emitted, value)
             got = run(function, counted, there, arrays, 2, sizes=sizes)
             for g, w in zip(got, expected(there, arrays), strict=True):
-                assert_agree(g, w, 1e-4, f"{candidate.label} on {region.signature()} at {value}")
+                tolerance = 3e-3 if isinstance(there.op, Recurrent) else 1e-4  # many steps amplify the rounding of the first
+                assert_agree(g, w, tolerance, f"{candidate.label} on {region.signature()} at {value}")
             done += 1
     return done
 

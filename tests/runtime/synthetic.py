@@ -175,6 +175,7 @@ def sections(
     weights: np.ndarray | bytes | None = None,
     code: Mapping[str, bytes] | None = None,
     runtimes: Mapping[str, bytes] | None = None,
+    manifest: bytes = b'{"name": "synthetic"}',
 ) -> list[Section]:
     """The sections of an engine; the arithmetic one with this machine's code by default."""
     if weights is None:
@@ -183,7 +184,7 @@ def sections(
     code = {MACHINE: kernels()} if code is None else code
     runtimes = {runtime_name(): runtime_path().read_bytes()} if runtimes is None else runtimes
     result = [
-        Section(SectionKind.MANIFEST, "manifest", [b'{"name": "synthetic"}']),
+        Section(SectionKind.MANIFEST, "manifest", [manifest]),
         Section(SectionKind.GRAPH, "graph", ["graph (été)".encode()]),
         Section(SectionKind.PLAN, "plan", [encode_plan(plan or arithmetic_plan(), size)]),
         Section(SectionKind.WEIGHTS, "weights", [weights]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ pytestmark = syn.needs_linux
 Arrays = dict[str, np.ndarray]
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return Session(syn.write(tmp_path / "e.strop"), threads=1).context()
+def expecting(nanoseconds: object) -> bytes:
+    """A manifest that says so of every step."""
+    return json.dumps({"steps": [{"estimated_ns": nanoseconds} for _ in syn.arithmetic_plan().steps]}).encode()
+
+
+@pytest.fixture(params=["keeps the interpreter lock", "releases it"])
+def context(tmp_path: Path, request: pytest.FixtureRequest) -> Context:
+    manifest = expecting(100 if request.param.startswith("keeps") else 1_000_000)
+    return Session(syn.write(tmp_path / "e.strop", manifest=manifest), threads=1).context()
 
 
 @pytest.fixture
@@ -77,9 +84,23 @@ def test_refused_once_closed(context: Context, inputs: Arrays) -> None:
         call()
 
 
-def test_refused_while_in_use(context: Context, inputs: Arrays) -> None:
+def test_refused_while_in_use(tmp_path: Path, inputs: Arrays) -> None:
+    context = Session(syn.write(tmp_path / "e.strop"), threads=1).context()
     call = context.bind(inputs, outputs_of(context, inputs))
     with context._lock, pytest.raises(RuntimeFailure, match="in use by another thread"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "brief"),
+    [(expecting(100), True), (expecting(10**6), False), (expecting(None), False), (expecting("1"), False), (b'{"steps": 3}', False), (b"no", False)],
+)
+def test_the_interpreter_lock_is_kept_only_where_all_steps_are_known_to_be_short(tmp_path: Path, inputs: Arrays, manifest: bytes, brief: bool) -> None:
+    session = Session(syn.write(tmp_path / "e.strop", manifest=manifest), threads=1)
+    one, two = session.context(), session.context(threads=2)
+    bound = [c.bind(inputs, outputs_of(c, inputs)) for c in (one, two)]
+    assert [len(one._held), len(two._held)] == [int(brief), 0]
+    for call in bound:
         call()
 
 

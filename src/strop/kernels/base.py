@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -138,6 +139,7 @@ class Region:
         prologue: over Input(0), an element of the anchor's first operand, and Input(1 + k), the k-th prologue operand: what the anchor
             reads in place of its first operand.
         prologues: how many operands, the last ones, belong to the prologue.
+        origin: the region with Extents whose typical sizes these are.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Region:
     work: Cost = field(default=Cost(0, 0))
     prologue: Expr = Input(0)
     prologues: int = 0
+    origin: Region | None = None
 
     @property
     def out(self) -> View:
@@ -202,7 +205,7 @@ class Region:
     def typical(self) -> Region:
         """The region at the optimum of its symbols; itself when it has none."""
         symbols = self.symbols
-        return self.at({s.name: s.opt for s in symbols}) if symbols else self
+        return replace(self.at({s.name: s.opt for s in symbols}), origin=self) if symbols else self
 
     def all_f32(self) -> bool:
         """True when every operand and result is f32."""
@@ -244,9 +247,14 @@ class Out:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A kernel pointer: an array stored with the weights, e.g. repacked filter values."""
+    """A kernel pointer: an array stored with the weights, e.g. repacked filter values; or what makes it, called once, when it is needed."""
 
-    array: Array
+    source: Array | Callable[[], Array]
+
+    @cached_property
+    def array(self) -> Array:
+        """The array."""
+        return self.source() if callable(self.source) else self.source
 
 
 Pointer = In | Out | Packed
@@ -349,6 +357,9 @@ class Candidate:
         """Readable name, e.g. ``conv_direct(mr=6, nv=4)``."""
         inner = ", ".join(f"{k}={v}" for k, v in vars(self.params).items()) if self.params is not None else ""
         return f"{self.kernel.name}({inner})"
+
+    def __str__(self) -> str:
+        return self.label
 
     def cost(self, region: Region, target: Target) -> float:
         """Estimated seconds on one core."""

@@ -294,6 +294,7 @@ _CONV_SAMPLES: tuple[tuple[tuple[int, ...], tuple[int, ...], bool, dict[str, obj
     ((1, 5, 9, 4), (7, 5, 7, 1), True, {"pads": (3, 0, 3, 0), "strides": (3, 1)}),
     ((1, 3, 1, 1), (5, 3, 3, 3), False, {"pads": (1, 1, 1, 1)}),
     ((2, 3, 13), (4, 3, 5), True, {"pads": (2, 1), "strides": (2,)}),
+    ((1, 10, 6, 7), (3, 10, 3, 3), False, {"pads": (1, 1, 1, 1)}),
     ((1, 4, 9), (4, 1, 3), False, {"groups": 4, "dilations": (2,)}),
     ((1, 2, 4, 5, 3), (3, 2, 2, 3, 2), True, {"pads": (1, 1, 0, 0, 1, 1), "strides": (1, 2, 1)}),
     ((2, 3, 6, 5), (4, 3, 3, 3), True, {"pads": (1, 1, 1, 1), "layout": "NHWC"}),

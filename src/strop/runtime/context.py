@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import addressof, byref, c_char, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from strop.errors import InputError, RuntimeFailure
 from strop.ir.dtype import DType
+from strop.runtime.binding import Binding
 from strop.runtime.error_struct import ErrorStruct
 from strop.runtime.library import Library, MemoryStruct, TensorStruct
 
@@ -96,6 +98,8 @@ class EngineView:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     step_names: tuple[str, ...]
+    #: Runs are expected to be so short that they need not release the interpreter lock.
+    brief: bool = False
 
 
 class Context:
@@ -139,6 +143,8 @@ class Context:
             self._error_at,
         )
         self._lock = threading.Lock()
+        #: Bindings that do not take it.
+        self._held: weakref.WeakSet[Binding] = weakref.WeakSet()
 
     # ---- running ----
 
@@ -259,27 +265,41 @@ class Context:
             port.check_output(array, arrays)
             slots[1].point_at(index, array)
             arrays.append(array)
-        if not self._is_dynamic:
-            return Binding(self, slots, arrays)
-        return _ShapedBinding(self, slots, arrays, self._shapes)
+        # While the interpreter lock is held no other thread can close the context, and the runtime itself refuses two at a time.
+        keeps_lock = self._engine.brief and self.threads == 1 and not self._is_dynamic
+        run = self._run_bound
+        if keeps_lock:
+            run = self._lib.strop_context_call_held if self._finalizer.alive else self._refuse
+        elif self._is_dynamic:
+            run = partial(self._run_shaped, self._shapes)
+        pointers = slots[0].pointers, slots[1].pointers
+        binding = Binding(run, self._check_code, self._handle, pointers, (self, slots, arrays))
+        if keeps_lock:
+            self._held.add(binding)
+        return binding
 
-    def call_bound(self, arguments: tuple[object, ...], error: ErrorStruct, shapes: Shapes | None = None) -> None:
-        """What a Binding does when it is called; ``shapes`` are those of its inputs where they are free."""
+    def _run_bound(self, *arguments: object) -> int:
+        """The native call on other arrays of pointers."""
         if not self._lock.acquire(False):
             raise self._busy()
         try:
-            if shapes is not None:
-                self._check_open()
-                self._resize(shapes)
-            code = self._call(*arguments)
-            if code != 0:
-                self._lib.check(code, error, self._engine.where)
+            return self._call(*arguments)
         finally:
             self._lock.release()
 
-    def arguments(self, inputs: object, outputs: object, error: object) -> tuple[object, ...]:
-        """Of the native call, with these arrays of pointers."""
-        return self._handle, inputs, outputs, error
+    def _run_shaped(self, shapes: Shapes, *arguments: object) -> int:
+        """The same at this shape of the inputs."""
+        if not self._lock.acquire(False):
+            raise self._busy()
+        try:
+            self._check_open()
+            self._resize(shapes)
+            return self._call(*arguments)
+        finally:
+            self._lock.release()
+
+    def _check_code(self, code: int, error: ErrorStruct) -> None:
+        self._lib.check(code, error, self._engine.where)
 
     def _busy(self) -> RuntimeFailure:
         return RuntimeFailure(
@@ -397,41 +417,10 @@ class Context:
     def close(self) -> None:
         """Give the memory back; waits for a run to end."""
         with self._lock:
-            self._finalizer()
             self._call = self._refuse
-
-
-class Binding:
-    """Runs a context on the arrays that were bound; see Context.bind. May be called as often as the context may be used.
-
-    Raises:
-        RuntimeFailure: the context is closed or in use by another thread.
-    """
-
-    __slots__ = ("_arguments", "_context", "_error", "_held")
-
-    def __init__(self, context: Context, slots: tuple[_Slots, _Slots], arrays: Sequence[Array]) -> None:
-        self._context = context
-        self._held = (slots, arrays)
-        self._error = ErrorStruct()
-        self._arguments = context.arguments(slots[0].pointers, slots[1].pointers, byref(self._error))
-
-    def __call__(self) -> None:
-        """Computes the outputs from what the inputs hold now."""
-        self._context.call_bound(self._arguments, self._error)
-
-
-class _ShapedBinding(Binding):
-    """A Binding to a context that may have been given another shape in between."""
-
-    __slots__ = ("_shapes",)
-
-    def __init__(self, context: Context, slots: tuple[_Slots, _Slots], arrays: Sequence[Array], shapes: Shapes) -> None:
-        super().__init__(context, slots, arrays)
-        self._shapes = shapes
-
-    def __call__(self) -> None:
-        self._context.call_bound(self._arguments, self._error, self._shapes)
+            for binding in self._held:
+                binding.retire(self._refuse)
+            self._finalizer()
 
 
 class _Port:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from ctypes import (
     POINTER,
+    PYFUNCTYPE,
     Structure,
     c_char_p,
     c_int32,
@@ -22,6 +23,7 @@ from ctypes import (
     c_uint32,
     c_uint64,
     c_void_p,
+    cast,
 )
 from typing import Any, NoReturn
 
@@ -132,6 +134,8 @@ class Library:
             if arguments:
                 function.argtypes = arguments
             setattr(self, name, function)
+        #: strop_context_call without releasing the interpreter lock: for runs that take less than handing it over.
+        self.strop_context_call_held = PYFUNCTYPE(c_int32)(cast(self._dll["strop_context_call"], c_void_p).value or 0)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the runtime has no function {name}")

@@ -173,7 +173,7 @@ class Emitter:
         g = self.g
         self._block()
         w = Writer()
-        pointers: list[Pointer] = [In(0), Packed(self._pack()), Out(0)]
+        pointers: list[Pointer] = [In(0), Packed(self._pack), Out(0)]
         w(f"const {self.x_type} *x = a->p[0];", f"const {self.w_type} *weights = a->p[1];", f"{self.region.out.dtype.c} *y = a->p[2];")
         for k, extra in enumerate(self.region.extras):
             w(f"const {extra.view.dtype.c} *e{k} = a->p[{3 + k}];")

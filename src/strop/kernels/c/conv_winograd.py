@@ -24,7 +24,7 @@ from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of
 from strop.kernels.c.winograd_cuts import Cuts, Segment, TileType, cut, cuts_of, largest_tiles
-from strop.kernels.c.winograd_emit import Emitter, Params, Sizes, pieces_of, sizes_of
+from strop.kernels.c.winograd_emit import Emitter, Params, Sizes, even_axes, pieces_of, sizes_of
 from strop.kernels.c.winograd_matrices import floats
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -48,6 +48,7 @@ class ConvWinograd(Kernel[Params]):
 
     name = "conv_winograd"
     in_place = True
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         g = geometry_of(region)
@@ -69,7 +70,7 @@ class ConvWinograd(Kernel[Params]):
         vectors = -(-g.o // isa.lanes)
         found: list[Params] = []
         for mh, mw in self._families(region):
-            cuts = cuts_of(g, mh, mw)
+            cuts = cuts_of(g, mh, mw, even_axes(region))
             family = []
             for mr, nv in _REGISTER_TILES:
                 if nv <= vectors and mr * nv + nv + 1 <= isa.registers:
@@ -83,7 +84,7 @@ class ConvWinograd(Kernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         g = _geometry(region)
-        cycles = _cycles(g, params, sizes_of(g, params, target), target)
+        cycles = _cycles(g, params, sizes_of(g, params, target, even_axes(region)), target)
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
@@ -96,20 +97,21 @@ class ConvWinograd(Kernel[Params]):
     def _families(self, region: Region) -> list[tuple[int, int]]:
         """Largest tiles that are accurate enough, those that make different cuts."""
         g = _geometry(region)
+        even = even_axes(region)
         kept: dict[tuple[Segment, ...], tuple[int, int]] = {}
         for mh, mw in largest_tiles(g):
             if not self._error(region, mh, mw) > ERROR_LIMIT:
-                kept.setdefault((*cut(g.h, mh, g.kh, g.sh), *cut(g.w, mw, g.kw, g.sw)), (mh, mw))
+                kept.setdefault((*cut(g.h, mh, g.kh, g.sh, even[0]), *cut(g.w, mw, g.kw, g.sw, even[1])), (mh, mw))
         return list(kept.values())
 
     def _error(self, region: Region, mh: int, mw: int) -> float:
-        known = _errors.setdefault(region, {})
+        known = _errors.setdefault(region.origin or region, {})
         if (mh, mw) not in known:
             g = _geometry(region)
             weight = region.operand(1).const
             assert weight is not None
             taps = weight.reshape(g.o, g.c, g.kh, g.kw)[: min(g.o, 16)].transpose(2, 3, 1, 0).astype(np.float64)
-            known[mh, mw] = _simulated_error(cuts_of(g, mh, mw), taps)
+            known[mh, mw] = _simulated_error(cuts_of(g, mh, mw, even_axes(region)), taps)
         return known[mh, mw]
 
 

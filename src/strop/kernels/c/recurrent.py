@@ -35,9 +35,10 @@ from strop.kernels.base import (
 from strop.kernels.c.panels import Panels, balanced, tile_cycles, with_tail
 from strop.kernels.c.recurrent_unit import Pass, Rows, Unit, passes_of
 from strop.kernels.c.rows import Track, address, vectors
-from strop.kernels.c.tile import Tile
+from strop.kernels.c.tile import Tile, shorter
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
+from strop.kernels.extent import constants_of, is_symbolic, lesser, typical
 from strop.ops.recurrent import LSTM, Recurrent
 from strop.target.base import Target
 from strop.target.isa.base import Isa
@@ -73,6 +74,7 @@ class RecurrentKernel(Kernel[Params]):
     """See the module's text."""
 
     name = "recurrent"
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         op = region.op
@@ -167,7 +169,8 @@ class _Emitter:
         self.lie = Rows(op, self.hidden, self.padded, tuple(self.slots), x, y)
         mr = params.mr
         pieces = -(-target.cores // self.directions)
-        self.rows = min(self.samples, -(-self.samples // pieces // mr) * mr) if pieces > 1 else self.samples
+        share = -(-typical(self.samples) // pieces // mr) * mr
+        self.rows = lesser(self.samples, share) if pieces > 1 else self.samples
         self.blocks = -(-self.samples // self.rows)
 
     # ---- constants
@@ -364,6 +367,9 @@ class _Emitter:
         """All samples against one panel."""
         mr = self.params.mr
         full, rest = divmod(self.samples, mr)
+        if is_symbolic(rest):
+            self._any_rows(w, number, nu, tail)
+            return
         w("int64_t r = 0;" if full + bool(rest) > 1 else "const int64_t r = 0;")
         if full and (self.blocks > 1 or rest or full > 1):
             with w.block(f"for (; r + {mr} <= {self.count}; r += {mr})"):
@@ -373,6 +379,17 @@ class _Emitter:
         if rest:
             with w.block(f"if (r < {self.count})" if self.blocks > 1 else ""):
                 self._call(w, number, rest, nu, tail)
+
+    def _any_rows(self, w: Writer, number: int, nu: int, tail: int) -> None:
+        """``_rows`` of samples whose number only a run knows."""
+        mr = self.params.mr
+        w("int64_t r = 0;")
+        with w.block(f"for (; r + {mr} <= {self.count}; r += {mr})"):
+            self._call(w, number, mr, nu, tail)
+        for height in shorter(mr):
+            with w.block(f"if (r + {height} <= {self.count})"):
+                self._call(w, number, height, nu, tail)
+                w(f"r += {height};")
 
     def _call(self, w: Writer, number: int, mr: int, nu: int, tail: int) -> None:
         """Calls the function for a tile; one per direction where they differ."""
@@ -426,13 +443,14 @@ class _Emitter:
                 self._row(w, number, nu, tail, d, [f"vload(sum + {v * self.lanes})" for v in range(tile.nv)])
         body = w.text()
         used = [p for p in self._parameters(each.source) if re.search(rf"\b{p[1]}\b", body)]
-        parameters = ", ".join(f"{kind}{name}" for kind, name, _ in used)
+        declared, sizes = constants_of(body)
+        parameters = ", ".join([*(f"{kind}{name}" for kind, name, _ in used), *declared])
         text = f"({parameters}) {{\n{body}\n}}"
         name = f"{self.op.name}_{mr}x{nu}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         helper = f"/* gates {', '.join(map(str, each.gates))} of {nu} vectors of units, {mr} samples */\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
-        return f"{name}({', '.join(argument for _, _, argument in used)})"
+        return f"{name}({', '.join([*(argument for _, _, argument in used), *sizes])})"
 
     def _row(self, w: Writer, number: int, nu: int, tail: int, d: int, sums: Sequence[str]) -> None:
         """Gates and state of row ``r``."""

@@ -1,7 +1,7 @@
 """How the outputs of a convolution are cut into tiles for Winograd's algorithm, and which products that makes.
 
 An axis is cut into at most two segments, each of equal tiles, that share one set of transformed filters: 28 = 6 * 4 + 4 with F(6, 3) and F(4, 3). The
-last tile may reach beyond the end. Two axes make up to four types of tiles. Each transformed filter (one per pair of the axes' filters) is multiplied
+last tile may reach beyond the end. An axis whose extent only a run knows is cut into equal tiles. Two axes make up to four types of tiles. Each transformed filter (one per pair of the axes' filters) is multiplied
 with all points, of tiles of any type, that own it.
 """
 
@@ -16,6 +16,7 @@ from strop.ir.op import Array
 from strop.kernels.c.positions import Geometry
 from strop.kernels.c.winograd_matrices import Filtering, Form, filtering, floats, points_of
 from strop.kernels.c.winograd_transform import operations
+from strop.kernels.extent import is_symbolic, typical
 
 #: (taps, stride) -> largest tile sizes to try, most saving first: up to eight points, twelve where the other axis has a single tap, round
 #: little enough.
@@ -43,8 +44,12 @@ class Segment:
 
 
 @lru_cache(maxsize=1024)
-def cut(extent: int, largest: int, taps: int, stride: int) -> tuple[Segment, ...]:
-    """Segments that cover ``extent`` outputs with fewest products, with tiles of up to ``largest``; large tiles first."""
+def cut(extent: int, largest: int, taps: int, stride: int, even: bool = False) -> tuple[Segment, ...]:
+    """Segments that cover ``extent`` outputs with fewest products, with tiles of up to ``largest``; large tiles first. ``even``: all tiles are of
+    the largest size; ``over`` is then the most that a run may have."""
+    if even:
+        rest = extent % largest
+        return (Segment(largest, 0, -(-extent // largest), largest - 1 if is_symbolic(rest) else -rest % largest),)
 
     def rank(way: tuple[int, int, int, int]) -> tuple[int, ...]:
         a, many, b, few = way
@@ -159,7 +164,7 @@ def largest_tiles(g: Geometry) -> list[tuple[int, int]]:
     table = _LARGEST_ALONE if min(g.kh, g.kw) == 1 else _LARGEST
     for taps, stride, extent in ((g.kh, g.sh, g.h), (g.kw, g.sw, g.w)):
         sizes = table.get((taps, stride), ()) if taps > 1 else (1,)
-        axes.append([m for m in sizes if m <= extent] or list(sizes[-1:]))
+        axes.append([m for m in sizes if m <= typical(extent)] or list(sizes[-1:]))
     if not axes[0] or not axes[1] or (g.kh, g.kw) == (1, 1):
         return []
     depth = max(map(len, axes))
@@ -168,9 +173,9 @@ def largest_tiles(g: Geometry) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=512)
-def cuts_of(g: Geometry, mh: int, mw: int) -> Cuts:
-    """The tiles of a geometry with tiles of up to ``mh`` by ``mw`` outputs."""
-    h, w = cut(g.h, mh, g.kh, g.sh), cut(g.w, mw, g.kw, g.sw)
+def cuts_of(g: Geometry, mh: int, mw: int, even: tuple[bool, bool] = (False, False)) -> Cuts:
+    """The tiles of a geometry with tiles of up to ``mh`` by ``mw`` outputs; ``even``: see ``cut``, of rows and columns."""
+    h, w = cut(g.h, mh, g.kh, g.sh, even[0]), cut(g.w, mw, g.kw, g.sw, even[1])
     rows = filtering(tuple(s.m for s in h), g.kh, g.sh)
     columns = filtering(tuple(s.m for s in w), g.kw, g.sw)
     types = []

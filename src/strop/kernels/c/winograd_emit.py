@@ -24,6 +24,7 @@ from strop.kernels.c.vector import VectorC
 from strop.kernels.c.winograd_cuts import Cuts, TileType, cuts_of
 from strop.kernels.c.winograd_transform import transform_c
 from strop.kernels.c.writer import Writer, define
+from strop.kernels.extent import constants_of, greater, is_symbolic, may_reach, typical
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -56,6 +57,8 @@ class Sizes:
     width: int
     #: Most rows of V that a task has.
     rows: int
+    #: Tiles of each type in a share where only a run knows how many there are; then there are as many shares as that makes.
+    share: tuple[int, ...] = ()
 
     @property
     def v_size(self) -> int:
@@ -68,13 +71,26 @@ class Sizes:
         return self.rows * self.width + self.cuts.filters * self.lanes
 
 
-def sizes_of(g: Geometry, p: Params, target: Target) -> Sizes:
+def even_axes(region: Region) -> tuple[bool, bool]:
+    """Whether rows and columns are cut into equal tiles, because only a run knows how many there are."""
+    g = geometry_of(region.origin or region)
+    assert isinstance(g, Geometry), g
+    return is_symbolic(g.h), is_symbolic(g.w)
+
+
+def sizes_of(g: Geometry, p: Params, target: Target, even: tuple[bool, bool] = (False, False)) -> Sizes:
     """The sizes of a layer."""
     lanes = ISAS[target.isa].lanes
-    cuts = cuts_of(g, p.mh, p.mw)
+    cuts = cuts_of(g, p.mh, p.mw, even)
     vectors = -(-g.o // lanes)
-    most = max(sum(n * len(t.filters) for n, t in zip(cuts.counts(b, p.blocks), cuts.types, strict=True)) for b in range(p.blocks))
-    return Sizes(cuts, lanes, vectors, -(-vectors // p.nv), -(-g.c // lanes) * lanes + _SKEW, p.nv * lanes, most)
+    share: tuple[int, ...] = ()
+    if is_symbolic(g.n, g.h, g.w):
+        share = tuple(-(-typical(cuts.images * t.count) // p.blocks) for t in cuts.types)
+        shares = [share]
+    else:
+        shares = [cuts.counts(b, p.blocks) for b in range(p.blocks)]
+    most = max(sum(n * len(t.filters) for n, t in zip(counts, cuts.types, strict=True)) for counts in shares)
+    return Sizes(cuts, lanes, vectors, -(-vectors // p.nv), -(-g.c // lanes) * lanes + _SKEW, p.nv * lanes, most, share)
 
 
 def pieces_of(rows: int, mr: int) -> dict[int, int]:
@@ -82,6 +98,18 @@ def pieces_of(rows: int, mr: int) -> dict[int, int]:
     pieces = -(-rows // mr)
     low, higher = divmod(rows, pieces)
     return {h: n for h, n in ((low + 1, higher), (low, pieces - higher)) if n}
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A static function: its name, and the run-time constants that it takes behind its operands."""
+
+    name: str
+    sizes: tuple[str, ...]
+
+    def call(self, *arguments: str) -> str:
+        """C text of a call."""
+        return f"{self.name}({', '.join([*arguments, *self.sizes])});"
 
 
 class Emitter:
@@ -92,7 +120,7 @@ class Emitter:
         g = geometry_of(region)
         assert isinstance(g, Geometry), g
         self.g = g
-        self.sizes = sizes_of(g, params, target)
+        self.sizes = sizes_of(g, params, target, even_axes(region))
         self.cuts = self.sizes.cuts
         self.lanes = self.sizes.lanes
         self.split = self._panel_blocks()
@@ -102,8 +130,8 @@ class Emitter:
         #: V does not: the next register tile's rows are fetched too.
         self.far_v = 4 * self.sizes.v_size > target.l2 // 2
         #: Inputs, or results and what the epilogue reads, come from further away: those of the next tile are fetched.
-        self.far_x = 4 * g.n * g.in_h * g.in_w * g.c > target.l2 // 2
-        self.far_y = 4 * g.n * g.h * g.w * g.o > target.l2 // 2
+        self.far_x = typical(4 * g.n * g.in_h * g.in_w * g.c) > target.l2 // 2
+        self.far_y = typical(4 * g.n * g.h * g.w * g.o) > target.l2 // 2
         self.offsets = [sum(len(t.filters) for t in self.cuts.types[:k]) for k in range(len(self.cuts.types) + 1)]
 
     def _panel_blocks(self) -> int:
@@ -118,10 +146,18 @@ class Emitter:
         best = min(range(1, s.panels + 1), key=lambda k: (rounds(k), k))
         return -(-s.panels // -(-s.panels // best))
 
+    def _blocks(self) -> int:
+        """Shares that the tiles are divided into."""
+        counts = [self.g.n * t.count for t in self.cuts.types]
+        most = 0
+        for count, share in zip(counts, self.sizes.share, strict=False):
+            most = greater(most, -(-count // share))
+        return most if self.sizes.share else self.params.blocks
+
     def emitted(self) -> Emitted:
-        s, blocks = self.sizes, self.params.blocks
+        s = self.sizes
         w = Writer()
-        pointers: list[Pointer] = [In(0), Packed(self._pack()), Out(0)]
+        pointers: list[Pointer] = [In(0), Packed(self._pack), Out(0)]
         w("const float *x = a->p[0];", "const float *filters = a->p[1];", "float *y = a->p[2];")
         for k in range(len(self.region.extras)):
             w(f"const float *e{k} = a->p[{3 + k}];")
@@ -141,7 +177,7 @@ class Emitter:
             with w.block(f"for (int64_t panel = pb * {per_task}; panel < last_panel; panel++)"):
                 self._panel(w)
         scratch = 4 * (s.v_size + s.m_size + s.ldv + 64)
-        return Emitted(w.text(), tuple(pointers), blocks * self.split, scratch, tuple(self.helpers))
+        return Emitted(w.text(), tuple(pointers), self._blocks() * self.split, scratch, tuple(self.helpers))
 
     def _pack(self) -> Array:
         """Transformed filters, [panel][filter][c][columns of the panel]."""
@@ -175,6 +211,10 @@ class Emitter:
         s, blocks, images = self.sizes, self.params.blocks, self.g.n
         for k, tile in enumerate(self.cuts.types):
             total = images * tile.count
+            if s.share:
+                w(f"const int64_t from{k} = block * {s.share[k]}, left{k} = {total} - from{k};")
+                w(f"const int64_t count{k} = left{k} < 0 ? 0 : left{k} < {s.share[k]} ? left{k} : {s.share[k]};")
+                continue
             w(f"const int64_t from{k} = block * {total} / {blocks};")
             w(f"const int64_t count{k} = (block + 1) * {total} / {blocks} - from{k};")
         w("memset(rows, 0, sizeof rows);")
@@ -190,16 +230,17 @@ class Emitter:
                 w(f"at_v[p] = row * {s.ldv} + f * {self.lanes};", f"at_m[p] = row * {s.width} + f * {self.lanes};")
                 w(f"rows[f] += count{k};")
 
-    def _define(self, stem: str, parameters: str, w: Writer) -> str:
-        text = f"{parameters} {{\n{w.text()}\n}}"
-        return define(self.helpers, stem, text)
+    def _define(self, stem: str, parameters: str, w: Writer) -> _Function:
+        declared, sizes = constants_of(w.text())
+        text = f"({', '.join([parameters, *declared])}) {{\n{w.text()}\n}}"
+        return _Function(define(self.helpers, stem, text), tuple(sizes))
 
     # ---- inputs
 
     def _inputs(self, w: Writer, k: int, tile: TileType) -> None:
         """Transforms the inputs of all tiles of one type."""
         g, (nh, nw) = self.g, (tile.fh.inputs, tile.fw.inputs)
-        where = f"v + t * {self.sizes.ldv}, at_v + {self.offsets[k]}"
+        where = f"v + t * {self.sizes.ldv}", f"at_v + {self.offsets[k]}"
         first_h, first_w = tile.h.start * g.sh - g.pad_top, tile.w.start * g.sw - g.pad_left
         last_h = first_h + (tile.h.count - 1) * tile.h.m * g.sh + nh
         last_w = first_w + (tile.w.count - 1) * tile.w.m * g.sw + nw
@@ -207,8 +248,8 @@ class Emitter:
             self._place(w, k, tile)
             w(f"const int64_t ih = th * {tile.h.m * g.sh} + {first_h}, iw = tw * {tile.w.m * g.sw} + {first_w};")
             w(f"const float *from = x + n * {g.x_n} + ih * {g.x_h} + iw * {g.x_w};")
-            call = f"{self._input_function(tile, False)}(from, {where});"
-            if min(first_h, first_w) >= 0 and last_h <= g.in_h and last_w <= g.in_w:
+            call = self._input_function(tile, False).call("from", *where)
+            if min(first_h, first_w) >= 0 and not may_reach(last_h, g.in_h + 1) and not may_reach(last_w, g.in_w + 1):
                 w(call)
                 return
             with w.block(f"if (ih >= 0 && ih <= {g.in_h - nh} && iw >= 0 && iw <= {g.in_w - nw})"):
@@ -217,14 +258,14 @@ class Emitter:
             with w.loop("i", nh), w.loop("j", nw):
                 inside = f"ih + i >= 0 && ih + i < {g.in_h} && iw + j >= 0 && iw + j < {g.in_w}"
                 w(f"px[i * {nw} + j] = {inside} ? from + i * {g.x_h} + j * {g.x_w} : zeros;")
-            w(f"{self._input_function(tile, True)}(px, from, {where});")
+            w(self._input_function(tile, True).call("px", "from", *where))
 
     def _place(self, w: Writer, k: int, tile: TileType) -> None:
         """Image, row and column of tile t of the task's tiles of type k."""
         w(f"const int64_t n = (from{k} + t) / {tile.count};")
         w(f"const int64_t th = (from{k} + t) / {tile.w.count} % {tile.h.count}, tw = (from{k} + t) % {tile.w.count};")
 
-    def _input_function(self, tile: TileType, border: bool) -> str:
+    def _input_function(self, tile: TileType, border: bool) -> _Function:
         """Transforms one tile's inputs into its row of every point; at a border pixels are named by pointers."""
         g, fh, fw = self.g, tile.fh, tile.fw
         w = Writer()
@@ -253,7 +294,7 @@ class Emitter:
                 w(f"const int64_t c = {full};")
                 vectors(f"vload_n({{0}}, {g.c - full})")
         source = "const float *const *px, const float *x" if border else "const float *x"
-        return self._define("transform_input", f"({source}, float *v, const int64_t *at)", w)
+        return self._define("transform_input", f"{source}, float *v, const int64_t *at", w)
 
     # ---- one panel
 
@@ -274,9 +315,9 @@ class Emitter:
         with w.loop("f", self.cuts.filters):
             w(f"const float *vf_ = v + first[f] * {s.ldv} + f * {self.lanes};")
             w(f"float *mf = m + first[f] * {s.width} + f * {self.lanes};")
-            w(f"{self._rows_function(nv)}(rows[f], vf_, u + f * {size}, mf);")
+            w(self._rows_function(nv).call("rows[f]", "vf_", f"u + f * {size}", "mf"))
         for k, tile in enumerate(self.cuts.types):
-            name = self._output_function(tile, nv, tail)
+            function = self._output_function(tile, nv, tail)
             over = tile.h.over or tile.w.over
             with w.block(f"for (int64_t t = 0; t < count{k}; t++)"):
                 self._place(w, k, tile)
@@ -285,14 +326,16 @@ class Emitter:
                     w(f"const int64_t rows = {g.h} - oh, cols = {g.w} - ow;")
                 sides = [_at(f"e{i}", e) for i, e in enumerate(g.extras)]
                 ends = ["rows", "cols"] if over else []
-                w(f"{name}({', '.join([f'm + t * {s.width}', f'at_m + {self.offsets[k]}', _at('y', g.y), *sides, *ends])});")
+                w(function.call(f"m + t * {s.width}", f"at_m + {self.offsets[k]}", _at("y", g.y), *sides, *ends))
 
     def _heights(self) -> list[int]:
         """All numbers of rows that a filter has in some task."""
+        if self.sizes.share:
+            return list(range(1, 1 + max(self.cuts.filter_rows(self.sizes.share).values())))
         shares = {self.cuts.counts(b, self.params.blocks) for b in range(self.params.blocks)}
         return sorted({rows for share in shares for rows in self.cuts.filter_rows(share).values() if rows})
 
-    def _rows_function(self, nv: int) -> str:
+    def _rows_function(self, nv: int) -> _Function:
         """Multiplies all rows of one filter, register tile by register tile. Several share the work of fetching the next filter; a single
         one reads its filter at the pace at which the processor fetches it by itself."""
         mr, step = self.params.mr, nv * self.lanes
@@ -313,13 +356,14 @@ class Emitter:
                 for height, speeds in sorted(cases.items()):
                     for lines in sorted(speeds) if ahead else [0]:
                         label = height * 8 + lines if ahead else height
-                        w(f"case {label}: {self._gemm(Tile(height, nv), lines)}(v, u, m{', next' if lines else ''}); break;")
+                        call = self._gemm(Tile(height, nv), lines).call("v", "u", "m", *(["next"] if lines else []))
+                        w(f"case {label}: {call} break;")
             w(f"v += height * {self.sizes.ldv};", f"m += height * {self.sizes.width};")
             if ahead:
                 w(f"next += lines * {self.g.c * self.lanes};")
-        return self._define(f"products_{nv}", "(int64_t rows, const float *v, const float *u, float *m)", w)
+        return self._define(f"products_{nv}", "int64_t rows, const float *v, const float *u, float *m", w)
 
-    def _gemm(self, tile: Tile, lines: int) -> str:
+    def _gemm(self, tile: Tile, lines: int) -> _Function:
         """One register tile; ``lines`` vectors per channel are fetched ahead."""
         w = Writer()
         step = tile.nv * self.lanes
@@ -332,9 +376,9 @@ class Emitter:
             tile.step(w, "u", [f"v[c + {r * self.sizes.ldv}]" if r else "v[c]" for r in range(tile.mr)])
         tile.finish(w, Input(0), [], Side("m", self.sizes.width, 1))
         next_ = ", const float *next" if lines else ""
-        return self._define(f"product_{tile.mr}x{tile.nv}", f"(const float *v, const float *u, float *m{next_})", w)
+        return self._define(f"product_{tile.mr}x{tile.nv}", f"const float *v, const float *u, float *m{next_}", w)
 
-    def _output_function(self, tile: TileType, nv: int, tail: int) -> str:
+    def _output_function(self, tile: TileType, nv: int, tail: int) -> _Function:
         """Transforms one tile back, applies the epilogue and stores the part of it that exists."""
         fh, fw = tile.fh, tile.fw
         over_h, over_w = tile.h.over > 0, tile.w.over > 0
@@ -365,7 +409,7 @@ class Emitter:
                 vector(str(full * self.lanes), tail)
         sides = "".join(f", const float *e{k}" for k in range(len(self.g.extras)))
         ends = ", int64_t rows, int64_t cols" if over_h or over_w else ""
-        return self._define("transform_output", f"(const float *m, const int64_t *at, float *y{sides}{ends})", w)
+        return self._define("transform_output", f"const float *m, const int64_t *at, float *y{sides}{ends}", w)
 
     def _fetch(self, w: Writer, columns: int, offset: str) -> None:
         """Fetches what row i of the next tile in the row of tiles will store and read."""
