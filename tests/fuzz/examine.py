@@ -146,11 +146,13 @@ class _OneUnit(Module):
         return toolchain.link_shared(toolchain.compile_all(self.units(), self.target, done, extra=(self.level,)), self.target)
 
 
-def examine(cases: Sequence[Case], setup: Setup) -> Result:
-    """Builds and runs the cases together; see the module."""
+def examine(cases: Sequence[Case], setup: Setup, runs: bool = True) -> Result:
+    """Builds and runs the cases together, see the module; without ``runs`` only passes and lowering are looked at."""
     result = Result()
     parts = [p for p in (_prepared(case, setup, result) for case in cases) if p is not None]
-    if not parts:
+    if not runs:
+        result.ops.update(label for part in parts for label in part.case.labels)
+    if not parts or not runs:
         return result
     try:
         engine, library, extras = _built(parts, setup)
