@@ -146,11 +146,13 @@ class _OneUnit(Module):
         return toolchain.link_shared(toolchain.compile_all(self.units(), self.target, done, extra=(self.level,)), self.target)
 
 
-def examine(cases: Sequence[Case], setup: Setup) -> Result:
-    """Builds and runs the cases together; see the module."""
+def examine(cases: Sequence[Case], setup: Setup, runs: bool = True) -> Result:
+    """Builds and runs the cases together, see the module; without ``runs`` only passes and lowering are looked at."""
     result = Result()
     parts = [p for p in (_prepared(case, setup, result) for case in cases) if p is not None]
-    if not parts:
+    if not runs:
+        result.ops.update(label for part in parts for label in part.case.labels)
+    if not parts or not runs:
         return result
     try:
         engine, library, extras = _built(parts, setup)
@@ -211,9 +213,9 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
                        {s.name: rng.randint(s.min, s.max) for s in case.symbols}]  # fmt: skip
         meanings = [meaning(case.graph, case.at(p)) for p in places]
     except Undefined as error:
-        return _refused(case, setup, result, error)
+        return _refused(case, setup, result, places, error)
     except (StropError, IndexError, ValueError, ZeroDivisionError):
-        return None  # the op has no meaning at another size, which its inference cannot know
+        return None  # the ops have no meaning for these operands at another size
     try:
         graph = rewritten(case.graph, setup, setup.off)
         _compare_passes(case, graph, places, meanings)
@@ -242,17 +244,21 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
     return _Part(case, lowered, graph, places, meanings)
 
 
-def _refused(case: Case, setup: Setup, result: Result, why: Undefined) -> None:
-    """A graph whose types do not hold at all sizes must be refused by name."""
+def _refused(case: Case, setup: Setup, result: Result, places: list[dict[str, int]], why: Undefined) -> None:
+    """A graph whose types do not hold at all sizes must be refused by name, unless what does not hold is left out."""
     try:
-        lower(rewritten(case.graph, setup, frozenset()), setup.machine(), Trace())
+        graph = rewritten(case.graph, setup, frozenset())
+        lower(graph, setup.machine(), Trace())
+        for place in places:
+            evaluate(graph, case.at(place))
     except UnsupportedError as error:
         result.refused[str(error).splitlines()[0]] += 1
-        return
+    except Undefined:
+        result.findings.append(Finding("accepted", case.seed, str(why)))
+    except (IndexError, ValueError, ZeroDivisionError):
+        pass
     except Exception as error:
         result.findings.append(Finding("lower", case.seed, _told(error)))
-        return
-    result.findings.append(Finding("accepted", case.seed, str(why)))
 
 
 def _honest(error: UnsupportedError) -> bool:
