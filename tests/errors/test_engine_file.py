@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
+from strop.engine.format import (
+    RUNTIME_ABI,
+    EngineFile,
+    Section,
+    SectionKind,
+    read_sections,
+    write_engine,
+)
 from strop.engine.plan import Plan
 from strop.errors import EngineFileError, InputError, StropError, TargetError
 from strop.runtime.library import runtime_name
@@ -114,6 +121,7 @@ print(len(data))
 HOSTILE = """
 import ctypes, struct, sys
 import numpy as np
+from strop.engine.custom_section import decode_custom
 from strop.engine.format import EngineFile, SectionKind, read_sections
 from strop.engine.plan import decode_plan
 from strop.errors import EngineFileError
@@ -147,7 +155,8 @@ def by_python():
         found = {}
         for entry, data in read_sections(room.data):
             found.setdefault(entry.kind, (entry, data))
-        decode_plan(found[SectionKind.PLAN][1], found[SectionKind.WEIGHTS][0].size)
+        plan = decode_plan(found[SectionKind.PLAN][1], found[SectionKind.WEIGHTS][0].size)
+        decode_custom(found.get(SectionKind.CUSTOM, (None, None))[1], plan)
         return None
     except EngineFileError as error:
         return str(error)
@@ -246,11 +255,11 @@ def test_runtime_for_another_system(tmp_path: Path, names: list[str]) -> None:
 
 def test_runtime_of_another_interface(tmp_path: Path) -> None:
     parts = syn.sections()
-    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=3)
+    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=RUNTIME_ABI + 1)
     write_engine(tmp_path / "e.strop", parts)
     with pytest.raises(EngineFileError, match="another interface") as caught:
         Session(tmp_path / "e.strop", threads=1)
-    assert (caught.value.got, caught.value.expected) == ("version 3", "version 2")
+    assert (caught.value.got, caught.value.expected) == (f"version {RUNTIME_ABI + 1}", f"version {RUNTIME_ABI}")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF" + bytes(200), b"no library"])

@@ -15,7 +15,10 @@ from tests.kernels.harness import check_all
 HERE = [t for t in TARGETS.values() if runs_here(t)]
 BEST = HERE[0]
 #: Kernels that no sample suits, and why.
-UNSUITED = {"conv_winograd": "the samples of conv are smaller than its tiles"}
+UNSUITED = {
+    "conv_winograd": "the samples of conv are smaller than its tiles",
+    **dict.fromkeys(("custom", "custom_library", "custom_callback"), "no built-in op is a custom layer; see test_custom.py"),
+}
 
 
 def _naive_cases(name: str, step: int = 1) -> list[regions.Case]:

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from strop.engine import custom_section as cs
-from strop.engine.custom_section import CustomKind, CustomStep, CustomTensor, encode_custom
+from strop.engine.custom_section import (
+    CustomKind,
+    CustomStep,
+    CustomTensor,
+    decode_custom,
+    encode_custom,
+)
 from strop.engine.format import Section, SectionKind, read_sections, write_engine
 from strop.engine.plan import KERNEL_BY_NAME, Plan, Step
 from strop.errors import CustomError, EngineFileError
@@ -54,6 +60,15 @@ def test_c_program(tmp_path: Path) -> None:
     engine = write(tmp_path / "e.strop", encode_custom(STEPS))
     done = subprocess.run([program, engine], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "ok\n", done.stderr
+
+
+@pytest.mark.slow  # the sanitizer's library is built first
+def test_threads_race_for_nothing(tmp_path: Path) -> None:
+    files = [syn.HERE / "custom.c", *sources.source_files()]
+    program = syn.compile_native(files, "custom-tsan", "-std=gnu11", "-g", "-O1", "-fsanitize=thread", "-lpthread", "-ldl")
+    engine = write(tmp_path / "e.strop", encode_custom(STEPS))
+    done = subprocess.run([program, engine], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "ok\n" and not done.stderr, done.stderr
 
 
 def patched(table: np.dtype[Any], index: int, field: str, value: Any) -> bytes:
@@ -100,12 +115,23 @@ LIES = [
 @pytest.mark.parametrize(("data", "message"), LIES, ids=[f"{k}-{m}" for k, (_, m) in enumerate(LIES)])
 def test_files_that_lie(data: bytes | None, message: str | None, tmp_path: Path) -> None:
     path = write(tmp_path / "e.strop", data)
+    try:
+        found = decode_custom(data, PLAN)
+    except EngineFileError as error:
+        assert message is not None and "custom layers" in str(error)
+    else:
+        assert message is None and len(found) == 2
     if message is None:
         with pytest.raises(CustomError, match="test::scale"):
             Session(path)
     else:
         with pytest.raises(EngineFileError, match=message):
             Session(path)
+
+
+def test_reading_is_the_inverse_of_writing() -> None:
+    assert decode_custom(encode_custom(STEPS), PLAN) == STEPS
+    assert decode_custom(None, syn.arithmetic_plan()) == ()
 
 
 def test_a_section_that_no_step_asks_for(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from strop.engine.custom_section import decode_custom
 from strop.engine.dims import evaluate, input_dim
 from strop.engine.engine import Engine
 from strop.engine.format import EngineFile, SectionKind
@@ -163,7 +164,10 @@ def _plan(engine: Engine) -> Plan:
     file = EngineFile(engine.path)
     plan, weights = file.find(SectionKind.PLAN), file.find(SectionKind.WEIGHTS)
     assert plan is not None and weights is not None, "EngineFile refuses a file without them"
-    return decode_plan(file.read(plan), weights.size)
+    found = decode_plan(file.read(plan), weights.size)
+    custom = file.find(SectionKind.CUSTOM)
+    decode_custom(None if custom is None else file.read(custom), found)
+    return found
 
 
 def _tensor(tensor: Tensor, plan: Plan) -> str:
