@@ -22,7 +22,7 @@ from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
-from strop.kernels.extent import dim_of, typical
+from strop.kernels.extent import dim_of, greater, highest, lesser, lowest, typical
 from strop.lower.layout import Placement
 from strop.lower.pipeline import Lowered, Step
 from strop.runtime.library import runtime_name
@@ -68,6 +68,8 @@ class Assembler:
         self.steps: list[PlanStep] = []
         self.records: list[dict[str, Any]] = []
         self.scratch = 0
+        #: Per computed size: the step that finds it, and which of its operands holds it.
+        self.setters: dict[str, tuple[int, int]] = {}
         self.dims = DimTable()
         for value in lowered.graph.inputs:
             for dim in value.shape:
@@ -75,15 +77,27 @@ class Assembler:
 
     def emit(self) -> None:
         """Emits every step's kernel and packs its weights."""
-        for step in self.lowered.steps:
+        for index, step in enumerate(self.lowered.steps):
             emitted = step.chosen.emit(step.region, self.lowered.target)
             kernel = self.module.add(emitted, step.chosen.label, step.region.name)
             args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
             self.scratch = max(self.scratch, emitted.scratch)
             dims = tuple(self.dims.index(dim) for dim in emitted.dims)
-            tasks = self.dims.number(dim_of(emitted.tasks))
+            tasks = self.dims.number(dim_of(_tasks(step, emitted)))
+            self._note_computed(index, step, emitted)
             self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
             self.records.append(self._record(step, emitted))
+
+    def _note_computed(self, index: int, step: Step, emitted: Emitted) -> None:
+        """Which operand of a step holds each size that it finds."""
+        op = step.region.op
+        if op is None or not op.computed:
+            return
+        first = len(step.outputs) - len(op.computed)
+        for number, symbol in enumerate(op.computed):
+            operand = next(k for k, p in enumerate(emitted.pointers) if isinstance(p, Out) and p.index == first + number)
+            self.setters[symbol.name] = (index, operand)
+            self.dims.index(symbol)
 
     def _arg(self, step: Step, emitted: Emitted, index: int) -> Arg:
         pointer = emitted.pointers[index]
@@ -91,7 +105,8 @@ class Assembler:
             array = np.ascontiguousarray(pointer.array)
             return Arg(Space.WEIGHTS, self.weights.add(array), array.nbytes)
         if isinstance(pointer, Out):
-            return self._place(step.outputs[pointer.index])
+            op = step.region.op
+            return self._place(step.outputs[pointer.index], finds=op is not None and bool(op.computed))
         place = step.inputs[pointer.index]
         if place is not None:
             return self._place(place)
@@ -99,9 +114,11 @@ class Assembler:
         assert const is not None
         return Arg(Space.WEIGHTS, self.weights.add(const), const.nbytes)
 
-    def _place(self, place: Placement) -> Arg:
+    def _place(self, place: Placement, finds: bool = False) -> Arg:
+        """The operand of a place; what a step writes that ``finds`` sizes is as long as it may become."""
         buffer, start = place.buffer, place.offset * place.view.dtype.size
         low, size = _reach(place.view)
+        size = highest(size) if finds else size
         if buffer.kind == "arena":
             start += self.memory.offsets[buffer]
         offset, size = (self.dims.number(dim_of(value)) for value in (start + low, size))
@@ -152,7 +169,7 @@ class Assembler:
     def _plan(self, graph: Graph) -> Plan:
         inputs = tuple(self._tensor(v.name, v) for v in graph.inputs)
         outputs = tuple(self._tensor(n, v) for n, v in zip(graph.output_names, graph.outputs, strict=True))
-        symbols = tuple(Symbol(s.name, s.min, s.opt, s.max) for s in self.dims.symbols)
+        symbols = tuple(Symbol(s.name, s.min, s.opt, s.max, self.setters.get(s.name)) for s in self.dims.symbols)
         return Plan(
             inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, len(self.module.functions), True,
             symbols, tuple(self.dims.instructions),
@@ -190,6 +207,17 @@ def _reach(view: View) -> tuple[int, int]:
     above = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True) if s > 0)
     assert below == 0, "kernels take pointers to the lowest element"
     return 0, (above + 1) * size
+
+
+def _tasks(step: Step, emitted: Emitted) -> int:
+    """How many tasks a step has: none when all its results may be empty, and are."""
+    counts = [view.count for view in step.region.outs]
+    if any(lowest(count) > 0 for count in counts):
+        return emitted.tasks
+    most = counts[0]
+    for count in counts[1:]:
+        most = greater(most, count)
+    return lesser(most, 1) * emitted.tasks
 
 
 def _system(triple: str, arch: str) -> str:

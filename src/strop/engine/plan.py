@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from strop.engine import computed
 from strop.engine.checksum import Buffer, as_bytes
 from strop.engine.dims import (
     DIM,
@@ -148,12 +149,14 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A number that the shapes of the inputs tell, from `min` to `max`; contexts start with `opt`."""
+    """A number from `min` to `max`; contexts start with `opt`. The shapes of the inputs tell it or, where there is a `setter`,
+    the step of this number writes it, an i64, to the operand of that number."""
 
     name: str
     min: int
     opt: int
     max: int
+    setter: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
         steps.append(row)
         step_dims += [(dim,) for dim in step.dims]
         args += [(a.space, a.index, a.offset, a.size) for a in step.args]
-    symbols = [(strings.add(s.name), 0, s.min, s.opt, s.max) for s in plan.symbols]
+    symbols = [(strings.add(s.name), _set_by(s, steps), s.min, s.opt, s.max) for s in plan.symbols]
     dims = [(OPS.index(d.op), d.a, d.b, 0, d.value) for d in plan.dims]
     header = (
         PLAN_ABI,
@@ -233,6 +236,11 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
     data += strings.bytes()
     decode_plan(data, weights_bytes)
     return data
+
+
+def _set_by(symbol: Symbol, steps: Sequence[tuple[int, ...]]) -> int:
+    """1 + the number of the arg that holds a computed symbol, 0 for one that shapes tell."""
+    return 0 if symbol.setter is None else 1 + steps[symbol.setter[0]][1] + symbol.setter[1]
 
 
 def _tensor_row(tensor: Tensor, strings: _Strings) -> tuple[object, ...]:
@@ -278,7 +286,7 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
     tensors, steps, args, syms, dims, step_dims, strings = _split(view, header)
     if strings and strings[-1] != 0:
         raise _error("names that do not end", "a NUL at the end of the string table")
-    symbols, table = _decode_dims(syms, dims, strings)
+    symbols, table = _decode_dims(syms, dims, strings, steps)
     try:
         numbers = [evaluate(table, [getattr(s, end) for s in symbols]) for end in ("min", "opt", "max")] if table else []
     except ArithmeticError as error:
@@ -290,6 +298,7 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         if len({tensor.name for tensor in group}) != len(group):
             raise _error(f"two {role}s of one name", f"distinct {role} names")
     _check_free(inputs, symbols, table)
+    stages = computed.stages(symbols, table)
     decoded_args = [_decode_arg(index, row, len(table)) for index, row in enumerate(args.tolist())]
     handed = [int(row["dim"]) for row in step_dims]
     if any(dim >= len(table) for dim in handed):
@@ -298,8 +307,12 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         _decode_step(index, row, header, decoded_args, strings, handed)
         for index, row in enumerate(steps.tolist())
     )
-    for known in numbers or [[]]:
-        _check_bounds(inputs, outputs, decoded_steps, decoded_args, header, weights_bytes, known)
+    problem = computed.too_early(decoded_steps, symbols, stages)
+    if problem is not None:
+        raise _error(problem, "a size after the step that finds it")
+    for end, known in zip(("min", "opt", "max"), numbers or [[]]):
+        highest = computed.highest(symbols, table, end)
+        _check_bounds(inputs, outputs, decoded_steps, decoded_args, header, weights_bytes, known, highest)
     return Plan(
         inputs,
         outputs,
@@ -356,13 +369,27 @@ def _split(
     return tensors, steps, args, syms, dims, step_dims, bytes(view[offset:])
 
 
+def _setter(arg: int, steps: _Records) -> tuple[int, int] | None:
+    """Step and operand of an arg, numbered from 1; None for 0, and an error for one that no step has."""
+    if arg == 0:
+        return None
+    for index, row in enumerate(steps):
+        if row["first_arg"] < arg <= int(row["first_arg"]) + int(row["n_args"]):
+            return index, arg - 1 - int(row["first_arg"])
+    raise _error(f"a size in arg {arg - 1}", "an arg of a step")
+
+
 def _decode_dims(
-    syms: _Records, dims: _Records, strings: bytes
+    syms: _Records, dims: _Records, strings: bytes, steps: _Records
 ) -> tuple[tuple[Symbol, ...], tuple[Instruction, ...]]:
-    symbols = tuple(Symbol(_string(strings, int(r["name"])), int(r["min"]), int(r["opt"]), int(r["max"])) for r in syms)
-    for symbol, row in zip(symbols, syms, strict=True):
-        if not 1 <= symbol.min <= symbol.opt <= symbol.max <= MAX_SYM or row["zero"] != 0:
-            raise _error(f"symbol '{symbol.name}' of {symbol.min}..{symbol.max}({symbol.opt})", f"ordered numbers from 1 to {MAX_SYM}")
+    symbols = tuple(
+        Symbol(_string(strings, int(r["name"])), int(r["min"]), int(r["opt"]), int(r["max"]), _setter(int(r["set_by"]), steps))
+        for r in syms
+    )
+    for symbol in symbols:
+        least = 1 if symbol.setter is None else 0
+        if not least <= symbol.min <= symbol.opt <= symbol.max <= MAX_SYM:
+            raise _error(f"symbol '{symbol.name}' of {symbol.min}..{symbol.max}({symbol.opt})", f"ordered numbers from {least} to {MAX_SYM}")
     if len({symbol.name for symbol in symbols}) != len(symbols):
         raise _error("two symbols of one name", "distinct names")
     table: list[Instruction] = []
@@ -386,15 +413,18 @@ def _check_free(inputs: Sequence[Tensor], symbols: Sequence[Symbol], table: Sequ
             if found is None:
                 raise _error(f"input '{tensor.name}' with a computed dim", "symbols, or multiples of them")
             told.add(found[0])
-    if len(told) != len(symbols):
-        raise _error(f"{len(symbols) - len(told)} symbols that no input has", "symbols of the inputs' shapes")
+            if symbols[found[0]].setter is not None:
+                raise _error(f"input '{tensor.name}' with a dim that a step finds", "symbols that its shape tells")
+    free = sum(symbol.setter is None for symbol in symbols)
+    if len(told) != free:
+        raise _error(f"{free - len(told)} symbols that no input has", "symbols of the inputs' shapes")
 
 
 def _check_bounds(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], steps: Sequence[Step], args: Sequence[Arg],
-    header: dict[str, int], weights_bytes: int, known: Sequence[int],
+    header: dict[str, int], weights_bytes: int, known: Sequence[int], highest: Sequence[int],
 ) -> None:  # fmt: skip
-    """No operand leaves its space where the table has these numbers."""
+    """No operand leaves its space where the table has these numbers, and computed sizes are at most ``highest``."""
 
     def at(number: int) -> int:
         return number if number >= 0 else known[-1 - number]
@@ -406,7 +436,8 @@ def _check_bounds(
             dims = [at(dim) for dim in tensor.shape]
             if min(dims, default=0) < 0 or tensor.dtype.size * prod(max(d, 1) for d in dims) > MAX_BYTES:
                 raise _error(f"tensor '{tensor.name}' with dims {dims}", "a shape that fits memory")
-            limits[space].append(prod(dims) * tensor.dtype.size)
+            room = [dim if dim >= 0 else highest[-1 - dim] for dim in tensor.shape]
+            limits[space].append(prod(room) * tensor.dtype.size)
     for number, arg in enumerate(args):
         space_limits = limits[arg.space]
         if arg.index >= len(space_limits):

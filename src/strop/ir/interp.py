@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def run(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -
     }
 
 
-def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) -> None:
+def _step(node: Node, arrays: dict[Value, Array], symbols: dict[str, int]) -> None:
     missing = next((v for v in node.operands if v not in arrays), None)
     if missing is not None:
         raise GraphError(
@@ -92,6 +92,7 @@ def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) ->
             got=len(results),
             expected=len(node.outputs),
         )
+    symbols.update(_sizes(node, results))
     for value, result in zip(node.outputs, results, strict=True):
         array = np.asarray(result)
         got, expected = Type(dt.from_numpy(array.dtype), array.shape), value.type.at(symbols)
@@ -103,6 +104,22 @@ def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) ->
                 expected=expected,
             )
         arrays[value] = array
+
+
+def _sizes(node: Node, results: Sequence[Array]) -> dict[str, int]:
+    """The computed sizes that a node found; InputError when one is outside its range."""
+    found = {}
+    for symbol, result in zip(node.op.computed, results[len(results) - len(node.op.computed) :], strict=True):
+        number = int(np.asarray(result).reshape(()))
+        if not symbol.min <= number <= symbol.max:
+            raise InputError(
+                "a size that the data decides is out of its range",
+                where=node.name,
+                got=f"{symbol.name} = {number}",
+                expected=f"{symbol.min}..{symbol.max}",
+            )
+        found[symbol.name] = number
+    return found
 
 
 #: Stands for an optional operand that was left out in the middle, as in ``Graph.add``.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from strop.errors import StropError, VerifyError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ir.graph import Graph, Node, Value
+from strop.ir.graph import Graph, Node, Value, needed, setting
 from strop.ir.op import Type
 
 
@@ -179,15 +179,32 @@ def _symbols(graph: Graph) -> Iterator[Finding]:
                 yield Finding("a symbol's bounds are out of order", value.name, symbol)
 
 
+def _computed(graph: Graph) -> Iterator[Finding]:
+    """A computed size is found once, by a node before all that have it; every other symbol is an input's."""
+    given = {s.name for value in graph.inputs for s in sh.symbols(value.shape)}
+    known = set(given)
+    for node in graph.nodes:
+        for symbol in node.op.computed:
+            if symbol.name in known:
+                yield Finding("a size is found twice", node.name, symbol.name)
+            known.add(symbol.name)
+        for symbol in sh.symbols([*node.op.symbols, *(d for v in node.outputs for d in v.shape)]):
+            if symbol.name not in known:
+                yield Finding("a size is used before it is found", node.name, symbol.name)
+
+
 # ---- rules of the portable form: what optimize promises
 
 
 def _live(graph: Graph) -> Iterator[Finding]:
     """Every node serves an output."""
     live = {id(v) for v in graph.outputs}
+    setters = graph.setters()
+    sizes = {id(node) for v in graph.outputs for node in setting(v.shape, setters)}
     for node in reversed(graph.nodes):
-        if any(id(v) in live for v in node.outputs):
+        if id(node) in sizes or any(id(v) in live for v in node.outputs):
             live.update(id(v) for v in node.operands)
+            sizes.update(id(other) for other in needed(node, setters) if other.op.computed)
         else:
             yield Finding("a node serves no output", node.name, node)
     for value in graph.constants():
@@ -246,6 +263,7 @@ STRUCTURE = (
     Rule("constants", _constants),
     Rule("outputs", _outputs),
     Rule("symbols", _symbols),
+    Rule("computed sizes", _computed),
 )
 
 #: The rows of each stage's specification.

@@ -18,6 +18,8 @@ from strop.kernels.c import (
     matmul,
     matmul_dot,
     naive,
+    nms,
+    non_zero,
     norm,
     norm_channels,
     norm_lrn,
@@ -28,8 +30,9 @@ from strop.kernels.c import (
     resize,
     softmax,
     top_k,
+    unique,
 )
-from strop.kernels.extent import SymbolicError
+from strop.kernels.extent import SymbolicError, is_symbolic, lowest
 from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (
@@ -54,6 +57,9 @@ KERNELS: tuple[Kernel[Any], ...] = (
     reduce_arg.KERNEL,
     softmax.KERNEL,
     top_k.KERNEL,
+    non_zero.KERNEL,
+    unique.KERNEL,
+    nms.KERNEL,
     naive.KERNEL,
 )
 
@@ -95,6 +101,8 @@ def _declined(kernel: Kernel[Any], region: Region, target: Target) -> str | None
     """What the kernel says before any code is written."""
     if region.has_prologue and not kernel.prologue:
         return "no prologue is applied here"
+    if not kernel.empty and _may_read_nothing(region):
+        return "an operand may be empty where the result is not"
     if not region.symbols:
         return kernel.accepts(region, target)
     if not kernel.symbolic:
@@ -103,6 +111,17 @@ def _declined(kernel: Kernel[Any], region: Region, target: Target) -> str | None
         return kernel.accepts(region, target)
     except SymbolicError as error:
         return str(error)
+
+
+def _may_read_nothing(region: Region) -> bool:
+    """Whether an operand may have no elements while a result has some; a step without results runs no code at all."""
+    for operand in region.operands:
+        if operand is None or not operand.view.symbolic:
+            continue
+        may_be_empty = [d for d in operand.view.shape if is_symbolic(d) and lowest(d) < 1]
+        if any(all(d != other for other in out.shape) for d in may_be_empty for out in region.outs):
+            return True
+    return False
 
 
 def refusals(region: Region, target: Target) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from strop.errors import UnsupportedError
+from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Type
 from strop.kernels.base import View
@@ -86,6 +87,7 @@ class Layout:
         self.places: dict[Value, Placement] = {}
         self.launches: list[Launch] = []
         self.outputs: list[Buffer] = []
+        self._setters = graph.setters()
         self._slices: dict[Value, tuple[Value, int, int]] = {}
         self._orders: dict[Value, tuple[int, ...]] = {}
         self._made_by_group: set[Value] = {v for i in items if isinstance(i, Group) for v in i.outputs}
@@ -113,6 +115,8 @@ class Layout:
         for item in reversed(self.items):
             if isinstance(item, Group) or not isinstance(item.op, Concat):
                 continue
+            if self._is_computed(item.output):
+                continue  # where a part lies may not be known yet when it is made
             at = 0
             self._overlap_split(item, item.op.axis)
             for value in item.operands:
@@ -120,6 +124,10 @@ class Layout:
                 if self._writes_into(value, item):
                     self._slices[value] = (item.output, item.op.axis, at)
                 at += size
+
+    def _is_computed(self, value: Value) -> bool:
+        """Whether a size of the value is found by a step."""
+        return bool(self._setters) and any(s.name in self._setters for s in sh.symbols(value.shape))
 
     def _overlap_split(self, concat: Node, axis: int) -> None:
         """Lets the last part of a Split be the first part of a Concat: both lie in one wide buffer,

@@ -14,7 +14,7 @@ from strop.ir.graph import Graph, Value
 from strop.ir.op import Cost
 from strop.ir.shape import Sym
 from strop.kernels.base import Candidate, Operand, Region, View
-from strop.kernels.extent import SymbolicError, dims_of, highest, is_symbolic, lowest, typical
+from strop.kernels.extent import SymbolicError, dim_of, dims_of, highest, is_symbolic, lowest, typical
 from strop.kernels.table import candidates, refusals
 from strop.lower import regions
 from strop.lower.layout import Buffer, Launch, Layout, Placement
@@ -84,7 +84,7 @@ def _lowered(graph: Graph, target: Target, trace: Trace) -> Lowered:
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared)
     layout = Layout(prepared, groups)
-    _require_sizes(layout)
+    _require_sizes(layout, set(prepared.setters()))
     steps = [_step(launch, target) for launch in layout.launches]
     lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
     trace.dump("lower.regions.txt", lambda: show(lowered))
@@ -104,14 +104,19 @@ def _require_bounds(graph: Graph) -> None:
             )
 
 
-def _require_sizes(layout: Layout) -> None:
-    """No size that a step works on is empty or too large anywhere in the range of the symbols."""
+def _names(value: int) -> set[str]:
+    """The symbols that a size depends on."""
+    return {s.name for s in sh.symbols([dim_of(value)])}
+
+
+def _require_sizes(layout: Layout, computed: set[str]) -> None:
+    """No size that a step works on is too large anywhere in the range of the symbols, or empty unless data decides it."""
     for launch in layout.launches:
         for place in (*launch.inputs, *launch.outputs):
             if place is None or not place.view.symbolic:
                 continue
             sizes = sh.show(dims_of(place.view.shape))
-            if any(is_symbolic(d) and lowest(d) < 1 for d in place.view.shape):
+            if any(is_symbolic(d) and lowest(d) < (0 if _names(d) & computed else 1) for d in place.view.shape):
                 raise UnsupportedError(
                     "a size may be below 1 within the range of its symbols", where=launch.name, got=sizes,
                     hint="let the range begin higher",

@@ -15,6 +15,8 @@ import strop.ops.resize as resize
 import strop.ops.roi as roi
 import strop.ops.sampling as sampling
 import strop.ops.scatter as scatter
+import strop.ops.select as select
+import strop.ops.sizes as sizes
 import strop.ops.softmax as softmax
 
 __all__ = [
@@ -33,5 +35,7 @@ __all__ = [
     "roi",
     "sampling",
     "scatter",
+    "select",
+    "sizes",
     "softmax",
 ]

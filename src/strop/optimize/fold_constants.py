@@ -6,7 +6,7 @@ After:
     y = conv(x, w')   with w' a constant
 Unless:
     a result would be larger than ``fold_bytes`` and than the constants that it is made of (an expanded
-    scalar, say), its shape is symbolic, it would take more than ``MAX_FLOPS`` operations, or the op's
+    scalar, say), it depends on symbols, it would take more than ``MAX_FLOPS`` operations, or the op's
     reference refuses the operands (an index out of range): then it is left to fail, or not, at run time.
 """
 
@@ -46,7 +46,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
 
 
 def _foldable(node: Node, options: Options) -> bool:
-    if any(v.const is None for v in node.operands):
+    if any(v.const is None for v in node.operands) or node.op.symbols:
         return False
     if not all(sh.is_static(v.shape) for v in node.outputs):
         return False

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import addressof, byref, c_char, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,6 +33,7 @@ class TensorInfo:
         least: where the shape is free: the smallest dims that the engine serves; else empty.
         most: likewise the largest.
         step: likewise what an input's dims are multiples of.
+        is_computed: whether data decides over a dim of this output, so that only a run tells it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class TensorInfo:
     least: tuple[int, ...] = ()
     most: tuple[int, ...] = ()
     step: tuple[int, ...] = ()
+    is_computed: bool = False
 
     @property
     def is_dynamic(self) -> bool:
@@ -114,7 +117,6 @@ class Context:
         self._lib = engine.lib
         self._inputs = [_Port(tensor, "input", engine.where) for tensor in engine.inputs]
         self._outputs = [_Port(tensor, "output", engine.where) for tensor in engine.outputs]
-        self._output_types = [(port.shape, port.dtype) for port in self._outputs]
         self._shapes = tuple(port.shape for port in self._inputs)
         self._is_dynamic = any(tensor.is_dynamic for tensor in engine.inputs)
         self._input_slots = _Slots(len(self._inputs))
@@ -138,6 +140,8 @@ class Context:
             self._error_at,
         )
         self._lock = threading.Lock()
+        self._computed = [k for k, port in enumerate(self._outputs) if port.computed]
+        self._update_outputs()
 
     # ---- running ----
 
@@ -192,7 +196,7 @@ class Context:
             shapes: of every input, by name.
 
         Returns:
-            The outputs' shapes, by name.
+            The outputs' shapes, by name; of those that data decides over, what the last run found or would find of the least data.
 
         Raises:
             InputError: a name is missing or unknown, a dim is outside the engine's range, or two dims that must be
@@ -221,15 +225,33 @@ class Context:
         table = (c_void_p * (len(rows) + 1))(*(addressof(row) for row in rows))
         code = self._lib.strop_context_resize(self._handle, table, self._error_at)
         self._lib.check(code, self._error, self._engine.where)
-        info = TensorStruct()
-        for index, port in enumerate(self._outputs):
-            code = self._lib.strop_context_output_info(self._handle, index, byref(info), self._error_at)
-            self._lib.check(code, self._error, self._engine.where)
-            port.shape = tuple(info.dims[: info.rank])
         for port, shape in zip(self._inputs, shapes):
             port.shape = shape
-        self._output_types = [(port.shape, port.dtype) for port in self._outputs]
+        self._update_outputs()
         self._shapes = shapes
+
+    def _update_outputs(self) -> None:
+        """What new arrays for outputs must be at the context's shape: where data decides over it, all the room there may be need of."""
+        info = TensorStruct()
+        types: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        for index, port in enumerate(self._outputs):
+            self._ask(index, info)
+            port.shape = tuple(info.dims[: info.rank])
+            types.append(((info.bytes // port.dtype.itemsize,) if port.computed else port.shape, port.dtype))
+        self._output_types = types
+
+    def _ask(self, index: int, info: TensorStruct) -> None:
+        """What the runtime says about an output."""
+        code = self._lib.strop_context_output_info(self._handle, index, byref(info), self._error_at)
+        self._lib.check(code, self._error, self._engine.where)
+
+    def _trim(self, outputs: list[Array]) -> None:
+        """Gives outputs the shapes that the run has found."""
+        info = TensorStruct()
+        for index in self._computed:
+            self._ask(index, info)
+            shape = tuple(info.dims[: info.rank])
+            outputs[index] = outputs[index][: prod(shape)].reshape(shape)
 
     def bind(self, inputs: Mapping[str, Array], out: Mapping[str, Array]) -> Binding:
         """Binds arrays where they lie, for calls that must cost as little as possible.
@@ -332,6 +354,8 @@ class Context:
                 code = then()
             if code != 0:
                 self._lib.check(code, self._error, self._engine.where)
+            if self._computed:
+                self._trim(outputs)
             return outputs
         finally:
             self._lock.release()
@@ -352,7 +376,7 @@ class Context:
         outputs: list[Array] = []
         for i, (port, array) in enumerate(zip(self._outputs, given)):
             if array is None:
-                array = empty(port.shape, port.dtype)
+                array = empty(*self._output_types[i])
             else:
                 port.check_output(array, (*inputs, *outputs))
             self._output_slots.point_at(i, array)
@@ -436,7 +460,7 @@ class _ShapedBinding(Binding):
 class _Port:
     """An input or output as numpy sees it."""
 
-    __slots__ = ("dtype", "free", "name", "role", "shape", "text", "where")
+    __slots__ = ("computed", "dtype", "free", "name", "role", "shape", "text", "where")
 
     def __init__(self, tensor: TensorInfo, role: str, where: str) -> None:
         self.role = role
@@ -445,6 +469,7 @@ class _Port:
         self.dtype = tensor.dtype.numpy
         self.shape = tensor.shape
         self.free = tensor.is_dynamic
+        self.computed = tensor.is_computed
         self.text = str(tensor)
 
     def fits(self, array: Array) -> bool:
@@ -489,6 +514,12 @@ class _Port:
         """Refuses an array that an output cannot be written into in place."""
         if not isinstance(array, ndarray):
             raise self._error("is not an array", got=type(array).__name__)
+        if self.computed:
+            raise self._error(
+                "cannot be written into a given array",
+                expected="no array: its shape is known after the run",
+                hint="take the array that run() returns",
+            )
         self._check_type(array)
         if not (self.fits(array) and array.flags.writeable):
             raise self._error(

@@ -189,7 +189,7 @@ class Session:
                 tuple(dims[: row.rank]) for dims in (row.dims, row.least, row.most, row.step)
             )
             free = (least, most, step) if least != most else ((), (), ())
-            tensors.append(TensorInfo(_text(row.name), BY_CODE[row.dtype], shape, *free))
+            tensors.append(TensorInfo(_text(row.name), BY_CODE[row.dtype], shape, *free, is_computed=bool(row.is_computed)))
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise EngineFileError(f"two {role}s of the engine have one name", where=self.where)
         return tuple(tensors)

@@ -8,7 +8,7 @@
 #include "pool.h"
 
 typedef struct job {
-    const strop_context *context;
+    strop_context *context;
     int32_t threads;
     uint64_t *nanoseconds; /* per step, the least so far; NULL: do not measure */
 } job;
@@ -18,7 +18,7 @@ static void walk(const void *argument, int32_t thread)
 {
     /* The job is gone once the last barrier is passed: keep what the loop reads. */
     const job work = *(const job *)argument;
-    const strop_context *const context = work.context;
+    strop_context *const context = work.context;
     const context_step *const steps = context->steps;
     const uint32_t n_steps = context->n_steps;
     const int32_t threads = work.threads;
@@ -51,6 +51,18 @@ static void walk(const void *argument, int32_t thread)
             if (meets)
                 pool_barrier(threads);
         }
+        if (step->finds) {
+            if (thread == 0)
+                context->failed = context_take_found(context, step->finds, context->error);
+            if (threads > 1)
+                pool_barrier(threads);
+            if (context->failed) {
+                /* Nobody goes before all have seen it. */
+                if (threads > 1)
+                    pool_barrier(threads);
+                break;
+            }
+        }
         if (measures && thread == 0) {
             const uint64_t now = platform_nanoseconds();
 
@@ -68,6 +80,8 @@ static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error
     job work = {context, context->threads, nanoseconds};
     char buffer[128];
 
+    context->failed = STROP_OK;
+    context->error = error;
     if (context->n_steps == 0)
         return STROP_OK;
     if (work.threads > 1) {
@@ -79,11 +93,11 @@ static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error
                               engine->where, work.threads - 1,
                               platform_error_text(code, buffer, sizeof buffer));
         if (pool_run(work.threads, walk, &work))
-            return STROP_OK;
+            return context->failed;
         work.threads = 1;
     }
     walk(&work, 0);
-    return STROP_OK;
+    return context->failed;
 }
 
 static int check_bound(const strop_context *context, strop_error *error)

@@ -20,7 +20,7 @@
 #endif
 
 #define STROP_FORMAT_VERSION 1u
-#define STROP_PLAN_ABI 2u
+#define STROP_PLAN_ABI 3u
 #define STROP_ALIGNMENT 4096u
 #define STROP_MAX_SECTIONS 256u
 
@@ -120,10 +120,11 @@ typedef struct strop_arg_record {
     int64_t size;   /* bytes the kernel may touch from there */
 } strop_arg_record;
 
-/* A number that the shapes of the inputs tell: 1 <= min <= opt <= max. */
+/* A number that the shapes of the inputs tell, 1 <= min <= opt <= max, or that a step finds, 0 <= min:
+ * then arg set_by - 1, one of that step's, holds it as an i64 once the step has run. */
 typedef struct strop_sym_record {
-    uint32_t name; /* offset in strings */
-    uint32_t zero;
+    uint32_t name;   /* offset in strings */
+    uint32_t set_by; /* 0: told by shapes */
     int64_t min, opt, max;
 } strop_sym_record;
 
