@@ -206,7 +206,8 @@ def _reach(view: View) -> tuple[int, int]:
     below = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True) if s < 0)
     above = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True) if s > 0)
     assert below == 0, "kernels take pointers to the lowest element"
-    return 0, (above + 1) * size
+    some = lesser(view.count, 1) if lowest(view.count) < 1 else 1  # a size that data decides may be 0
+    return 0, some * (above + 1) * size
 
 
 def _tasks(step: Step, emitted: Emitted) -> int:

@@ -191,6 +191,8 @@ def mod(a: Dim, b: Dim) -> Dim:
         return a % b
     _, rest = _split(_polynomial(a), b)
     left = _dim(rest)
+    if left == 0:
+        return 0
     if isinstance(left, int) and isinstance(b, int):
         return left % b
     (low, high), (least, _) = bounds(left), bounds(b)

@@ -220,8 +220,8 @@ class Slice(Op):
     def of(
         cls,
         shape: Shape,
-        starts: Sequence[int],
-        stops: Sequence[int],
+        starts: Sequence[Dim],
+        stops: Sequence[Dim],
         axes: Sequence[int] | None = None,
         steps: Sequence[int] | None = None,
     ) -> Slice:
@@ -230,7 +230,7 @@ class Slice(Op):
         Args:
             shape: of x. On a symbolic axis a start from the front is taken as it is, a start or
                 stop from the end is relative to the symbol, and a stop of 2**31 - 1 or more is the
-                axis' end.
+                axis' end. Symbolic ones are all from the front, or all from the end.
             starts, stops: per axis in ``axes``.
             axes: None means 0, 1, ...
             steps: None means 1.
@@ -310,25 +310,29 @@ class Slice(Op):
             yield Sample(cls((1, 3), (6, -1), (0, 1), (2, -1)), (x,))
 
 
-def _bounds(size: Dim, start: int, stop: int, step: int) -> tuple[Dim, Dim]:
+def _bounds(size: Dim, start: Dim, stop: Dim, step: int) -> tuple[Dim, Dim]:
     """Normalized start and stop on one axis."""
-    if isinstance(size, int):
+    if isinstance(size, int) and isinstance(start, int) and isinstance(stop, int):
         begin, end, _ = slice(start, stop, step).indices(size)
         return begin, end
     far = (1 << 31) - 1
     if step > 0:
-        first: Dim = 0 if start <= -far else _clamped(size, start, 0, size)
-        last = size if stop >= far else _clamped(size, stop, 0, size)
+        first: Dim = 0 if sh.bounds(start)[1] <= -far else _clamped(size, start, 0, size)
+        last = size if sh.bounds(stop)[0] >= far else _clamped(size, stop, 0, size)
         return first, last
     top = sh.sub(size, 1)
-    first = top if start >= far else _clamped(size, start, -1, top)
-    last = -1 if stop <= -far else _clamped(size, stop, -1, top)
+    first = top if sh.bounds(start)[0] >= far else _clamped(size, start, -1, top)
+    last = -1 if sh.bounds(stop)[1] <= -far else _clamped(size, stop, -1, top)
     return first, last
 
 
-def _clamped(size: Dim, index: int, low: int, high: Dim) -> Dim:
+def _clamped(size: Dim, index: Dim, low: int, high: Dim) -> Dim:
     """An index, counted from the end when it is negative, within low..high."""
-    return sh.minimum(index, high) if index >= 0 else sh.maximum(sh.add(size, index), low)
+    if sh.bounds(index)[0] >= 0:
+        return sh.minimum(index, high)
+    if sh.bounds(index)[1] >= 0:
+        raise ShapeError("slice: whether a symbolic index counts from the end depends on its symbols", got=str(index))
+    return sh.maximum(sh.add(size, index), low)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from onnx import OperatorSetIdProto, TensorShapeProto, ValueInfoProto
 
@@ -56,12 +56,18 @@ class InputShapes:
     Args:
         given: shapes by input name that replace the declared ones, or dims by their name in the model; see ``strop.ir.ranges``.
         inputs: the model's inputs.
+        computed: other values of the model; a range that is given for one of them says how large sizes that it decides may become.
+
+    Attributes:
+        ranges: the ranges of these values.
 
     Raises:
         OptionError: a shape is for no input, has another rank, contradicts another one or cannot be read.
     """
 
-    def __init__(self, given: Mapping[str, str | Sequence[int | str | Dim]], inputs: Sequence[ValueInfoProto]) -> None:
+    def __init__(
+        self, given: Mapping[str, str | Sequence[int | str | Dim]], inputs: Sequence[ValueInfoProto], computed: Collection[str] = ()
+    ) -> None:
         self._bound: dict[str, Dim] = {}
         self._symbols: dict[str, Sym] = {}
         self._ranges: dict[str, Free] = {}
@@ -70,6 +76,8 @@ class InputShapes:
         for free in (dim for shape in shapes.values() for dim in shape if isinstance(dim, Free)):
             if free.name is not None and free.least is not None and self._ranges.setdefault(free.name, free) != free:
                 raise OptionError(f"dim {free.name} is given two ranges", got=free.name)
+        declared = {name for i in inputs for d in i.type.tensor_type.shape.dim if (name := _name(d))}
+        self.ranges = {n: _range(n, shapes.pop(n)) for n in list(shapes) if n in computed and n not in names | declared}
         self._bind_names({n: s for n, s in shapes.items() if n not in names}, inputs)
         self.given = {i.name: self._given(i, shapes[i.name]) for i in inputs if i.name in shapes}
         for info in inputs:
@@ -166,6 +174,14 @@ class InputShapes:
                 name += "_"
             self._symbols[text] = Sym(name)
         return self._symbols[text]
+
+
+def _range(name: str, shape: Sequence[Dim | Free]) -> Free:
+    """The one range or number that is given for a value that decides over sizes."""
+    if len(shape) != 1:
+        raise OptionError("a size that the model computes is given a shape", where=name, got=f"{len(shape)} dims", expected="one range")
+    (dim,) = shape
+    return dim if isinstance(dim, Free) else Free(None, 1, int(str(dim)), int(str(dim)))
 
 
 def _name(dim: TensorShapeProto.Dimension) -> str:
