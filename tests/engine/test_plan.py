@@ -106,7 +106,7 @@ STEPS = TENSORS + 3 * pl._TENSOR.itemsize
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        (patched(pl._HEADER, 0, "abi", 3), "version 3"),
+        (patched(pl._HEADER, 0, "abi", 4), "version 4"),
         (patched(pl._HEADER, 0, "flags", 2), "flags 0x2"),
         (patched(pl._HEADER, 0, "n_steps", 4), "bytes"),
         (patched(pl._HEADER, 0, "n_steps", 1 << 31), "n_steps"),
@@ -162,7 +162,8 @@ def entry(op: str) -> int:
         (patched(SYM, SYMS, "min", 0), "'rows' of 0..8"),
         (patched(SYM, SYMS, "max", 1), "'rows' of 1..1"),
         (patched(SYM, SYMS, "max", 1 << 40), "'rows'"),
-        (patched(SYM, SYMS, "zero", 1), "'rows'"),
+        (patched(SYM, SYMS, "set_by", 1), "a dim that a step finds"),
+        (patched(SYM, SYMS, "set_by", 1 << 20), "a size in arg"),
         (patched(SYM, SYMS, "name", 1 << 20), "a name at"),
         (patched(SYM, SYMS + SYM.itemsize, "max", 1 << 31), "of arena|tensor '"),
         (patched(DIM, DIMS, "op", 8), "kind 8"),

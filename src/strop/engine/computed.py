@@ -8,9 +8,14 @@ tell; every step that finds sizes begins another one, which holds the entries th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Protocol
 
 from strop.engine.dims import Instruction
+
+
+#: Bytes of a size that a step writes.
+_SIZE = 8
 
 
 class _Symbol(Protocol):
@@ -28,6 +33,9 @@ class _Symbol(Protocol):
 
 
 class _Arg(Protocol):
+    @property
+    def space(self) -> IntEnum: ...
+
     @property
     def offset(self) -> int: ...
 
@@ -72,8 +80,12 @@ def too_early(steps: Sequence[_Step], symbols: Sequence[_Symbol], known: Sequenc
         if late is not None:
             return f"step {index} '{step.name}' with dim {late}, which step {known[late] - 1} finds"
     for setter in (symbol.setter for symbol in symbols):
-        if setter is not None and 0 <= (size := steps[setter[0]].args[setter[1]].size) < 8:
-            return f"a size in {size} bytes of step {setter[0]} '{steps[setter[0]].name}'"
+        if setter is None:
+            continue
+        step = steps[setter[0]]
+        arg = step.args[setter[1]]
+        if arg.space.name not in ("ARENA", "OUTPUT") or 0 <= arg.size < _SIZE:
+            return f"a size in {arg.size} bytes of {arg.space.name.lower()} in step {setter[0]} '{step.name}'"
     return None
 
 

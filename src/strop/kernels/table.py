@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from strop.ir import shape as sh
 from strop.kernels.base import Candidate, Kernel, Region
 from strop.kernels.c import (
     attention,
@@ -32,7 +33,7 @@ from strop.kernels.c import (
     top_k,
     unique,
 )
-from strop.kernels.extent import SymbolicError, is_symbolic, lowest
+from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, lowest
 from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (
@@ -119,7 +120,8 @@ def _may_read_nothing(region: Region) -> bool:
         if operand is None or not operand.view.symbolic:
             continue
         may_be_empty = [d for d in operand.view.shape if is_symbolic(d) and lowest(d) < 1]
-        if any(all(d != other for other in out.shape) for d in may_be_empty for out in region.outs):
+        # a result with an axis that is never longer is empty, too
+        if any(all(sh.compare(dim_of(d), dim_of(other)) != 1 for other in out.shape) for d in may_be_empty for out in region.outs):
             return True
     return False
 

@@ -58,10 +58,10 @@ class NonZero(_Selection):
         for shape in ((17,), (3, 5), (2, 3, 4)):
             for dtype in (dt.f32, dt.i64, dt.boolean, dt.u8, dt.f16, dt.bf16):
                 x = np.round(base.random_array(rng, shape, dt.f32, 0, 2)).astype(dtype.numpy)
-                yield Sample(cls(Sym("count", 0, 4, x.size)), (x,))
-            yield Sample(cls(Sym("count", 0, 4, x.size)), (np.zeros(shape, np.float32),), "nothing")
+                yield Sample(cls(_up_to(x.size)), (x,))
+            yield Sample(cls(_up_to(x.size)), (np.zeros(shape, np.float32),), "nothing")
         odd = np.array([np.nan, -0.0, 0.0, -1.0], np.float32)
-        yield Sample(cls(Sym("count", 0, 4, 4)), (odd,), "NaN is not zero, minus zero is")
+        yield Sample(cls(_up_to(4)), (odd,), "NaN is not zero, minus zero is")
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ class Unique(_Selection):
             for shape in ((12, 1), (1, 1), (9, 2), (7, 3)):
                 for dtype in (dt.f32, dt.i64, dt.boolean, dt.u8, dt.bf16):
                     x = np.round(base.random_array(rng, shape, dt.f32, 0, 3)).astype(dtype.numpy)
-                    yield Sample(cls(Sym("count", 0, 4, shape[0]), ordered), (x,))
+                    yield Sample(cls(_up_to(shape[0]), ordered), (x,))
             odd = np.array([[1.0], [np.nan], [-0.0], [0.0], [np.nan], [-2.0]], np.float32)
-            yield Sample(cls(Sym("count", 0, 4, 6), ordered), (odd,), "NaN is one number, and so are both zeros")
+            yield Sample(cls(_up_to(6), ordered), (odd,), "NaN is one number, and so are both zeros")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,12 @@ class NonMaxSuppression(_Selection):
                 boxes = np.concatenate([corner, size if center else corner + size], -1).astype(np.float32)
                 scores = np.round(rng.uniform(0, 1, (images, kinds, count)), 1).astype(np.float32)  # some are equal
                 numbers = np.array([most]), np.array([overlap], np.float32), np.array([least], np.float32)
-                yield Sample(cls(Sym("count", 0, 4, images * kinds * count), center), (boxes, scores, *numbers))
+                yield Sample(cls(_up_to(images * kinds * count), center), (boxes, scores, *numbers))
+
+
+def _up_to(most: int) -> Sym:
+    """A symbol for samples."""
+    return Sym("count", 0, min(4, most), most)
 
 
 def _overlaps(low: Array, high: Array, box: int, others: list[int]) -> Array:
