@@ -15,7 +15,7 @@ from strop.engine.dims import DIM, SYM
 from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
 from strop.errors import EngineFileError
 from strop.ir import dtype as dt
-from tests.runtime.synthetic import dynamic_plan
+from tests.runtime.synthetic import computed_plan, dynamic_plan
 
 WEIGHTS = 1000
 PLAN = Plan(
@@ -185,6 +185,45 @@ def test_malformed_dims_are_refused(patch: Callable[[bytearray], None], message:
     patch(data)
     with pytest.raises(EngineFileError, match=message):
         decode_plan(data, 0)
+
+
+# ---- sizes that steps find
+
+COMPUTED = computed_plan()
+
+
+def test_round_trip_with_sizes_that_steps_find() -> None:
+    assert decode_plan(encode_plan(COMPUTED, 0), 0) == COMPUTED
+    assert [s.setter for s in COMPUTED.symbols] == [None, (0, 2), (2, 2)]
+
+
+def changed_step(index: int, **changes: object) -> Plan:
+    steps = list(COMPUTED.steps)
+    steps[index] = replace(steps[index], **changes)  # type: ignore[arg-type]
+    return replace(COMPUTED, steps=tuple(steps))
+
+
+def changed_symbol(**changes: object) -> Plan:
+    first, second, third = COMPUTED.symbols
+    return replace(COMPUTED, symbols=(first, replace(second, **changes), third))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (changed_step(0, n_tasks=COMPUTED.steps[1].n_tasks), "step 0 'keep' with dim .*, which step 0 finds"),
+        (changed_step(1, dims=(-1 - COMPUTED.steps[3].n_tasks,)), "step 1 'double' with dim .*, which step 2 finds"),
+        (changed_step(0, args=(*COMPUTED.steps[0].args[:2], Arg(Space.ARENA, 0, 4))), "a size in 4 bytes of arena"),
+        (changed_step(0, args=(*COMPUTED.steps[0].args[:2], Arg(Space.INPUT, 0, 4))), "a size in 4 bytes of input"),
+        (changed_symbol(min=-1), "'kept' of -1"),
+        (changed_symbol(max=40), "160 bytes at 64 of arena"),
+        (changed_symbol(setter=None, min=1), "symbols that no input has"),
+        (replace(COMPUTED, inputs=(Tensor("x", dt.f32, COMPUTED.outputs[0].shape),)), "a dim that a step finds"),
+    ],
+)
+def test_sizes_that_are_not_found_in_time_are_refused(plan: Plan, message: str) -> None:
+    with pytest.raises(EngineFileError, match=message):
+        encode_plan(plan, 0)
 
 
 def test_every_symbol_is_told_by_an_input() -> None:

@@ -190,7 +190,7 @@ print(accepted, refused)
 """
 
 
-@pytest.mark.parametrize(("seed", "plan"), [(1, syn.arithmetic_plan), (2, syn.arithmetic_plan), (3, syn.dynamic_plan), (4, syn.dynamic_plan)])
+@pytest.mark.parametrize(("seed", "plan"), [(1, syn.arithmetic_plan), (2, syn.arithmetic_plan), (3, syn.dynamic_plan), (4, syn.dynamic_plan), (5, syn.computed_plan), (6, syn.computed_plan)])
 def test_hostile_numbers_are_refused_by_c_and_python_alike(tmp_path: Path, seed: int, plan: Callable[[], Plan]) -> None:
     small = syn.write(tmp_path / "e.strop", plan(), runtimes={})
     out = syn.run_script(HOSTILE, syn.runtime_path(), small, seed, 1500, timeout=120)
@@ -246,11 +246,11 @@ def test_runtime_for_another_system(tmp_path: Path, names: list[str]) -> None:
 
 def test_runtime_of_another_interface(tmp_path: Path) -> None:
     parts = syn.sections()
-    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=3)
+    parts[-1] = Section(SectionKind.RUNTIME, runtime_name(), parts[-1].data, flags=4)
     write_engine(tmp_path / "e.strop", parts)
     with pytest.raises(EngineFileError, match="another interface") as caught:
         Session(tmp_path / "e.strop", threads=1)
-    assert (caught.value.got, caught.value.expected) == ("version 3", "version 2")
+    assert (caught.value.got, caught.value.expected) == ("version 4", "version 3")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF" + bytes(200), b"no library"])
@@ -291,8 +291,8 @@ def other_kernels(tmp_path: Path, source: str) -> bytes:
 
 PARTS = (
     "static void k(const strop_args *a, int64_t b, int64_t e) { (void)a; (void)b; (void)e; }",
-    "EXPORT const strop_kernel strop_kernel_table[] = {k, k, k, k, k, k, k, k};",
-    "EXPORT const uint32_t strop_kernel_count = 8;",
+    "EXPORT const strop_kernel strop_kernel_table[] = {k, k, k, k, k, k, k, k, k};",
+    "EXPORT const uint32_t strop_kernel_count = 9;",
     "EXPORT const uint32_t strop_kernel_abi = 1;",
     'EXPORT const char strop_kernel_isa[] = "portable";',
 )
@@ -304,7 +304,7 @@ PARTS = (
         ("EXPORT const uint32_t strop_kernel_count", "const uint32_t strop_kernel_count", "strop_kernel_count"),
         ("EXPORT const strop_kernel ", "const strop_kernel ", "strop_kernel_table"),
         ("EXPORT const char", "const char", "strop_kernel_isa"),
-        ("count = 8", "count = 6", "6 kernels .* the plan has 8"),
+        ("count = 9", "count = 6", "6 kernels .* the plan has 9"),
         ("abi = 1", "abi = 2", "ABI 2; this runtime calls ABI 1"),
         ("{k, k", "{k, 0", "kernel 1 .* is missing"),
         ("(void)a;", "(void)a; extern int missing_function(void); missing_function();", "missing_function"),

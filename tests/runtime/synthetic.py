@@ -32,8 +32,8 @@ ROWS, COLUMNS = 16, 64
 N = ROWS * COLUMNS
 SHAPE = (ROWS, COLUMNS)
 BYTES = 4 * N
-ADD, SCALE, TOTAL, ROTATE, WHO, SQUARE, NOTHING, TWICE = range(8)
-N_KERNELS = 8
+ADD, SCALE, TOTAL, ROTATE, WHO, SQUARE, NOTHING, TWICE, KEEP = range(9)
+N_KERNELS = 9
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the runtime is for Linux")
 
@@ -166,6 +166,30 @@ def dynamic_plan() -> Plan:
         (Tensor("a", dt.f32, a_shape), Tensor("b", dt.f32, b_shape)),
         (Tensor("quadruple", dt.f32, a_shape), Tensor("last", dt.f32, a_shape[1:]), Tensor("same", dt.f32, b_shape)),
         steps, 64 + 4 * 8 * 64, 0, N_KERNELS, symbols=symbols, dims=tuple(table.instructions),
+    )  # fmt: skip
+
+
+def computed_plan(most: int = 8) -> Plan:
+    """For x [rows]: double = twice its elements above 0, at most ``most``; some = twice those of these that are above 0, all of them."""
+    table = DimTable()
+    kept, again = Sym("kept", 0, 2, most), Sym("again", 0, 1, most)
+    number = table.number
+    rows = number(R)
+    whole, first, second = (number(sh.mul(s, 4)) for s in (R, kept, again))
+    one, all_rows, all_kept = table.index(1), table.index(R), table.index(kept)
+    room = 4 * 8
+    steps = (
+        Step("keep", KEEP, (Arg(Space.INPUT, 0, whole), Arg(Space.ARENA, 64, room), Arg(Space.ARENA, 0, 8)), 1, dims=(all_rows,)),
+        Step("double", TWICE, (Arg(Space.ARENA, 64, first), Arg(Space.OUTPUT, 0, first)), number(kept), dims=(one,)),
+        Step("again", KEEP, (Arg(Space.OUTPUT, 0, first), Arg(Space.ARENA, 128, room), Arg(Space.ARENA, 8, 8)), 1, dims=(all_kept,)),
+        Step("last", TWICE, (Arg(Space.ARENA, 128, second), Arg(Space.OUTPUT, 0, second, 1)), number(again), dims=(one,)),
+    )
+    setters = {"kept": (0, 2), "again": (2, 2)}
+    symbols = tuple(Symbol(s.name, s.min, s.opt, s.max, setters.get(s.name)) for s in table.symbols)
+    return Plan(
+        (Tensor("x", dt.f32, (rows,)),),
+        (Tensor("double", dt.f32, (number(kept),)), Tensor("some", dt.f32, (number(again),))),
+        steps, 64 * 3, 0, N_KERNELS, symbols=symbols, dims=tuple(table.instructions),
     )  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def _computed_range(node: NodeContext) -> Operand:
         parts = (node.step(Cast(wide), o) if o.type.dtype != wide else o for o in (span_data, scalars[2]))
         whole = node.step(make("ceil"), node.step(make("div"), *parts))
         number = node.step(Cast(dt.i64), node.step(make("max"), whole, node.like(0, whole)))
-        count = sizes.read(node, node.value(number), "length", None)[0]
+        count = sizes.read(node, node.value(number), "length", None, node.results[0])[0]
     steps = node.step(Iota(count, dtype))
     return node.step(make("add"), scalars[0], node.step(make("mul"), steps, scalars[2]))
 

@@ -25,7 +25,8 @@ def unlimited(node: NodeContext, what: str, name: str) -> UnsupportedError:
     return node.unsupported(
         f"{what} is computed from the model's inputs, and nothing says how large it may become",
         got=name,
-        hint=f"give it a range, --shape {name}=1..100 (or shapes={{'{name}': '1..100'}}), or make it a constant when the model is exported",
+        hint=f"give it a range, --shape '{name}[]=1..100' (or shapes={{'{name}[]': '1..100'}}), "
+        "or make it a constant when the model is exported",
     )
 
 
