@@ -225,8 +225,9 @@ BOXES = floats(1, 4, 4)
         ("ReduceMean", [np.zeros((0, 3), np.int32), longs(0)], {}, UnsupportedError, "mean of no integers"),
         ("TensorScatter", [floats(2, 3, 4), floats(2, 3, 4)], {"axis": 0}, ModelError, "operands do not fit"),
         ("TensorScatter", [floats(2, 3, 4), floats(2, 3, 4)], {"mode": "ring"}, UnsupportedError, "mode"),
-        ("Unique", [floats(3)], {}, UnsupportedError, "X must be known"),
-        ("NonMaxSuppression", [BOXES, floats(1, 1, 4)], {}, UnsupportedError, "boxes must be known"),
+        ("NonZero", [np.float32(3)], {}, UnsupportedError, "a scalar"),
+        ("NonMaxSuppression", [BOXES, floats(1, 1, 5)], {}, ShapeError, "shapes do not fit"),
+        ("Compress", [floats(3), floats(3)], {}, ModelError, "condition does not fit"),
         ("TfIdfVectorizer", [longs(1, 2)], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": [0], "pool_strings": ["a"]}, UnsupportedError, "STRING"),
         ("TfIdfVectorizer", [longs(*range(300))], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 20, "max_skip_count": 10**9, "ngram_counts": [0] * 20, "ngram_indexes": [0], "pool_int64s": [1]}, UnsupportedError, "too many n-grams"),
         ("TfIdfVectorizer", [floats(2)], {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": [0], "pool_int64s": [1]}, ModelError, "operand 0"),
@@ -274,11 +275,6 @@ def test_node_that_does_not_fit(
     assert type(caught.value) is kind, caught.value
     assert says in str(caught.value), caught.value
     assert f"node node ({op_type})" in str(caught.value.where)
-
-
-def test_too_many_known_boxes() -> None:
-    operands = [np.zeros((1, 1, 4), np.float32), np.zeros((1, 1 << 19, 1), np.float32)]
-    refused(single("NonMaxSuppression", operands, 11, [0, 1])[0], UnsupportedError, "too many known boxes")
 
 
 def test_graph_attributes_are_told_from_others() -> None:

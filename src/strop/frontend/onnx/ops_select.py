@@ -17,6 +17,8 @@ from strop.ops.elementwise import Cast
 from strop.ops.index import Gather
 from strop.ops.select import NonMaxSuppression, NonZero, Unique
 
+#: Most scores of known boxes that are looked at while a model is read.
+MAX_SCORES = 1 << 18
 #: Stands for the size that an op over known operands finds at once.
 _ANY = Sym("count", 0, 1)
 
@@ -97,8 +99,10 @@ def non_max_suppression(node: NodeContext) -> Operand:
     images, kinds, count = scores.type.shape
     per_class = sh.minimum(count, max(int(most.array.reshape(-1)[0]), 0)) if isinstance(most, Known) else count
     arrays: list[Array] = [o.array for o in (boxes, scores, *numbers) if isinstance(o, Known)]
-    if len(arrays) == 5 or per_class == 0:
-        return node.const(op.reference(*arrays)[0] if per_class != 0 else np.zeros((0, 3), np.int64))
+    if per_class == 0:
+        return node.const(np.zeros((0, 3), np.int64))
+    if len(arrays) == 5 and arrays[1].size <= MAX_SCORES:
+        return node.const(op.reference(*arrays)[0])
     whole = sh.mul(sh.mul(images, kinds), per_class)
     return node.steps(op.replace(count=_count(node, whole)), boxes, scores, *numbers)[0]
 
