@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from strop.errors import OptionError, ShapeError, UnsupportedError
-from strop.frontend.onnx import read_onnx, survey
+from strop.frontend.onnx import read_onnx
 from strop.frontend.onnx.ops_data import quotient
 from strop.ir import shape as sh
 from strop.ir.interp import run

@@ -13,7 +13,6 @@ from typing import Protocol
 
 from strop.engine.dims import Instruction
 
-
 #: Bytes of a size that a step writes.
 _SIZE = 8
 

@@ -14,7 +14,15 @@ from strop.ir.graph import Graph, Value
 from strop.ir.op import Cost
 from strop.ir.shape import Sym
 from strop.kernels.base import Candidate, Operand, Region, View
-from strop.kernels.extent import SymbolicError, dim_of, dims_of, highest, is_symbolic, lowest, typical
+from strop.kernels.extent import (
+    SymbolicError,
+    dim_of,
+    dims_of,
+    highest,
+    is_symbolic,
+    lowest,
+    typical,
+)
 from strop.kernels.table import candidates, refusals
 from strop.lower import regions
 from strop.lower.layout import Buffer, Launch, Layout, Placement

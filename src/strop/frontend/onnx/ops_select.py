@@ -50,7 +50,7 @@ def compress(node: NodeContext) -> Operand:
         x = node.step(Reshape((sh.volume(x.type.shape),)), x)
     size = x.type.shape[axis] if x.type.rank else 0
     type = condition.type
-    if type.rank != 1 or type.dtype != dt.boolean or sh.compare(size, type.shape[0]) == -1 and size != type.shape[0]:
+    if type.rank != 1 or type.dtype != dt.boolean or (sh.compare(size, type.shape[0]) == -1 and size != type.shape[0]):
         raise node.malformed("condition does not fit", got=f"{type} for axis of {size}")
     if isinstance(condition, Known):
         return node.step(Gather(axis), x, node.const(np.flatnonzero(condition.array).astype(np.int64)))
