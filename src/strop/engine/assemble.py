@@ -17,13 +17,14 @@ from strop.engine.arena import MemoryPlan
 from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
 from strop.engine.plan import Arg, Plan, Space, Symbol, Tensor, encode_plan
+from strop.engine.plan import Jump as PlanJump
 from strop.engine.plan import Step as PlanStep
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
 from strop.kernels.extent import dim_of, greater, highest, lesser, lowest, typical
-from strop.lower.layout import Placement
+from strop.lower.placement import Placement
 from strop.lower.pipeline import Lowered, Step
 from strop.runtime.library import runtime_name
 from strop.trace import Trace
@@ -70,6 +71,7 @@ class Assembler:
         self.scratch = 0
         #: Per computed size: the step that finds it, and which of its operands holds it.
         self.setters: dict[str, tuple[int, int]] = {}
+        self.jumps: list[PlanJump] = []
         self.dims = DimTable()
         for value in lowered.graph.inputs:
             for dim in value.shape:
@@ -85,6 +87,7 @@ class Assembler:
             dims = tuple(self.dims.index(dim) for dim in emitted.dims)
             tasks = self.dims.number(dim_of(_tasks(step, emitted)))
             self._note_computed(index, step, emitted)
+            self._note_jump(index, emitted)
             self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
             self.records.append(self._record(step, emitted))
 
@@ -98,6 +101,12 @@ class Assembler:
             operand = next(k for k, p in enumerate(emitted.pointers) if isinstance(p, Out) and p.index == first + number)
             self.setters[symbol.name] = (index, operand)
             self.dims.index(symbol)
+
+    def _note_jump(self, index: int, emitted: Emitted) -> None:
+        """Which operand of a step decides over a jump behind it."""
+        for jump in (j for j in self.lowered.jumps if j.after == index):
+            operand = next(k for k, p in enumerate(emitted.pointers) if isinstance(p, Out))
+            self.jumps.append(PlanJump(index, operand, jump.when, jump.target))
 
     def _arg(self, step: Step, emitted: Emitted, index: int) -> Arg:
         pointer = emitted.pointers[index]
@@ -172,7 +181,7 @@ class Assembler:
         symbols = tuple(Symbol(s.name, s.min, s.opt, s.max, self.setters.get(s.name)) for s in self.dims.symbols)
         return Plan(
             inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, len(self.module.functions), True,
-            symbols, tuple(self.dims.instructions),
+            symbols, tuple(self.dims.instructions), tuple(self.jumps),
         )  # fmt: skip
 
     def _tensor(self, name: str, value: Value) -> Tensor:

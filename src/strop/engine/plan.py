@@ -1,6 +1,6 @@
 """The plan section of an engine file: what the runtime does, step by step.
 
-Header, inputs, outputs, steps, args, symbols, dims, step dims, strings; fixed-size little-endian
+Header, inputs, outputs, steps, args, symbols, dims, step dims, jumps, strings; fixed-size little-endian
 records, nothing between or after. The offsets that steps give into arena, weights, inputs and
 outputs are bytes. A dim, an offset, a size or a number of tasks that depends on the shape is below
 zero and names an entry of the table of dims, see ``dims.py``.
@@ -54,7 +54,7 @@ _HEADER = np.dtype(
         (name, "<u4")
         for name in (
             "abi", "n_inputs", "n_outputs", "n_steps", "n_args", "n_syms", "n_string_bytes", "flags",
-            "n_dims", "n_step_dims",
+            "n_dims", "n_step_dims", "n_jumps", "zero",
         )
     ]
     + [(name, "<u8") for name in ("arena_bytes", "scratch_bytes", "n_kernels")]
@@ -82,6 +82,9 @@ _STEP = np.dtype(
     ]
 )
 _ARG = np.dtype([("space", "<u4"), ("index", "<u4"), ("offset", "<i8"), ("size", "<i8")])
+
+
+_JUMP = np.dtype([("step", "<u4"), ("arg", "<u4"), ("when", "<u4"), ("target", "<u4")])
 
 
 class Space(IntEnum):
@@ -160,6 +163,17 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Jump:
+    """After a step: go on with step ``target``, the number of steps for the end, where the bool that it has written to operand ``arg`` is
+    ``when``."""
+
+    step: int
+    arg: int
+    when: bool
+    target: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything the runtime needs to know besides weights and code.
 
@@ -173,6 +187,7 @@ class Plan:
         flush_denormals: run with denormal floats read and written as zero.
         symbols: what the inputs' shapes are free in.
         dims: the table of dims.
+        jumps: by ascending step, at most one per step.
     """
 
     inputs: tuple[Tensor, ...]
@@ -184,6 +199,7 @@ class Plan:
     flush_denormals: bool = False
     symbols: tuple[Symbol, ...] = ()
     dims: tuple[Instruction, ...] = ()
+    jumps: tuple[Jump, ...] = ()
 
 
 def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
@@ -210,6 +226,7 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
         args += [(a.space, a.index, a.offset, a.size) for a in step.args]
     symbols = [(strings.add(s.name), _set_by(s, steps), s.min, s.opt, s.max) for s in plan.symbols]
     dims = [(OPS.index(d.op), d.a, d.b, 0, d.value) for d in plan.dims]
+    jumps = [(j.step, steps[j.step][1] + j.arg, int(j.when), j.target) for j in plan.jumps]
     header = (
         PLAN_ABI,
         len(plan.inputs),
@@ -221,13 +238,15 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
         FLUSH_DENORMALS if plan.flush_denormals else 0,
         len(dims),
         len(step_dims),
+        len(jumps),
+        0,
         plan.arena_bytes,
         plan.scratch_bytes,
         plan.n_kernels,
     )
     parts = (
         (_HEADER, [header]), (_TENSOR, tensors), (_STEP, steps), (_ARG, args),
-        (SYM, symbols), (DIM, dims), (STEP_DIM, step_dims),
+        (SYM, symbols), (DIM, dims), (STEP_DIM, step_dims), (_JUMP, jumps),
     )  # fmt: skip
     try:
         data = b"".join(np.array(rows, dtype).tobytes() for dtype, rows in parts)
@@ -283,7 +302,7 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
     if len(view) < _HEADER.itemsize:
         raise _error(f"{len(view)} bytes", f"a header of {_HEADER.itemsize} bytes")
     header = {name: int(np.frombuffer(view, _HEADER, 1)[0][name]) for name in _HEADER.names or ()}
-    tensors, steps, args, syms, dims, step_dims, strings = _split(view, header)
+    tensors, steps, args, syms, dims, step_dims, jumps, strings = _split(view, header)
     if strings and strings[-1] != 0:
         raise _error("names that do not end", "a NUL at the end of the string table")
     symbols, table = _decode_dims(syms, dims, strings, steps)
@@ -323,15 +342,30 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         bool(header["flags"] & FLUSH_DENORMALS),
         symbols,
         table,
+        _decode_jumps(jumps, steps, decoded_args),
     )
+
+
+def _decode_jumps(rows: _Records, steps: _Records, args: list[Arg]) -> tuple[Jump, ...]:
+    found: list[Jump] = []
+    for number, (step, arg, when, target) in enumerate(rows.tolist()):
+        if step >= len(steps) or target > len(steps) or when > 1 or (found and step <= found[-1].step):
+            raise _error(f"jump {number} after step {step} to {target} when {when}", "ascending steps that are there")
+        first, count = int(steps[step]["first_arg"]), int(steps[step]["n_args"])
+        if not first <= arg < first + count or args[arg].space != Space.ARENA or args[arg].size < 1:
+            raise _error(f"jump {number} by arg {arg}", "an arg of its step in the arena")
+        found.append(Jump(step, arg - first, bool(when), target))
+    return tuple(found)
 
 
 def _split(
     view: memoryview, header: dict[str, int]
-) -> tuple[_Records, _Records, _Records, _Records, _Records, _Records, bytes]:
-    """Tensors, steps, args, symbols, dims, step dims and strings of a plan whose header is checked here."""
+) -> tuple[_Records, _Records, _Records, _Records, _Records, _Records, _Records, bytes]:
+    """Tensors, steps, args, symbols, dims, step dims, jumps and strings of a plan whose header is checked here."""
     if header["abi"] != PLAN_ABI:
         raise _error(f"version {header['abi']}", f"version {PLAN_ABI}")
+    if header["zero"]:
+        raise _error(f"{header['zero']} in a field that is kept free", "0")
     if header["flags"] & ~FLUSH_DENORMALS:
         raise _error(f"flags {header['flags']:#x}", f"flags up to {FLUSH_DENORMALS:#x}")
     for name, limit in (
@@ -342,6 +376,7 @@ def _split(
         ("n_syms", MAX_SYMS),
         ("n_dims", MAX_DIMS),
         ("n_step_dims", MAX_STEP_DIMS),
+        ("n_jumps", MAX_STEPS),
         ("n_string_bytes", MAX_STRING_BYTES),
         ("arena_bytes", MAX_BYTES),
         ("scratch_bytes", MAX_SCRATCH_BYTES),
@@ -355,6 +390,7 @@ def _split(
         (SYM, header["n_syms"]),
         (DIM, header["n_dims"]),
         (STEP_DIM, header["n_step_dims"]),
+        (_JUMP, header["n_jumps"]),
     )
     size = _HEADER.itemsize + sum(dtype.itemsize * n for dtype, n in counts)
     if len(view) != size + header["n_string_bytes"]:
@@ -365,8 +401,8 @@ def _split(
         # frombuffer of nothing is refused at the very end of a buffer.
         records.append(np.frombuffer(view, dtype, n, offset) if n else np.empty(0, dtype))
         offset += dtype.itemsize * n
-    tensors, steps, args, syms, dims, step_dims = records
-    return tensors, steps, args, syms, dims, step_dims, bytes(view[offset:])
+    tensors, steps, args, syms, dims, step_dims, jumps = records
+    return tensors, steps, args, syms, dims, step_dims, jumps, bytes(view[offset:])
 
 
 def _setter(arg: int, steps: _Records) -> tuple[int, int] | None:

@@ -264,18 +264,22 @@ class Graph:
             del self.values[value.name]
         self._node_names.discard(node.name)
 
-    def prune(self) -> int:
-        """Removes every node and constant that no output needs; returns how many nodes went."""
+    def live(self) -> set[int]:
+        """Ids of the nodes that an output needs."""
         live: set[int] = set()
         setters = self.setters()
         stack = [v.producer for v in self.outputs if v.producer is not None]
         stack.extend(node for v in self.outputs for node in setting(v.shape, setters))
         while stack:
             node = stack.pop()
-            if id(node) in live:
-                continue
-            live.add(id(node))
-            stack.extend(needed(node, setters))
+            if id(node) not in live:
+                live.add(id(node))
+                stack.extend(needed(node, setters))
+        return live
+
+    def prune(self) -> int:
+        """Removes every node and constant that no output needs; returns how many nodes went."""
+        live = self.live()
         dead = [n for n in self.nodes if id(n) not in live]
         for node in reversed(dead):
             self._drop(node)

@@ -84,10 +84,12 @@ class Op:
     Class attributes:
         name: unique; how the op appears in text.
         commutative: operands 0 and 1 may be swapped.
+        lasting: what its results are does not follow from its operands alone, so that it is never computed ahead.
     """
 
     name: ClassVar[str] = ""
     commutative: ClassVar[bool] = False
+    lasting: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

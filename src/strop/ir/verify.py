@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from strop.errors import StropError, VerifyError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
+from strop.ir.control import loops
 from strop.ir.graph import Graph, Node, Value, needed, setting
 from strop.ir.op import Type
 
@@ -193,6 +194,32 @@ def _computed(graph: Graph) -> Iterator[Finding]:
                 yield Finding("a size is used before it is found", node.name, symbol.name)
 
 
+def _loops(graph: Graph) -> Iterator[Finding]:
+    """A loop has a begin and an end that carry the same types; nothing else reads what is computed in its body."""
+    try:
+        found = loops(graph)
+    except StropError as error:
+        yield Finding(error.what, error.where or graph.name)
+        return
+    live = graph.live() if found else set()
+    for loop in found:
+        last = len(loop.end.inputs) - loop.end.op.attributes()["scans"]
+        carried, after = ([v.type for v in values] for values in (loop.begin.outputs[1:], loop.end.operands[2:last]))
+        if carried != after or loop.end.operand(0) is not loop.begin.outputs[0]:
+            yield Finding("a loop carries other types than it began with", loop.end.name, after, carried)
+        members = {id(n) for n in (*loop.body, loop.end)}
+        for value in (v for node in (loop.begin, *loop.body) for v in node.outputs):
+            for reader in value.users:
+                if id(reader) not in members and id(reader) in live:
+                    yield Finding("a value of a loop's body is read outside of it", reader.name, value)
+            if graph.is_output(value):
+                yield Finding("a value of a loop's body is an output", value.name, value)
+        sizes = {s.name for node in loop.body for s in node.op.computed}
+        for symbol in sh.symbols(d for v in loop.end.outputs for d in v.shape):
+            if symbol.name in sizes:
+                yield Finding("a loop's result has a size that its body finds", loop.end.name, symbol.name)
+
+
 # ---- rules of the portable form: what optimize promises
 
 
@@ -264,6 +291,7 @@ STRUCTURE = (
     Rule("outputs", _outputs),
     Rule("symbols", _symbols),
     Rule("computed sizes", _computed),
+    Rule("loops", _loops),
 )
 
 #: The rows of each stage's specification.

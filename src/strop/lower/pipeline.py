@@ -25,7 +25,8 @@ from strop.kernels.extent import (
 )
 from strop.kernels.table import candidates, refusals
 from strop.lower import regions
-from strop.lower.layout import Buffer, Launch, Layout, Placement
+from strop.lower.layout import Layout
+from strop.lower.placement import Buffer, Jump, Launch, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
 from strop.ops.conv import Conv
@@ -70,6 +71,7 @@ class Lowered:
     steps: list[Step]
     buffers: list[Buffer]
     outputs: list[Buffer] = field(default_factory=list)
+    jumps: list[Jump] = field(default_factory=list)
 
 
 def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
@@ -94,7 +96,7 @@ def _lowered(graph: Graph, target: Target, trace: Trace) -> Lowered:
     layout = Layout(prepared, groups)
     _require_sizes(layout, set(prepared.setters()))
     steps = [_step(launch, target) for launch in layout.launches]
-    lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
+    lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs, layout.jumps)
     trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
 

@@ -1,6 +1,7 @@
 """What each operator means. Importing this package registers every family."""
 
 import strop.ops.attention as attention
+import strop.ops.control as control
 import strop.ops.conv as conv
 import strop.ops.cumulative as cumulative
 import strop.ops.data as data
@@ -21,6 +22,7 @@ import strop.ops.softmax as softmax
 
 __all__ = [
     "attention",
+    "control",
     "conv",
     "cumulative",
     "data",

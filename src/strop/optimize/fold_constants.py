@@ -46,7 +46,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
 
 
 def _foldable(node: Node, options: Options) -> bool:
-    if any(v.const is None for v in node.operands) or node.op.symbols:
+    if any(v.const is None for v in node.operands) or node.op.symbols or node.op.lasting:
         return False
     if not all(sh.is_static(v.shape) for v in node.outputs):
         return False

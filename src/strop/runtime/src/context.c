@@ -141,6 +141,10 @@ static void prepare_steps(strop_context *context)
         shared_before = shared;
         step->barrier = true;
     }
+    for (uint32_t k = 0; k < plan->header->n_jumps; k++) {
+        context->steps[plan->jumps[k].step].jump = &plan->jumps[k];
+        context->steps[plan->jumps[k].step].barrier = true;
+    }
     for (uint32_t k = 0; k < plan->n_finders; k++) {
         context->steps[plan->finders[k]].finds = k + 1;
         context->steps[plan->finders[k]].barrier = true;

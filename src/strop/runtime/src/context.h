@@ -15,6 +15,7 @@ typedef struct context_step {
     int64_t n_tasks;
     bool barrier;  /* all threads meet behind this step */
     uint32_t finds; /* the stage of the plan that is known once it has run, or 0 */
+    const strop_jump_record *jump; /* what may follow it in place of the next step, or NULL */
 } context_step;
 
 typedef struct context_range {
@@ -38,6 +39,7 @@ struct strop_context {
     uint8_t *arena;
     uint8_t *scratch; /* threads times scratch_stride */
     size_t arena_size, scratch_stride;
+    bool decided[2]; /* what the bool of the last jump but one, and of the last one, was */
     int failed; /* of the current run: what became of a size that a step found */
     strop_error *error;
 };

@@ -41,6 +41,7 @@ typedef struct engine_plan {
     const strop_sym_record *syms;
     const strop_dim_record *dims;
     const uint32_t *step_dims;
+    const strop_jump_record *jumps;
     const char *strings;
     int64_t *numbers[3]; /* the dims where all symbols are at their ends and optimum */
     /* What steps find. Stage 0 is what shapes tell; stage s what is known once step finders[s - 1] has

@@ -61,6 +61,8 @@ static int check_header(const engine_file *file, const strop_section_record *sec
         return plan_corrupt(file, error, "too many symbols", h->n_syms);
     if (h->n_dims > STROP_MAX_DIMS || h->n_step_dims > STROP_MAX_STEP_DIMS)
         return plan_corrupt(file, error, "too many dims", (uint64_t)h->n_dims + h->n_step_dims);
+    if (h->n_jumps > STROP_MAX_STEPS || h->zero != 0)
+        return plan_corrupt(file, error, "too many jumps", h->n_jumps);
     if (h->n_string_bytes > STROP_MAX_STRINGS)
         return plan_corrupt(file, error, "too many string bytes", h->n_string_bytes);
     if (h->arena_bytes > STROP_MAX_BYTES || h->scratch_bytes > STROP_MAX_BYTES / STROP_MAX_THREADS)
@@ -72,6 +74,7 @@ static int check_header(const engine_file *file, const strop_section_record *sec
     size += h->n_syms * (uint64_t)sizeof(strop_sym_record);
     size += h->n_dims * (uint64_t)sizeof(strop_dim_record);
     size += h->n_step_dims * (uint64_t)sizeof(uint32_t);
+    size += h->n_jumps * (uint64_t)sizeof(strop_jump_record);
     size += h->n_string_bytes;
     if (section->size != size)
         return plan_corrupt(file, error, "its records do not fill it", section->size);
@@ -159,6 +162,23 @@ static int check_arg(const engine_file *file, const engine_plan *plan, uint32_t 
     }
     if (!is_number(plan, a->offset) || !is_number(plan, a->size))
         return plan_corrupt(file, error, "arg with dims that are not there", index);
+    return STROP_OK;
+}
+
+static int check_jump(const engine_file *file, const engine_plan *plan, uint32_t index,
+                      strop_error *error)
+{
+    const strop_plan_header *h = plan->header;
+    const strop_jump_record *j = &plan->jumps[index];
+    const strop_step_record *s;
+
+    if (j->step >= h->n_steps || j->target > h->n_steps || j->when > 1 ||
+        (index > 0 && j->step <= plan->jumps[index - 1].step))
+        return plan_corrupt(file, error, "impossible jump", index);
+    s = &plan->steps[j->step];
+    if (j->arg < s->first_arg || j->arg - s->first_arg >= s->n_args ||
+        plan->args[j->arg].space != STROP_SPACE_ARENA || plan->args[j->arg].size < 1)
+        return plan_corrupt(file, error, "jump by an arg that its step cannot write", index);
     return STROP_OK;
 }
 
@@ -398,7 +418,8 @@ int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
     plan->syms = (const void *)(plan->args + h->n_args);
     plan->dims = (const void *)(plan->syms + h->n_syms);
     plan->step_dims = (const void *)(plan->dims + h->n_dims);
-    plan->strings = (const void *)(plan->step_dims + h->n_step_dims);
+    plan->jumps = (const void *)(plan->step_dims + h->n_step_dims);
+    plan->strings = (const void *)(plan->jumps + h->n_jumps);
     if (h->n_string_bytes > 0 && plan->strings[h->n_string_bytes - 1] != '\0')
         return plan_corrupt(file, error, "names that do not end", h->n_string_bytes);
     for (uint32_t i = 0; i < h->n_syms && !code; i++)
@@ -414,6 +435,8 @@ int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
     for (uint32_t i = 0; i < h->n_step_dims && !code; i++)
         if (plan->step_dims[i] >= h->n_dims)
             code = plan_corrupt(file, error, "step with a dim that is not there", i);
+    for (uint32_t i = 0; i < h->n_jumps && !code; i++)
+        code = check_jump(file, plan, i, error);
     if (!code)
         code = check_told(file, plan, error);
     if (!code)

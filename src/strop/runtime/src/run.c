@@ -13,6 +13,15 @@ typedef struct job {
     uint64_t *nanoseconds; /* per step, the least so far; NULL: do not measure */
 } job;
 
+/* Looks at the bool that decides over a jump. Thread 0 does, which has written it: a step of one task is
+ * all its own. */
+static void decide(strop_context *context, const strop_jump_record *jump, int turn)
+{
+    const uint8_t *flag = context->operands[jump->arg];
+
+    context->decided[turn] = (*flag != 0) == (jump->when != 0);
+}
+
 /* All that one thread does in a run. */
 static void walk(const void *argument, int32_t thread)
 {
@@ -22,7 +31,7 @@ static void walk(const void *argument, int32_t thread)
     const context_step *const steps = context->steps;
     const uint32_t n_steps = context->n_steps;
     const int32_t threads = work.threads;
-    const context_range *range = context->ranges + thread;
+    const context_range *const ranges = context->ranges + thread;
     const bool measures = work.nanoseconds != NULL;
     strop_args args = {
         .p = NULL,
@@ -34,9 +43,12 @@ static void walk(const void *argument, int32_t thread)
     const uint64_t mode = cpu_enter_float_mode(
         (context->engine->plan.header->flags & STROP_PLAN_FLUSH_DENORMALS) != 0);
     uint64_t before = measures ? platform_nanoseconds() : 0;
+    int turn = 0; /* the next jump's: a thread that is still reading the one before is not disturbed */
 
-    for (uint32_t i = 0; i < n_steps; i++, range += threads) {
+    for (uint32_t i = 0; i < n_steps;) {
         const context_step *step = &steps[i];
+        const context_range *range = ranges + (size_t)i * (size_t)context->threads;
+        uint32_t next = i + 1;
 
         args.p = step->operands;
         args.sym = step->dims;
@@ -48,6 +60,8 @@ static void walk(const void *argument, int32_t thread)
 
             if (range->begin < range->end)
                 step->kernel(&args, range->begin, range->end);
+            if (step->jump && thread == 0)
+                decide(context, step->jump, turn);
             if (meets)
                 pool_barrier(threads);
         }
@@ -70,6 +84,13 @@ static void walk(const void *argument, int32_t thread)
                 work.nanoseconds[i] = now - before;
             before = now;
         }
+        if (step->jump) {
+            if (threads == 1)
+                decide(context, step->jump, turn);
+            next = context->decided[turn] ? step->jump->target : next;
+            turn ^= 1;
+        }
+        i = next;
     }
     cpu_leave_float_mode(mode);
 }
@@ -161,6 +182,9 @@ int strop_context_profile(strop_context *context, uint32_t runs, uint64_t *nanos
     memset(nanoseconds, 0xff, n_steps * sizeof *nanoseconds);
     for (uint32_t i = 0; i < runs && !code; i++)
         code = run(context, nanoseconds, error);
+    for (uint32_t i = 0; i < n_steps && code == STROP_OK; i++)
+        if (nanoseconds[i] == UINT64_MAX) /* jumped over in every run */
+            nanoseconds[i] = 0;
     context_leave(context);
     return code;
 }

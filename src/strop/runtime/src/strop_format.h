@@ -64,8 +64,8 @@ typedef struct strop_section_record {
     char name[64];     /* NUL padded */
 } strop_section_record;
 
-/* The plan section: header, inputs, outputs, steps, args, symbols, dims, step dims, strings; nothing
- * before or after. Dims of tensors, offsets and sizes of args and the tasks of a step are numbers, or
+/* The plan section: header, inputs, outputs, steps, args, symbols, dims, step dims, jumps, strings;
+ * nothing before or after. Dims of tensors, offsets and sizes of args and the tasks of a step are numbers, or
  * depend on the shape: -1 - k then names entry k of the dims. */
 typedef struct strop_plan_header {
     uint32_t abi;
@@ -78,6 +78,8 @@ typedef struct strop_plan_header {
     uint32_t flags; /* STROP_PLAN_* */
     uint32_t n_dims;
     uint32_t n_step_dims;
+    uint32_t n_jumps;
+    uint32_t zero;
     uint64_t arena_bytes;
     uint64_t scratch_bytes; /* per thread */
     uint64_t n_kernels;
@@ -147,9 +149,19 @@ typedef struct strop_dim_record {
     int64_t value;
 } strop_dim_record;
 
+/* After a step: go on with step `target`, n_steps for the end, where the bool that the step has written to
+ * `arg`, one of its own in the arena, is `when`. By ascending steps, at most one per step. */
+typedef struct strop_jump_record {
+    uint32_t step;
+    uint32_t arg;
+    uint32_t when; /* 0 or 1 */
+    uint32_t target;
+} strop_jump_record;
+
+_Static_assert(sizeof(strop_jump_record) == 16, "jump record");
 _Static_assert(sizeof(strop_file_header) == 64, "file header");
 _Static_assert(sizeof(strop_section_record) == 96, "section record");
-_Static_assert(sizeof(strop_plan_header) == 64, "plan header");
+_Static_assert(sizeof(strop_plan_header) == 72, "plan header");
 _Static_assert(sizeof(strop_tensor_record) == 88, "tensor record");
 _Static_assert(sizeof(strop_step_record) == 40, "step record");
 _Static_assert(sizeof(strop_arg_record) == 24, "arg record");
