@@ -16,10 +16,11 @@ import numpy as np
 
 from strop.errors import UnsupportedError
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.expr import Input, call
 from strop.ir.graph import Node, Value
 from strop.ir.op import Type
-from strop.ir.shape import Sym
+from strop.ir.shape import Dim, Sym
 from strop.kernels.base import View
 from strop.kernels.extent import extents, highest
 from strop.lower import views
@@ -135,10 +136,8 @@ class Loops:
         loop = self._open.pop(op.loop)
         last = len(node.inputs) - op.scans
         places = self.layout.places
-        rounds = op.rounds
-        assert isinstance(rounds, Sym)
         if op.scans:
-            self._collect(node, rounds, loop, node.operands[last:])
+            self._collect(node, op.rounds, loop, node.operands[last:])
         self._carry(node.operands[2:last], loop)
         one = Value(f"{node.name}.one", Type(dt.i64, ()), const=np.ones((), np.int64))
         counter = Value(f"{node.name}.round", Type(dt.i64, ()))
@@ -150,20 +149,20 @@ class Loops:
         self._stack.pop()
         behind = len(self.layout.launches)
         self.layout.jumps += [Jump(loop.skip, False, behind), Jump(back, True, loop.skip + 1)]
-        found = self._find(node, rounds, loop.round, "rounds")
         places.update(zip(node.outputs[: last - 2], loop.carried, strict=True))
-        places[node.outputs[-1]] = found
+        places[node.outputs[-1]] = self._find(node, op.rounds, loop.round, "rounds") if isinstance(op.rounds, Sym) and op.computed else loop.round
 
-    def _collect(self, node: Node, rounds: Sym, loop: _Open, values: list[Value]) -> None:
+    def _collect(self, node: Node, rounds: Dim, loop: _Open, values: list[Value]) -> None:
         """Copies of what the round gave to its place among those of all rounds."""
-        if rounds.max >= 1 << 31:
+        most = sh.bounds(rounds)[1]
+        if most >= (1 << 31) - 1:
             raise UnsupportedError("a loop collects values of any number of rounds", where=node.name, hint="give it a largest number of rounds")
-        slot = Sym(f"{rounds.name}_slot", 0, 0, max(rounds.max - 1, 0))
+        slot = Sym(f"slot_of_loop_{loop.number}", 0, 0, max(most - 1, 0))
         self._find(node, slot, loop.round, "slot")
         first = len(node.outputs) - 1 - len(values)
         for value, result in zip(values, node.outputs[first:-1], strict=True):
             whole = View.dense(extents(result.shape), result.dtype)
-            size = highest(View.dense((rounds.max, *whole.shape[1:]), result.dtype).nbytes)
+            size = highest(View.dense((most, *whole.shape[1:]), result.dtype).nbytes)
             buffer = Buffer("arena", len(self.layout.buffers), size, result.name)
             self.layout.buffers.append(buffer)
             view, offset = views.sliced(whole, 0, extents((slot,))[0], 1)

@@ -63,7 +63,8 @@ class LoopEnd(Op):
     Attributes:
         loop: see ``LoopBegin``.
         scans: how many operands are collected.
-        rounds: how many rounds there were: a symbol.
+        rounds: how many rounds there were.
+        finds: ``rounds`` is a symbol that the loop finds; otherwise it is known before.
     """
 
     name: ClassVar[str] = "loop_end"
@@ -72,10 +73,11 @@ class LoopEnd(Op):
     loop: str
     scans: int
     rounds: Dim
+    finds: bool = True
 
     @property
     def computed(self) -> tuple[Sym, ...]:
-        return (self.rounds,) if isinstance(self.rounds, Sym) else ()
+        return (self.rounds,) if self.finds and isinstance(self.rounds, Sym) else ()
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 2 + self.scans, 1 << 16)
