@@ -86,24 +86,32 @@ def _loop(nodes: list[Any], outputs: list[str], trips: int | None, **known: Any)
     return build([node], X, results, arrays)
 
 
-def test_loop_that_its_data_ends() -> None:
-    nodes = [
-        N("Relu", ["s"], ["t"]),
-        N("ReduceMax", ["t"], ["m"], keepdims=0),
-        N("Cast", ["m"], ["d"], to=TensorProto.BOOL),
-    ]
-    model = _loop(nodes, ["d", "t"], 3, go=True)
-    refused(model, UnsupportedError, "node again (Loop)", "how often it runs", "try:")
+def _counted(nodes: list[Any], outputs: list[str]) -> ModelProto:
+    """A loop of as many rounds as an input says, but no more than a caller has allowed."""
+    results = [f"y{k}" for k in range(len(outputs) - 1)]
+    node = N("Loop", ["n", "", "x"], results, name="again", body=body(nodes, STEP, outputs))
+    return build([node], {**X, "n": (np.int64, [])}, results)
 
 
-def test_loop_whose_trip_count_is_an_input() -> None:
-    node = N("Loop", ["n", "", "x"], ["y"], body=body([N("Relu", ["s"], ["t"])], STEP, ["c", "t"]))
-    model = build([node], {**X, "n": (np.int64, [])}, ["y"])
-    refused(model, UnsupportedError, "operand M must be known")
+def test_loop_that_collects_of_any_number_of_rounds() -> None:
+    model = _counted([N("Relu", ["s"], ["t"])], ["c", "t", "t"])
+    refused(model, UnsupportedError, "node again (Loop)", "number of rounds is computed", "--shape 'y0[]=1..100'")
+    read_onnx(model, {"y1[]": "1..9"})
 
 
-def test_loop_that_runs_too_often() -> None:
-    refused(_loop([], ["c", "s"], None, go=True), UnsupportedError, "too often", "4096")
+def test_loop_that_changes_what_it_carries() -> None:
+    model = _counted([N("Concat", ["s", "s"], ["t"], axis=0)], ["c", "t"])
+    refused(model, UnsupportedError, "node again (Loop)", "changes the type of a value", "f32[2,3] becomes f32[4,3]")
+
+
+def test_loop_that_collects_values_of_different_sizes() -> None:
+    model = _counted([N("NonZero", ["s"], ["t"])], ["c", "s", "t"])
+    with pytest.raises(UnsupportedError, match="differ in size from round to round"):
+        read_onnx(model, {"y1[]": "1..9"})
+
+
+def test_loop_that_never_ends() -> None:
+    refused(_loop([], ["c", "s"], None, go=True), UnsupportedError, "never ends")
 
 
 def test_loops_within_loops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,11 +122,6 @@ def test_loops_within_loops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         inner = body([N("Constant", [], ["m"], value_int=4000), again], STEP, ["c", "r"])
     model = build([N("Loop", ["n", "go", "x"], ["y"], body=inner)], X, ["y"], {"n": np.asarray(4000), "go": np.asarray(True)})
     refused(model, ModelError, "too many nodes")
-
-
-def test_loop_without_rounds_that_is_asked_for_what_they_give() -> None:
-    nodes = [N("Relu", ["s"], ["t"])]
-    refused(_loop(nodes, ["c", "t", "t"], 0), UnsupportedError, "without rounds")
 
 
 def test_subgraph_with_another_number_of_inputs() -> None:

@@ -49,6 +49,8 @@ def loop(
     )
     number = begin.outputs[0]
     again, after, collected = body(number, begin.outputs[1:])
+    if limit is None and again is None:
+        raise node.unsupported("it never ends", expected="a number of rounds, or a condition that may turn false")
     next_number = node.step(make("add"), number, node.const(np.asarray(1, np.int64)))
     more = _both(node, again, limit, next_number)
     finals, values = [node.value(v) for v in after], [node.value(v) for v in collected]
