@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from strop.engine import plan as pl
 from strop.engine.dims import DIM, SYM
-from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
+from strop.engine.plan import Arg, Jump, Plan, Space, Step, Tensor, decode_plan, encode_plan
 from strop.errors import EngineFileError
 from strop.ir import dtype as dt
-from tests.runtime.synthetic import computed_plan, dynamic_plan
+from tests.runtime.synthetic import computed_plan, dynamic_plan, jump_plan
 
 WEIGHTS = 1000
 PLAN = Plan(
@@ -224,6 +224,38 @@ def changed_symbol(**changes: object) -> Plan:
 def test_sizes_that_are_not_found_in_time_are_refused(plan: Plan, message: str) -> None:
     with pytest.raises(EngineFileError, match=message):
         encode_plan(plan, 0)
+
+
+# ---- jumps
+
+JUMPS = jump_plan()
+
+
+def test_round_trip_with_jumps() -> None:
+    assert decode_plan(encode_plan(JUMPS, 0), 0) == JUMPS
+
+
+@pytest.mark.parametrize(
+    ("jump", "message"),
+    [
+        (Jump(0, 2, False, 4), "jump 0 after step 0 to 4"),
+        (Jump(0, 0, False, 2), "jump 0 by arg 0"),
+        (Jump(1, 2, False, 2), "jump 0 by arg"),
+        (Jump(0, 3, False, 2), "jump 0 by arg 3"),
+    ],
+)
+def test_impossible_jumps_are_refused(jump: Jump, message: str) -> None:
+    with pytest.raises(EngineFileError, match=message):
+        encode_plan(replace(JUMPS, jumps=(jump,)), 0)
+
+
+def test_a_step_has_one_jump() -> None:
+    with pytest.raises(EngineFileError, match="jump 1 after step 0"):
+        encode_plan(replace(JUMPS, jumps=JUMPS.jumps * 2), 0)
+    data = bytearray(encode_plan(JUMPS, 0))
+    patched(pl._HEADER, 0, "zero", 1)(data)
+    with pytest.raises(EngineFileError, match="kept free"):
+        decode_plan(data, 0)
 
 
 def test_every_symbol_is_told_by_an_input() -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from strop.engine.dim_table import DimTable
+from strop.engine.dims import Instruction
 from strop.engine.format import Section, SectionKind, write_engine
-from strop.engine.plan import Arg, Plan, Space, Step, Symbol, Tensor, encode_plan
+from strop.engine.plan import Arg, Jump, Plan, Space, Step, Symbol, Tensor, encode_plan
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.shape import Sym
@@ -191,6 +192,20 @@ def computed_plan(most: int = 8) -> Plan:
         (Tensor("double", dt.f32, (number(kept),)), Tensor("some", dt.f32, (number(again),))),
         steps, 64 * 3, 0, N_KERNELS, symbols=symbols, dims=tuple(table.instructions),
     )  # fmt: skip
+
+
+def jump_plan() -> Plan:
+    """For x [4]: y = 2 x unless no element of x is above 0; then y stays as it is. Then z = 2 x."""
+    count = Arg(Space.ARENA, 0, 8)
+    steps = (
+        Step("keep", KEEP, (Arg(Space.INPUT, 0, 16), Arg(Space.ARENA, 64, 16), count), 1, dims=(0,)),
+        Step("y", TWICE, (Arg(Space.INPUT, 0, 16), Arg(Space.OUTPUT, 0, 16)), 4, dims=(1,)),
+        Step("z", TWICE, (Arg(Space.INPUT, 0, 16), Arg(Space.OUTPUT, 0, 16, 1)), 4, dims=(1,)),
+    )
+    table = (Instruction("const", value=4), Instruction("const", value=1))
+    x = Tensor("x", dt.f32, (4,))
+    outputs = (Tensor("y", dt.f32, (4,)), Tensor("z", dt.f32, (4,)))
+    return Plan((x,), outputs, steps, 128, 0, N_KERNELS, dims=table, jumps=(Jump(0, 2, False, 2),))
 
 
 def sections(

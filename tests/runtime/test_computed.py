@@ -37,6 +37,20 @@ def test_a_number_outside_its_range_ends_the_run(tmp_path: Path, threads: int) -
         np.testing.assert_array_equal(context(np.array([1, -1, 2], np.float32))[1], [4, 8])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_steps_are_jumped_over(tmp_path: Path, threads: int) -> None:
+    session = Session(syn.write(tmp_path / "e.strop", syn.jump_plan()), threads=threads)
+    context = session.context()
+    for sign in (1, -1, 1, 1, -1, -1):
+        x = np.full(4, sign, np.float32)
+        y, z = np.full(4, 7, np.float32), np.zeros(4, np.float32)
+        context.run({"x": x}, out={"y": y, "z": z})
+        np.testing.assert_array_equal(z, 2 * x)
+        np.testing.assert_array_equal(y, 2 * x if sign > 0 else np.full(4, 7))
+    times = {t.name: t.nanoseconds for t in session.profile({"x": -np.ones(4, np.float32)}, runs=3)}
+    assert times["y"] == 0 and times["z"] < 1 << 40
+
+
 def test_profile_and_rooms(tmp_path: Path) -> None:
     session = Session(syn.write(tmp_path / "e.strop", syn.computed_plan()), threads=2)
     times = session.profile({"x": np.ones(8, np.float32)}, runs=3)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strop.kernels.extent import highest
-from strop.lower.placement import Buffer
 from strop.lower.pipeline import Lowered, Step
+from strop.lower.placement import Buffer
 
 #: Every buffer starts at a multiple of this many bytes, a cache line and the widest vector.
 ALIGNMENT = 64

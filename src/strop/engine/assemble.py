@@ -24,8 +24,8 @@ from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
 from strop.kernels.extent import dim_of, greater, highest, lesser, lowest, typical
-from strop.lower.placement import Placement
 from strop.lower.pipeline import Lowered, Step
+from strop.lower.placement import Placement
 from strop.runtime.library import runtime_name
 from strop.trace import Trace
 

@@ -106,7 +106,7 @@ def arranged(graph: Graph, found: Sequence[Loop]) -> list[Node]:
         done.add(key)
         if isinstance(item, Node):
             for other in needed(item, setters):
-                if around is None or other is not around.begin and _is_in(other, around):
+                if around is None or (other is not around.begin and _is_in(other, around)):
                     place(unit(other, around), around)
             order.append(item)
             return
@@ -114,7 +114,7 @@ def arranged(graph: Graph, found: Sequence[Loop]) -> list[Node]:
         own = {id(n) for n in members}
         for node in members:
             for other in needed(node, setters):
-                if id(other) not in own and (around is None or other is not around.begin and _is_in(other, around)):
+                if id(other) not in own and (around is None or (other is not around.begin and _is_in(other, around))):
                     place(unit(other, around), around)
         order.append(item.begin)
         for node in item.body:

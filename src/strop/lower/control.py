@@ -1,6 +1,6 @@
 """Loops as steps: what is carried has buffers of its own, copies fill them, jumps lead round.
 
-    begin:  copy what is carried first into its buffers; round = 0; flag = go; jump behind the loop unless flag
+    begin:  copy what is carried first into its buffers, unless no round changes it; round = 0; flag = go; jump behind the loop unless flag
     body
     end:    copy what the round gave to its place among those of all rounds, and what is carried into its buffers;
             round = round + 1; flag = go; jump to the body if flag
@@ -117,10 +117,15 @@ class Loops:
         assert isinstance(node.op, LoopBegin)
         self._count += 1
         places = self.layout.places
-        carried = [self._own(value, value.name) for value in node.outputs[1:]]
+        kept = self._kept(node)
+        carried = [
+            self.layout.places[first] if value in kept and first.const is None else self._own(value, value.name)
+            for first, value in zip(node.operands[1:], node.outputs[1:], strict=True)
+        ]
         count, flag = self._scalar(dt.i64, f"{node.name}.round"), self._scalar(dt.boolean, f"{node.name}.go")
         for value, place in zip(node.operands[1:], carried, strict=True):
-            self._copy(value, place)
+            if value.const is not None or self.layout.places[value] is not place:
+                self._copy(value, place)
         zero = Value(f"{node.name}.zero", Type(dt.i64, ()), const=np.zeros((), np.int64))
         self._copy(zero, count)
         skip = self._flag(node, node.operand(0), flag)
@@ -128,6 +133,13 @@ class Loops:
         places.update(zip(node.outputs[1:], carried, strict=True))
         self._open[node.op.loop] = _Open(carried, count, flag, skip, self._count)
         self._stack.append(self._count)
+
+    @staticmethod
+    def _kept(node: Node) -> set[Value]:
+        """The carried values that every round hands on as they are: they stay where they were before the loop."""
+        ends = [user for user in node.outputs[0].users if isinstance(user.op, LoopEnd) and user.operand(0) is node.outputs[0]]
+        assert len(ends) == 1
+        return {v for v, after in zip(node.outputs[1:], ends[0].operands[2:], strict=False) if v is after}
 
     def end(self, node: Node) -> None:
         """The steps after a round, and behind the loop."""
@@ -172,16 +184,13 @@ class Loops:
 
     def _carry(self, values: list[Value], loop: _Open) -> None:
         """Copies of what is carried; a value that lies in the buffer of another one goes through memory of its own first."""
-        own = {place.buffer for place in loop.carried}
-        moves: list[tuple[Value, Placement | None, Placement]] = []
-        for value, target in zip(values, loop.carried, strict=True):
-            source = self._place(value)
-            if source is not None and source.same(target):
-                continue
-            if source is not None and source.buffer in own:
+        moves = [(value, self._place(value), target) for value, target in zip(values, loop.carried, strict=True)]
+        moves = [(value, source, target) for value, source, target in moves if source is None or not source.same(target)]
+        written = {target.buffer for _, _, target in moves}
+        for number, (value, source, target) in enumerate(moves):
+            if source is not None and source.buffer in written:
                 spare = self._own(value, f"{value.name}.spare")
                 self.layout.move(value, source, spare, LOOP)
-                source = spare
-            moves.append((value, source, target))
+                moves[number] = value, spare, target
         for value, source, target in moves:
             self.layout.move(value, source, target, LOOP)

@@ -7,6 +7,7 @@ their slice of its buffer; what remains is an explicit copy step, so that nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from strop.errors import UnsupportedError
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
@@ -20,6 +21,7 @@ from strop.lower.placement import CONCAT, LAYOUT, OUTPUT, RESHAPE, Buffer, Jump,
 from strop.lower.regions import Group
 from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
+
 
 class Layout:
     """Places every value of a grouped graph; ``launches`` are the steps in order."""

@@ -22,7 +22,7 @@ MAX_ROUNDS = 4096
 
 @onnx_op("If", since=1)
 def if_(node: NodeContext) -> Sequence[Operand]:
-    """The branch that a known condition takes; else both, of which ``where`` picks the results.
+    """The branch that a known condition takes; else both, of which ``where`` picks the results, or one by a jump where that saves work.
 
     No op has an effect beside its results, so a branch that is computed and not taken changes nothing.
     """
@@ -33,10 +33,15 @@ def if_(node: NodeContext) -> Sequence[Operand]:
         return node.inline(branches[taken], [], ("then", "else")[taken])
     if sh.is_static(condition.type.shape) and condition.type.count != 1:
         raise node.malformed("operand cond must have one element", got=condition.type)
-    yes, no = (node.inline(g, [], label) for g, label in zip(branches, ("then", "else"), strict=True))
+    graph = node.session.graph
+    flag = node.step(Reshape(()), condition) if condition.type.rank else condition
+    start = len(graph.nodes)
+    yes = node.inline(branches[0], [], "then")
+    middle = len(graph.nodes)
+    no = node.inline(branches[1], [], "else")
+    nodes = graph.nodes[start:middle], graph.nodes[middle:]
     if len(yes) != len(no):
         raise node.malformed("the branches differ in results", got=f"{len(yes)} and {len(no)}")
-    flag = node.step(Reshape(()), condition)
     found = []
     for a, b in zip(yes, no, strict=True):
         if isinstance(a, Listed) or isinstance(b, Listed) or a.type != b.type:
@@ -47,8 +52,11 @@ def if_(node: NodeContext) -> Sequence[Operand]:
                 expected="branches whose results have the same dtypes and shapes",
                 hint="make the condition a constant when the model is exported",
             )
-        found.append(node.step(make("where"), flag, a, b))
-    return found
+        found.append((a, b))
+    then, otherwise = (rounds.Branch(n, [node.value(v) for v in r]) for n, r in zip(nodes, (yes, no), strict=True))
+    if then.is_dear or otherwise.is_dear:
+        return rounds.choose(node, node.value(flag), then, otherwise)
+    return [node.step(make("where"), flag, a, b) for a, b in found]
 
 
 @onnx_op("Loop", since=1)
