@@ -35,7 +35,7 @@ RUNTIME_SEEN_BY = {"engine", "codegen"}
 DEMO_DATA_SEES = {"strop.errors"}
 DEMO_DATA_SEEN_BY = {"cli"}
 #: What a process that only runs engines imports of the engine folder, and what these may import.
-FORMAT_FILES = ("format", "plan", "dims", "checksum")
+FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum")
 #: Files that import modules by name at run time, so that a process without the compiler can load engines.
 LAZY_FILES = {"__init__.py", "compat/shims.py", "cli/main.py", "cli/source.py", "cli/dump.py", "frontend/table.py"}
 

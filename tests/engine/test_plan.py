@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from strop.engine import plan as pl
 from strop.engine.dims import DIM, SYM
 from strop.engine.format import PLAN_ABI
-from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan, encode_plan
+from strop.engine.plan import Arg, Jump, Plan, Space, Step, Tensor, decode_plan, encode_plan
 from strop.errors import EngineFileError
 from strop.ir import dtype as dt
-from tests.runtime.synthetic import dynamic_plan
+from tests.runtime.synthetic import computed_plan, dynamic_plan, jump_plan
 
 WEIGHTS = 1000
 PLAN = Plan(
@@ -163,7 +163,8 @@ def entry(op: str) -> int:
         (patched(SYM, SYMS, "min", 0), "'rows' of 0..8"),
         (patched(SYM, SYMS, "max", 1), "'rows' of 1..1"),
         (patched(SYM, SYMS, "max", 1 << 40), "'rows'"),
-        (patched(SYM, SYMS, "zero", 1), "'rows'"),
+        (patched(SYM, SYMS, "set_by", 1), "a dim that a step finds"),
+        (patched(SYM, SYMS, "set_by", 1 << 20), "a size in arg"),
         (patched(SYM, SYMS, "name", 1 << 20), "a name at"),
         (patched(SYM, SYMS + SYM.itemsize, "max", 1 << 31), "of arena|tensor '"),
         (patched(DIM, DIMS, "op", 8), "kind 8"),
@@ -184,6 +185,77 @@ def test_malformed_dims_are_refused(patch: Callable[[bytearray], None], message:
     data = bytearray(encode_plan(DYNAMIC, 0))
     patch(data)
     with pytest.raises(EngineFileError, match=message):
+        decode_plan(data, 0)
+
+
+# ---- sizes that steps find
+
+COMPUTED = computed_plan()
+
+
+def test_round_trip_with_sizes_that_steps_find() -> None:
+    assert decode_plan(encode_plan(COMPUTED, 0), 0) == COMPUTED
+    assert [s.setter for s in COMPUTED.symbols] == [None, (0, 2), (2, 2)]
+
+
+def changed_step(index: int, **changes: object) -> Plan:
+    steps = list(COMPUTED.steps)
+    steps[index] = replace(steps[index], **changes)  # type: ignore[arg-type]
+    return replace(COMPUTED, steps=tuple(steps))
+
+
+def changed_symbol(**changes: object) -> Plan:
+    first, second, third = COMPUTED.symbols
+    return replace(COMPUTED, symbols=(first, replace(second, **changes), third))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (changed_step(0, n_tasks=COMPUTED.steps[1].n_tasks), "step 0 'keep' with dim .*, which step 0 finds"),
+        (changed_step(1, dims=(-1 - COMPUTED.steps[3].n_tasks,)), "step 1 'double' with dim .*, which step 2 finds"),
+        (changed_step(0, args=(*COMPUTED.steps[0].args[:2], Arg(Space.ARENA, 0, 4))), "a size in 4 bytes of arena"),
+        (changed_step(0, args=(*COMPUTED.steps[0].args[:2], Arg(Space.INPUT, 0, 4))), "a size in 4 bytes of input"),
+        (changed_symbol(min=-1), "'kept' of -1"),
+        (changed_symbol(max=40), "160 bytes at 64 of arena"),
+        (changed_symbol(setter=None, min=1), "symbols that no input has"),
+        (replace(COMPUTED, inputs=(Tensor("x", dt.f32, COMPUTED.outputs[0].shape),)), "a dim that a step finds"),
+    ],
+)
+def test_sizes_that_are_not_found_in_time_are_refused(plan: Plan, message: str) -> None:
+    with pytest.raises(EngineFileError, match=message):
+        encode_plan(plan, 0)
+
+
+# ---- jumps
+
+JUMPS = jump_plan()
+
+
+def test_round_trip_with_jumps() -> None:
+    assert decode_plan(encode_plan(JUMPS, 0), 0) == JUMPS
+
+
+@pytest.mark.parametrize(
+    ("jump", "message"),
+    [
+        (Jump(0, 2, False, 4), "jump 0 after step 0 to 4"),
+        (Jump(0, 0, False, 2), "jump 0 by arg 0"),
+        (Jump(1, 2, False, 2), "jump 0 by arg"),
+        (Jump(0, 3, False, 2), "jump 0 by arg 3"),
+    ],
+)
+def test_impossible_jumps_are_refused(jump: Jump, message: str) -> None:
+    with pytest.raises(EngineFileError, match=message):
+        encode_plan(replace(JUMPS, jumps=(jump,)), 0)
+
+
+def test_a_step_has_one_jump() -> None:
+    with pytest.raises(EngineFileError, match="jump 1 after step 0"):
+        encode_plan(replace(JUMPS, jumps=JUMPS.jumps * 2), 0)
+    data = bytearray(encode_plan(JUMPS, 0))
+    patched(pl._HEADER, 0, "zero", 1)(data)
+    with pytest.raises(EngineFileError, match="kept free"):
         decode_plan(data, 0)
 
 

@@ -290,8 +290,8 @@ def test_attribute_given_twice() -> None:
 
 
 def test_shape_operand_that_depends_on_the_input() -> None:
-    model = single("Reshape", [floats(4), longs(2, 2)], 17)[0]
-    refuse(model, UnsupportedError, "shape must be known", "node node (Reshape)", "try:")
+    model = single("Expand", [floats(4), longs(2, 4)], 17)[0]
+    refuse(model, UnsupportedError, "nothing says how large it may become", "node node (Expand)", "try:", "--shape 'x1[]=1..100'")
 
 
 # ---- names and structure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_help
 from strop.errors import StropError, UnsupportedError
 from strop.frontend.onnx import read_onnx
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.graph import Graph
 from strop.ir.interp import run
+from strop.ir.op import Op
+from strop.ir.shape import DimExpr, Sym
 from strop.optimize.pipeline import optimize
 from strop.trace import Trace
 from tests.frontend.onnx_models import compare
@@ -232,6 +235,23 @@ def _reason(error: StropError) -> str:
     return f"{error.what}{detail}" if detail.count("domain") == 0 else error.what
 
 
+def _renamed(attribute: Any, number: int) -> Any:
+    """An attribute's value with symbols that other cases do not have."""
+    if isinstance(attribute, tuple):
+        return tuple(_renamed(item, number) for item in attribute)
+    if isinstance(attribute, Sym):
+        return replace(attribute, name=f"{attribute.name}_case{number}")
+    if isinstance(attribute, DimExpr):
+        make = {"add": sh.add, "mul": sh.mul, "floordiv": sh.floordiv, "mod": sh.mod, "min": sh.minimum, "max": sh.maximum}
+        return make[attribute.op](*(_renamed(arg, number) for arg in attribute.args))
+    return attribute
+
+
+def _renamed_op(op: Op, number: int) -> Op:
+    """The op with the sizes that it has, or finds, under names that other cases do not have."""
+    return op.replace(**{k: _renamed(v, number) for k, v in op.attributes().items()}) if op.symbols else op
+
+
 def merged(problems_: Mapping[str, Problem]) -> tuple[Graph, dict[str, Array], dict[str, list[str]]]:
     """One graph of many, its inputs, and the names of the outputs of each."""
     whole = Graph("merged")
@@ -249,7 +269,7 @@ def merged(problems_: Mapping[str, Problem]) -> tuple[Graph, dict[str, Array], d
         for node in problem.graph.nodes:
             operands = [None if v is None else values[v] for v in node.inputs]
             made = whole.add(
-                node.op,
+                _renamed_op(node.op, len(outputs)),
                 operands,
                 name=f"{prefix}/{node.name}",
                 source=node.source,

@@ -316,7 +316,7 @@ def test_functions_call_functions_and_leave_operands_out() -> None:
 def test_survey_judges_every_node() -> None:
     nodes = [
         N("Relu", ["x"], ["a"], name="r"),
-        N("Unique", ["a"], ["b"], name="u"),
+        N("RandomUniformLike", ["a"], ["b"], name="u"),
         N("Neg", ["b"], ["c"], name="n"),
         N("NoSuchOp", ["c"], ["d"], name="m", domain="com.example"),
         N("Dropout", ["a"], ["y"], name="d"),
@@ -326,13 +326,13 @@ def test_survey_judges_every_node() -> None:
     assert list(verdicts) == ["r", "u", "n", "m", "d"]
     assert [v.supported for v in verdicts.values()] == [True, False, True, False, True]
     assert [v.checked for v in verdicts.values()] == [True, True, False, True, True]
-    assert "Unique" in verdicts["u"].reason and verdicts["u"].hint
+    assert "RandomUniformLike" in verdicts["u"].reason and verdicts["u"].hint
     assert verdicts["m"].op_type == "com.example.NoSuchOp" and verdicts["m"].opset == 1
     assert verdicts["d"].reason == "" and verdicts["d"].opset == 17
 
 
 def test_survey_goes_on_with_declared_types() -> None:
-    nodes = [N("Unique", ["x"], ["b"], name="u"), N("Gemm", ["b", "b"], ["y"], name="g")]
+    nodes = [N("RandomUniformLike", ["x"], ["b"], name="u"), N("Gemm", ["b", "b"], ["y"], name="g")]
     model = build(nodes, {"x": (np.float32, [3])}, ["y"])
     model.graph.value_info.append(helper.make_tensor_value_info("b", TensorProto.FLOAT, [3]))
     verdicts = survey(model)

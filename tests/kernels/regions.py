@@ -108,5 +108,10 @@ def elementwise(sample: Sample, layout: str) -> Case:
 
 
 def all_names() -> list[str]:
-    """Every op that has samples and is more than a view."""
-    return sorted(set(REGISTRY) - {"identity", "reshape"})
+    """Every op that has samples and is more than a view; ``selections.py`` is about those that find sizes, and has those without
+    operands, too."""
+    return sorted(set(REGISTRY) - {"identity", "reshape", *SELECTIONS, "read_sizes", "sizes", "iota", "loop_begin", "loop_end"})
+
+
+#: Ops with kernels of their own that find a size.
+SELECTIONS = ("non_max_suppression", "non_zero", "unique")

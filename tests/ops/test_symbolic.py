@@ -20,7 +20,7 @@ from tests.ops import loop_interpreter
 from tests.ops.test_samples import assert_close, named_samples
 
 #: Ops whose samples fix every size in an attribute; the tests below give them symbols.
-FIXED = {"reshape", "resize", "identity"}
+FIXED = {"reshape", "resize", "identity", "iota", "sizes", "read_sizes"}
 
 
 def with_symbol(sample: Sample, size: int) -> list[Type]:
@@ -36,6 +36,7 @@ def check(sample: Sample, types: list[Type], values: dict[str, int]) -> None:
     """With the symbols' values, inferred types and loop results are the reference's."""
     outputs = sample.op.infer(types)
     want = sample.op.at(values).reference(*sample.inputs)
+    values = values | {s.name: int(a) for s, a in zip(reversed(sample.op.computed), reversed(want), strict=False)}
     for type, array in zip(outputs, want, strict=True):
         assert tuple(sh.evaluate(d, values) for d in type.shape) == array.shape, sample.op
         assert type.dtype == dt.from_numpy(array.dtype)

@@ -84,6 +84,20 @@ static void twice(const strop_args *a, int64_t begin, int64_t end)
         y[i] = 2 * x[i];
 }
 
+/* the elements of x above 0, and how many there are as an i64; one task; sym: elements of x */
+static void keep(const strop_args *a, int64_t begin, int64_t end)
+{
+    const float *x = a->p[0];
+    float *y = a->p[1];
+    int64_t count = 0;
+
+    for (int64_t i = 0; begin < end && i < a->sym[0]; i++)
+        if (x[i] > 0)
+            y[count++] = x[i];
+    if (begin < end)
+        *(int64_t *)a->p[2] = count;
+}
+
 static void nothing(const strop_args *a, int64_t begin, int64_t end)
 {
     (void)a;
@@ -92,7 +106,7 @@ static void nothing(const strop_args *a, int64_t begin, int64_t end)
 }
 
 STROP_KERNEL_EXPORT const strop_kernel strop_kernel_table[] = {
-    add, scale, total, rotate, who, square, nothing, twice,
+    add, scale, total, rotate, who, square, nothing, twice, keep,
 };
 STROP_KERNEL_EXPORT const uint32_t strop_kernel_count =
     sizeof strop_kernel_table / sizeof *strop_kernel_table;

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from strop.engine.dim_table import DimTable
+from strop.engine.dims import Instruction
 from strop.engine.format import Section, SectionKind, write_engine
-from strop.engine.plan import Arg, Plan, Space, Step, Symbol, Tensor, encode_plan
+from strop.engine.plan import Arg, Jump, Plan, Space, Step, Symbol, Tensor, encode_plan
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.shape import Sym
@@ -32,8 +33,8 @@ ROWS, COLUMNS = 16, 64
 N = ROWS * COLUMNS
 SHAPE = (ROWS, COLUMNS)
 BYTES = 4 * N
-ADD, SCALE, TOTAL, ROTATE, WHO, SQUARE, NOTHING, TWICE = range(8)
-N_KERNELS = 8
+ADD, SCALE, TOTAL, ROTATE, WHO, SQUARE, NOTHING, TWICE, KEEP = range(9)
+N_KERNELS = 9
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the runtime is for Linux")
 
@@ -167,6 +168,44 @@ def dynamic_plan() -> Plan:
         (Tensor("quadruple", dt.f32, a_shape), Tensor("last", dt.f32, a_shape[1:]), Tensor("same", dt.f32, b_shape)),
         steps, 64 + 4 * 8 * 64, 0, N_KERNELS, symbols=symbols, dims=tuple(table.instructions),
     )  # fmt: skip
+
+
+def computed_plan(most: int = 8) -> Plan:
+    """For x [rows]: double = twice its elements above 0, at most ``most``; some = twice those of these that are above 0, all of them."""
+    table = DimTable()
+    kept, again = Sym("kept", 0, 2, most), Sym("again", 0, 1, most)
+    number = table.number
+    rows = number(R)
+    whole, first, second = (number(sh.mul(s, 4)) for s in (R, kept, again))
+    one, all_rows, all_kept = table.index(1), table.index(R), table.index(kept)
+    room = 4 * 8
+    steps = (
+        Step("keep", KEEP, (Arg(Space.INPUT, 0, whole), Arg(Space.ARENA, 64, room), Arg(Space.ARENA, 0, 8)), 1, dims=(all_rows,)),
+        Step("double", TWICE, (Arg(Space.ARENA, 64, first), Arg(Space.OUTPUT, 0, first)), number(kept), dims=(one,)),
+        Step("again", KEEP, (Arg(Space.OUTPUT, 0, first), Arg(Space.ARENA, 128, room), Arg(Space.ARENA, 8, 8)), 1, dims=(all_kept,)),
+        Step("last", TWICE, (Arg(Space.ARENA, 128, second), Arg(Space.OUTPUT, 0, second, 1)), number(again), dims=(one,)),
+    )
+    setters = {"kept": (0, 2), "again": (2, 2)}
+    symbols = tuple(Symbol(s.name, s.min, s.opt, s.max, setters.get(s.name)) for s in table.symbols)
+    return Plan(
+        (Tensor("x", dt.f32, (rows,)),),
+        (Tensor("double", dt.f32, (number(kept),)), Tensor("some", dt.f32, (number(again),))),
+        steps, 64 * 3, 0, N_KERNELS, symbols=symbols, dims=tuple(table.instructions),
+    )  # fmt: skip
+
+
+def jump_plan() -> Plan:
+    """For x [4]: y = 2 x unless no element of x is above 0; then y stays as it is. Then z = 2 x."""
+    count = Arg(Space.ARENA, 0, 8)
+    steps = (
+        Step("keep", KEEP, (Arg(Space.INPUT, 0, 16), Arg(Space.ARENA, 64, 16), count), 1, dims=(0,)),
+        Step("y", TWICE, (Arg(Space.INPUT, 0, 16), Arg(Space.OUTPUT, 0, 16)), 4, dims=(1,)),
+        Step("z", TWICE, (Arg(Space.INPUT, 0, 16), Arg(Space.OUTPUT, 0, 16, 1)), 4, dims=(1,)),
+    )
+    table = (Instruction("const", value=4), Instruction("const", value=1))
+    x = Tensor("x", dt.f32, (4,))
+    outputs = (Tensor("y", dt.f32, (4,)), Tensor("z", dt.f32, (4,)))
+    return Plan((x,), outputs, steps, 128, 0, N_KERNELS, dims=table, jumps=(Jump(0, 2, False, 2),))
 
 
 def sections(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strop.kernels.extent import highest
-from strop.lower.layout import Buffer
 from strop.lower.pipeline import Lowered, Step
+from strop.lower.placement import Buffer
 
 #: Every buffer starts at a multiple of this many bytes, a cache line and the widest vector.
 ALIGNMENT = 64
@@ -33,7 +33,7 @@ class MemoryPlan:
 def plan_memory(lowered: Lowered) -> MemoryPlan:
     """Places large buffers first, each at the lowest offset that is free for its whole life; buffers that a step
     overwrites in place share their operand's place."""
-    lives = _lives(lowered.steps)
+    lives = _lives(lowered)
     hosts = _in_place(lowered.steps, lives)
     merged: dict[Buffer, tuple[int, int]] = {}
     for buffer, (first, last) in lives.items():
@@ -54,12 +54,20 @@ def _aligned(size: int) -> int:
     return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
 
 
-def _lives(steps: Sequence[Step]) -> dict[Buffer, tuple[int, int]]:
+def _lives(lowered: Lowered) -> dict[Buffer, tuple[int, int]]:
+    """First and last step of every buffer. What is there before a round and used in it is there until the last round has ended,
+    and what rounds leave behind from the first one on."""
     lives: dict[Buffer, tuple[int, int]] = {}
-    for index, step in enumerate(steps):
+    for index, step in enumerate(lowered.steps):
         for place in (*step.inputs, *step.outputs):
             if place is not None and place.buffer.kind == "arena":
                 lives[place.buffer] = (lives.get(place.buffer, (index, index))[0], index)
+    for jump in sorted((j for j in lowered.jumps if j.target <= j.after), key=lambda j: j.after - j.target):
+        for buffer, (first, last) in lives.items():
+            if first < jump.target <= last <= jump.after:
+                lives[buffer] = (first, jump.after)
+            elif jump.target <= first <= jump.after < last:
+                lives[buffer] = (jump.target, last)
     return lives
 
 

@@ -18,14 +18,15 @@ from strop.engine.custom_section import CustomKind, CustomStep, CustomTensor, en
 from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
 from strop.engine.plan import KERNEL_BY_NAME, Arg, Plan, Space, Symbol, Tensor, encode_plan
+from strop.engine.plan import Jump as PlanJump
 from strop.engine.plan import Step as PlanStep
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
-from strop.kernels.extent import dim_of, typical
-from strop.lower.layout import Placement
+from strop.kernels.extent import dim_of, greater, highest, lesser, lowest, typical
 from strop.lower.pipeline import Lowered, Step
+from strop.lower.placement import Placement
 from strop.ops.custom import Layer
 from strop.runtime.library import runtime_name
 from strop.trace import Trace
@@ -71,6 +72,9 @@ class Assembler:
         self.records: list[dict[str, Any]] = []
         self.custom: list[CustomStep] = []
         self.scratch = 0
+        #: Per computed size: the step that finds it, and which of its operands holds it.
+        self.setters: dict[str, tuple[int, int]] = {}
+        self.jumps: list[PlanJump] = []
         self.dims = DimTable()
         for value in lowered.graph.inputs:
             for dim in value.shape:
@@ -78,13 +82,15 @@ class Assembler:
 
     def emit(self) -> None:
         """Emits every step's kernel and packs its weights."""
-        for step in self.lowered.steps:
+        for index, step in enumerate(self.lowered.steps):
             emitted = step.chosen.emit(step.region, self.lowered.target)
             kernel = self._kernel(step, emitted)
             args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
             self.scratch = max(self.scratch, emitted.scratch)
             dims = tuple(self.dims.index(dim) for dim in emitted.dims)
-            tasks = self.dims.number(dim_of(emitted.tasks))
+            tasks = self.dims.number(dim_of(_tasks(step, emitted)))
+            self._note_computed(index, step, emitted)
+            self._note_jump(index, emitted)
             self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
             self.records.append(self._record(step, emitted))
 
@@ -103,13 +109,31 @@ class Assembler:
         shape, strides = (tuple(self.dims.number(dim_of(n)) for n in numbers) for numbers in (view.shape, view.strides))
         return CustomTensor(view.dtype.code, shape, strides)
 
+    def _note_computed(self, index: int, step: Step, emitted: Emitted) -> None:
+        """Which operand of a step holds each size that it finds."""
+        op = step.region.op
+        if op is None or not op.computed:
+            return
+        first = len(step.outputs) - len(op.computed)
+        for number, symbol in enumerate(op.computed):
+            operand = next(k for k, p in enumerate(emitted.pointers) if isinstance(p, Out) and p.index == first + number)
+            self.setters[symbol.name] = (index, operand)
+            self.dims.index(symbol)
+
+    def _note_jump(self, index: int, emitted: Emitted) -> None:
+        """Which operand of a step decides over a jump behind it."""
+        for jump in (j for j in self.lowered.jumps if j.after == index):
+            operand = next(k for k, p in enumerate(emitted.pointers) if isinstance(p, Out))
+            self.jumps.append(PlanJump(index, operand, jump.when, jump.target))
+
     def _arg(self, step: Step, emitted: Emitted, index: int) -> Arg:
         pointer = emitted.pointers[index]
         if isinstance(pointer, Packed):
             array = np.ascontiguousarray(pointer.array)
             return Arg(Space.WEIGHTS, self.weights.add(array), array.nbytes)
         if isinstance(pointer, Out):
-            return self._place(step.outputs[pointer.index])
+            op = step.region.op
+            return self._place(step.outputs[pointer.index], finds=op is not None and bool(op.computed))
         place = step.inputs[pointer.index]
         if place is not None:
             return self._place(place)
@@ -117,9 +141,11 @@ class Assembler:
         assert const is not None
         return Arg(Space.WEIGHTS, self.weights.add(const), const.nbytes)
 
-    def _place(self, place: Placement) -> Arg:
+    def _place(self, place: Placement, finds: bool = False) -> Arg:
+        """The operand of a place; what a step writes that ``finds`` sizes is as long as it may become."""
         buffer, start = place.buffer, place.offset * place.view.dtype.size
         low, size = _reach(place.view)
+        size = highest(size) if finds else size
         if buffer.kind == "arena":
             start += self.memory.offsets[buffer]
         elif buffer.array is not None:
@@ -178,10 +204,10 @@ class Assembler:
     def _plan(self, graph: Graph) -> Plan:
         inputs = tuple(self._tensor(v.name, v) for v in graph.inputs)
         outputs = tuple(self._tensor(n, v) for n, v in zip(graph.output_names, graph.outputs, strict=True))
-        symbols = tuple(Symbol(s.name, s.min, s.opt, s.max) for s in self.dims.symbols)
+        symbols = tuple(Symbol(s.name, s.min, s.opt, s.max, self.setters.get(s.name)) for s in self.dims.symbols)
         return Plan(
             inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, len(self.module.functions), True,
-            symbols, tuple(self.dims.instructions),
+            symbols, tuple(self.dims.instructions), tuple(self.jumps),
         )  # fmt: skip
 
     def _tensor(self, name: str, value: Value) -> Tensor:
@@ -228,7 +254,19 @@ def _reach(view: View) -> tuple[int, int]:
     below = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True) if s < 0)
     above = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True) if s > 0)
     assert below == 0, "kernels take pointers to the lowest element"
-    return 0, (above + 1) * size
+    some = lesser(view.count, 1) if lowest(view.count) < 1 else 1  # a size that data decides may be 0
+    return 0, some * (above + 1) * size
+
+
+def _tasks(step: Step, emitted: Emitted) -> int:
+    """How many tasks a step has: none when all its results may be empty, and are."""
+    counts = [view.count for view in step.region.outs]
+    if any(lowest(count) > 0 for count in counts):
+        return emitted.tasks
+    most = counts[0]
+    for count in counts[1:]:
+        most = greater(most, count)
+    return lesser(most, 1) * emitted.tasks
 
 
 def _system(triple: str, arch: str) -> str:

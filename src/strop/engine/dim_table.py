@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from strop.engine.dims import Instruction, reference
-from strop.ir.shape import Dim, Sym
+from strop.ir.shape import Dim, Sym, bounds, maximum
 
 
 @dataclass
@@ -28,7 +28,10 @@ class DimTable:
             if dim not in self.symbols:
                 self.symbols.append(dim)
             return self._add(Instruction("sym", self.symbols.index(dim)))
-        return self._add(Instruction(dim.op, *(self.index(arg) for arg in dim.args)))
+        first, second = dim.args
+        if dim.op in ("floordiv", "mod") and bounds(second)[0] < 1:
+            second = maximum(second, 1)  # of nothing: a size that data decides may be 0
+        return self._add(Instruction(dim.op, self.index(first), self.index(second)))
 
     def _add(self, instruction: Instruction) -> int:
         if instruction not in self._known:

@@ -24,7 +24,7 @@ _MEANING: dict[str, Callable[[int, int], int]] = {
 #: By number, as in strop_format.h. ``const`` is the value; ``sym`` symbol ``a``; the others combine entries ``a`` and ``b``.
 OPS = ("const", "sym", "add", "mul", "floordiv", "mod", "min", "max")
 
-SYM = np.dtype([("name", "<u4"), ("zero", "<u4"), ("min", "<i8"), ("opt", "<i8"), ("max", "<i8")])
+SYM = np.dtype([("name", "<u4"), ("set_by", "<u4"), ("min", "<i8"), ("opt", "<i8"), ("max", "<i8")])
 DIM = np.dtype([("op", "<u4"), ("a", "<u4"), ("b", "<u4"), ("zero", "<u4"), ("value", "<i8")])
 STEP_DIM = np.dtype([("dim", "<u4")])
 

@@ -20,7 +20,8 @@ from strop import knobs
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
 from strop.errors import EngineFileError, OptionError
 from strop.ir.dtype import DType
-from strop.runtime.context import Context, MemoryFigures, StepTime, TensorInfo
+from strop.runtime.context import Context, MemoryFigures, StepTime
+from strop.runtime.ports import TensorInfo
 from strop.runtime.session import Session
 
 Array = NDArray[Any]

@@ -1,6 +1,6 @@
 """The plan section of an engine file: what the runtime does, step by step.
 
-Header, inputs, outputs, steps, args, symbols, dims, step dims, strings; fixed-size little-endian
+Header, inputs, outputs, steps, args, symbols, dims, step dims, jumps, strings; fixed-size little-endian
 records, nothing between or after. The offsets that steps give into arena, weights, inputs and
 outputs are bytes. A dim, an offset, a size or a number of tasks that depends on the shape is below
 zero and names an entry of the table of dims, see ``dims.py``.
@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from strop.engine import computed
 from strop.engine.checksum import Buffer, as_bytes
 from strop.engine.dims import (
     DIM,
@@ -55,7 +56,7 @@ _HEADER = np.dtype(
         (name, "<u4")
         for name in (
             "abi", "n_inputs", "n_outputs", "n_steps", "n_args", "n_syms", "n_string_bytes", "flags",
-            "n_dims", "n_step_dims",
+            "n_dims", "n_step_dims", "n_jumps", "zero",
         )
     ]
     + [(name, "<u8") for name in ("arena_bytes", "scratch_bytes", "n_kernels")]
@@ -83,6 +84,9 @@ _STEP = np.dtype(
     ]
 )
 _ARG = np.dtype([("space", "<u4"), ("index", "<u4"), ("offset", "<i8"), ("size", "<i8")])
+
+
+_JUMP = np.dtype([("step", "<u4"), ("arg", "<u4"), ("when", "<u4"), ("target", "<u4")])
 
 
 class Space(IntEnum):
@@ -150,12 +154,25 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A number that the shapes of the inputs tell, from `min` to `max`; contexts start with `opt`."""
+    """A number from `min` to `max`; contexts start with `opt`. The shapes of the inputs tell it or, where there is a `setter`,
+    the step of this number writes it, an i64, to the operand of that number."""
 
     name: str
     min: int
     opt: int
     max: int
+    setter: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Jump:
+    """After a step: go on with step ``target``, the number of steps for the end, where the bool that it has written to operand ``arg`` is
+    ``when``."""
+
+    step: int
+    arg: int
+    when: bool
+    target: int
 
 
 @dataclass(frozen=True)
@@ -172,6 +189,7 @@ class Plan:
         flush_denormals: run with denormal floats read and written as zero.
         symbols: what the inputs' shapes are free in.
         dims: the table of dims.
+        jumps: by ascending step, at most one per step.
     """
 
     inputs: tuple[Tensor, ...]
@@ -183,6 +201,7 @@ class Plan:
     flush_denormals: bool = False
     symbols: tuple[Symbol, ...] = ()
     dims: tuple[Instruction, ...] = ()
+    jumps: tuple[Jump, ...] = ()
 
 
 def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
@@ -207,8 +226,9 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
         steps.append(row)
         step_dims += [(dim,) for dim in step.dims]
         args += [(a.space, a.index, a.offset, a.size) for a in step.args]
-    symbols = [(strings.add(s.name), 0, s.min, s.opt, s.max) for s in plan.symbols]
+    symbols = [(strings.add(s.name), _set_by(s, steps), s.min, s.opt, s.max) for s in plan.symbols]
     dims = [(OPS.index(d.op), d.a, d.b, 0, d.value) for d in plan.dims]
+    jumps = [(j.step, steps[j.step][1] + j.arg, int(j.when), j.target) for j in plan.jumps]
     header = (
         PLAN_ABI,
         len(plan.inputs),
@@ -220,13 +240,15 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
         FLUSH_DENORMALS if plan.flush_denormals else 0,
         len(dims),
         len(step_dims),
+        len(jumps),
+        0,
         plan.arena_bytes,
         plan.scratch_bytes,
         plan.n_kernels,
     )
     parts = (
         (_HEADER, [header]), (_TENSOR, tensors), (_STEP, steps), (_ARG, args),
-        (SYM, symbols), (DIM, dims), (STEP_DIM, step_dims),
+        (SYM, symbols), (DIM, dims), (STEP_DIM, step_dims), (_JUMP, jumps),
     )  # fmt: skip
     try:
         data = b"".join(np.array(rows, dtype).tobytes() for dtype, rows in parts)
@@ -235,6 +257,11 @@ def encode_plan(plan: Plan, weights_bytes: int) -> bytes:
     data += strings.bytes()
     decode_plan(data, weights_bytes)
     return data
+
+
+def _set_by(symbol: Symbol, steps: Sequence[tuple[int, ...]]) -> int:
+    """1 + the number of the arg that holds a computed symbol, 0 for one that shapes tell."""
+    return 0 if symbol.setter is None else 1 + steps[symbol.setter[0]][1] + symbol.setter[1]
 
 
 def _tensor_row(tensor: Tensor, strings: _Strings) -> tuple[object, ...]:
@@ -277,10 +304,10 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
     if len(view) < _HEADER.itemsize:
         raise _error(f"{len(view)} bytes", f"a header of {_HEADER.itemsize} bytes")
     header = {name: int(np.frombuffer(view, _HEADER, 1)[0][name]) for name in _HEADER.names or ()}
-    tensors, steps, args, syms, dims, step_dims, strings = _split(view, header)
+    tensors, steps, args, syms, dims, step_dims, jumps, strings = _split(view, header)
     if strings and strings[-1] != 0:
         raise _error("names that do not end", "a NUL at the end of the string table")
-    symbols, table = _decode_dims(syms, dims, strings)
+    symbols, table = _decode_dims(syms, dims, strings, steps)
     try:
         numbers = [evaluate(table, [getattr(s, end) for s in symbols]) for end in ("min", "opt", "max")] if table else []
     except ArithmeticError as error:
@@ -292,6 +319,7 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         if len({tensor.name for tensor in group}) != len(group):
             raise _error(f"two {role}s of one name", f"distinct {role} names")
     _check_free(inputs, symbols, table)
+    stages = computed.stages(symbols, table)
     decoded_args = [_decode_arg(index, row, len(table)) for index, row in enumerate(args.tolist())]
     handed = [int(row["dim"]) for row in step_dims]
     if any(dim >= len(table) for dim in handed):
@@ -300,8 +328,12 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         _decode_step(index, row, header, decoded_args, strings, handed)
         for index, row in enumerate(steps.tolist())
     )
-    for known in numbers or [[]]:
-        _check_bounds(inputs, outputs, decoded_steps, decoded_args, header, weights_bytes, known)
+    problem = computed.too_early(decoded_steps, symbols, stages)
+    if problem is not None:
+        raise _error(problem, "a size after the step that finds it")
+    for end, known in zip(("min", "opt", "max"), numbers or [[]]):
+        highest = computed.highest(symbols, table, end)
+        _check_bounds(inputs, outputs, decoded_steps, decoded_args, header, weights_bytes, known, highest)
     return Plan(
         inputs,
         outputs,
@@ -312,15 +344,30 @@ def decode_plan(data: Buffer, weights_bytes: int) -> Plan:
         bool(header["flags"] & FLUSH_DENORMALS),
         symbols,
         table,
+        _decode_jumps(jumps, steps, decoded_args),
     )
+
+
+def _decode_jumps(rows: _Records, steps: _Records, args: list[Arg]) -> tuple[Jump, ...]:
+    found: list[Jump] = []
+    for number, (step, arg, when, target) in enumerate(rows.tolist()):
+        if step >= len(steps) or target > len(steps) or when > 1 or (found and step <= found[-1].step):
+            raise _error(f"jump {number} after step {step} to {target} when {when}", "ascending steps that are there")
+        first, count = int(steps[step]["first_arg"]), int(steps[step]["n_args"])
+        if not first <= arg < first + count or args[arg].space != Space.ARENA or args[arg].size < 1:
+            raise _error(f"jump {number} by arg {arg}", "an arg of its step in the arena")
+        found.append(Jump(step, arg - first, bool(when), target))
+    return tuple(found)
 
 
 def _split(
     view: memoryview, header: dict[str, int]
-) -> tuple[_Records, _Records, _Records, _Records, _Records, _Records, bytes]:
-    """Tensors, steps, args, symbols, dims, step dims and strings of a plan whose header is checked here."""
+) -> tuple[_Records, _Records, _Records, _Records, _Records, _Records, _Records, bytes]:
+    """Tensors, steps, args, symbols, dims, step dims, jumps and strings of a plan whose header is checked here."""
     if header["abi"] != PLAN_ABI:
         raise _error(f"version {header['abi']}", f"version {PLAN_ABI}")
+    if header["zero"]:
+        raise _error(f"{header['zero']} in a field that is kept free", "0")
     if header["flags"] & ~FLUSH_DENORMALS:
         raise _error(f"flags {header['flags']:#x}", f"flags up to {FLUSH_DENORMALS:#x}")
     for name, limit in (
@@ -331,6 +378,7 @@ def _split(
         ("n_syms", MAX_SYMS),
         ("n_dims", MAX_DIMS),
         ("n_step_dims", MAX_STEP_DIMS),
+        ("n_jumps", MAX_STEPS),
         ("n_string_bytes", MAX_STRING_BYTES),
         ("arena_bytes", MAX_BYTES),
         ("scratch_bytes", MAX_SCRATCH_BYTES),
@@ -344,6 +392,7 @@ def _split(
         (SYM, header["n_syms"]),
         (DIM, header["n_dims"]),
         (STEP_DIM, header["n_step_dims"]),
+        (_JUMP, header["n_jumps"]),
     )
     size = _HEADER.itemsize + sum(dtype.itemsize * n for dtype, n in counts)
     if len(view) != size + header["n_string_bytes"]:
@@ -354,17 +403,31 @@ def _split(
         # frombuffer of nothing is refused at the very end of a buffer.
         records.append(np.frombuffer(view, dtype, n, offset) if n else np.empty(0, dtype))
         offset += dtype.itemsize * n
-    tensors, steps, args, syms, dims, step_dims = records
-    return tensors, steps, args, syms, dims, step_dims, bytes(view[offset:])
+    tensors, steps, args, syms, dims, step_dims, jumps = records
+    return tensors, steps, args, syms, dims, step_dims, jumps, bytes(view[offset:])
+
+
+def _setter(arg: int, steps: _Records) -> tuple[int, int] | None:
+    """Step and operand of an arg, numbered from 1; None for 0, and an error for one that no step has."""
+    if arg == 0:
+        return None
+    for index, row in enumerate(steps):
+        if row["first_arg"] < arg <= int(row["first_arg"]) + int(row["n_args"]):
+            return index, arg - 1 - int(row["first_arg"])
+    raise _error(f"a size in arg {arg - 1}", "an arg of a step")
 
 
 def _decode_dims(
-    syms: _Records, dims: _Records, strings: bytes
+    syms: _Records, dims: _Records, strings: bytes, steps: _Records
 ) -> tuple[tuple[Symbol, ...], tuple[Instruction, ...]]:
-    symbols = tuple(Symbol(_string(strings, int(r["name"])), int(r["min"]), int(r["opt"]), int(r["max"])) for r in syms)
-    for symbol, row in zip(symbols, syms, strict=True):
-        if not 1 <= symbol.min <= symbol.opt <= symbol.max <= MAX_SYM or row["zero"] != 0:
-            raise _error(f"symbol '{symbol.name}' of {symbol.min}..{symbol.max}({symbol.opt})", f"ordered numbers from 1 to {MAX_SYM}")
+    symbols = tuple(
+        Symbol(_string(strings, int(r["name"])), int(r["min"]), int(r["opt"]), int(r["max"]), _setter(int(r["set_by"]), steps))
+        for r in syms
+    )
+    for symbol in symbols:
+        least = 1 if symbol.setter is None else 0
+        if not least <= symbol.min <= symbol.opt <= symbol.max <= MAX_SYM:
+            raise _error(f"symbol '{symbol.name}' of {symbol.min}..{symbol.max}({symbol.opt})", f"ordered numbers from {least} to {MAX_SYM}")
     if len({symbol.name for symbol in symbols}) != len(symbols):
         raise _error("two symbols of one name", "distinct names")
     table: list[Instruction] = []
@@ -388,15 +451,18 @@ def _check_free(inputs: Sequence[Tensor], symbols: Sequence[Symbol], table: Sequ
             if found is None:
                 raise _error(f"input '{tensor.name}' with a computed dim", "symbols, or multiples of them")
             told.add(found[0])
-    if len(told) != len(symbols):
-        raise _error(f"{len(symbols) - len(told)} symbols that no input has", "symbols of the inputs' shapes")
+            if symbols[found[0]].setter is not None:
+                raise _error(f"input '{tensor.name}' with a dim that a step finds", "symbols that its shape tells")
+    free = sum(symbol.setter is None for symbol in symbols)
+    if len(told) != free:
+        raise _error(f"{free - len(told)} symbols that no input has", "symbols of the inputs' shapes")
 
 
 def _check_bounds(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], steps: Sequence[Step], args: Sequence[Arg],
-    header: dict[str, int], weights_bytes: int, known: Sequence[int],
+    header: dict[str, int], weights_bytes: int, known: Sequence[int], highest: Sequence[int],
 ) -> None:  # fmt: skip
-    """No operand leaves its space where the table has these numbers."""
+    """No operand leaves its space where the table has these numbers, and computed sizes are at most ``highest``."""
 
     def at(number: int) -> int:
         return number if number >= 0 else known[-1 - number]
@@ -408,7 +474,8 @@ def _check_bounds(
             dims = [at(dim) for dim in tensor.shape]
             if min(dims, default=0) < 0 or tensor.dtype.size * prod(max(d, 1) for d in dims) > MAX_BYTES:
                 raise _error(f"tensor '{tensor.name}' with dims {dims}", "a shape that fits memory")
-            limits[space].append(prod(dims) * tensor.dtype.size)
+            room = [dim if dim >= 0 else highest[-1 - dim] for dim in tensor.shape]
+            limits[space].append(prod(room) * tensor.dtype.size)
     for number, arg in enumerate(args):
         space_limits = limits[arg.space]
         if arg.index >= len(space_limits):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from strop.errors import GraphError
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.op import Array, Op, Type
-from strop.ir.shape import Shape
+from strop.ir.shape import Dim, Shape
 
 
 class Value:
@@ -263,17 +264,23 @@ class Graph:
             del self.values[value.name]
         self._node_names.discard(node.name)
 
-    def prune(self) -> int:
-        """Removes every node and constant that no output and no impure op needs; returns how many nodes went."""
+    def live(self) -> set[int]:
+        """Ids of the nodes that an output or an impure op needs, and of these ops."""
         live: set[int] = set()
+        setters = self.setters()
         stack = [v.producer for v in self.outputs if v.producer is not None]
         stack += [n for n in self.nodes if not n.op.pure]
+        stack.extend(node for v in self.outputs for node in setting(v.shape, setters))
         while stack:
             node = stack.pop()
-            if id(node) in live:
-                continue
-            live.add(id(node))
-            stack.extend(v.producer for v in node.operands if v.producer is not None)
+            if id(node) not in live:
+                live.add(id(node))
+                stack.extend(needed(node, setters))
+        return live
+
+    def prune(self) -> int:
+        """Removes every node and constant that no output needs; returns how many nodes went."""
+        live = self.live()
         dead = [n for n in self.nodes if id(n) not in live]
         for node in reversed(dead):
             self._drop(node)
@@ -285,9 +292,16 @@ class Graph:
         return len(dead)
 
     def toposort(self) -> None:
-        """Orders nodes so that operands come before readers; stable; GraphError on a cycle."""
+        """Orders nodes so that operands come before readers, and computed sizes before what has them; stable; GraphError on a
+        cycle."""
         position = {id(n): i for i, n in enumerate(self.nodes)}
-        waiting = {id(n): len({id(v.producer) for v in n.operands if v.producer is not None}) for n in self.nodes}
+        setters = self.setters()
+        needs = {id(n): {id(p): p for p in needed(n, setters)} for n in self.nodes}
+        waiting = {key: len(found) for key, found in needs.items()}
+        followers: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            for key in needs[id(node)]:
+                followers.setdefault(key, []).append(node)
         first = [position[id(n)] for n in self.nodes if waiting[id(n)] == 0]
         order: list[Node] = []
         nodes = self.nodes
@@ -295,8 +309,8 @@ class Graph:
         while ready:
             node = nodes[ready.pop()]
             order.append(node)
-            released = {id(u): u for v in node.outputs for u in v.users}
-            for key in released:
+            for follower in followers.get(id(node), ()):
+                key = id(follower)
                 waiting[key] -= 1
                 if waiting[key] == 0:
                     ready.append(position[key])
@@ -307,6 +321,10 @@ class Graph:
         self.nodes = order
 
     # ---- reading
+
+    def setters(self) -> dict[str, Node]:
+        """The node that finds each computed size, by the symbol's name."""
+        return {symbol.name: node for node in self.nodes for symbol in node.op.computed}
 
     def constants(self) -> Iterator[Value]:
         """Constant values."""
@@ -332,6 +350,20 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph({self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs)"
+
+
+def setting(dims: Iterable[Dim], setters: Mapping[str, Node]) -> Iterator[Node]:
+    """The nodes that find the computed sizes among the dims' symbols."""
+    if setters:
+        yield from (setters[s.name] for s in sh.symbols(dims) if s.name in setters)
+
+
+def needed(node: Node, setters: Mapping[str, Node]) -> Iterator[Node]:
+    """The nodes that must run before a node: those that make its operands, and those that find sizes it has."""
+    yield from (v.producer for v in node.operands if v.producer is not None)
+    if setters:
+        dims = [*node.op.symbols, *(d for v in node.outputs for d in v.shape)]
+        yield from (other for other in setting(dims, setters) if other is not node)
 
 
 def scalar_of(value: Value) -> Any | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from strop.errors import GraphError, InputError, StropError, VerifyError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
+from strop.ir.control import Loop, arranged, loops
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array, Type
 from strop.ir.shape import DimExpr, Sym
@@ -48,6 +49,11 @@ def run(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -
     if watch is not None:
         for value, array in list(arrays.items()):
             watch(value, array)
+    found = loops(graph)
+    if found:
+        rounds = _Rounds(found, watch)
+        rounds.run(arranged(graph, found), arrays, symbols)
+        return {name: arrays[v] for name, v in zip(graph.output_names, graph.outputs, strict=True)}
     for node in graph.nodes:
         _step(node, arrays, symbols)
         for value in node.outputs:
@@ -64,7 +70,75 @@ def run(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -
     }
 
 
-def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) -> None:
+class _Rounds:
+    """Runs the nodes of a graph with loops; every array is kept until the end."""
+
+    def __init__(self, found: Sequence[Loop], watch: Watch | None) -> None:
+        self.begins = {id(loop.begin): loop for loop in found}
+        self.ends = {id(loop.end): loop for loop in found}
+        self.collected: dict[int, list[list[Array]]] = {}
+        self.watch = watch
+
+    def run(self, nodes: Sequence[Node], arrays: dict[Value, Array], symbols: dict[str, int]) -> None:
+        """Computes every node, those of a body once per round."""
+        place = {id(node): at for at, node in enumerate(nodes)}
+        at = 0
+        while at < len(nodes):
+            node = nodes[at]
+            at += 1
+            if id(node) in self.begins:
+                loop = self.begins[id(node)]
+                self._carry(node, [arrays[v] for v in node.operands[1:]], 0, arrays)
+                self.collected[id(loop)] = [[] for _ in range(loop.end.op.attributes()["scans"])]
+                if not arrays[node.operand(0)]:
+                    self._finish(loop, arrays, symbols)
+                    at = place[id(loop.end)] + 1
+            elif id(node) in self.ends:
+                loop = self.ends[id(node)]
+                if self._turn(loop, arrays):
+                    at = place[id(loop.begin)] + 1
+                else:
+                    self._finish(loop, arrays, symbols)
+            else:
+                _step(node, arrays, symbols)
+                self._tell(node.outputs, arrays)
+
+    def _tell(self, values: Sequence[Value], arrays: Mapping[Value, Array]) -> None:
+        for value in values if self.watch is not None else ():
+            self.watch(value, arrays[value])  # type: ignore[misc]
+
+    def _carry(self, begin: Node, values: Sequence[Array], number: int, arrays: dict[Value, Array]) -> None:
+        """The results of a begin in a round."""
+        for value, array in zip(begin.outputs, [np.asarray(number, np.int64), *values], strict=True):
+            arrays[value] = array
+        self._tell(begin.outputs, arrays)
+
+    def _turn(self, loop: Loop, arrays: dict[Value, Array]) -> bool:
+        """Takes over what a round gave; whether there is another one."""
+        end, columns = loop.end, self.collected[id(loop)]
+        last = len(end.inputs) - len(columns)
+        for column, value in zip(columns, end.operands[last:], strict=True):
+            column.append(arrays[value])
+        go = bool(arrays[end.operand(1)])
+        carried = [arrays[v] for v in end.operands[2:last]]
+        self._carry(loop.begin, carried, int(arrays[loop.begin.outputs[0]]) + 1, arrays)
+        return go
+
+    def _finish(self, loop: Loop, arrays: dict[Value, Array], symbols: dict[str, int]) -> None:
+        """The results of an end."""
+        end, columns = loop.end, self.collected[id(loop)]
+        rounds = arrays[loop.begin.outputs[0]]
+        symbols.update(_sizes(end, [rounds]))
+        first = len(end.inputs) - len(columns)
+        empty = [np.zeros((0, *v.type.at(symbols).static_shape), v.dtype.numpy) for v in end.operands[first:]]
+        scans = [np.stack(c) if c else none for c, none in zip(columns, empty, strict=True)]
+        carried = [arrays[v] for v in loop.begin.outputs[1:]]
+        for value, array in zip(end.outputs, [*carried, *scans, rounds], strict=True):
+            arrays[value] = array
+        self._tell(end.outputs, arrays)
+
+
+def _step(node: Node, arrays: dict[Value, Array], symbols: dict[str, int]) -> None:
     missing = next((v for v in node.operands if v not in arrays), None)
     if missing is not None:
         raise GraphError(
@@ -92,6 +166,7 @@ def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) ->
             got=len(results),
             expected=len(node.outputs),
         )
+    symbols.update(_sizes(node, results))
     for value, result in zip(node.outputs, results, strict=True):
         array = np.asarray(result)
         got, expected = Type(dt.from_numpy(array.dtype), array.shape), value.type.at(symbols)
@@ -103,6 +178,22 @@ def _step(node: Node, arrays: dict[Value, Array], symbols: Mapping[str, int]) ->
                 expected=expected,
             )
         arrays[value] = array
+
+
+def _sizes(node: Node, results: Sequence[Array]) -> dict[str, int]:
+    """The computed sizes that a node found; InputError when one is outside its range."""
+    found = {}
+    for symbol, result in zip(node.op.computed, results[len(results) - len(node.op.computed) :], strict=True):
+        number = int(np.asarray(result).reshape(()))
+        if not symbol.min <= number <= symbol.max:
+            raise InputError(
+                "a size that the data decides is out of its range",
+                where=node.name,
+                got=f"{symbol.name} = {number}",
+                expected=f"{symbol.min}..{symbol.max}",
+            )
+        found[symbol.name] = number
+    return found
 
 
 #: Stands for an optional operand that was left out in the middle, as in ``Graph.add``.

@@ -17,7 +17,7 @@ from strop.errors import ShapeError
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.loops import Program
-from strop.ir.shape import DimExpr, Shape, Sym
+from strop.ir.shape import Dim, DimExpr, Shape, Sym
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +40,7 @@ class Type:
         return sh.static(self.shape)
 
     def at(self, known: Mapping[str, int]) -> Type:
-        """The type where the symbols have these values."""
+        """The type where the symbols have these values; all of them must have one."""
         return Type(self.dtype, tuple(sh.evaluate(dim, dict(known)) for dim in self.shape))
 
     @property
@@ -85,11 +85,13 @@ class Op:
         name: unique; how the op appears in text.
         commutative: operands 0 and 1 may be swapped.
         pure: equal operands give equal results and nothing else happens, so that it may be folded, shared and left out.
+        lasting: what its results are does not follow from its operands alone, so that it is never computed ahead.
     """
 
     name: ClassVar[str] = ""
     commutative: ClassVar[bool] = False
     pure: ClassVar[bool] = True
+    lasting: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -102,6 +104,12 @@ class Op:
     def label(self) -> str:
         """The name in text; elementwise ops answer their function's name."""
         return self.name
+
+    @property
+    def computed(self) -> tuple[Sym, ...]:
+        """Symbols whose numbers the op finds in its operands. Its last results are scalars (i64) that hold them, one per symbol;
+        all others may have dims over them. ``reference`` gives results of the shapes found."""
+        return ()
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         """Result types; ShapeError when the operands do not fit."""
@@ -130,9 +138,14 @@ class Op:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def at(self: OpT, known: Mapping[str, int]) -> OpT:
-        """The op with the symbols in its attributes replaced by their values."""
+        """The op with the symbols in its attributes replaced by their values; one without a value stays."""
         changed = {n: _at(v, known) for n, v in self.attributes().items() if _is_symbolic(v)}
         return self.replace(**changed) if changed else self
+
+    @property
+    def symbols(self) -> list[Sym]:
+        """The symbols in its attributes."""
+        return sh.symbols(d for v in self.attributes().values() for d in dims_in(v))
 
     def replace(self: OpT, **changes: Any) -> OpT:
         """A copy with other attribute values."""
@@ -152,7 +165,18 @@ def _is_symbolic(attribute: Any) -> bool:
 def _at(attribute: Any, known: Mapping[str, int]) -> Any:
     if isinstance(attribute, tuple):
         return tuple(_at(item, known) for item in attribute)
-    return sh.evaluate(attribute, dict(known)) if _is_symbolic(attribute) else attribute
+    if not _is_symbolic(attribute) or any(s.name not in known for s in sh.symbols([attribute])):
+        return attribute
+    return sh.evaluate(attribute, dict(known))
+
+
+def dims_in(attribute: Any) -> Iterator[Dim]:
+    """The symbolic Dims in an attribute's value."""
+    if isinstance(attribute, (Sym, DimExpr)):
+        yield attribute
+    elif isinstance(attribute, tuple):
+        for item in attribute:
+            yield from dims_in(item)
 
 
 OpT = TypeVar("OpT", bound=Op)

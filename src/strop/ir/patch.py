@@ -8,7 +8,7 @@ import numpy as np
 
 from strop.errors import GraphError
 from strop.ir import dtype as dt
-from strop.ir.graph import Graph, Node, Value
+from strop.ir.graph import Graph, Node, Value, needed
 from strop.ir.op import Array, Op, Type
 from strop.ir.shape import Shape
 from strop.trace import Trace
@@ -149,7 +149,8 @@ def apply(graph: Graph, patch: Patch, trace: Trace, pass_name: str, rule_name: s
         graph.replace_uses(old, target)
     place = {id(node): at for at, node in enumerate(graph.nodes)}
     readers = [node for _, target in targets for node in target.users]
-    ordered = all(_after_operands(node, place) for node in (*added, *readers))
+    setters = graph.setters()
+    ordered = all(place[id(n)] < place[id(node)] for node in (*added, *readers) for n in needed(node, setters))
     removed, source = _remove_dead(graph, producers, place)
     if not ordered:
         graph.toposort()
@@ -227,12 +228,6 @@ def _take_names(
             graph.rename_node(maker, name)
 
 
-def _after_operands(node: Node, place: dict[int, int]) -> bool:
-    """Whether a node stands after the nodes that make its operands."""
-    makers = (v.producer for v in node.operands if v.producer is not None)
-    return all(place[id(maker)] < place[id(node)] for maker in makers)
-
-
 def _remove_dead(
     graph: Graph, producers: dict[int, Node], place: dict[int, int]
 ) -> tuple[dict[int, str], tuple[str, ...]]:
@@ -252,8 +247,8 @@ def _remove_dead(
     work = list(producers.values())
     while work:
         node = work.pop()
-        if id(node.outputs[0]) in removed or any(graph.users_of(v) for v in node.outputs):
-            continue
+        if id(node.outputs[0]) in removed or node.op.computed or any(graph.users_of(v) for v in node.outputs):
+            continue  # whether sizes are needed is seen by ``Graph.prune``
         operands = list(dict.fromkeys(node.operands))
         graph.remove(node)
         kept.append(node)

@@ -263,8 +263,17 @@ def gap(a: Dim, b: Dim) -> tuple[int, int]:
 
 def compare(a: Dim, b: Dim) -> int | None:
     """1 when a >= b whatever the symbols are, -1 when a <= b, None when that depends on them."""
+    if _holds(a, "max", b) or _holds(b, "min", a):
+        return 1
+    if _holds(a, "min", b) or _holds(b, "max", a):
+        return -1
     low, high = gap(a, b)
     return 1 if low >= 0 else -1 if high <= 0 else None
+
+
+def _holds(a: Dim, op: str, b: Dim) -> bool:
+    """Whether a is the minimum, or the maximum, of b and something else."""
+    return isinstance(a, DimExpr) and a.op == op and b in a.args
 
 
 def evaluate(dim: Dim, values: dict[str, int]) -> int:

@@ -34,7 +34,7 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Array, Op, Type
+from strop.ir.op import Array, Op, Type, dims_in
 from strop.ir.parse import RESERVED, SIGNS, parse
 from strop.ir.shape import Dim, DimExpr, Sym
 
@@ -204,12 +204,4 @@ def _dims(graph: Graph) -> Iterable[Dim]:
         yield from value.shape
     for node in graph.nodes:
         for attribute in node.op.attributes().values():
-            yield from _dims_in(attribute)
-
-
-def _dims_in(attribute: Any) -> Iterable[Dim]:
-    if isinstance(attribute, (Sym, DimExpr)):
-        yield attribute
-    elif isinstance(attribute, tuple):
-        for item in attribute:
-            yield from _dims_in(item)
+            yield from dims_in(attribute)

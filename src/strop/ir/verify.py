@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from strop.errors import StropError, VerifyError
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ir.graph import Graph, Node, Value
+from strop.ir.control import loops
+from strop.ir.graph import Graph, Node, Value, needed, setting
 from strop.ir.op import Type
 
 
@@ -179,15 +180,58 @@ def _symbols(graph: Graph) -> Iterator[Finding]:
                 yield Finding("a symbol's bounds are out of order", value.name, symbol)
 
 
+def _computed(graph: Graph) -> Iterator[Finding]:
+    """A computed size is found once, by a node before all that have it; every other symbol is an input's."""
+    given = {s.name for value in graph.inputs for s in sh.symbols(value.shape)}
+    known = set(given)
+    for node in graph.nodes:
+        for symbol in node.op.computed:
+            if symbol.name in known:
+                yield Finding("a size is found twice", node.name, symbol.name)
+            known.add(symbol.name)
+        for symbol in sh.symbols([*node.op.symbols, *(d for v in node.outputs for d in v.shape)]):
+            if symbol.name not in known:
+                yield Finding("a size is used before it is found", node.name, symbol.name)
+
+
+def _loops(graph: Graph) -> Iterator[Finding]:
+    """A loop has a begin and an end that carry the same types; nothing else reads what is computed in its body."""
+    try:
+        found = loops(graph)
+    except StropError as error:
+        yield Finding(error.what, error.where or graph.name)
+        return
+    live = graph.live() if found else set()
+    for loop in found:
+        last = len(loop.end.inputs) - loop.end.op.attributes()["scans"]
+        carried, after = ([v.type for v in values] for values in (loop.begin.outputs[1:], loop.end.operands[2:last]))
+        if carried != after or loop.end.operand(0) is not loop.begin.outputs[0]:
+            yield Finding("a loop carries other types than it began with", loop.end.name, after, carried)
+        members = {id(n) for n in (*loop.body, loop.end)}
+        for value in (v for node in (loop.begin, *loop.body) for v in node.outputs):
+            for reader in value.users:
+                if id(reader) not in members and id(reader) in live:
+                    yield Finding("a value of a loop's body is read outside of it", reader.name, value)
+            if graph.is_output(value):
+                yield Finding("a value of a loop's body is an output", value.name, value)
+        sizes = {s.name for node in loop.body for s in node.op.computed}
+        for symbol in sh.symbols(d for v in loop.end.outputs for d in v.shape):
+            if symbol.name in sizes:
+                yield Finding("a loop's result has a size that its body finds", loop.end.name, symbol.name)
+
+
 # ---- rules of the portable form: what optimize promises
 
 
 def _live(graph: Graph) -> Iterator[Finding]:
     """Every node serves an output, or is not pure."""
     live = {id(v) for v in graph.outputs}
+    setters = graph.setters()
+    sizes = {id(node) for v in graph.outputs for node in setting(v.shape, setters)}
     for node in reversed(graph.nodes):
-        if not node.op.pure or any(id(v) in live for v in node.outputs):
+        if not node.op.pure or id(node) in sizes or any(id(v) in live for v in node.outputs):
             live.update(id(v) for v in node.operands)
+            sizes.update(id(other) for other in needed(node, setters) if other.op.computed)
         else:
             yield Finding("a node serves no output", node.name, node)
     for value in graph.constants():
@@ -246,6 +290,8 @@ STRUCTURE = (
     Rule("constants", _constants),
     Rule("outputs", _outputs),
     Rule("symbols", _symbols),
+    Rule("computed sizes", _computed),
+    Rule("loops", _loops),
 )
 
 #: The rows of each stage's specification.

@@ -192,9 +192,10 @@ class Region:
 
     @property
     def symbols(self) -> list[Sym]:
-        """The symbols that its views depend on."""
+        """The symbols that its views and its op depend on."""
         views = [o.view for o in self.operands if o is not None] + list(self.outs)
-        return sh.symbols(d for v in views for d in dims_of((*v.shape, *v.strides)))
+        found = sh.symbols(d for v in views for d in dims_of((*v.shape, *v.strides)))
+        return sh.symbols([*found, *(self.op.symbols if self.op is not None else ())])
 
     def at(self, known: Mapping[str, int]) -> Region:
         """The region of fixed shapes where the symbols have these values."""
@@ -322,6 +323,9 @@ class Kernel(ABC, Generic[P]):
     symbolic: bool = False
     #: False when it cannot be run by itself, so that tuning neither checks nor times it.
     measured: bool = True
+
+    #: True when it is right where an operand has no elements and the result has some.
+    empty: bool = False
 
     @abstractmethod
     def accepts(self, region: Region, target: Target) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from strop.ir import shape as sh
 from strop.kernels.base import Candidate, Kernel, Region
 from strop.kernels.c import (
     attention,
@@ -24,6 +25,8 @@ from strop.kernels.c import (
     matmul_dot,
     matmul_mixed,
     naive,
+    nms,
+    non_zero,
     norm,
     norm_channels,
     norm_lrn,
@@ -35,8 +38,9 @@ from strop.kernels.c import (
     resize,
     softmax,
     top_k,
+    unique,
 )
-from strop.kernels.extent import SymbolicError
+from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, lowest
 from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (
@@ -70,6 +74,9 @@ KERNELS: tuple[Kernel[Any], ...] = (
     reduce_arg.KERNEL,
     softmax.KERNEL,
     top_k.KERNEL,
+    non_zero.KERNEL,
+    unique.KERNEL,
+    nms.KERNEL,
     naive.KERNEL,
 )
 
@@ -111,6 +118,8 @@ def _declined(kernel: Kernel[Any], region: Region, target: Target) -> str | None
     """What the kernel says before any code is written."""
     if region.has_prologue and not kernel.prologue:
         return "no prologue is applied here"
+    if not kernel.empty and _may_read_nothing(region):
+        return "an operand may be empty where the result is not"
     if not region.symbols:
         return kernel.accepts(region, target)
     if not kernel.symbolic:
@@ -119,6 +128,18 @@ def _declined(kernel: Kernel[Any], region: Region, target: Target) -> str | None
         return kernel.accepts(region, target)
     except SymbolicError as error:
         return str(error)
+
+
+def _may_read_nothing(region: Region) -> bool:
+    """Whether an operand may have no elements while a result has some; a step without results runs no code at all."""
+    for operand in region.operands:
+        if operand is None or not operand.view.symbolic:
+            continue
+        may_be_empty = [d for d in operand.view.shape if is_symbolic(d) and lowest(d) < 1]
+        # a result with an axis that is never longer is empty, too
+        if any(all(sh.compare(dim_of(d), dim_of(other)) != 1 for other in out.shape) for d in may_be_empty for out in region.outs):
+            return True
+    return False
 
 
 def refusals(region: Region, target: Target) -> dict[str, str]:

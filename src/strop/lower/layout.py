@@ -7,76 +7,21 @@ their slice of its buffer; what remains is an explicit copy step, so that nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Array, Type
+from strop.ir.op import Type
 from strop.kernels.base import View
 from strop.kernels.extent import dims_of, extents
 from strop.lower import views
+from strop.lower.control import Loops
 from strop.lower.layout_rules import needs_dense, required_order, spatial_order, wanted_order
+from strop.lower.placement import CONCAT, LAYOUT, OUTPUT, RESHAPE, Buffer, Jump, Launch, Placement
 from strop.lower.regions import Group
+from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.data import Concat, Identity, Pad, Reshape, Slice, Split, Transpose
-
-#: Copy steps are named after why they exist.
-LAYOUT, CONCAT, OUTPUT, RESHAPE = "layout", "concat", "output", "reshape"
-
-
-@dataclass(eq=False)
-class Buffer:
-    """A run of memory.
-
-    Attributes:
-        kind: ``arena``, ``input``, ``output`` or ``weights``.
-        index: input or output number; buffer number in the arena.
-        size: bytes; an Extent when only a run knows them.
-        name: of the value it was made for.
-        array: what a buffer of weights holds.
-    """
-
-    kind: str
-    index: int
-    size: int
-    name: str
-    array: Array | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """A value in memory: a view that starts ``offset`` elements into a buffer."""
-
-    buffer: Buffer
-    offset: int
-    view: View
-
-    def same(self, other: Placement) -> bool:
-        """True when both name the same memory in the same order."""
-        return self.buffer is other.buffer and self.offset == other.offset and self.view == other.view
-
-
-@dataclass(eq=False)
-class Launch:
-    """One step before its kernel is chosen.
-
-    Attributes:
-        group: what it computes; None for a copy.
-        inputs: placement per operand; None for one left out or constant.
-        consts: the constant value per operand, or None.
-        outputs: placement per result.
-        reason: why a copy exists.
-        source: names of the model's nodes.
-    """
-
-    name: str
-    group: Group | None
-    inputs: list[Placement | None]
-    consts: list[Value | None]
-    outputs: list[Placement]
-    reason: str = ""
-    source: tuple[str, ...] = ()
-    swaps: bool = field(default=False)
 
 
 class Layout:
@@ -89,10 +34,14 @@ class Layout:
         self.places: dict[Value, Placement] = {}
         self.launches: list[Launch] = []
         self.outputs: list[Buffer] = []
+        self._setters = graph.setters()
         self._slices: dict[Value, tuple[Value, int, int]] = {}
         self._orders: dict[Value, tuple[int, ...]] = {}
         self._made_by_group: set[Value] = {v for i in items if isinstance(i, Group) and not _stands_alone(i) for v in i.outputs}
-        self._copied: dict[tuple[Value, tuple[int, ...]], Placement] = {}
+        self._copied: dict[tuple[Value, tuple[int, ...], int], Placement] = {}
+        #: Jumps between launches, and how many loops are open at the place that is being written.
+        self.jumps: list[Jump] = []
+        self._loops = Loops(self)
         self._run()
 
     # ---- driver
@@ -105,6 +54,10 @@ class Layout:
         for item in self.items:
             if isinstance(item, Group):
                 self._place_group(item)
+            elif isinstance(item.op, LoopBegin):
+                self._loops.begin(item)
+            elif isinstance(item.op, LoopEnd):
+                self._loops.end(item)
             else:
                 self._place_view(item)
         self._place_outputs()
@@ -116,6 +69,8 @@ class Layout:
         for item in reversed(self.items):
             if isinstance(item, Group) or not isinstance(item.op, Concat):
                 continue
+            if self._is_computed(item.output):
+                continue  # where a part lies may not be known yet when it is made
             at = 0
             self._overlap_split(item, item.op.axis)
             for value in item.operands:
@@ -123,6 +78,10 @@ class Layout:
                 if self._writes_into(value, item):
                     self._slices[value] = (item.output, item.op.axis, at)
                 at += size
+
+    def _is_computed(self, value: Value) -> bool:
+        """Whether a size of the value is found by a step."""
+        return bool(self._setters) and any(s.name in self._setters for s in sh.symbols(value.shape))
 
     def _overlap_split(self, concat: Node, axis: int) -> None:
         """Lets the last part of a Split be the first part of a Concat: both lie in one wide buffer,
@@ -149,7 +108,8 @@ class Layout:
 
     # ---- placing
 
-    def _buffer(self, size: int, name: str) -> Buffer:
+    def buffer(self, size: int, name: str) -> Buffer:
+        """A new buffer in the arena."""
         buffer = Buffer("arena", len(self.buffers), size, name)
         self.buffers.append(buffer)
         return buffer
@@ -166,7 +126,7 @@ class Layout:
             placement = Placement(parent.buffer, parent.offset + offset, view)
         else:
             view = View.dense(extents(value.shape), value.dtype, order)
-            placement = Placement(self._buffer(_nbytes(value), value.name), 0, view)
+            placement = Placement(self.buffer(_nbytes(value), value.name), 0, view)
         self.places[value] = placement
         return placement
 
@@ -198,15 +158,16 @@ class Layout:
 
     def _copy(self, value: Value, source: Placement, order: tuple[int, ...], reason: str) -> Placement:
         """The value in another order; made once per order."""
-        key = (value, order)
+        key = (value, order, self._loops.scope)  # what is made in a loop may not be there behind it
         if key not in self._copied:
             view = View.dense(source.view.shape, source.view.dtype, order)
-            copy = Placement(self._buffer(view.nbytes, f"{value.name}.{reason}"), 0, view)
-            self._move(value, source, copy, reason)
+            copy = Placement(self.buffer(view.nbytes, f"{value.name}.{reason}"), 0, view)
+            self.move(value, source, copy, reason)
             self._copied[key] = copy
         return self._copied[key]
 
-    def _move(self, value: Value, source: Placement | None, target: Placement, reason: str) -> None:
+    def move(self, value: Value, source: Placement | None, target: Placement, reason: str) -> None:
+        """A copy step; without a source the value is a constant."""
         producer = value.producer
         const = value if source is None else None
         swaps = source is not None and source.view.order() != target.view.order()
@@ -272,8 +233,8 @@ class Layout:
             wanted = View.dense(shape, source.view.dtype)
             inner = views.reshaped(wanted, source.view.shape)
             assert inner is not None, "a dense row-major array has every shape"
-        buffer = self._buffer(wanted.nbytes, node.output.name)
-        self._move(node.output, source, Placement(buffer, 0, inner), RESHAPE)
+        buffer = self.buffer(wanted.nbytes, node.output.name)
+        self.move(node.output, source, Placement(buffer, 0, inner), RESHAPE)
         self._alias(node.output, Placement(buffer, 0, wanted))
 
     def _place_concat(self, node: Node, op: Concat) -> None:
@@ -285,7 +246,7 @@ class Layout:
             source = None if value.const is not None else self.places[value]
             target = Placement(whole.buffer, whole.offset + offset, view)
             if source is None or not source.same(target):
-                self._move(value, source, target, CONCAT)
+                self.move(value, source, target, CONCAT)
             at += size
 
     # ---- graph outputs
@@ -298,7 +259,7 @@ class Layout:
             if place is not None and self._becomes_output(place, value, buffer):
                 continue
             target = Placement(buffer, 0, View.dense(extents(value.shape), value.dtype))
-            self._move(value, place, target, OUTPUT)
+            self.move(value, place, target, OUTPUT)
 
     def _becomes_output(self, place: Placement, value: Value, output: Buffer) -> bool:
         """Turns an arena buffer that holds exactly the row-major result into the caller's memory."""

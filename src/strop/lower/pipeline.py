@@ -14,10 +14,19 @@ from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Cost
 from strop.ir.shape import Dim, Sym
 from strop.kernels.base import Candidate, Operand, Region, View
-from strop.kernels.extent import SymbolicError, dims_of, highest, is_symbolic, lowest, typical
+from strop.kernels.extent import (
+    SymbolicError,
+    dim_of,
+    dims_of,
+    highest,
+    is_symbolic,
+    lowest,
+    typical,
+)
 from strop.kernels.table import candidates, refusals
 from strop.lower import regions
-from strop.lower.layout import Buffer, Launch, Layout, Placement
+from strop.lower.layout import Layout
+from strop.lower.placement import Buffer, Jump, Launch, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
 from strop.ops.base import probes
@@ -67,6 +76,7 @@ class Lowered:
     steps: list[Step]
     buffers: list[Buffer]
     outputs: list[Buffer] = field(default_factory=list)
+    jumps: list[Jump] = field(default_factory=list)
 
 
 #: A launch that no kernel can do, and why.
@@ -100,16 +110,17 @@ def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] 
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared)
     layout = Layout(prepared, groups)
+    computed = set(prepared.setters())
     steps = []
     for launch in layout.launches:
         try:
-            _require_sizes(launch)
+            _require_sizes(launch, computed)
             steps.append(_step(launch, target))
         except UnsupportedError as error:
             if refused is None:
                 raise
             refused.append((launch, error))
-    lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs)
+    lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs, layout.jumps)
     trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
 
@@ -153,13 +164,18 @@ def _sometimes(node: Node, got: str, expected: str) -> UnsupportedError:
     )  # fmt: skip
 
 
-def _require_sizes(launch: Launch) -> None:
-    """No size that the step works on is empty or too large anywhere in the range of the symbols."""
+def _names(value: int) -> set[str]:
+    """The symbols that a size depends on."""
+    return {s.name for s in sh.symbols([dim_of(value)])}
+
+
+def _require_sizes(launch: Launch, computed: set[str]) -> None:
+    """No size that the step works on is too large anywhere in the range of the symbols, or empty unless data decides it."""
     for place in (*launch.inputs, *launch.outputs):
         if place is None or not place.view.symbolic:
             continue
         sizes = sh.show(dims_of(place.view.shape))
-        if any(is_symbolic(d) and lowest(d) < 1 for d in place.view.shape):
+        if any(is_symbolic(d) and lowest(d) < (0 if _names(d) & computed else 1) for d in place.view.shape):
             raise UnsupportedError(
                 "a size may be below 1 within the range of its symbols", where=launch.name, got=sizes,
                 hint="let the range begin higher",

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from strop.ir.control import Loop, arranged, innermost, loops
 from strop.ir.expr import Call, Expr, Input, substitute, walk
 from strop.ir.expr import Cast as CastExpr
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
 from strop.kernels.c.vector import LANES
 from strop.ops.attention import Attention
+from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.custom import Layer
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
@@ -97,13 +99,17 @@ def is_pointwise(op: Op) -> bool:
 
 def form(graph: Graph) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run."""
-    made: dict[Value, Group] = {}
+    groups: dict[Loop | None, dict[Value, Group]] = {}
     items: list[Group | Node] = []
     anchored = anchors_of(graph)
-    for node in graph.nodes:
-        if is_view(node.op):
+    found = loops(graph)
+    inside = innermost(found)
+    for node in arranged(graph, found):
+        if is_view(node.op) or isinstance(node.op, (LoopBegin, LoopEnd)):
             items.append(node)
             continue
+        # only groups of the same loop are joined: what lies around a loop is not computed again in every round
+        made = groups.setdefault(inside.get(id(node)), {})
         if is_pointwise(node.op):
             group = _elementwise(graph, node, made, read_later(node, anchored))
             items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
@@ -112,16 +118,18 @@ def form(graph: Graph) -> list[Group | Node]:
         items.append(group)
         for value in node.outputs:
             made[value] = group
-    return fuse_prologues(graph, items)
+    return fuse_prologues(graph, items, inside)
 
 
-def fuse_prologues(graph: Graph, items: list[Group | Node]) -> list[Group | Node]:
+def fuse_prologues(graph: Graph, items: list[Group | Node], inside: Mapping[int, Loop] | None = None) -> list[Group | Node]:
     """Lets a product apply an elementwise group to what it reads, row by row, instead of a pass of its own.
 
     Before: t = relu(x * scale + shift); conv1x1(t, w).
     After: one group: conv1x1(relu(x * scale + shift), w).
-    Unless: t has other readers, several operands are as large as t, or the expression has costly functions.
+    Unless: t has other readers, several operands are as large as t, the expression has costly functions, or the product is in a loop that
+        t is not in.
     """
+    around = inside or {}
     made = {i.outputs[0]: i for i in items if isinstance(i, Group) and i.anchor is None}
     gone: set[int] = set()
     for item in items:
@@ -130,6 +138,8 @@ def fuse_prologues(graph: Graph, items: list[Group | Node]) -> list[Group | Node
         value = item.operands[0]
         maker = made.get(value) if value is not None else None
         if maker is None or value is None or not _may_be_prologue(graph, value, maker):
+            continue
+        if around.get(id(maker.nodes[-1])) is not around.get(id(item.anchor)):
             continue
         data = next(v for v in maker.operands if v is not None and v.shape == value.shape)
         others = [v for v in maker.operands if v is not data]

@@ -24,7 +24,7 @@ def sliced(view: View, axis: int, start: int, size: int, step: int = 1) -> tuple
 
 def reshaped(view: View, shape: Sequence[int]) -> View | None:
     """The view under another shape of equal size, or None when bytes would have to move."""
-    if view.count == 0:
+    if view.count == 0 or view.is_dense():
         return View.dense(shape, view.dtype)
     old = [(d, s) for d, s in zip(view.shape, view.strides, strict=True) if d != 1]
     runs = _runs(old)

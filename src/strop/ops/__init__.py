@@ -1,6 +1,7 @@
 """What each operator means. Importing this package registers every family."""
 
 import strop.ops.attention as attention
+import strop.ops.control as control
 import strop.ops.conv as conv
 import strop.ops.cumulative as cumulative
 import strop.ops.custom as custom
@@ -18,10 +19,13 @@ import strop.ops.resize as resize
 import strop.ops.roi as roi
 import strop.ops.sampling as sampling
 import strop.ops.scatter as scatter
+import strop.ops.select as select
+import strop.ops.sizes as sizes
 import strop.ops.softmax as softmax
 
 __all__ = [
     "attention",
+    "control",
     "conv",
     "cumulative",
     "custom",
@@ -39,5 +43,7 @@ __all__ = [
     "roi",
     "sampling",
     "scatter",
+    "select",
+    "sizes",
     "softmax",
 ]

@@ -267,7 +267,7 @@ class Slice(Op):
                 length = sh.ceildiv(sh.sub(stop, start), step)
             else:
                 length = sh.ceildiv(sh.sub(start, stop), -step)
-            shape[axis] = max(length, 0) if isinstance(length, int) else length
+            shape[axis] = sh.maximum(length, 0)
         return (Type(x.dtype, tuple(shape)),)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
@@ -527,18 +527,18 @@ class Tile(base.Mover):
 
     name: ClassVar[str] = "tile"
 
-    repeats: tuple[int, ...]
+    repeats: tuple[Dim, ...]
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 1)
         x = inputs[0]
-        if len(self.repeats) != x.rank or any(r < 0 for r in self.repeats):
+        if len(self.repeats) != x.rank or any(isinstance(r, int) and r < 0 for r in self.repeats):
             raise self.fail(f"repeats {self.repeats} do not fit", inputs, f"{x.rank} numbers")
         shape = tuple(sh.mul(d, r) for d, r in zip(x.shape, self.repeats, strict=True))
         return (Type(x.dtype, shape),)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        return (np.tile(inputs[0], self.repeats),)
+        return (np.tile(inputs[0], sh.static(self.repeats, self.name)),)
 
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
         index = [

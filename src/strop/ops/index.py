@@ -14,6 +14,7 @@ from strop.ir import shape as sh
 from strop.ir.expr import call
 from strop.ir.loops import Loop, Program, Stage, loops
 from strop.ir.op import Array, Cost, Op, Sample, Type
+from strop.ir.shape import Dim
 from strop.ops import base, indexing
 
 
@@ -219,14 +220,14 @@ class OneHot(base.Mover):
 
     name: ClassVar[str] = "one_hot"
 
-    depth: int
+    depth: Dim
     axis: int = -1
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 2)
         indexing.check_indices(self, inputs, 0)
         indices, values = inputs
-        if values.shape != (2,) or self.depth < 1:
+        if values.shape != (2,) or (isinstance(self.depth, int) and self.depth < 1):
             raise self.fail("values or depth do not fit", inputs, "values[2], depth 1 or more")
         axis = base.axis_of(self, self.axis, indices.rank + 1)
         return (Type(values.dtype, (*indices.shape[:axis], self.depth, *indices.shape[axis:])),)
@@ -235,8 +236,9 @@ class OneHot(base.Mover):
         indices, values = inputs
         axis = base.axis_of(self, self.axis, indices.ndim + 1)
         whole = indices.astype(np.int64)
-        whole = np.expand_dims(np.where(whole < 0, whole + self.depth, whole), axis)
-        numbers = np.arange(self.depth).reshape(-1, *[1] * (indices.ndim - axis))
+        (depth,) = sh.static((self.depth,), self.name)
+        whole = np.expand_dims(np.where(whole < 0, whole + depth, whole), axis)
+        numbers = np.arange(depth).reshape(-1, *[1] * (indices.ndim - axis))
         return (np.where(whole == numbers, values[1], values[0]),)
 
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
@@ -280,7 +282,7 @@ class TopK(Op):
     name: ClassVar[str] = "top_k"
 
     axis: int
-    k: int
+    k: Dim
     largest: bool = True
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
@@ -291,7 +293,7 @@ class TopK(Op):
             raise self.fail("needs an axis", inputs, "rank 1 or more")
         axis = base.axis_of(self, self.axis, x.rank)
         size = x.shape[axis]
-        if self.k < 0 or (isinstance(size, int) and self.k > size):
+        if isinstance(self.k, int) and (self.k < 0 or (isinstance(size, int) and self.k > size)):
             raise self.fail(f"k {self.k} does not fit axis {axis}", inputs, f"0..{size}")
         shape = (*x.shape[:axis], self.k, *x.shape[axis + 1 :])
         return Type(x.dtype, shape), Type(dt.i64, shape)
@@ -305,7 +307,8 @@ class TopK(Op):
             order = x.shape[axis] - 1 - order
         else:
             order = np.argsort(wide, axis=axis, kind="stable")
-        kept = np.take(order, np.arange(self.k), axis=axis).astype(np.int64)
+        (k,) = sh.static((self.k,), self.name)
+        kept = np.take(order, np.arange(k), axis=axis).astype(np.int64)
         return np.take_along_axis(x, kept, axis), kept
 
     def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:

@@ -6,7 +6,7 @@ After:
     y = conv(x, w')   with w' a constant
 Unless:
     a result would be larger than ``fold_bytes`` and than ``GROWTH`` times the constants that it is made of (an
-    expanded scalar, say; weights of 8 bits made f32 are not), its shape is symbolic, the op is not pure, it would take more than
+    expanded scalar, say; weights of 8 bits made f32 are not), it depends on symbols, the op is not pure, it would take more than
     ``MAX_FLOPS`` operations, or the op's reference refuses the operands (an index out of range): then it is left to fail, or not,
     at run time. A Dequantize of known weights stays, so that they are kept as integers.
 """
@@ -50,6 +50,8 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
 
 def _foldable(node: Node, options: Options) -> bool:
     if not node.op.pure or any(v.const is None for v in node.operands) or isinstance(node.op, Dequantize):
+        return False
+    if node.op.symbols or node.op.lasting:
         return False
     if not all(sh.is_static(v.shape) for v in node.outputs):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ctypes import byref
 
-from strop.runtime.library import ErrorStruct
+from strop.runtime.error_struct import ErrorStruct
 
 
 class Binding:

@@ -5,56 +5,23 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import addressof, byref, c_char, c_int64, c_uint64, c_void_p
+from ctypes import addressof, byref, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy import empty, ndarray
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from strop.errors import InputError, RuntimeFailure
-from strop.ir.dtype import DType
 from strop.runtime.binding import Binding
 from strop.runtime.error_struct import ErrorStruct
 from strop.runtime.library import Library, MemoryStruct, TensorStruct
+from strop.runtime.ports import Array, Port, Slots, TensorInfo, check_names, list_of
 
-Array: TypeAlias = NDArray[Any]
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
-
-_PLAIN = 0x101  # numpy's flags C_CONTIGUOUS and ALIGNED
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of an engine: row-major.
-
-    Attributes:
-        shape: the only one, or the one that the engine was tuned for.
-        least: where the shape is free: the smallest dims that the engine serves; else empty.
-        most: likewise the largest.
-        step: likewise what an input's dims are multiples of.
-    """
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    least: tuple[int, ...] = ()
-    most: tuple[int, ...] = ()
-    step: tuple[int, ...] = ()
-
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether the shape is free within a range."""
-        return bool(self.least)
-
-    def __str__(self) -> str:
-        dims = [str(dim) for dim in self.shape]
-        for axis, (low, high, step) in enumerate(zip(self.least, self.most, self.step)):
-            if low != high:
-                dims[axis] = f"{low}..{high}" + (f"%{step}" if step > 1 else "")
-        return f"{self.name}: {self.dtype}[{', '.join(dims)}]"
 
 
 @dataclass(frozen=True)
@@ -117,13 +84,12 @@ class Context:
         """
         self._engine = engine
         self._lib = engine.lib
-        self._inputs = [_Port(tensor, "input", engine.where) for tensor in engine.inputs]
-        self._outputs = [_Port(tensor, "output", engine.where) for tensor in engine.outputs]
-        self._output_types = [(port.shape, port.dtype) for port in self._outputs]
+        self._inputs = [Port(tensor, "input", engine.where) for tensor in engine.inputs]
+        self._outputs = [Port(tensor, "output", engine.where) for tensor in engine.outputs]
         self._shapes = tuple(port.shape for port in self._inputs)
         self._is_dynamic = any(tensor.is_dynamic for tensor in engine.inputs)
-        self._input_slots = _Slots(len(self._inputs))
-        self._output_slots = _Slots(len(self._outputs))
+        self._input_slots = Slots(len(self._inputs))
+        self._output_slots = Slots(len(self._outputs))
         self._error = ErrorStruct()
         self._error_at = byref(self._error)
         self._handle = c_void_p()
@@ -145,6 +111,8 @@ class Context:
         self._lock = threading.Lock()
         #: Bindings that do not take it.
         self._held: weakref.WeakSet[Binding] = weakref.WeakSet()
+        self._computed = [k for k, port in enumerate(self._outputs) if port.computed]
+        self._update_outputs()
 
     # ---- running ----
 
@@ -159,7 +127,7 @@ class Context:
                 "wrong number of inputs",
                 where=self._engine.where,
                 got=len(inputs),
-                expected=f"{len(self._inputs)}: {_list(self._inputs)}",
+                expected=f"{len(self._inputs)}: {list_of(self._inputs)}",
             )
         outputs = self._run(inputs, None)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -186,7 +154,7 @@ class Context:
         arrays = self._by_position(inputs)
         given = None
         if out:
-            _check_names(out, self._outputs, self._engine.where)
+            check_names(out, self._outputs, self._engine.where)
             given = [out.get(port.name) for port in self._outputs]
         results = self._run(arrays, given)
         return {port.name: array for port, array in zip(self._outputs, results, strict=True)}
@@ -199,7 +167,7 @@ class Context:
             shapes: of every input, by name.
 
         Returns:
-            The outputs' shapes, by name.
+            The outputs' shapes, by name; of those that data decides over, what the last run found or would find of the least data.
 
         Raises:
             InputError: a name is missing or unknown, a dim is outside the engine's range, or two dims that must be
@@ -228,15 +196,33 @@ class Context:
         table = (c_void_p * (len(rows) + 1))(*(addressof(row) for row in rows))
         code = self._lib.strop_context_resize(self._handle, table, self._error_at)
         self._lib.check(code, self._error, self._engine.where)
-        info = TensorStruct()
-        for index, port in enumerate(self._outputs):
-            code = self._lib.strop_context_output_info(self._handle, index, byref(info), self._error_at)
-            self._lib.check(code, self._error, self._engine.where)
-            port.shape = tuple(info.dims[: info.rank])
         for port, shape in zip(self._inputs, shapes):
             port.shape = shape
-        self._output_types = [(port.shape, port.dtype) for port in self._outputs]
+        self._update_outputs()
         self._shapes = shapes
+
+    def _update_outputs(self) -> None:
+        """What new arrays for outputs must be at the context's shape: where data decides over it, all the room there may be need of."""
+        info = TensorStruct()
+        types: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        for index, port in enumerate(self._outputs):
+            self._ask(index, info)
+            port.shape = tuple(info.dims[: info.rank])
+            types.append(((info.bytes // port.dtype.itemsize,) if port.computed else port.shape, port.dtype))
+        self._output_types = types
+
+    def _ask(self, index: int, info: TensorStruct) -> None:
+        """What the runtime says about an output."""
+        code = self._lib.strop_context_output_info(self._handle, index, byref(info), self._error_at)
+        self._lib.check(code, self._error, self._engine.where)
+
+    def _trim(self, outputs: list[Array]) -> None:
+        """Gives outputs the shapes that the run has found."""
+        info = TensorStruct()
+        for index in self._computed:
+            self._ask(index, info)
+            shape = tuple(info.dims[: info.rank])
+            outputs[index] = outputs[index][: prod(shape)].reshape(shape)
 
     def bind(self, inputs: Mapping[str, Array], out: Mapping[str, Array]) -> Binding:
         """Binds arrays where they lie, for calls that must cost as little as possible.
@@ -252,8 +238,8 @@ class Context:
             InputError: a name is missing or unknown, or an array cannot be used in place.
         """
         given = self._by_position(inputs)
-        _check_names(out, self._outputs, self._engine.where)
-        slots = _Slots(len(self._inputs)), _Slots(len(self._outputs))
+        check_names(out, self._outputs, self._engine.where)
+        slots = Slots(len(self._inputs)), Slots(len(self._outputs))
         arrays: list[Array] = []
         if self._is_dynamic:
             self.resize({port.name: np.shape(value) for port, value in zip(self._inputs, given)})
@@ -353,6 +339,8 @@ class Context:
                 code = then()
             if code != 0:
                 self._lib.check(code, self._error, self._engine.where)
+            if self._computed:
+                self._trim(outputs)
             return outputs
         finally:
             self._lock.release()
@@ -373,7 +361,7 @@ class Context:
         outputs: list[Array] = []
         for i, (port, array) in enumerate(zip(self._outputs, given)):
             if array is None:
-                array = empty(port.shape, port.dtype)
+                array = empty(*self._output_types[i])
             else:
                 port.check_output(array, (*inputs, *outputs))
             self._output_slots.point_at(i, array)
@@ -388,10 +376,10 @@ class Context:
                 f"input '{error.args[0]}' is missing",
                 where=self._engine.where,
                 got=", ".join(map(str, inputs)) or "no inputs",
-                expected=_list(self._inputs),
+                expected=list_of(self._inputs),
             ) from None
         if len(inputs) != len(arrays):
-            _check_names(inputs, self._inputs, self._engine.where)
+            check_names(inputs, self._inputs, self._engine.where)
         return arrays
 
     # ---- memory ----
@@ -421,155 +409,6 @@ class Context:
             for binding in self._held:
                 binding.retire(self._refuse)
             self._finalizer()
-
-
-class _Port:
-    """An input or output as numpy sees it."""
-
-    __slots__ = ("dtype", "free", "name", "role", "shape", "text", "where")
-
-    def __init__(self, tensor: TensorInfo, role: str, where: str) -> None:
-        self.role = role
-        self.where = where
-        self.name = tensor.name
-        self.dtype = tensor.dtype.numpy
-        self.shape = tensor.shape
-        self.free = tensor.is_dynamic
-        self.text = str(tensor)
-
-    def fits(self, array: Array) -> bool:
-        """Whether the runtime can use the array in place."""
-        return (
-            array.dtype == self.dtype
-            and array.shape == self.shape
-            and array.flags.num & _PLAIN == _PLAIN
-        )
-
-    def adapt(self, value: ArrayLike) -> Array:
-        """An array with the same elements that fits; refuses another dtype or shape."""
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise self._error("is not an array", got=error) from error
-        self._check_type(array)
-        return np.require(array, requirements=("C", "A"))
-
-    def in_place(self, value: ArrayLike) -> Array:
-        """The array itself; refuses one that the runtime would have to copy."""
-        if not isinstance(value, ndarray):
-            raise self._error("is not an array", got=type(value).__name__)
-        self._check_type(value)
-        if not self.fits(value):
-            raise self._error(
-                "cannot be read in place",
-                got=f"strides {value.strides}",
-                expected="a C-contiguous, aligned array",
-                hint="np.require(x, requirements='CA') makes one",
-            )
-        return value
-
-    def given(self, arrays: Mapping[str, Array]) -> Array:
-        """The array of this name."""
-        array = arrays.get(self.name)
-        if array is None:
-            raise self._error("is missing", got=", ".join(map(str, arrays)) or "no arrays")
-        return array
-
-    def check_output(self, array: Array, others: Sequence[Array]) -> None:
-        """Refuses an array that an output cannot be written into in place."""
-        if not isinstance(array, ndarray):
-            raise self._error("is not an array", got=type(array).__name__)
-        self._check_type(array)
-        if not (self.fits(array) and array.flags.writeable):
-            raise self._error(
-                "cannot be written in place",
-                got=f"strides {array.strides}, writeable: {array.flags.writeable}",
-                expected="a C-contiguous, aligned, writeable array",
-                hint="np.empty(shape, dtype) makes one",
-            )
-        if any(np.may_share_memory(array, other) for other in others):
-            raise self._error(
-                "overlaps another array of this run",
-                expected="memory of its own",
-                hint="np.empty(shape, dtype) makes it",
-            )
-
-    def _check_type(self, array: Array) -> None:
-        if array.dtype != self.dtype:
-            hint = f"convert it: x.astype('{self.dtype}')"
-            raise self._error("has the wrong dtype", array.dtype, self.dtype, hint)
-        if array.shape != self.shape:
-            raise self.wrong_shape(array.shape)
-
-    def wrong_shape(self, shape: tuple[int, ...]) -> InputError:
-        """The error for an array of this shape."""
-        return self._error("has the wrong shape", shape, self.text if self.free else self.shape)
-
-    def _error(
-        self, what: str, got: object = None, expected: object = None, hint: str | None = None
-    ) -> InputError:
-        return InputError(
-            f"{self.role} '{self.name}' {what}",
-            where=self.where,
-            got=got,
-            expected=self.text if expected is None else expected,
-            hint=hint,
-        )
-
-
-def _no_array() -> None:
-    return None
-
-
-class _Slots:
-    """The array of pointers that a run takes; remembers whose address each slot holds.
-
-    Asking numpy for an address is a large part of a short call, so it is not repeated for an
-    array that is still the same. numpy refuses to move the data of an array that has a weak
-    reference to it.
-    """
-
-    __slots__ = ("_addresses", "_owners", "pointers")
-
-    def __init__(self, count: int) -> None:
-        self.pointers = (c_void_p * (count + 1))()  # one spare: a view of nothing is refused
-        self._addresses = memoryview(self.pointers).cast("B").cast("P")
-        self._owners: list[Callable[[], Array | None]] = [_no_array] * count
-
-    def point_at(self, index: int, array: Array) -> None:
-        """The slot holds the address of `array`."""
-        if self._owners[index]() is not array:
-            self.point_at_new(index, array)
-            self._owners[index] = weakref.ref(array)
-
-    def point_at_new(self, index: int, array: Array) -> None:
-        """The same for an array that was in no slot before and will not be again."""
-        self._owners[index] = _no_array
-        self._addresses[index] = _address(array)
-
-
-def _address(array: Array) -> int:
-    try:
-        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
-    except (TypeError, ValueError, BufferError):  # read-only, empty, or a dtype of ml_dtypes
-        return array.ctypes.data
-
-
-def _list(ports: Sequence[_Port]) -> str:
-    return "; ".join(port.text for port in ports) or "none"
-
-
-def _check_names(given: Mapping[str, object], ports: Sequence[_Port], where: str) -> None:
-    """Refuses names that no port has."""
-    unknown = set(given) - {port.name for port in ports}
-    if unknown:
-        role = ports[0].role if ports else "tensor"
-        raise InputError(
-            f"no {role} has this name",
-            where=where,
-            got=", ".join(sorted(map(repr, unknown))),
-            expected=_list(ports),
-        )
 
 
 def finalizer(

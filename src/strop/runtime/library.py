@@ -43,7 +43,7 @@ MAX_RANK = 8
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # enum strop_code
-_ERR_FILE, _ERR_VERSION, _ERR_ISA, _ERR_CODE, _ERR_SHAPE, _ERR_CUSTOM = 3, 4, 5, 6, 9, 10
+_ERR_FILE, _ERR_VERSION, _ERR_ISA, _ERR_CODE, _ERR_SHAPE, _ERR_CUSTOM, _ERR_DATA = 3, 4, 5, 6, 9, 10, 11
 
 
 class TensorStruct(Structure):
@@ -58,6 +58,8 @@ class TensorStruct(Structure):
         ("least", c_int64 * MAX_RANK),
         ("most", c_int64 * MAX_RANK),
         ("step", c_int64 * MAX_RANK),
+        ("is_computed", c_uint32),
+        ("zero", c_uint32),
     )
 
 
@@ -153,6 +155,8 @@ class Library:
             kind, hint = TargetError, "build the engine for this CPU: strop build --target host"
         elif code == _ERR_SHAPE:
             kind, hint = InputError, "strop inspect shows the shapes that an engine serves"
+        elif code == _ERR_DATA:
+            kind, hint = InputError, "build the engine with a larger range for it: --shape"
         elif code in (_ERR_FILE, _ERR_VERSION, _ERR_CODE):
             kind, hint = EngineFileError, "build the engine again, or copy it again"
         raise kind(text, where=where, hint=hint)

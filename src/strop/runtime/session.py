@@ -28,13 +28,11 @@ from strop.engine.format import EngineFile, Source
 from strop.errors import EngineFileError, OptionError, RuntimeFailure
 from strop.ir.dtype import BY_CODE
 from strop.runtime.context import (
-    Array,
     Context,
     EngineView,
     MemoryFigures,
     StepInfo,
     StepTime,
-    TensorInfo,
     finalizer,
 )
 from strop.runtime.error_struct import ErrorStruct
@@ -45,6 +43,7 @@ from strop.runtime.library import (
     TensorStruct,
     library_of,
 )
+from strop.runtime.ports import Array, TensorInfo
 
 MAX_THREADS = 256
 #: Most steps, and most nanoseconds that the build expects of them together, of an engine whose bound calls keep the interpreter lock: far
@@ -196,7 +195,7 @@ class Session:
                 tuple(dims[: row.rank]) for dims in (row.dims, row.least, row.most, row.step)
             )
             free = (least, most, step) if least != most else ((), (), ())
-            tensors.append(TensorInfo(_text(row.name), BY_CODE[row.dtype], shape, *free))
+            tensors.append(TensorInfo(_text(row.name), BY_CODE[row.dtype], shape, *free, is_computed=bool(row.is_computed)))
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise EngineFileError(f"two {role}s of the engine have one name", where=self.where)
         return tuple(tensors)

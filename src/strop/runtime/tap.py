@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from strop.errors import EngineFileError
-from strop.runtime.context import Array, Context
+from strop.runtime.context import Context
+from strop.runtime.ports import Array
 
 #: Called as seen(step, read) after each step; read(operand) copies the bytes that the step's kernel may touch there, uint8 [size].
 Seen = Callable[[int, Callable[[int], Array]], None]

@@ -119,6 +119,8 @@ class Task:
             depth: None for all.
             alone: True when a region with a single candidate is measured too.
         """
+        if self.region.op is not None and self.region.op.computed:
+            return []  # what it takes depends on the data, and its results' sizes do
         working = [c for c in self.candidates if not isinstance(self.results.get(c.label), str)]
         missing = [c for c in working[:depth] if c.label not in self.results]
         if not missing or (len(self.candidates) == 1 and not alone):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -13,12 +14,16 @@ from onnx import AttributeProto, GraphProto
 from strop.errors import InputError, ModelError, ShapeError, UnsupportedError
 from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic
 from strop.frontend.onnx.tensors import MAX_BYTES, TensorReader
+from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import cast_array
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array, Op, Type
-from strop.ir.shape import Dim
+from strop.ir.ranges import Free
+from strop.ir.shape import Dim, Sym
+from strop.ops.elementwise import Cast
+from strop.ops.sizes import Sizes
 
 #: Results of constant operands are evaluated while the model is read when they are at most this large: shapes, indices,
 #: scale factors. Larger ones stay ops, for the constant folding pass.
@@ -50,11 +55,14 @@ class Session:
         graph: the graph being built.
         reader: reads tensors.
         reserved: names the model gives to its own values; values made on the way avoid them.
+        ranges: per value how large sizes that it decides may become, as the caller says.
     """
 
     graph: Graph
     reader: TensorReader
     reserved: set[str]
+    ranges: Mapping[str, Free] = field(default_factory=dict)
+    _symbols: set[str] = field(default_factory=set)
 
     def fresh(self, wanted: str) -> str:
         """A value name that is neither the model's nor taken."""
@@ -64,6 +72,17 @@ class Session:
             number += 1
             name = f"{wanted}:{number}"
         return name
+
+    def symbol(self, wanted: str, most: int, opt: int) -> Sym:
+        """A new computed size, 0 to ``most``."""
+        taken = self._symbols | {s.name for value in self.graph.inputs for s in sh.symbols(value.shape)}
+        name = stem = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_").lstrip("0123456789") or "size"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        self._symbols.add(name)
+        return Sym(name, 0, opt, most)
 
 
 @dataclass
@@ -80,6 +99,7 @@ class NodeContext:
         operands: what the node's inputs stand for; None for an optional one left out.
         wanted: per output, whether anything reads it.
         inline: imports a subgraph in the place of the node: inline(graph, operands, label) answers its outputs.
+        results: the model's names of its outputs.
     """
 
     session: Session
@@ -91,6 +111,7 @@ class NodeContext:
     operands: Sequence[Operand | None]
     wanted: Sequence[bool]
     inline: Callable[[GraphProto, Sequence[Operand], str], Sequence[Operand]]
+    results: Sequence[str] = ()
     read: set[str] = field(default_factory=set)
 
     # ---- errors
@@ -360,11 +381,7 @@ class NodeContext:
         if isinstance(operand, Value):
             return operand
         if isinstance(operand, Symbolic):
-            raise self.unsupported(
-                "a value that depends on symbolic dims is read as data",
-                got=f"{operand.name or 'an intermediate value'} over {operand.symbols}",
-                hint="give the symbols values with --shape",
-            )
+            return self._sizes(operand)
         if isinstance(operand, Listed):
             raise self.unsupported(
                 "a sequence is read where a tensor is expected", got=f"{len(operand.items)} tensors"
@@ -372,6 +389,14 @@ class NodeContext:
         if operand.value is None:
             name = operand.name or self.session.fresh(f"{self.name}:const")
             operand.value = self.session.graph.add_const(operand.array, name)
+        return operand.value
+
+    def _sizes(self, operand: Symbolic) -> Value:
+        """Dims as elements of a tensor in the graph."""
+        if operand.value is None:
+            elements = self.step(Sizes(tuple(operand.dims.reshape(-1).tolist()), operand.dims.ndim == 0))
+            found = elements if operand.dtype == dt.i64 else self.step(Cast(operand.dtype), elements)
+            operand.value = self.value(found)
         return operand.value
 
     def _evaluate(self, op: Op, arrays: Sequence[Array]) -> tuple[Known, ...]:
@@ -395,7 +420,7 @@ class NodeContext:
             ModelError: a result would be absurdly large.
         """
         present = [o for o in operands if o is not None]
-        if present and len(present) == len(operands):
+        if present and not op.computed and len(present) == len(operands):
             known = [o for o in present if isinstance(o, Known)]
             if len(known) == len(present) and _is_shape_arithmetic(op, [o.type for o in known]):
                 return self._evaluate(op, [o.array for o in known])

@@ -116,7 +116,8 @@ class Importer:
             i for i in proto.input if i.name not in self._initializers and i.name not in scope.names
         ]
         check_fixed(self.values, inputs)
-        shapes = InputShapes(self.shapes, inputs)
+        shapes = InputShapes(self.shapes, inputs, {name for node in proto.node for name in (*node.output, *node.input)})
+        self._session.ranges = shapes.ranges
         for info in inputs:
             if info.name in self.values:
                 scope.names[info.name] = Known(info.name, fixed_input(info, self.values[info.name]))
@@ -133,9 +134,11 @@ class Importer:
             found = self._lookup(info.name, scope, f"output {info.name}")
             if isinstance(found, Unknown):
                 continue
-            if isinstance(found, (Symbolic, Listed)):
+            if isinstance(found, Listed):
                 self._failed_output(info.name, found)
                 continue
+            if isinstance(found, Symbolic):
+                found = self._sizes(info.name, found, scope)
             declared = info.type.tensor_type.elem_type
             if declared and element_type(declared, f"output {info.name}") != found.type.dtype:
                 raise ModelError(
@@ -147,21 +150,20 @@ class Importer:
             values[info.name] = self._materialize(found)
         self.graph.set_outputs(list(values.values()), list(values))
 
-    def _failed_output(self, name: str, found: Symbolic | Listed) -> None:
-        if isinstance(found, Listed):
-            error = UnsupportedError(
-                "an output is no tensor",
-                where=f"output {name}",
-                got=f"a sequence of {len(found.items)} tensors",
-                hint="export the model with tensors as outputs",
-            )
-        else:
-            error = UnsupportedError(
-                "an output depends on symbolic dims",
-                where=f"output {name}",
-                got=found.symbols,
-                hint="give the symbols values with --shape",
-            )
+    def _sizes(self, name: str, found: Symbolic, scope: Scope) -> Value:
+        """Dims that are an output."""
+        context = NodeContext(
+            self._session, f"output {name}", "output", "", 0, {}, [], [], lambda *_: [], [name]
+        )
+        return context.value(found)
+
+    def _failed_output(self, name: str, found: Listed) -> None:
+        error = UnsupportedError(
+            "an output is no tensor",
+            where=f"output {name}",
+            got=f"a sequence of {len(found.items)} tensors",
+            hint="export the model with tensors as outputs",
+        )
         self.errors.append(error)
         verdict = Verdict(f"output {name}", "output", 0, False, True, reason(error), error.hint)
         self.verdicts.append(verdict)
@@ -348,6 +350,7 @@ class Importer:
             lambda graph, operands, label: self._inline(
                 graph, operands, f"{name}/{label}", scope, where
             ),
+            list(node.output),
         )
         before = len(self.graph.nodes)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,9 @@ def opset_imports(entries: Iterable[OperatorSetIdProto]) -> dict[str, int]:
         )
     return opsets
 
+
+#: Behind a value's name: its elements, not its shape.
+ELEMENTS = "[]"
 
 #: Begins a text that gives an input a value in place of a shape.
 VALUE = "="
@@ -106,12 +109,19 @@ class InputShapes:
     Args:
         given: shapes by input name that replace the declared ones, or dims by their name in the model; see ``strop.ir.ranges``.
         inputs: the model's inputs.
+        values: all values of the model; a range given for ``NAME[]`` says how large sizes may become that the elements of this value
+            decide, or that the value itself gets from data.
+
+    Attributes:
+        ranges: these ranges, by the values' names.
 
     Raises:
         OptionError: a shape is for no input, has another rank, contradicts another one or cannot be read.
     """
 
-    def __init__(self, given: Mapping[str, str | Sequence[int | str | Dim]], inputs: Sequence[ValueInfoProto]) -> None:
+    def __init__(
+        self, given: Mapping[str, str | Sequence[int | str | Dim]], inputs: Sequence[ValueInfoProto], values: Collection[str] = ()
+    ) -> None:
         self._bound: dict[str, Dim] = {}
         self._symbols: dict[str, Sym] = {}
         self._ranges: dict[str, Free] = {}
@@ -120,6 +130,10 @@ class InputShapes:
         for free in (dim for shape in shapes.values() for dim in shape if isinstance(dim, Free)):
             if free.name is not None and free.least is not None and self._ranges.setdefault(free.name, free) != free:
                 raise OptionError(f"dim {free.name} is given two ranges", got=free.name)
+        self.ranges = {n.removesuffix(ELEMENTS): _range(n, shapes.pop(n)) for n in list(shapes) if n.endswith(ELEMENTS)}
+        unknown = [name for name in self.ranges if name not in values]
+        if unknown:
+            raise OptionError("there is no such value whose elements could be given a range", got=", ".join(unknown))
         self._bind_names({n: s for n, s in shapes.items() if n not in names}, inputs)
         self.given = {i.name: self._given(i, shapes[i.name]) for i in inputs if i.name in shapes}
         for info in inputs:
@@ -216,6 +230,14 @@ class InputShapes:
                 name += "_"
             self._symbols[text] = Sym(name)
         return self._symbols[text]
+
+
+def _range(name: str, shape: Sequence[Dim | Free]) -> Free:
+    """The one range or number that is given for elements of a value."""
+    if len(shape) != 1:
+        raise OptionError("the elements of a value are given a shape", where=name, got=f"{len(shape)} dims", expected="one range")
+    (dim,) = shape
+    return dim if isinstance(dim, Free) else Free(None, 1, int(str(dim)), int(str(dim)))
 
 
 def _name(dim: TensorShapeProto.Dimension) -> str:

@@ -45,11 +45,13 @@ class Symbolic:
         name: the model's name for it.
         dims: object array of Dims, rank 0 or 1.
         dtype: integer type that the model gives it.
+        value: its elements in the graph, once an op has read them as data.
     """
 
     name: str
     dims: np.ndarray[Any, np.dtype[np.object_]]
     dtype: DType
+    value: Value | None = None
 
     @property
     def type(self) -> Type:

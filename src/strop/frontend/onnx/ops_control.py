@@ -1,4 +1,4 @@
-"""ONNX If, Loop and Scan. Loops are unrolled; how often they run must be known while the model is read."""
+"""ONNX If, Loop and Scan. Loops of known length are unrolled, others counted by the engine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from strop.frontend.onnx import rounds, sizes
 from strop.frontend.onnx.context import NodeContext
 from strop.frontend.onnx.operands import Known, Listed, Operand
 from strop.frontend.onnx.registry import onnx_op
 from strop.ir import shape as sh
-from strop.ops.data import Concat, Reshape, Slice
+from strop.ir.shape import Dim
+from strop.ops.data import Concat, Reshape, Slice, Transpose
 from strop.ops.elementwise import make
+from strop.ops.index import Gather
 
 #: Most rounds a loop is unrolled to.
 MAX_ROUNDS = 4096
@@ -19,7 +22,7 @@ MAX_ROUNDS = 4096
 
 @onnx_op("If", since=1)
 def if_(node: NodeContext) -> Sequence[Operand]:
-    """The branch that a known condition takes; else both, of which ``where`` picks the results.
+    """The branch that a known condition takes; else both, of which ``where`` picks the results, or one by a jump where that saves work.
 
     No op has an effect beside its results, so a branch that is computed and not taken changes nothing.
     """
@@ -30,10 +33,15 @@ def if_(node: NodeContext) -> Sequence[Operand]:
         return node.inline(branches[taken], [], ("then", "else")[taken])
     if sh.is_static(condition.type.shape) and condition.type.count != 1:
         raise node.malformed("operand cond must have one element", got=condition.type)
-    yes, no = (node.inline(g, [], label) for g, label in zip(branches, ("then", "else"), strict=True))
+    graph = node.session.graph
+    flag = node.step(Reshape(()), condition) if condition.type.rank else condition
+    start = len(graph.nodes)
+    yes = node.inline(branches[0], [], "then")
+    middle = len(graph.nodes)
+    no = node.inline(branches[1], [], "else")
+    nodes = graph.nodes[start:middle], graph.nodes[middle:]
     if len(yes) != len(no):
         raise node.malformed("the branches differ in results", got=f"{len(yes)} and {len(no)}")
-    flag = node.step(Reshape(()), condition)
     found = []
     for a, b in zip(yes, no, strict=True):
         if isinstance(a, Listed) or isinstance(b, Listed) or a.type != b.type:
@@ -44,52 +52,70 @@ def if_(node: NodeContext) -> Sequence[Operand]:
                 expected="branches whose results have the same dtypes and shapes",
                 hint="make the condition a constant when the model is exported",
             )
-        found.append(node.step(make("where"), flag, a, b))
-    return found
+        found.append((a, b))
+    then, otherwise = (rounds.Branch(n, [node.value(v) for v in r]) for n, r in zip(nodes, (yes, no), strict=True))
+    if then.is_dear or otherwise.is_dear:
+        return rounds.choose(node, node.value(flag), then, otherwise)
+    return [node.step(make("where"), flag, a, b) for a, b in found]
 
 
 @onnx_op("Loop", since=1)
 def loop(node: NodeContext) -> Sequence[Operand]:
-    """Rounds of the body one after the other, as many as the known trip count and condition say."""
+    """Rounds of the body one after the other, as many as trip count and condition say: unrolled where these are known while the model is
+    read, else counted by the engine."""
+    limit, go = node.optional(0), node.optional(1)
+    if (limit is None or isinstance(limit, Known)) and (go is None or isinstance(go, Known)):
+        unrolled = _unrolled(node)
+        if unrolled is not None:
+            return unrolled
+    body = node.subgraph("body")
+    carried = [node.operand(i) for i in range(2, len(node))]
+    every = len(carried)
+    conditional = go is not None or limit is None
+
+    def turn(number: Operand, values: Sequence[Operand]) -> tuple[Operand | None, Sequence[Operand], Sequence[Operand]]:
+        results = node.inline(body, [number, node.const(np.asarray(True)), *values], "body")
+        again = results[0] if conditional and not _is_true(results[0]) else None
+        return again, results[1 : 1 + every], results[1 + every :]
+
+    collects = any(node.wanted[every:])
+    first = None if go is None or _is_true(go) else go
+    finals, collected = rounds.loop(node, turn, first, limit, carried, collects)
+    return [*finals, *collected]
+
+
+def _is_true(operand: Operand) -> bool:
+    return isinstance(operand, Known) and operand.array.size == 1 and bool(operand.array.reshape(())[()])
+
+
+def _unrolled(node: NodeContext) -> list[Operand] | None:
+    """The rounds of a loop that says while it is read how many there are; None for another one, and for one of too many."""
     body = node.subgraph("body")
     limit = None if node.optional(0) is None else int(node.scalar(0, "M"))
     go: Operand | None = node.optional(1)
     carried = [node.operand(i) for i in range(2, len(node))]
     collected: list[list[Operand]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    rounds = 0
-    while limit is None or rounds < limit:
-        if go is not None and not _known_truth(node, go):
+    done = 0
+    while limit is None or done < limit:
+        if go is not None and not isinstance(go, Known):
+            return None
+        if go is not None and go.array.size != 1:
+            raise node.malformed("the condition must have one element", got=go.type)
+        if go is not None and not bool(go.array.reshape(())[()]):
             break
-        _check_rounds(node, rounds)
-        number = node.const(np.asarray(rounds, np.int64))
+        if done >= MAX_ROUNDS:
+            return None
+        number = node.const(np.asarray(done, np.int64))
         known = node.const(np.asarray(True)) if go is None else go
-        results = node.inline(body, [number, known, *carried], str(rounds))
+        results = node.inline(body, [number, known, *carried], str(done))
         go = results[0] if node.optional(1) is not None or limit is None else None
         carried = list(results[1 : 1 + len(carried)])
         for column, result in zip(collected, results[1 + len(carried) :], strict=True):
             column.append(result)
-        rounds += 1
+        done += 1
+    if done == 0 and any(node.wanted[len(carried) :]):
+        return None  # the body says what shape nothing has
     return [*carried, *_stacked(node, collected, [0] * len(collected), len(carried))]
-
-
-def _known_truth(node: NodeContext, go: Operand) -> bool:
-    if isinstance(go, Known):
-        if go.array.size != 1:
-            raise node.malformed("the condition must have one element", got=go.type)
-        return bool(go.array.reshape(())[()])
-    raise node.unsupported(
-        "how often it runs depends on the model's inputs",
-        got="a condition that is computed from them",
-        expected="a trip count and a condition that are known when the model is built",
-        hint="export the loop with a fixed number of rounds",
-    )
-
-
-def _check_rounds(node: NodeContext, rounds: int) -> None:
-    if rounds >= MAX_ROUNDS:
-        raise node.unsupported(
-            "it runs too often to be unrolled", got=f"over {MAX_ROUNDS} rounds"
-        )
 
 
 def _stacked(
@@ -176,10 +202,11 @@ def _scan(
     lengths = {x.type.shape[a] for a, x in zip(axes, inputs, strict=True)}
     if len(lengths) != 1:
         raise node.malformed("scanned inputs differ in length", got=sorted(map(str, lengths)))
-    (length,) = sh.static(tuple(lengths), node.where)
+    (length,) = lengths
+    if not isinstance(length, int) or length > MAX_ROUNDS:
+        return _counted_scan(node, length, states, list(zip(inputs, axes, backward, strict=True)), out_axes, reverse, label)
     collected: list[list[Operand]] = [[] for _ in out_axes]
     for number in range(length):
-        _check_rounds(node, number)
         slices = [
             _taken(node, x, axis, length - 1 - number if back else number)
             for x, axis, back in zip(inputs, axes, backward, strict=True)
@@ -192,6 +219,39 @@ def _scan(
         if back:
             column.reverse()
     return [*states, *_stacked(node, collected, out_axes, len(states))]
+
+
+def _counted_scan(
+    node: NodeContext,
+    length: Dim,
+    states: Sequence[Operand],
+    inputs: Sequence[tuple[Operand, int, int]],
+    out_axes: Sequence[int],
+    reverse: Sequence[int],
+    label: str,
+) -> list[Operand]:
+    """The same with rounds that the engine counts; ``inputs`` are (operand, axis, whether backwards)."""
+    (limit,) = (sizes.as_data(node, (length,)),)
+    last = node.step(make("sub"), node.step(Reshape(()), limit), node.const(np.asarray(1, np.int64)))
+
+    def turn(number: Operand, values: Sequence[Operand]) -> tuple[Operand | None, Sequence[Operand], Sequence[Operand]]:
+        slices = [
+            node.step(Gather(axis), x, node.step(make("sub"), last, number) if back else number) for x, axis, back in inputs
+        ]
+        results = node.inline(node.subgraph("body"), [*values, *slices], f"{label}body")
+        return None, results[: len(states)], results[len(states) :]
+
+    finals, collected = rounds.loop(node, turn, None, limit, states, bool(out_axes))
+    found: list[Operand] = []
+    for value, axis, back in zip(collected, out_axes, reverse, strict=True):
+        rank = value.type.rank
+        if back:
+            far = 1 << 40
+            value = node.step(Slice.of(value.type.shape, [far], [-far], [0], [-1]), value)
+        at = node.normal_axis(axis, rank)
+        perm = (*range(1, at + 1), 0, *range(at + 1, rank))
+        found.append(node.step(Transpose(perm), value) if at else value)
+    return [*finals, *found]
 
 
 # ---- sequences

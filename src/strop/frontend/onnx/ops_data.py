@@ -7,12 +7,14 @@ from math import ceil, prod
 
 import numpy as np
 
+from strop.frontend.onnx import sizes
 from strop.frontend.onnx.context import NodeContext
-from strop.frontend.onnx.operands import Operand, Symbolic, from_dims
+from strop.frontend.onnx.operands import Known, Operand, from_dims
 from strop.frontend.onnx.registry import onnx_op
 from strop.frontend.onnx.tensors import element_type
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
+from strop.ir.graph import Value
 from strop.ir.shape import Dim, DimExpr
 from strop.ops.data import (
     Concat,
@@ -25,7 +27,10 @@ from strop.ops.data import (
     Tile,
     Transpose,
 )
+from strop.ops.elementwise import Cast, make
 from strop.ops.index import Trilu
+from strop.ops.reduce import Reduce
+from strop.ops.sizes import Iota
 
 # ---- constants and shapes
 
@@ -61,7 +66,7 @@ def constant_of_shape(node: NodeContext) -> Operand:
         raise node.malformed(
             "attribute value must have one element", got=f"shape {list(element.shape)}"
         )
-    dims = node.dims(0, "input")
+    dims = sizes.dims(node, 0, "input")
     if sh.is_static(dims):
         return node.filled([int(d) for d in dims if isinstance(d, int)], element)
     return node.step(Expand(dims), node.const(element.reshape(())))
@@ -92,10 +97,10 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray[tuple[int], np.dtype[np.object_]
 
 @onnx_op("Range", since=11)
 def arange(node: NodeContext) -> Operand:
-    """start + i * delta, all known; or of whole numbers, with a limit that depends on symbols."""
+    """start + i * delta."""
     node.ignore("stash_type")  # half precision is computed in f32 anyway
-    if isinstance(node.operand(1), Symbolic):
-        return _symbolic_arange(node)
+    if not all(isinstance(o, Known) for o in node.required()):
+        return _computed_range(node)
     start, limit, delta = (
         node.scalar(i, name) for i, name in enumerate(("start", "limit", "delta"))
     )
@@ -115,24 +120,30 @@ def arange(node: NodeContext) -> Operand:
     return node.const((start + steps.astype(wide) * np.asarray(delta, wide)).astype(dtype.numpy))
 
 
-#: Most elements of a range whose length depends on symbols.
-MAX_RANGE = 1 << 20
-
-
-def _symbolic_arange(node: NodeContext) -> Operand:
-    """The first elements of the longest there can be."""
-    start, (limit,), delta = node.scalar(0, "start"), node.dims(1, "limit"), node.scalar(2, "delta")
-    if delta <= 0:
-        raise node.unsupported("a limit that depends on symbolic dims needs a positive delta", got=delta)
-    length = sh.maximum(sh.ceildiv(sh.sub(limit, start), delta), 0)
-    longest = sh.bounds(length)[1]
-    if longest > MAX_RANGE:
-        raise node.unsupported(
-            "a limit that depends on symbolic dims needs their range", got=f"{length}, at most {longest}",
-            expected=f"at most {MAX_RANGE}", hint="give the symbols a range with --shape, such as 1..512",
-        )  # fmt: skip
-    whole = node.const(np.array(start + delta * np.arange(longest), node.dtype(0).numpy))
-    return node.step(Slice.of((longest,), [0], [length]), node.value(whole))
+def _computed_range(node: NodeContext) -> Operand:
+    """A range of a length that follows from dims, or that a run finds."""
+    first, last, step = node.required()
+    dtype = first.type.dtype
+    if dtype in (dt.f16, dt.bf16):
+        raise node.unsupported("a range of half precision must be known when the model is built", got=first.type)
+    scalars = tuple(o if o.type.rank == 0 else node.step(Reshape(()), o) for o in (first, last, step))
+    count: Dim
+    if dtype.is_int and isinstance(step, Known) and not any(isinstance(o, Value) for o in (first, last)):
+        delta = int(node.scalar(2, "delta"))
+        if delta == 0:
+            raise node.malformed("delta is zero")
+        start, limit = (sizes.of(node, k, name) for k, name in enumerate(("start", "limit")))
+        span = sh.sub(limit, start) if delta > 0 else sh.sub(start, limit)
+        count = sh.maximum(sh.ceildiv(span, abs(delta)), 0)
+    else:
+        span_data = node.step(make("sub"), scalars[1], scalars[0])
+        wide = dt.f64 if dtype.is_int or dtype == dt.f64 else dtype
+        parts = (node.step(Cast(wide), o) if o.type.dtype != wide else o for o in (span_data, scalars[2]))
+        whole = node.step(make("ceil"), node.step(make("div"), *parts))
+        number = node.step(Cast(dt.i64), node.step(make("max"), whole, node.like(0, whole)))
+        count = sizes.read(node, node.value(number), "length", None, node.results[0])[0]
+    steps = node.step(Iota(count, dtype))
+    return node.step(make("add"), scalars[0], node.step(make("mul"), steps, scalars[2]))
 
 
 @onnx_op("EyeLike", since=9)
@@ -145,14 +156,6 @@ def eye_like(node: NodeContext) -> Operand:
     return node.const(
         np.eye(*rows_columns, k=node.integer("k", 0), dtype=np.uint8).astype(dtype.numpy)
     )
-
-
-@onnx_op("NonZero", since=9)
-def non_zero(node: NodeContext) -> Operand:
-    """Positions of the elements that are not zero, of a known operand: how many there are shapes all that follows."""
-    array = node.constant(0, "X")
-    node.check_size((max(array.ndim, 1), array.size), 8)
-    return node.const(np.array(np.nonzero(np.atleast_1d(array)), np.int64)[: array.ndim])
 
 
 @onnx_op("Identity", since=1)
@@ -196,8 +199,11 @@ def _factors(dim: Dim) -> tuple[int, list[Dim]]:
 @onnx_op("Reshape", since=5)
 def reshape(node: NodeContext) -> Operand:
     """0 copies the dim at its place (without allowzero), -1 takes what is left."""
-    x, wanted, literal = node.operand(0), node.dims(1, "shape"), node.flag("allowzero")
+    x, literal = node.operand(0), node.flag("allowzero")
     have = x.type.shape
+    if isinstance(node.operand(1), Value):
+        return node.step(Reshape(_read_shape(node, literal)), x)
+    wanted = node.dims(1, "shape")
     dims: list[Dim] = []
     for index, dim in enumerate(wanted):
         if dim == 0 and not literal:
@@ -218,6 +224,29 @@ def reshape(node: NodeContext) -> Operand:
             raise node.malformed("-1 has no solution", got=f"{x.type} to {sh.show(wanted)}")
         dims[dims.index(-1)] = quotient(total, rest)
     return node.step(Reshape(tuple(dims)), x)
+
+
+def _read_shape(node: NodeContext, literal: bool) -> tuple[Dim, ...]:
+    """A shape that a run finds: its 0s and -1 are worked out in the graph."""
+    have, shape = node.shape(0), node.operand(1)
+    (rank,) = sh.static(shape.type.shape, node.where)
+    total = sh.volume(have)
+    if shape.type.dtype != dt.i64:
+        shape = node.step(Cast(dt.i64), shape)
+    if not literal:
+        kept = sizes.as_data(node, tuple(have[k] if k < len(have) else 0 for k in range(rank)))
+        zero = node.const(np.asarray(0, np.int64))
+        shape = node.step(make("where"), node.step(make("eq"), shape, zero), kept, shape)
+    open_ = node.step(make("lt"), shape, node.const(np.asarray(0, np.int64)))
+    one = node.const(np.asarray(1, np.int64))
+    others = node.step(Reduce("prod", (0,), True), node.step(make("where"), open_, one, shape))
+    rest = node.step(make("div"), sizes.as_data(node, (total,)), node.step(make("max"), others, one))
+    shape = node.step(make("where"), open_, rest, shape)
+    if rank < 2 or total == 0:
+        return (total,) if rank == 1 else node.dims(1, "shape")
+    first = node.step(Slice.of((rank,), [0], [rank - 1]), shape)
+    found = sizes.read(node, node.value(first), "shape", (total,) * (rank - 1), node.value(node.operand(1)).name, 1)
+    return *found, sh.floordiv(total, sh.maximum(sh.volume(found), 1))
 
 
 @onnx_op("Flatten", since=1)
@@ -321,14 +350,18 @@ def _image(node: NodeContext) -> tuple[Operand, int]:
 
 @onnx_op("Expand", since=8)
 def expand(node: NodeContext) -> Operand:
-    dims = node.dims(1, "shape")
+    x = node.operand(0)
+    dims = list(sizes.dims(node, 1, "shape"))
     node.check_dims(dims)
-    return node.step(Expand(dims), node.operand(0))
+    if isinstance(node.operand(1), Value):  # where the operand has a size, a run finds it or 1
+        for k in range(1, min(len(dims), x.type.rank) + 1):
+            dims[-k] = dims[-k] if x.type.shape[-k] == 1 else x.type.shape[-k]
+    return node.step(Expand(tuple(dims)), x)
 
 
 @onnx_op("Tile", since=6)
 def tile(node: NodeContext) -> Operand:
-    repeats = node.ints(1, "repeats")
+    repeats = sizes.dims(node, 1, "repeats")
     node.check_dims(repeats)
     return node.step(Tile(repeats), node.operand(0))
 
@@ -351,7 +384,15 @@ def slice_1(node: NodeContext) -> Operand:
 def slice_10(node: NodeContext) -> Operand:
     axes = None if node.optional(3) is None else node.ints(3, "axes")
     steps = None if node.optional(4) is None else node.ints(4, "steps")
-    return _slice(node, node.dims(1, "starts"), node.dims(2, "ends"), axes, steps)
+    (count,) = sh.static(node.operand(1).type.shape, node.where)
+    chosen = node.normal_axes(range(count) if axes is None else axes, node.rank(0))
+    lengths = [node.shape(0)[axis] for axis in chosen]
+    if any(step < 0 for step in steps or ()) and any(isinstance(node.operand(k), Value) for k in (1, 2)):
+        raise node.unsupported(
+            "where a slice that walks backwards begins and ends must be known when the model is built", got=f"steps {steps}"
+        )
+    starts, ends = (sizes.bounded(node, k, what, lengths) for k, what in ((1, "starts"), (2, "ends")))
+    return _slice(node, starts, ends, chosen, steps)
 
 
 def _slice(
@@ -377,8 +418,20 @@ def split_2(node: NodeContext) -> tuple[Operand, ...]:
 def split_13(node: NodeContext) -> tuple[Operand, ...]:
     axis = node.axis(default=0)
     return _split(
-        node, axis, _even(node, axis) if node.optional(1) is None else node.dims(1, "split")
+        node, axis, _even(node, axis) if node.optional(1) is None else _read_split(node, axis)
     )
+
+
+def _read_split(node: NodeContext, axis: int) -> tuple[Dim, ...]:
+    """The sizes of the parts; where a run finds them, the last one is what the others leave."""
+    if not isinstance(node.operand(1), Value):
+        return node.dims(1, "split")
+    total = node.shape(0)[axis]
+    found = sizes.dims(node, 1, "split", (total,) * len(node.wanted))
+    rest = total
+    for part in found[:-1]:
+        rest = sh.sub(rest, part)
+    return *found[:-1], sh.maximum(rest, 0)
 
 
 @onnx_op("Split", since=18)

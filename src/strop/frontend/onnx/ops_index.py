@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from strop.frontend.onnx import sizes
 from strop.frontend.onnx.context import NodeContext
-from strop.frontend.onnx.operands import Operand
+from strop.frontend.onnx.operands import Known, Operand
 from strop.frontend.onnx.registry import onnx_op
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
+from strop.ir.graph import Value
 from strop.ir.op import Array
+from strop.ir.shape import Dim
 from strop.ops.data import Concat, Expand, Reshape, Slice
 from strop.ops.elementwise import Cast, make
 from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK
@@ -55,11 +58,18 @@ def _reductions(node: NodeContext) -> tuple[str, ...]:
 
 @onnx_op("OneHot", since=9)
 def one_hot(node: NodeContext) -> Operand:
-    """Indices of any numeric type; the depth is known."""
+    """Indices and depth of any numeric type."""
     indices = node.operand(0)
     if indices.type.dtype not in (dt.i32, dt.i64):
         indices = node.step(Cast(dt.i64), indices)
-    depth = int(node.scalar(1, "depth"))
+    given = node.operand(1)
+    if isinstance(given, Known):
+        depth: Dim = int(node.scalar(1, "depth"))
+    elif isinstance(given, Value):
+        whole = node.step(Cast(dt.i64), given) if given.type.dtype.is_float else given
+        (depth,) = sizes.read(node, node.value(whole), "depth", None, given.name)
+    else:
+        depth = sizes.of(node, 1, "depth")
     axis = node.axis(default=-1, rank=indices.type.rank + 1)
     return node.step(OneHot(depth, axis), indices, node.operand(2))
 
@@ -73,8 +83,9 @@ def top_k_1(node: NodeContext) -> tuple[Operand, ...]:
 def top_k_10(node: NodeContext) -> tuple[Operand, ...]:
     """Results are in order whether the model asks for it or not."""
     node.ignore("sorted")
-    k = int(node.scalar(1, "K"))
-    return node.steps(TopK(node.axis(default=-1), k, node.flag("largest", True)), node.operand(0))
+    axis = node.axis(default=-1)
+    k = sizes.of(node, 1, "K", node.shape(0)[axis] if node.rank(0) else None)
+    return node.steps(TopK(axis, k, node.flag("largest", True)), node.operand(0))
 
 
 @onnx_op("ReverseSequence", since=10)
@@ -96,26 +107,6 @@ def reverse_sequence(node: NodeContext) -> Operand:
     index = node.step(make("where"), inside, node.step(make("sub"), last, step), step)
     column = node.step(Reshape((*index.type.shape, *(1,) * (x.type.rank - 2))), index)
     return node.step(GatherElements(time), x, node.step(Expand(x.type.shape), column))
-
-
-@onnx_op("Compress", since=9)
-def compress(node: NodeContext) -> Operand:
-    """Slices at which a known condition holds; without an axis, elements of the flattened operand."""
-    x, condition = node.operand(0), node.constant(1, "condition")
-    axis = node.axis() if node.has("axis") else 0
-    if not node.has("axis"):
-        x = node.step(Reshape((sh.volume(x.type.shape),)), x)
-    size = x.type.shape[axis] if x.type.rank else 0
-    if (
-        condition.ndim != 1
-        or condition.dtype != np.bool_
-        or (isinstance(size, int) and condition.size > size)
-    ):
-        raise node.malformed(
-            "condition does not fit",
-            got=f"{condition.dtype}{list(condition.shape)} for axis of {size}",
-        )
-    return node.step(Gather(axis), x, node.const(np.flatnonzero(condition).astype(np.int64)))
 
 
 @onnx_op("TensorScatter", since=24)
@@ -147,60 +138,8 @@ def tensor_scatter(node: NodeContext) -> Operand:
     return node.step(make("where"), fresh, node.step(GatherElements(axis), update, index), cache)
 
 
-@onnx_op("Unique", since=11)
-def unique(node: NodeContext) -> tuple[Operand, ...]:
-    """Of a known operand: how many there are shapes all that follows. In the order of first occurrence without ``sorted``."""
-    x, ordered = node.constant(0, "X"), node.flag("sorted", True)
-    axis = node.axis() if node.has("axis") else None
-    values, first, inverse, counts = np.unique(x, True, True, True, axis)
-    inverse = inverse.reshape(-1)
-    if not ordered:
-        order = np.argsort(first, kind="stable")
-        values = np.take(values, order, axis=0 if axis is None else axis)
-        place = np.empty_like(order)
-        place[order] = np.arange(order.size)
-        first, inverse, counts = first[order], place[inverse], counts[order]
-    return (node.const(values), *(node.const(a.astype(np.int64)) for a in (first, inverse, counts)))
-
-
-#: Most scores of known boxes, and most comparisons that n-grams are spelled out as.
-MAX_SCORES = 1 << 18
+#: Most comparisons that n-grams are spelled out as.
 MAX_COMPARISONS = 1 << 14
-
-
-@onnx_op("NonMaxSuppression", since=10)
-def non_max_suppression(node: NodeContext) -> Operand:
-    """Of known operands: how many boxes are kept shapes all that follows. Per class the best first, as long as they overlap no better one."""
-    boxes, scores = node.constant(0, "boxes"), node.constant(1, "scores")
-    most = 0 if node.optional(2) is None else int(node.scalar(2, "max_output_boxes_per_class"))
-    overlap = 0.0 if node.optional(3) is None else float(node.scalar(3, "iou_threshold"))
-    least = -np.inf if node.optional(4) is None else float(node.scalar(4, "score_threshold"))
-    if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[2] != 4 or scores.shape[2] != boxes.shape[1]:
-        raise node.malformed("operands do not fit", got=f"{boxes.shape} and {scores.shape}")
-    if scores.size > MAX_SCORES:
-        raise node.unsupported("too many known boxes", got=scores.size, expected=f"at most {MAX_SCORES} scores")
-    a, b = boxes[..., :2].astype(np.float64), boxes[..., 2:].astype(np.float64)
-    if node.flag("center_point_box"):
-        a, b = a - b / 2, a + b / 2
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    found: list[tuple[int, int, int]] = []
-    for image, kind in np.ndindex(*scores.shape[:2]):
-        kept: list[int] = []
-        for box in np.argsort(-scores[image, kind], kind="stable").tolist():
-            if len(kept) >= most or not scores[image, kind, box] > least:
-                break
-            if not np.any(_overlaps(low[image], high[image], box, kept) > overlap):
-                kept.append(box)
-        found += [(image, kind, box) for box in kept]
-    return node.const(np.asarray(found, np.int64).reshape(-1, 3))
-
-
-def _overlaps(low: Array, high: Array, box: int, others: list[int]) -> Array:
-    """Intersection over union of a box with others."""
-    inner = np.minimum(high[box], high[others]) - np.maximum(low[box], low[others])
-    both = np.prod(np.maximum(inner, 0), axis=-1)
-    union = np.prod(high[box] - low[box]) + np.prod(high[others] - low[others], axis=-1) - both
-    return np.asarray(both / np.where(union > 0, union, 1.0))
 
 
 @onnx_op("TfIdfVectorizer", since=9)

@@ -22,6 +22,7 @@ import strop.frontend.onnx.ops_nn
 import strop.frontend.onnx.ops_quant
 import strop.frontend.onnx.ops_recurrent
 import strop.frontend.onnx.ops_resize
+import strop.frontend.onnx.ops_select
 import strop.frontend.onnx.ops_signal
 import strop.frontend.onnx.ops_vision  # noqa: F401
 from strop.errors import ModelError

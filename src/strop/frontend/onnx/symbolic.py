@@ -179,6 +179,21 @@ def _slice(node: NodeContext, arrays: Sequence[Array], dtype: DType) -> Result |
     return from_dims(arrays[0][slice(starts[0], low, steps[0])], dtype)
 
 
+@_rule("ReduceMin", "ReduceMax")
+def _extreme(node: NodeContext, arrays: Sequence[Array], dtype: DType) -> Result | None:
+    """Over the only axis of a list."""
+    node.ignore("axes")
+    if arrays[0].ndim != 1 or arrays[0].size == 0 or not isinstance(node.operand(0), Symbolic) or node.flag("noop_with_empty_axes"):
+        return None
+    pick = sh.minimum if node.op_type == "ReduceMin" else sh.maximum
+    first, *others = arrays[0].tolist()
+    for dim in others:
+        first = pick(first, dim)
+    out = np.empty((1,) if node.flag("keepdims", True) else (), dtype=object)
+    out[...] = first
+    return from_dims(out, dtype)
+
+
 @_rule("ReduceProd", "ReduceSum")
 def _reduce(node: NodeContext, arrays: Sequence[Array], dtype: DType) -> Result | None:
     """Over the only axis, as for the number of elements of a shape."""

@@ -64,6 +64,7 @@ class Naive(Kernel[None]):
     name = "naive"
     in_place = True
     symbolic = True
+    empty = True
     prologue = True
 
     def accepts(self, region: Region, target: Target) -> str | None:

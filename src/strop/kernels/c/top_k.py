@@ -5,11 +5,13 @@ The root of the heap is the worst of the elements kept. Of equal elements the la
 
 from __future__ import annotations
 
+from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.expr import Input
 from strop.kernels.base import Emitted, In, Kernel, Out, Region, memory_seconds
 from strop.kernels.c.rows import walk_rows
 from strop.kernels.c.writer import Writer, from_memory, held
+from strop.kernels.extent import dim_of, extents, highest, is_symbolic
 from strop.ops.index import TopK
 from strop.target.base import Target
 
@@ -21,6 +23,7 @@ class TopKHeap(Kernel[None]):
     """See the module's text."""
 
     name = "top_k"
+    symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, TopK):
@@ -29,7 +32,10 @@ class TopKHeap(Kernel[None]):
             return "it has not one view per result"
         if region.out.count == 0:
             return "nothing to pick"
-        if region.operand(0).view.count >= 1 << 31:
+        k, size, _ = _sizes(region)
+        if is_symbolic(k, size) and sh.compare(dim_of(size), dim_of(k)) != 1:
+            return "k may be more than there is"
+        if highest(region.operand(0).view.count) >= 1 << 31:
             return "more elements than an i32 counts"
         return None
 
@@ -66,7 +72,7 @@ def _sizes(region: Region) -> tuple[int, int, int]:
     assert isinstance(region.op, TopK)
     x = region.operand(0).view
     size = x.shape[region.op.axis]
-    return region.op.k, size, x.count // size
+    return extents((region.op.k,))[0], size, x.count // size
 
 
 def _name(kind: DType, largest: bool) -> str:

@@ -66,10 +66,10 @@ def address(base: str, *terms: tuple[str, int]) -> str:
     return " + ".join([base, *parts] if base else parts) or "0"
 
 
-def define(helpers: list[str], stem: str, text: str) -> str:
+def define(helpers: list[str], stem: str, text: str, result: str = "void") -> str:
     """Adds a static function to ``helpers`` once; returns its name: ``stem`` and a digest of ``text``, its parameters and body."""
     name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    helper = f"static void {name}{text}\n"
+    helper = f"static {result} {name}{text}\n"
     if helper not in helpers:
         helpers.append(helper)
     return name

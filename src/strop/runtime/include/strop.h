@@ -60,7 +60,8 @@ enum strop_code {
     STROP_ERR_UNBOUND = 7,  /* run before every input and output was bound */
     STROP_ERR_BUSY = 8,     /* the context is in use by another thread */
     STROP_ERR_SHAPE = 9,    /* a shape that the engine does not serve */
-    STROP_ERR_CUSTOM = 10   /* a custom layer is not registered, or failed */
+    STROP_ERR_CUSTOM = 10,  /* a custom layer is not registered, or failed */
+    STROP_ERR_DATA = 11     /* a size that the data decides is out of the range that is planned for */
 };
 
 typedef struct strop_error {
@@ -94,6 +95,8 @@ typedef struct strop_tensor_info {
     int64_t least[STROP_MAX_RANK]; /* the dims at the smallest shape that the engine serves, */
     int64_t most[STROP_MAX_RANK];  /* and at the largest; an input's dim in between is any */
     int64_t step[STROP_MAX_RANK];  /* multiple of this. least == most: always the same. */
+    uint32_t is_computed; /* 1 where a step finds a dim of this output; see strop_context_output_info */
+    uint32_t zero;
 } strop_tensor_info;
 
 typedef struct strop_step_info {
@@ -184,7 +187,9 @@ STROP_API void strop_context_memory(const strop_context *context, strop_memory_i
 STROP_API int strop_context_resize(strop_context *context, const int64_t *const *dims,
                                    strop_error *error);
 
-/* Dims and bytes at the context's shape. */
+/* Dims and bytes at the context's shape. The dims of an output that is_computed are those of the last
+ * run; its bytes are the room that must be bound for it, as much as it may ever need at the context's
+ * shape. After a run its elements lie row-major, by these dims, at the beginning of the room. */
 STROP_API int strop_context_input_info(strop_context *context, uint32_t index,
                                        strop_tensor_info *info, strop_error *error);
 STROP_API int strop_context_output_info(strop_context *context, uint32_t index,

@@ -43,6 +43,8 @@ void strop_context_destroy(strop_context *context)
     free(context->ranges);
     free(context->operands);
     free(context->is_bound);
+    free(context->bound);
+    free(context->rooms);
     free(context->symbols);
     free(context->dims);
     free(context->step_dims);
@@ -64,11 +66,13 @@ static bool allocate(strop_context *context)
     context->ranges = calloc((size_t)h->n_steps * threads + 1, sizeof *context->ranges);
     context->operands = calloc((size_t)h->n_args + 1, sizeof *context->operands);
     context->is_bound = calloc((size_t)h->n_inputs + h->n_outputs + 1, sizeof *context->is_bound);
+    context->bound = calloc((size_t)h->n_inputs + h->n_outputs + 1, sizeof *context->bound);
+    context->rooms = calloc((size_t)h->n_inputs + h->n_outputs + 1, sizeof *context->rooms);
     context->symbols = calloc((size_t)h->n_syms + 1, sizeof *context->symbols);
-    context->dims = calloc(2 * (size_t)h->n_dims + 1, sizeof *context->dims);
+    context->dims = calloc(4 * (size_t)h->n_dims + 1, sizeof *context->dims);
     context->step_dims = calloc((size_t)h->n_step_dims + 1, sizeof *context->step_dims);
     return context->arena && context->scratch && context->steps && context->ranges &&
-           context->operands && context->is_bound && context->symbols && context->dims &&
+           context->operands && context->is_bound && context->bound && context->rooms && context->symbols && context->dims &&
            context->step_dims;
 }
 
@@ -88,6 +92,34 @@ static bool deal_tasks(int64_t n_tasks, int64_t grain, int32_t threads, context_
     return ranges[0].end < n_tasks;
 }
 
+void context_deal(strop_context *context, uint32_t step)
+{
+    const strop_step_record *record = &context->engine->plan.steps[step];
+
+    context->steps[step].n_tasks = plan_number(record->n_tasks, context->dims);
+    deal_tasks(context->steps[step].n_tasks, record->grain, context->threads,
+               context->ranges + (size_t)step * (size_t)context->threads);
+}
+
+/* Whether the tasks of a step depend on what another one finds. */
+static bool is_found(const engine_plan *plan, uint32_t step)
+{
+    const plan_order *order = &plan->orders[OF_STEPS];
+
+    /* Those of stage 0, in ascending order, are the others. */
+    for (uint32_t low = 0, high = plan->n_finders ? order->first[1] : 0; low < high;) {
+        const uint32_t middle = low + (high - low) / 2;
+
+        if (order->items[middle] == step)
+            return false;
+        if (order->items[middle] < step)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return plan->n_finders > 0;
+}
+
 static void prepare_steps(strop_context *context)
 {
     const engine_plan *plan = &context->engine->plan;
@@ -97,9 +129,10 @@ static void prepare_steps(strop_context *context)
         const strop_step_record *record = &plan->steps[i];
         context_step *step = &context->steps[i];
         const int64_t n_tasks = plan_number(record->n_tasks, context->dims);
-        const bool shared = deal_tasks(n_tasks, record->grain, context->threads,
-                                       context->ranges + (size_t)i * (size_t)context->threads);
+        bool shared = deal_tasks(n_tasks, record->grain, context->threads,
+                                 context->ranges + (size_t)i * (size_t)context->threads);
 
+        shared |= is_found(plan, i);
         if (record->kernel != STROP_KERNEL_BY_NAME)
             step->kernel = context->engine->code.kernels[record->kernel];
         step->operands = context->operands + record->first_arg;
@@ -111,21 +144,44 @@ static void prepare_steps(strop_context *context)
         shared_before = shared;
         step->barrier = true;
     }
+    for (uint32_t k = 0; k < plan->header->n_jumps; k++) {
+        context->steps[plan->jumps[k].step].jump = &plan->jumps[k];
+        context->steps[plan->jumps[k].step].barrier = true;
+    }
+    for (uint32_t k = 0; k < plan->n_finders; k++) {
+        context->steps[plan->finders[k]].finds = k + 1;
+        context->steps[plan->finders[k]].barrier = true;
+    }
+}
+
+void context_resolve(strop_context *context, uint32_t arg)
+{
+    const engine_plan *plan = &context->engine->plan;
+    const strop_arg_record *record = &plan->args[arg];
+    const int64_t offset = plan_number(record->offset, context->dims);
+
+    switch (record->space) {
+    case STROP_SPACE_ARENA:
+        context->operands[arg] = context->arena + offset;
+        break;
+    case STROP_SPACE_WEIGHTS: /* kernels only read them */
+        context->operands[arg] = (void *)(uintptr_t)(context->engine->weights + offset);
+        break;
+    default: {
+        const uint32_t first = record->space == STROP_SPACE_INPUT ? 0 : plan->header->n_inputs;
+
+        context->operands[arg] = (uint8_t *)(uintptr_t)context->bound[first + record->index] + offset;
+    }
+    }
 }
 
 static void resolve_operands(strop_context *context)
 {
     const engine_plan *plan = &context->engine->plan;
 
-    for (uint32_t i = 0; i < plan->header->n_args; i++) {
-        const strop_arg_record *arg = &plan->args[i];
-
-        if (arg->space == STROP_SPACE_ARENA)
-            context->operands[i] = context->arena + plan_number(arg->offset, context->dims);
-        else if (arg->space == STROP_SPACE_WEIGHTS) /* kernels only read them */
-            context->operands[i] = (void *)(uintptr_t)(context->engine->weights +
-                                                       plan_number(arg->offset, context->dims));
-    }
+    for (uint32_t i = 0; i < plan->header->n_args; i++)
+        if (plan->args[i].space == STROP_SPACE_ARENA || plan->args[i].space == STROP_SPACE_WEIGHTS)
+            context_resolve(context, i);
 }
 
 void context_apply(strop_context *context)
@@ -186,6 +242,12 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
         context->symbols[s] = engine->plan.syms[s].opt;
     for (uint32_t d = 0; d < engine->plan.header->n_dims; d++)
         context->dims[d] = engine->plan.numbers[AT_OPT][d];
+    code = plan_rooms(&engine->file, &engine->plan, context->symbols,
+                      context->dims + 2 * (size_t)engine->plan.header->n_dims, context->rooms, error);
+    if (code) {
+        strop_context_destroy(context);
+        return code;
+    }
     context_apply(context);
     *result = context;
     return STROP_OK;
@@ -213,7 +275,7 @@ int context_bind(strop_context *context, uint32_t tensor, const void *data, stro
     const strop_tensor_record *record = &engine->plan.tensors[tensor];
     char buffer[256];
 
-    if (!data && plan_tensor_bytes(&engine->plan, tensor, context->dims) > 0)
+    if (!data && context->rooms[tensor] > 0)
         return strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s is bound to NULL", engine->where,
                           engine_tensor_text(engine, tensor, buffer, sizeof buffer));
     if ((uintptr_t)data % dtype_size(record->dtype) != 0)
@@ -224,6 +286,7 @@ int context_bind(strop_context *context, uint32_t tensor, const void *data, stro
     for (uint32_t u = engine->first_use[tensor]; u < engine->first_use[tensor + 1]; u++)
         context->operands[engine->uses[u].arg] =
             (uint8_t *)(uintptr_t)data + plan_number(engine->uses[u].offset, context->dims);
+    context->bound[tensor] = data;
     context->is_bound[tensor] = true;
     return STROP_OK;
 }
@@ -242,7 +305,7 @@ static int bind_checked(strop_context *context, const char *role, uint32_t index
     code = context_enter(context, error);
     if (code)
         return code;
-    bytes = plan_tensor_bytes(&engine->plan, first + index, context->dims);
+    bytes = context->rooms[first + index];
     if (bytes != size)
         code = strop_fail(error, STROP_ERR_ARGUMENT, "%s: %s has %" PRIu64 " bytes, not %" PRIu64,
                           engine->where,

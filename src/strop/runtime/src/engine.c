@@ -217,6 +217,8 @@ void engine_tensor_info(const strop_engine *engine, uint32_t tensor, const int64
     info->dtype = t->dtype;
     info->rank = t->rank;
     info->bytes = plan_tensor_bytes(plan, tensor, dims);
+    info->is_computed = plan_is_found(plan, tensor);
+    info->zero = 0;
     for (uint32_t d = 0; d < STROP_MAX_RANK; d++) {
         uint32_t symbol;
 

@@ -30,7 +30,7 @@ uint64_t dtype_size(uint32_t dtype)
     }
 }
 
-static int corrupt(const engine_file *file, strop_error *error, const char *what, uint64_t index)
+int plan_corrupt(const engine_file *file, strop_error *error, const char *what, uint64_t index)
 {
     return strop_fail(error, STROP_ERR_FILE, "%s: corrupt plan: %s (number %" PRIu64 ")",
                       file->where, what, index);
@@ -42,7 +42,7 @@ static int check_header(const engine_file *file, const strop_section_record *sec
     uint64_t size = sizeof *h;
 
     if (section->size < size)
-        return corrupt(file, error, "shorter than its header", section->size);
+        return plan_corrupt(file, error, "shorter than its header", section->size);
     if (h->abi != STROP_PLAN_ABI)
         return strop_fail(error, STROP_ERR_VERSION,
                           "%s: plan of version %" PRIu32 "; this runtime reads version %u",
@@ -51,20 +51,22 @@ static int check_header(const engine_file *file, const strop_section_record *sec
         return strop_fail(error, STROP_ERR_VERSION, "%s: plan flags 0x%" PRIx32 " are not known to "
                           "this runtime", file->where, h->flags);
     if (h->n_inputs > STROP_MAX_TENSORS || h->n_outputs > STROP_MAX_TENSORS)
-        return corrupt(file, error, "too many inputs or outputs",
+        return plan_corrupt(file, error, "too many inputs or outputs",
                        (uint64_t)h->n_inputs + h->n_outputs);
     if (h->n_steps > STROP_MAX_STEPS)
-        return corrupt(file, error, "too many steps", h->n_steps);
+        return plan_corrupt(file, error, "too many steps", h->n_steps);
     if (h->n_args > STROP_MAX_ARGS)
-        return corrupt(file, error, "too many args", h->n_args);
+        return plan_corrupt(file, error, "too many args", h->n_args);
     if (h->n_syms > STROP_MAX_SYMS)
-        return corrupt(file, error, "too many symbols", h->n_syms);
+        return plan_corrupt(file, error, "too many symbols", h->n_syms);
     if (h->n_dims > STROP_MAX_DIMS || h->n_step_dims > STROP_MAX_STEP_DIMS)
-        return corrupt(file, error, "too many dims", (uint64_t)h->n_dims + h->n_step_dims);
+        return plan_corrupt(file, error, "too many dims", (uint64_t)h->n_dims + h->n_step_dims);
+    if (h->n_jumps > STROP_MAX_STEPS || h->zero != 0)
+        return plan_corrupt(file, error, "too many jumps", h->n_jumps);
     if (h->n_string_bytes > STROP_MAX_STRINGS)
-        return corrupt(file, error, "too many string bytes", h->n_string_bytes);
+        return plan_corrupt(file, error, "too many string bytes", h->n_string_bytes);
     if (h->arena_bytes > STROP_MAX_BYTES || h->scratch_bytes > STROP_MAX_BYTES / STROP_MAX_THREADS)
-        return corrupt(file, error, "too large an arena or scratch",
+        return plan_corrupt(file, error, "too large an arena or scratch",
                        h->arena_bytes > STROP_MAX_BYTES ? h->arena_bytes : h->scratch_bytes);
     size += ((uint64_t)h->n_inputs + h->n_outputs) * sizeof(strop_tensor_record);
     size += h->n_steps * (uint64_t)sizeof(strop_step_record);
@@ -72,9 +74,10 @@ static int check_header(const engine_file *file, const strop_section_record *sec
     size += h->n_syms * (uint64_t)sizeof(strop_sym_record);
     size += h->n_dims * (uint64_t)sizeof(strop_dim_record);
     size += h->n_step_dims * (uint64_t)sizeof(uint32_t);
+    size += h->n_jumps * (uint64_t)sizeof(strop_jump_record);
     size += h->n_string_bytes;
     if (section->size != size)
-        return corrupt(file, error, "its records do not fill it", section->size);
+        return plan_corrupt(file, error, "its records do not fill it", section->size);
     return STROP_OK;
 }
 
@@ -97,24 +100,24 @@ static int check_tensor(const engine_file *file, const engine_plan *plan, uint32
     bool is_dynamic = false;
 
     if (!is_string(plan, t->name))
-        return corrupt(file, error, "tensor without a name", index);
+        return plan_corrupt(file, error, "tensor without a name", index);
     if (dtype_size(t->dtype) == 0)
-        return corrupt(file, error, "tensor of unknown dtype", index);
+        return plan_corrupt(file, error, "tensor of unknown dtype", index);
     if (t->rank > STROP_MAX_RANK || t->flags != 0)
-        return corrupt(file, error, "tensor of impossible rank or flags", index);
+        return plan_corrupt(file, error, "tensor of impossible rank or flags", index);
     for (uint32_t d = 0; d < STROP_MAX_RANK; d++) {
         uint32_t symbol;
         int64_t factor;
 
         if (!is_number(plan, t->dims[d]) || (d >= t->rank && t->dims[d] != 0))
-            return corrupt(file, error, "tensor of impossible shape", index);
+            return plan_corrupt(file, error, "tensor of impossible shape", index);
         if (t->dims[d] < 0 && index < plan->header->n_inputs &&
             !plan_input_dim(plan, t->dims[d], &symbol, &factor))
-            return corrupt(file, error, "input with a computed dim", index);
+            return plan_corrupt(file, error, "input with a computed dim", index);
         is_dynamic |= t->dims[d] < 0;
     }
     if (is_dynamic ? t->bytes != 0 : t->bytes != plan_tensor_bytes(plan, index, NULL))
-        return corrupt(file, error, "tensor whose size is not that of its shape", index);
+        return plan_corrupt(file, error, "tensor whose size is not that of its shape", index);
     return STROP_OK;
 }
 
@@ -124,16 +127,16 @@ static int check_step(const engine_file *file, const engine_plan *plan, uint32_t
     const strop_step_record *s = &plan->steps[index];
 
     if (!is_string(plan, s->name))
-        return corrupt(file, error, "step without a name", index);
+        return plan_corrupt(file, error, "step without a name", index);
     if (s->kernel >= plan->header->n_kernels && s->kernel != STROP_KERNEL_BY_NAME)
-        return corrupt(file, error, "step with a kernel that is not there", index);
+        return plan_corrupt(file, error, "step with a kernel that is not there", index);
     if (s->first_arg > plan->header->n_args || s->n_args > plan->header->n_args - s->first_arg)
-        return corrupt(file, error, "step with args that are not there", index);
+        return plan_corrupt(file, error, "step with args that are not there", index);
     if (!is_number(plan, s->n_tasks) || s->grain < 1 || s->grain > STROP_MAX_TASKS)
-        return corrupt(file, error, "step with impossible tasks or grain", index);
+        return plan_corrupt(file, error, "step with impossible tasks or grain", index);
     if (s->first_dim > plan->header->n_step_dims ||
         s->n_dims > plan->header->n_step_dims - s->first_dim)
-        return corrupt(file, error, "step with dims that are not there", index);
+        return plan_corrupt(file, error, "step with dims that are not there", index);
     return STROP_OK;
 }
 
@@ -147,18 +150,35 @@ static int check_arg(const engine_file *file, const engine_plan *plan, uint32_t 
     case STROP_SPACE_ARENA:
     case STROP_SPACE_WEIGHTS:
         if (a->index != 0)
-            return corrupt(file, error, "arg with an index it cannot have", index);
+            return plan_corrupt(file, error, "arg with an index it cannot have", index);
         break;
     case STROP_SPACE_INPUT:
     case STROP_SPACE_OUTPUT:
         if (a->index >= (a->space == STROP_SPACE_INPUT ? h->n_inputs : h->n_outputs))
-            return corrupt(file, error, "arg of an input or output that is not there", index);
+            return plan_corrupt(file, error, "arg of an input or output that is not there", index);
         break;
     default:
-        return corrupt(file, error, "arg in an unknown space", index);
+        return plan_corrupt(file, error, "arg in an unknown space", index);
     }
     if (!is_number(plan, a->offset) || !is_number(plan, a->size))
-        return corrupt(file, error, "arg with dims that are not there", index);
+        return plan_corrupt(file, error, "arg with dims that are not there", index);
+    return STROP_OK;
+}
+
+static int check_jump(const engine_file *file, const engine_plan *plan, uint32_t index,
+                      strop_error *error)
+{
+    const strop_plan_header *h = plan->header;
+    const strop_jump_record *j = &plan->jumps[index];
+    const strop_step_record *s;
+
+    if (j->step >= h->n_steps || j->target > h->n_steps || j->when > 1 ||
+        (index > 0 && j->step <= plan->jumps[index - 1].step))
+        return plan_corrupt(file, error, "impossible jump", index);
+    s = &plan->steps[j->step];
+    if (j->arg < s->first_arg || j->arg - s->first_arg >= s->n_args ||
+        plan->args[j->arg].space != STROP_SPACE_ARENA || plan->args[j->arg].size < 1)
+        return plan_corrupt(file, error, "jump by an arg that its step cannot write", index);
     return STROP_OK;
 }
 
@@ -170,9 +190,11 @@ static int check_sym(const engine_file *file, const engine_plan *plan, uint32_t 
     const strop_sym_record *s = &plan->syms[index];
 
     if (!is_string(plan, s->name))
-        return corrupt(file, error, "symbol without a name", index);
-    if (s->zero != 0 || s->min < 1 || s->min > s->opt || s->opt > s->max || s->max > STROP_MAX_SYM)
-        return corrupt(file, error, "symbol of an impossible range", index);
+        return plan_corrupt(file, error, "symbol without a name", index);
+    if (s->set_by > plan->header->n_args)
+        return plan_corrupt(file, error, "symbol in an arg that is not there", index);
+    if (s->min < (s->set_by ? 0 : 1) || s->min > s->opt || s->opt > s->max || s->max > STROP_MAX_SYM)
+        return plan_corrupt(file, error, "symbol of an impossible range", index);
     return STROP_OK;
 }
 
@@ -189,7 +211,7 @@ static int check_dim(const engine_file *file, const engine_plan *plan, uint32_t 
     else
         holds = d->op <= STROP_DIM_MAX && d->a < index && d->b < index && d->value == 0;
     if (!holds || d->zero != 0)
-        return corrupt(file, error, "impossible dim", index);
+        return plan_corrupt(file, error, "impossible dim", index);
     return STROP_OK;
 }
 
@@ -203,7 +225,8 @@ bool plan_input_dim(const engine_plan *plan, int64_t number, uint32_t *symbol, i
         d = &plan->dims[d->a];
     }
     *symbol = d->a;
-    return d->op == STROP_DIM_SYM && *factor >= 1 && *factor <= STROP_MAX_SYM;
+    return d->op == STROP_DIM_SYM && plan->syms[d->a].set_by == 0 && *factor >= 1 &&
+           *factor <= STROP_MAX_SYM;
 }
 
 static int check_told(const engine_file *file, const engine_plan *plan, strop_error *error)
@@ -218,13 +241,12 @@ static int check_told(const engine_file *file, const engine_plan *plan, strop_er
                 plan_input_dim(plan, plan->tensors[i].dims[d], &symbol, &factor))
                 told[symbol] = true;
     for (uint32_t s = 0; s < plan->header->n_syms; s++)
-        if (!told[s])
-            return corrupt(file, error, "symbol that no input has", s);
+        if (!told[s] && plan->syms[s].set_by == 0)
+            return plan_corrupt(file, error, "symbol that no input has", s);
     return STROP_OK;
 }
 
-/* a op b; false when that leaves 64 bits or divides by less than 1. */
-static bool combine(uint32_t op, int64_t a, int64_t b, int64_t *result)
+bool plan_combine(uint32_t op, int64_t a, int64_t b, int64_t *result)
 {
     switch (op) {
     case STROP_DIM_ADD:
@@ -250,20 +272,28 @@ static bool combine(uint32_t op, int64_t a, int64_t b, int64_t *result)
     }
 }
 
+int plan_compute_dim(const engine_file *file, const engine_plan *plan, uint32_t dim,
+                     const int64_t *symbols, int64_t *dims, strop_error *error)
+{
+    const strop_dim_record *d = &plan->dims[dim];
+
+    if (d->op == STROP_DIM_CONST)
+        dims[dim] = d->value;
+    else if (d->op == STROP_DIM_SYM)
+        dims[dim] = symbols[d->a];
+    else if (!plan_combine(d->op, dims[d->a], dims[d->b], &dims[dim]))
+        return plan_corrupt(file, error, "dim that cannot be computed", dim);
+    return STROP_OK;
+}
+
 int plan_compute(const engine_file *file, const engine_plan *plan, const int64_t *symbols,
                  int64_t *dims, strop_error *error)
 {
-    for (uint32_t i = 0; i < plan->header->n_dims; i++) {
-        const strop_dim_record *d = &plan->dims[i];
+    int code = STROP_OK;
 
-        if (d->op == STROP_DIM_CONST)
-            dims[i] = d->value;
-        else if (d->op == STROP_DIM_SYM)
-            dims[i] = symbols[d->a];
-        else if (!combine(d->op, dims[d->a], dims[d->b], &dims[i]))
-            return corrupt(file, error, "dim that cannot be computed", i);
-    }
-    return STROP_OK;
+    for (uint32_t i = 0; i < plan->header->n_dims && !code; i++)
+        code = plan_compute_dim(file, plan, i, symbols, dims, error);
+    return code;
 }
 
 uint64_t plan_tensor_bytes(const engine_plan *plan, uint32_t tensor, const int64_t *dims)
@@ -276,8 +306,8 @@ uint64_t plan_tensor_bytes(const engine_plan *plan, uint32_t tensor, const int64
     return bytes;
 }
 
-static int check_size(const engine_file *file, const engine_plan *plan, uint32_t index,
-                      const int64_t *dims, strop_error *error)
+int plan_check_size(const engine_file *file, const engine_plan *plan, uint32_t index,
+                    const int64_t *dims, strop_error *error)
 {
     const strop_tensor_record *t = &plan->tensors[index];
     uint64_t bytes = dtype_size(t->dtype);
@@ -286,16 +316,16 @@ static int check_size(const engine_file *file, const engine_plan *plan, uint32_t
         const int64_t dim = plan_number(t->dims[d], dims);
 
         if (dim < 0)
-            return corrupt(file, error, "tensor with a dim below zero", index);
+            return plan_corrupt(file, error, "tensor with a dim below zero", index);
         if (dim > 0 && bytes > STROP_MAX_BYTES / (uint64_t)dim)
-            return corrupt(file, error, "tensor too large", index);
+            return plan_corrupt(file, error, "tensor too large", index);
         bytes *= dim > 0 ? (uint64_t)dim : 1;
     }
     return STROP_OK;
 }
 
-static int check_reach(const engine_file *file, const engine_plan *plan, uint32_t index,
-                       const int64_t *dims, strop_error *error)
+int plan_check_reach(const engine_file *file, const engine_plan *plan, uint32_t index,
+                     const int64_t *dims, const uint64_t *rooms, strop_error *error)
 {
     const strop_arg_record *a = &plan->args[index];
     const strop_plan_header *h = plan->header;
@@ -307,54 +337,70 @@ static int check_reach(const engine_file *file, const engine_plan *plan, uint32_
     else if (a->space == STROP_SPACE_WEIGHTS)
         limit = file_section(file, STROP_SECTION_WEIGHTS)->size;
     else
-        limit = plan_tensor_bytes(
-            plan, a->index + (a->space == STROP_SPACE_INPUT ? 0 : h->n_inputs), dims);
+        limit = rooms[a->index + (a->space == STROP_SPACE_INPUT ? 0 : h->n_inputs)];
     if (offset < 0 || size < 0 || (uint64_t)offset > limit || (uint64_t)size > limit - (uint64_t)offset)
-        return corrupt(file, error, "arg beyond the end of its space", index);
+        return plan_corrupt(file, error, "arg beyond the end of its space", index);
+    return STROP_OK;
+}
+
+int plan_check_tasks(const engine_file *file, const engine_plan *plan, uint32_t step,
+                     const int64_t *dims, strop_error *error)
+{
+    const int64_t n_tasks = plan_number(plan->steps[step].n_tasks, dims);
+
+    if (n_tasks < 0 || n_tasks > STROP_MAX_TASKS)
+        return plan_corrupt(file, error, "step with impossible tasks", step);
     return STROP_OK;
 }
 
 int plan_check_numbers(const engine_file *file, const engine_plan *plan, const int64_t *dims,
-                       strop_error *error)
+                       const uint64_t *rooms, strop_error *error)
 {
     const strop_plan_header *h = plan->header;
     int code = STROP_OK;
 
     for (uint32_t i = 0; i < h->n_inputs + h->n_outputs && !code; i++)
-        code = check_size(file, plan, i, dims, error);
+        code = plan_check_size(file, plan, i, dims, error);
     for (uint32_t i = 0; i < h->n_args && !code; i++)
-        code = check_reach(file, plan, i, dims, error);
-    for (uint32_t i = 0; i < h->n_steps && !code; i++) {
-        const int64_t n_tasks = plan_number(plan->steps[i].n_tasks, dims);
-
-        if (n_tasks < 0 || n_tasks > STROP_MAX_TASKS)
-            code = corrupt(file, error, "step with impossible tasks", i);
-    }
+        code = plan_check_reach(file, plan, i, dims, rooms, error);
+    for (uint32_t i = 0; i < h->n_steps && !code; i++)
+        code = plan_check_tasks(file, plan, i, dims, error);
     return code;
 }
 
 /* Computes and checks the dims at one end of the symbols' ranges or at their optimum. */
 static int check_end(const engine_file *file, engine_plan *plan, int end, strop_error *error)
 {
+    const strop_plan_header *h = plan->header;
     int64_t symbols[STROP_MAX_SYMS];
-    int64_t *dims = malloc(((size_t)plan->header->n_dims + 1) * sizeof *dims);
-    int code;
+    int64_t *dims = malloc(((size_t)h->n_dims + 1) * sizeof *dims);
+    int64_t *ends = malloc((2 * (size_t)h->n_dims + 1) * sizeof *ends);
+    uint64_t *rooms = malloc(((size_t)h->n_inputs + h->n_outputs + 1) * sizeof *rooms);
+    int code = STROP_OK;
 
-    if (!dims)
-        return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory", file->where);
     plan->numbers[end] = dims;
-    for (uint32_t s = 0; s < plan->header->n_syms; s++)
+    if (!dims || !ends || !rooms)
+        code = strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory", file->where);
+    for (uint32_t s = 0; s < h->n_syms; s++)
         symbols[s] = end == AT_MIN   ? plan->syms[s].min
                      : end == AT_OPT ? plan->syms[s].opt
                                      : plan->syms[s].max;
-    code = plan_compute(file, plan, symbols, dims, error);
-    return code ? code : plan_check_numbers(file, plan, dims, error);
+    if (!code)
+        code = plan_compute(file, plan, symbols, dims, error);
+    if (!code)
+        code = plan_rooms(file, plan, symbols, ends, rooms, error);
+    if (!code)
+        code = plan_check_numbers(file, plan, dims, rooms, error);
+    free(ends);
+    free(rooms);
+    return code;
 }
 
 void plan_free(engine_plan *plan)
 {
     for (int end = AT_MIN; end <= AT_MAX; end++)
         free(plan->numbers[end]);
+    plan_free_stages(plan);
 }
 
 int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
@@ -372,9 +418,10 @@ int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
     plan->syms = (const void *)(plan->args + h->n_args);
     plan->dims = (const void *)(plan->syms + h->n_syms);
     plan->step_dims = (const void *)(plan->dims + h->n_dims);
-    plan->strings = (const void *)(plan->step_dims + h->n_step_dims);
+    plan->jumps = (const void *)(plan->step_dims + h->n_step_dims);
+    plan->strings = (const void *)(plan->jumps + h->n_jumps);
     if (h->n_string_bytes > 0 && plan->strings[h->n_string_bytes - 1] != '\0')
-        return corrupt(file, error, "names that do not end", h->n_string_bytes);
+        return plan_corrupt(file, error, "names that do not end", h->n_string_bytes);
     for (uint32_t i = 0; i < h->n_syms && !code; i++)
         code = check_sym(file, plan, i, error);
     for (uint32_t i = 0; i < h->n_dims && !code; i++)
@@ -387,9 +434,13 @@ int plan_check(const engine_file *file, engine_plan *plan, strop_error *error)
         code = check_arg(file, plan, i, error);
     for (uint32_t i = 0; i < h->n_step_dims && !code; i++)
         if (plan->step_dims[i] >= h->n_dims)
-            code = corrupt(file, error, "step with a dim that is not there", i);
+            code = plan_corrupt(file, error, "step with a dim that is not there", i);
+    for (uint32_t i = 0; i < h->n_jumps && !code; i++)
+        code = check_jump(file, plan, i, error);
     if (!code)
         code = check_told(file, plan, error);
+    if (!code)
+        code = plan_find_stages(file, plan, error);
     for (int end = AT_MIN; end <= AT_MAX && !code; end++)
         code = check_end(file, plan, end, error);
     return code;

@@ -1,6 +1,7 @@
 /* resize.c - a context at another shape. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "custom.h"
@@ -94,20 +95,35 @@ static int resize(strop_context *context, const int64_t *const *dims, strop_erro
     const uint32_t n_syms = plan->header->n_syms, n_dims = plan->header->n_dims;
     telling told[STROP_MAX_SYMS] = {{0}};
     int64_t symbols[STROP_MAX_SYMS];
-    int64_t *next = context->dims + n_dims;
+    int64_t *next = context->dims + n_dims, *ends = next + n_dims;
+    uint64_t *rooms;
+    bool same = true;
     int code = take_shapes(engine, dims, told, error);
 
-    for (uint32_t s = 0; s < n_syms; s++)
-        symbols[s] = told[s].value;
-    if (code || memcmp(symbols, context->symbols, n_syms * sizeof *symbols) == 0)
+    for (uint32_t s = 0; s < n_syms; s++) {
+        const bool is_found = plan->syms[s].set_by != 0;
+
+        symbols[s] = is_found ? plan->syms[s].min : told[s].value;
+        same &= is_found || symbols[s] == context->symbols[s];
+    }
+    if (code || same)
         return code;
+    rooms = calloc((size_t)plan->header->n_inputs + plan->header->n_outputs + 1, sizeof *rooms);
+    if (!rooms)
+        return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory", engine->where);
     code = plan_compute(&engine->file, plan, symbols, next, error);
     if (!code)
-        code = plan_check_numbers(&engine->file, plan, next, error);
+        code = plan_rooms(&engine->file, plan, symbols, ends, rooms, error);
+    if (!code)
+        code = plan_check_numbers(&engine->file, plan, next, rooms, error);
     if (!code)
         code = custom_check_numbers(&engine->file, plan, &engine->custom, next, error);
-    if (code)
+    if (code) {
+        free(rooms);
         return code;
+    }
+    free(context->rooms);
+    context->rooms = rooms;
     memcpy(context->symbols, symbols, n_syms * sizeof *symbols);
     memcpy(context->dims, next, n_dims * sizeof *next);
     context_apply(context);
@@ -138,6 +154,7 @@ static int info(strop_context *context, const char *role, uint32_t index, uint32
     if (code)
         return code;
     engine_tensor_info(context->engine, first + index, context->dims, result);
+    result->bytes = context->rooms[first + index];
     context_leave(context);
     return STROP_OK;
 }

@@ -9,22 +9,30 @@
 #include "pool.h"
 
 typedef struct job {
-    const strop_context *context;
+    strop_context *context;
     int32_t threads;
     uint64_t *nanoseconds; /* per step, the least so far; NULL: do not measure */
     uint32_t first, end;   /* steps */
 } job;
+
+/* Looks at the bool that decides over a jump. Thread 0 does, which has written it: a step of one task is
+ * all its own. */
+static void decide(strop_context *context, const strop_jump_record *jump, int turn)
+{
+    const uint8_t *flag = context->operands[jump->arg];
+
+    context->decided[turn] = (*flag != 0) == (jump->when != 0);
+}
 
 /* All that one thread does in a run. */
 static void walk(const void *argument, int32_t thread)
 {
     /* The job is gone once the last barrier is passed: keep what the loop reads. */
     const job work = *(const job *)argument;
-    const strop_context *const context = work.context;
+    strop_context *const context = work.context;
     const context_step *const steps = context->steps;
     const int32_t threads = work.threads;
-    const context_range *range =
-        context->ranges + (size_t)work.first * (size_t)threads + thread;
+    const context_range *const ranges = context->ranges + thread;
     const bool measures = work.nanoseconds != NULL;
     strop_args args = {
         .p = NULL,
@@ -36,9 +44,12 @@ static void walk(const void *argument, int32_t thread)
     const uint64_t mode = cpu_enter_float_mode(
         (context->engine->plan.header->flags & STROP_PLAN_FLUSH_DENORMALS) != 0);
     uint64_t before = measures ? platform_nanoseconds() : 0;
+    int turn = 0; /* the next jump's: a thread that is still reading the one before is not disturbed */
 
-    for (uint32_t i = work.first; i < work.end; i++, range += threads) {
+    for (uint32_t i = work.first; i < work.end;) {
         const context_step *step = &steps[i];
+        const context_range *range = ranges + (size_t)i * (size_t)context->threads;
+        uint32_t next = i + 1;
 
         args.p = step->operands;
         args.sym = step->dims;
@@ -53,8 +64,22 @@ static void walk(const void *argument, int32_t thread)
 
             if (range->begin < range->end)
                 step->kernel(&args, range->begin, range->end);
+            if (step->jump && thread == 0)
+                decide(context, step->jump, turn);
             if (meets)
                 pool_barrier(threads);
+        }
+        if (step->finds) {
+            if (thread == 0)
+                context->failed = context_take_found(context, step->finds, context->error);
+            if (threads > 1)
+                pool_barrier(threads);
+            if (context->failed) {
+                /* Nobody goes before all have seen it. */
+                if (threads > 1)
+                    pool_barrier(threads);
+                break;
+            }
         }
         if (measures && thread == 0) {
             const uint64_t now = platform_nanoseconds();
@@ -63,8 +88,23 @@ static void walk(const void *argument, int32_t thread)
                 work.nanoseconds[i] = now - before;
             before = now;
         }
+        if (step->jump) {
+            if (threads == 1)
+                decide(context, step->jump, turn);
+            next = context->decided[turn] ? step->jump->target : next;
+            turn ^= 1;
+        }
+        i = next;
     }
     cpu_leave_float_mode(mode);
+}
+
+/* What became of a run. */
+static int ended(strop_context *context, strop_error *error)
+{
+    const int code = custom_end(context, error);
+
+    return code ? code : context->failed;
 }
 
 static int run_some(strop_context *context, uint32_t first, uint32_t end, uint64_t *nanoseconds,
@@ -74,6 +114,8 @@ static int run_some(strop_context *context, uint32_t first, uint32_t end, uint64
     job work = {context, context->threads, nanoseconds, first, end};
     char buffer[128];
 
+    context->failed = STROP_OK;
+    context->error = error;
     if (first >= end)
         return STROP_OK;
     custom_begin(context);
@@ -86,11 +128,11 @@ static int run_some(strop_context *context, uint32_t first, uint32_t end, uint64
                               engine->where, work.threads - 1,
                               platform_error_text(code, buffer, sizeof buffer));
         if (pool_run(work.threads, walk, &work))
-            return custom_end(context, error);
+            return ended(context, error);
         work.threads = 1;
     }
     walk(&work, 0);
-    return custom_end(context, error);
+    return ended(context, error);
 }
 
 static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error)
@@ -202,6 +244,9 @@ int strop_context_profile(strop_context *context, uint32_t runs, uint64_t *nanos
     memset(nanoseconds, 0xff, n_steps * sizeof *nanoseconds);
     for (uint32_t i = 0; i < runs && !code; i++)
         code = run(context, nanoseconds, error);
+    for (uint32_t i = 0; i < n_steps && code == STROP_OK; i++)
+        if (nanoseconds[i] == UINT64_MAX) /* jumped over in every run */
+            nanoseconds[i] = 0;
     context_leave(context);
     return code;
 }

@@ -67,8 +67,8 @@ typedef struct strop_section_record {
     char name[64];     /* NUL padded */
 } strop_section_record;
 
-/* The plan section: header, inputs, outputs, steps, args, symbols, dims, step dims, strings; nothing
- * before or after. Dims of tensors, offsets and sizes of args and the tasks of a step are numbers, or
+/* The plan section: header, inputs, outputs, steps, args, symbols, dims, step dims, jumps, strings;
+ * nothing before or after. Dims of tensors, offsets and sizes of args and the tasks of a step are numbers, or
  * depend on the shape: -1 - k then names entry k of the dims. */
 typedef struct strop_plan_header {
     uint32_t abi;
@@ -81,6 +81,8 @@ typedef struct strop_plan_header {
     uint32_t flags; /* STROP_PLAN_* */
     uint32_t n_dims;
     uint32_t n_step_dims;
+    uint32_t n_jumps;
+    uint32_t zero;
     uint64_t arena_bytes;
     uint64_t scratch_bytes; /* per thread */
     uint64_t n_kernels;
@@ -126,10 +128,11 @@ typedef struct strop_arg_record {
     int64_t size;   /* bytes the kernel may touch from there */
 } strop_arg_record;
 
-/* A number that the shapes of the inputs tell: 1 <= min <= opt <= max. */
+/* A number that the shapes of the inputs tell, 1 <= min <= opt <= max, or that a step finds, 0 <= min:
+ * then arg set_by - 1, one of that step's, holds it as an i64 once the step has run. */
 typedef struct strop_sym_record {
-    uint32_t name; /* offset in strings */
-    uint32_t zero;
+    uint32_t name;   /* offset in strings */
+    uint32_t set_by; /* 0: told by shapes */
     int64_t min, opt, max;
 } strop_sym_record;
 
@@ -151,6 +154,15 @@ typedef struct strop_dim_record {
     uint32_t zero;
     int64_t value;
 } strop_dim_record;
+
+/* After a step: go on with step `target`, n_steps for the end, where the bool that the step has written to
+ * `arg`, one of its own in the arena, is `when`. By ascending steps, at most one per step. */
+typedef struct strop_jump_record {
+    uint32_t step;
+    uint32_t arg;
+    uint32_t when; /* 0 or 1 */
+    uint32_t target;
+} strop_jump_record;
 
 /* The custom section: header, step records in the order of the plan's steps, tensors, strings. There
  * is one record for every step whose kernel is STROP_KERNEL_BY_NAME. */
@@ -190,9 +202,10 @@ typedef struct strop_custom_tensor_record {
 _Static_assert(sizeof(strop_custom_header) == 16, "custom header");
 _Static_assert(sizeof(strop_custom_step_record) == 32, "custom step record");
 _Static_assert(sizeof(strop_custom_tensor_record) == 144, "custom tensor record");
+_Static_assert(sizeof(strop_jump_record) == 16, "jump record");
 _Static_assert(sizeof(strop_file_header) == 64, "file header");
 _Static_assert(sizeof(strop_section_record) == 96, "section record");
-_Static_assert(sizeof(strop_plan_header) == 64, "plan header");
+_Static_assert(sizeof(strop_plan_header) == 72, "plan header");
 _Static_assert(sizeof(strop_tensor_record) == 88, "tensor record");
 _Static_assert(sizeof(strop_step_record) == 40, "step record");
 _Static_assert(sizeof(strop_arg_record) == 24, "arg record");
