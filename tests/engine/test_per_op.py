@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from strop import demo_data
-from strop.engine.per_op import PerOp, _function, median_ms
+from strop.engine.per_op import PerOp, function_of, median_ms
 from strop.errors import InputError, RuntimeFailure, UnsupportedError
 from strop.frontend.onnx import read_onnx
 from strop.ir import dtype as dt
@@ -35,7 +35,7 @@ def check(sample: Sample) -> int:
     values = [graph.add_input(f"x{k}", Type(dt.from_numpy(a.dtype), a.shape)) for k, a in enumerate(sample.inputs)]
     node = graph.add(sample.op, values)
     graph.set_outputs(node.outputs)
-    if _function(node) == node.op.reference:
+    if function_of(node) == node.op.reference:
         return 0
     inputs = {f"x{k}": a for k, a in enumerate(sample.inputs)}
     (got,) = PerOp(graph).run(inputs).values()
