@@ -35,7 +35,7 @@ from strop.ops.custom import CArray, Code, Declined, Layer, numbers
 from strop.target.base import Target
 
 #: Seconds of a call from the runtime into numpy and back, and operations per second assumed of numpy and of a layer's C.
-_CALL, _NUMPY_RATE, _C_RATE = 2e-5, 1e9, 4e9
+_CALL, _NUMPY_RATE, _C_RATE = 3e-5, 1e9, 4e9
 
 
 @dataclass(frozen=True)
