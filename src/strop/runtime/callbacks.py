@@ -172,7 +172,7 @@ def _array(address: int, code: int, shape: tuple[int, ...], strides: tuple[int, 
     if 0 in shape:
         return np.empty(shape, dtype)
     span = (1 + sum((d - 1) * s for d, s in zip(shape, strides))) * dtype.itemsize
-    memory = np.frombuffer((c_char * span).from_address(address), np.uint8)
-    array: Array = np.ndarray(shape, dtype, memory.data, strides=tuple(s * dtype.itemsize for s in strides))
+    memory: Any = (c_char * span).from_address(address)
+    array: Array = np.ndarray(shape, dtype, memory, strides=tuple(s * dtype.itemsize for s in strides))
     array.flags.writeable = writeable
     return array
