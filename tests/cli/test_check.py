@@ -19,7 +19,7 @@ def test_every_node_has_a_fate(strop: Strop, model: Path) -> None:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines[1:9]] == list(tiny_net.NODES)
-    assert lines[0].split() == ["node", "op", "fate", "flops", "bytes", "weights", "results", "est.", "us", "share", "how"]
+    assert lines[0].split() == ["node", "op", "fate", "flops", "bytes", "weights", "results", "workspace", "est.", "us", "share", "how"]
     assert "into conv2" in lines[4] and " % " in lines[1]
     foot = {line.split()[0]: line for line in lines[9:-1]}
     assert list(foot) == ["inputs", "steps", "work", "memory"]

@@ -103,6 +103,7 @@ def test_figures_add_up_and_agree_with_the_build() -> None:
     memory = built.memory
     assert (totals.arena, totals.live_peak) == (memory.arena, memory.live_peak)
     assert totals.estimated_ns == sum(s.estimated_ns for s in built.steps)
+    assert totals.workspace == memory.scratch_per_thread == max(n.figures.workspace for n in report.nodes)
     assert 0.5 < sum(n.figures.share for n in report.nodes) <= 1.001
     conv, relu, fc = (next(n for n in report.nodes if n.name == name) for name in ("conv1", "relu1", "fc"))
     assert conv.figures.flops == 2 * 16 * 64 * 27 + 16 * 64 and conv.figures.results == 4 * 16 * 64

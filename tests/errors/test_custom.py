@@ -283,6 +283,15 @@ def test_failures_of_emission(members: dict[str, Any], words: tuple[str, ...]) -
     says(caught.value, "test::Layer", *words)
 
 
+def test_an_emission_that_loses_what_it_should_fuse() -> None:
+    layer = declare(emit=lambda self, c: "y0[0] = x0[0];", options={"fuses": True})
+    graph = graph_of(layer())
+    graph.set_outputs(graph.add(Elementwise("relu"), [graph.outputs[0]], name="relu").outputs, ["z"])
+    with pytest.raises(CustomError) as caught:
+        build(graph, level=0, threads=1)
+    says(caught.value, "test::Layer", "code.store", "fuses=True")
+
+
 def test_an_emission_that_declines_leaves_numpy() -> None:
     def emit(self: Any, c: Any) -> str:
         raise custom.Declined("only for rank 4")

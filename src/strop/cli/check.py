@@ -65,7 +65,7 @@ def command(
 
 def _show(report: CheckReport, sort: str, fates: Sequence[str], verbose: bool) -> None:
     nodes = sorted((n for n in report.nodes if n.fate in fates), key=_KEYS[sort])
-    figures = ("flops", "bytes", "weights", "results", "est. us", "share")
+    figures = ("flops", "bytes", "weights", "results", "workspace", "est. us", "share")
     table(("node", "op", "fate", *figures, "how"), (_row(n, verbose) for n in nodes), right=figures)
     pairs(_foot(report))
     total = ", ".join(f"{count} {fate}" for fate, count in report.counts.items())
@@ -74,7 +74,7 @@ def _show(report: CheckReport, sort: str, fates: Sequence[str], verbose: bool) -
 
 def _row(node: NodeFate, verbose: bool) -> list[object]:
     f = node.figures
-    bytes_ = [size(count) if count else "" for count in (f.bytes, f.weights, f.results)]
+    bytes_ = [size(count) if count else "" for count in (f.bytes, f.weights, f.results, f.workspace)]
     time = [micros(f.estimated_ns), f"{100 * f.share:.1f} %"] if f.estimated_ns else ["", ""]
     return [node.name, node.op, node.fate, number(f.flops) if f.flops else "", *bytes_, *time, _how(node, verbose)]
 

@@ -173,6 +173,7 @@ class Assembler:
             "flops": region.work.flops,
             "bytes": region.work.bytes,
             "tasks": typical(emitted.tasks),
+            "scratch": emitted.scratch,
             "copy": step.copy,
             "custom": _custom(step, emitted),
             "transpose": bool(step.copy) and step.swaps,

@@ -51,6 +51,7 @@ class Figures:
         bytes: read and written by its steps; 0 for a node that is fused into another's.
         weights: bytes of constants as its steps read them.
         results: bytes of values that its steps write.
+        workspace: bytes of scratch, per thread, of the step that needs most.
         estimated_ns: what the cost models expect of its steps on one core.
         share: of the estimated time of all steps, 0 to 1.
     """
@@ -59,6 +60,7 @@ class Figures:
     bytes: int = 0
     weights: int = 0
     results: int = 0
+    workspace: int = 0
     estimated_ns: int = 0
     share: float = 0.0
 
@@ -276,6 +278,7 @@ def _figures(names: set[str], lowered: Lowered, parts: Assembler) -> dict[str, F
             bytes=old.bytes + record["bytes"],
             weights=old.weights + sum(arg.size for arg in planned.args if arg.space == Space.WEIGHTS),
             results=old.results + sum(typical(view.nbytes) for view in step.region.outs),
+            workspace=max(old.workspace, record["scratch"]),
             estimated_ns=time,
             share=time / total,
         )

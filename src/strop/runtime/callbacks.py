@@ -21,6 +21,7 @@ from ctypes import (
     c_void_p,
 )
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -160,12 +161,18 @@ def _convert(call: Any) -> CustomCall:
 
 def _view(tensor: Any, writeable: bool) -> Array:
     """The tensor as an array on the memory where it lies."""
-    dtype: np.dtype[Any] = BY_CODE[tensor.dtype].numpy
-    shape, strides = (tuple(numbers[: tensor.rank]) for numbers in (tensor.dims, tensor.strides))
+    rank = tensor.rank
+    return _array(tensor.data, tensor.dtype, tuple(tensor.dims[:rank]), tuple(tensor.strides[:rank]), writeable).view()
+
+
+@lru_cache(maxsize=1024)
+def _array(address: int, code: int, shape: tuple[int, ...], strides: tuple[int, ...], writeable: bool) -> Array:
+    """An array on memory that is not its own; making one takes long for a short call, and it is right whenever these are the same."""
+    dtype: np.dtype[Any] = BY_CODE[code].numpy
     if 0 in shape:
         return np.empty(shape, dtype)
     span = (1 + sum((d - 1) * s for d, s in zip(shape, strides))) * dtype.itemsize
-    memory = np.frombuffer((c_char * span).from_address(tensor.data), np.uint8)
-    array: Array = np.ndarray(shape, dtype, memory.data, strides=tuple(s * dtype.itemsize for s in strides))
+    memory: Any = (c_char * span).from_address(address)
+    array: Array = np.ndarray(shape, dtype, memory, strides=tuple(s * dtype.itemsize for s in strides))
     array.flags.writeable = writeable
     return array

@@ -35,7 +35,7 @@ from strop.ops.custom import CArray, Code, Declined, Layer, numbers
 from strop.target.base import Target
 
 #: Seconds of a call from the runtime into numpy and back, and operations per second assumed of numpy and of a layer's C.
-_CALL, _NUMPY_RATE, _C_RATE = 2e-5, 1e9, 4e9
+_CALL, _NUMPY_RATE, _C_RATE = 3e-5, 1e9, 4e9
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ def _pointers(region: Region) -> tuple[Pointer, ...]:
     return (*(Out(k) for k in range(len(region.outs))), *(In(k) for _, k in _with_extras(region)))
 
 
-def _code(region: Region, target: Target) -> Code:
-    """What the layer's ``emit`` sees."""
+def _code(region: Region, target: Target) -> tuple[Code, _Stores]:
+    """What the layer's ``emit`` sees, and what it stores by."""
     outs = tuple(CArray(f"y{k}", v.shape, v.strides, v.dtype) for k, v in enumerate(region.outs))
     inputs = tuple(
         None if o is None else CArray(f"x{k}", o.view.shape, o.view.strides, o.view.dtype, o.logical)
         for k, o in enumerate(region.operands[: region.anchors])
     )
     stores = _Stores(region, outs[0])
-    return Code(outs, inputs, target.isa, stores.scalar, stores.vector)
+    return Code(outs, inputs, target.isa, stores.scalar, stores.vector), stores
 
 
 def _guarded(layer: Layer, method: str, code: Code) -> Any:
@@ -95,11 +95,13 @@ class _Stores:
 
     def __init__(self, region: Region, out: CArray) -> None:
         self._region, self._out = region, out
+        self.used = False
         self._extras = [CArray(f"e{k}", o.view.shape, o.view.strides, o.view.dtype) for k, o in enumerate(region.extras)]
         self._types: list[DType] = [out.dtype, *(e.dtype for e in self._extras)]
 
     def scalar(self, value: str, *index: str | int) -> str:
         """See ``Code.store``."""
+        self.used = True
         w = Writer()
         with w.block(""):
             w(f"const {self._held()} y_ = {value};")
@@ -120,6 +122,7 @@ class _Stores:
 
     def vector(self, value: str, axis: int, *index: str | int, count: str | int | None = None) -> str:
         """See ``Code.store_vector``."""
+        self.used = True
         region, out = self._region, self._out
         if out.dtype is not dt.f32 or out.strides[axis] != 1:
             raise Declined(f"result 0 is not dense f32 along axis {axis}")
@@ -195,11 +198,15 @@ class Custom(Kernel[Params]):
         return Emitted("\n".join((*lines, text)), _pointers(region), tasks, code.scratch, tuple(code.helpers))
 
     def _text(self, layer: Layer, region: Region, target: Target) -> tuple[str, Code]:
-        code = _code(region, target)
+        code, stores = _code(region, target)
         if layer.has("emit"):
             text = _guarded(layer, "emit", code)
             if not isinstance(text, str):
                 raise CustomError("emit of the custom layer gave no text", where=layer.name, got=type(text).__name__, expected="C text")
+            if region.has_epilogue and not stores.used:
+                raise CustomError(
+                    "emit of the custom layer does not store by code.store, as fuses=True says", where=layer.name, got=region.name
+                )
             return text, code
         if None in code.inputs:
             raise Declined("an operand is left out")
@@ -263,7 +270,7 @@ class CustomLibrary(Kernel[Params]):
         digest = hashlib.sha256(layer.library.read_bytes()).hexdigest()[:16]
         origin = f"{layer.symbol} of {layer.library.name}, sha256 {digest}"
         external = External("kernel", layer.name, layer.attributes(), origin)
-        tasks = _tasks(layer, _code(region, target))
+        tasks = _tasks(layer, _code(region, target)[0])
         return Emitted(body, _pointers(region), tasks, dims=dims_of(_sym(layer, region)), external=external)
 
 
