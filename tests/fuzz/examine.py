@@ -156,8 +156,11 @@ def examine(cases: Sequence[Case], setup: Setup, runs: bool = True) -> Result:
         return result
     try:
         engine, library, extras = _built(parts, setup)
-    except (StropError, AssertionError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except Exception as error:
         if len(parts) == 1:
+            if isinstance(error, UnsupportedError) and parts[0].case.symbols:
+                result.refused[str(error).splitlines()[0]] += 1
+                return result
             kind = "compile" if isinstance(error, ToolchainError) else "build"
             result.findings.append(Finding(kind, parts[0].case.seed, _told(error)))
             return result

@@ -20,11 +20,12 @@ from strop.engine.format import Section, SectionKind
 from strop.engine.plan import KERNEL_BY_NAME, Arg, Plan, Space, Symbol, Tensor, encode_plan
 from strop.engine.plan import Jump as PlanJump
 from strop.engine.plan import Step as PlanStep
+from strop.errors import UnsupportedError
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
-from strop.kernels.extent import dim_of, greater, highest, lesser, lowest, typical
+from strop.kernels.extent import SymbolicError, dim_of, greater, highest, lesser, lowest, typical
 from strop.lower.pipeline import Lowered, Step
 from strop.lower.placement import Placement
 from strop.ops.custom import Layer
@@ -81,18 +82,31 @@ class Assembler:
                 self.dims.number(dim)
 
     def emit(self) -> None:
-        """Emits every step's kernel and packs its weights."""
+        """Emits every step's kernel and packs its weights.
+
+        Raises:
+            UnsupportedError: a size of a step cannot be told from the symbols as the file needs it.
+        """
         for index, step in enumerate(self.lowered.steps):
-            emitted = step.chosen.emit(step.region, self.lowered.target)
-            kernel = self._kernel(step, emitted)
-            args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
-            self.scratch = max(self.scratch, emitted.scratch)
-            dims = tuple(self.dims.index(dim) for dim in emitted.dims)
-            tasks = self.dims.number(dim_of(_tasks(step, emitted)))
-            self._note_computed(index, step, emitted)
-            self._note_jump(index, emitted)
-            self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
-            self.records.append(self._record(step, emitted))
+            try:
+                self._emit(index, step)
+            except SymbolicError as error:
+                raise UnsupportedError(
+                    "the step cannot be stored for symbolic dims", where=step.region.name, got=error,
+                    hint="fix some dims with --shape, or make their range smaller",
+                ) from error  # fmt: skip
+
+    def _emit(self, index: int, step: Step) -> None:
+        emitted = step.chosen.emit(step.region, self.lowered.target)
+        kernel = self._kernel(step, emitted)
+        args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
+        self.scratch = max(self.scratch, emitted.scratch)
+        dims = tuple(self.dims.index(dim) for dim in emitted.dims)
+        tasks = self.dims.number(dim_of(_tasks(step, emitted)))
+        self._note_computed(index, step, emitted)
+        self._note_jump(index, emitted)
+        self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
+        self.records.append(self._record(step, emitted))
 
     def _kernel(self, step: Step, emitted: Emitted) -> int:
         """The number of the step's kernel; notes a step whose code is found by name."""
