@@ -37,12 +37,10 @@ from strop.target.isa.table import ISAS
 
 _MR = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 _NV = (1, 2, 3, 4, 6)
-#: Estimated cycles per element that is copied into a padded scratch.
-COPY_CYCLES = 0.3
 
 
 @dataclass(frozen=True)
-class Walk:
+class _Walk:
     """Loops over k: outer ones as (name, extent, elements per step), then ``inner`` steps at ``index`` elements."""
 
     outer: tuple[tuple[str, int, int], ...]
@@ -56,18 +54,6 @@ class Params:
 
     mr: int
     nv: int
-
-
-def walk_of(g: Geometry, rows: int) -> Walk:
-    """How k is walked; ``weight_matrices`` orders k alike. ``rows``: of a plane in scratch."""
-    tap_row, tap = g.dh * g.line, g.dw * g.pixel
-    if g.c_stride != 1:
-        plane = rows * g.line if g.copies else g.c_stride
-        index = "k" if tap == 1 else f"k * {tap}"
-        return Walk((("c", g.c, plane), ("kh", g.kh, tap_row)), g.kw, index)
-    if tap == g.c or g.kw == 1:  # the taps of a row and their channels are consecutive
-        return Walk((("kh", g.kh, tap_row),), g.kw * g.c, "k")
-    return Walk((("kh", g.kh, tap_row), ("kw", g.kw, tap)), g.c, "k")
 
 
 class ConvDirect(Kernel[Params]):
@@ -122,11 +108,11 @@ class ConvDirect(Kernel[Params]):
         if region.has_prologue:
             cycles += 3.0 * g.n * g.w * (-(-g.c // lanes))
         if g.copies:
-            cycles += COPY_CYCLES * g.n * g.groups * g.c * g.padded_h * g.padded_w
+            cycles += 0.3 * g.n * g.groups * g.c * g.padded_h * g.padded_w
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        return Emitter(region, params, target).emitted()
+        return _Emitter(region, params, target).emitted()
 
 
 def _geometry(region: Region) -> Geometry:
@@ -135,7 +121,7 @@ def _geometry(region: Region) -> Geometry:
     return geometry
 
 
-class Emitter:
+class _Emitter:
     """Holds what the pieces of one emission share."""
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
@@ -156,7 +142,7 @@ class Emitter:
         g = self.g
         self._block()
         w = Writer()
-        pointers: list[Pointer] = [In(0), Packed(self._pack), Out(0)]
+        pointers: list[Pointer] = [In(0), Packed(self._pack()), Out(0)]
         w("const float *x = a->p[0];", "const float *weights = a->p[1];", "float *y = a->p[2];")
         for k in range(len(self.region.extras)):
             w(f"const float *e{k} = a->p[{3 + k}];")
@@ -371,24 +357,20 @@ class Emitter:
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
         g = self.g
         name, sizes = self._tile(tile)
-        x = self._input(p)
+        if self.prologue:
+            x = f"xs + ({p} - from) * {g.c}"
+        elif g.copies:
+            x = f"xs + (h - from) * {g.sh * g.line} + {p} * {g.sw * g.pixel}"
+        elif g.flat:
+            x = f"xn + {p} * {g.x_step}"
+        else:
+            x = f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
         h = "" if g.flat else "h"
         sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
         ahead_at = ["next"] if self.fetch is not None else []
         w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *ahead_at, *sizes])});")
         if self.fetch is not None:
             w(f"next += {self.fetch.floats(g.k)};")
-
-    def _input(self, p: str) -> str:
-        """C text of the address of what position p of row h reads first."""
-        g = self.g
-        if self.prologue:
-            return f"xs + ({p} - from) * {g.c}"
-        if g.copies:
-            return f"xs + (h - from) * {g.sh * g.line} + {p} * {g.sw * g.pixel}"
-        if g.flat:
-            return f"xn + {p} * {g.x_step}"
-        return f"xn + h * {g.sh * g.x_h} + {p} * {g.x_step}"
 
     def _at(self, base: str, strides: tuple[int, int, int, int], h: str, p: str) -> str:
         """C text of an operand's address at the position (n, h, p) and output channel o."""
@@ -397,9 +379,17 @@ class Emitter:
 
     # ---- the tile
 
-    def _walk(self) -> Walk:
-        """How a tile walks k."""
-        return walk_of(self.g, self.in_rows)
+    def _walk(self) -> _Walk:
+        """How a tile walks k; ``weight_matrices`` orders k alike."""
+        g = self.g
+        tap_row, tap = g.dh * g.line, g.dw * g.pixel
+        if g.c_stride != 1:
+            plane = self.in_rows * g.line if g.copies else g.c_stride
+            index = "k" if tap == 1 else f"k * {tap}"
+            return _Walk((("c", g.c, plane), ("kh", g.kh, tap_row)), g.kw, index)
+        if tap == g.c or g.kw == 1:  # the taps of a row and their channels are consecutive
+            return _Walk((("kh", g.kh, tap_row),), g.kw * g.c, "k")
+        return _Walk((("kh", g.kh, tap_row), ("kw", g.kw, tap)), g.c, "k")
 
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
         """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
