@@ -10,8 +10,9 @@ import pytest
 
 from strop.engine.build import build
 from strop.engine.check import check
-from strop.errors import ModelError, UnsupportedError
-from strop.frontend.formats import refuse_other
+from strop.errors import ModelError, OptionError, UnsupportedError
+from strop.frontend import table
+from strop.frontend.formats import kind_of
 from tests import tiny_net
 from tests.errors.command import run
 
@@ -28,9 +29,17 @@ FILES = {
     "net.tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(64), "a TensorFlow Lite model"),
     "net.h5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "a Keras model (HDF5)"),
     "net.keras": (archive("metadata.json", "config.json", "model.weights.h5"), "a Keras model"),
-    "net.pt": (archive("net/data.pkl", "net/version"), "a PyTorch model"),
-    "net.pt2": (archive("archive_format", "models/model.json"), "a PyTorch model"),
+    "net.pt": (archive("net/data.pkl", "net/version"), "a PyTorch checkpoint: a state dict or a pickled module"),
+    "old.pth": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "a PyTorch checkpoint: a state dict or a pickled module"),
+    "net.jit": (archive("net/data.pkl", "net/constants.pkl", "net/code/__torch__.py"), "a TorchScript model"),
+    "aot.pt2": (archive("net/archive_format", "net/data/aotinductor/model/x.so"), "a PyTorch package compiled by AOTInductor"),
     "saved_model.pb": (b"\x08\x01", "a TensorFlow SavedModel"),
+}
+HINTS = {
+    "net.pt": "to strop.build(module, example_inputs=...)",
+    "old.pth": "to strop.build(module, example_inputs=...)",
+    "net.jit": "export the module that it was made from",
+    "aot.pt2": "torch.export.save(program, 'net.pt2')",
 }
 
 
@@ -40,9 +49,9 @@ def test_files(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for action in (build, check):
-        with pytest.raises(UnsupportedError, match="only ONNX models can be built") as error:
+        with pytest.raises(UnsupportedError, match="this kind of model is not read") as error:
             action(path)
-        assert error.value.got == kind and error.value.hint == "export the network as ONNX"
+        assert error.value.got == kind and HINTS.get(name, "export the network as ONNX") in (error.value.hint or "")
     done = run("build", path, "-o", tmp_path / "net.strop")
     assert done.code == 1 and kind in done.err
     assert not (tmp_path / "net.strop").exists()
@@ -71,12 +80,38 @@ def test_an_engine_is_built_already() -> None:
 def test_unknown_files_are_left_to_the_reader(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    refuse_other(path)
+    assert kind_of(path) is None
     with pytest.raises(ModelError):
         build(path)
 
 
 def test_models_pass() -> None:
-    refuse_other(tiny_net.model_file())
-    refuse_other(tiny_net.model().SerializeToString())
-    refuse_other("missing.onnx")
+    assert kind_of(tiny_net.model_file()) is kind_of(tiny_net.model().SerializeToString()) is kind_of("missing.onnx") is None
+
+
+@pytest.mark.parametrize("names", [("net/archive_format", "net/models/model.json"), ("serialized_exported_program.json",)])
+def test_exported_programs_need_torch(names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.pt2"
+    path.write_bytes(archive(*names))
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    for action in (build, check):
+        with pytest.raises(OptionError, match="the package torch is not installed") as error:
+            action(path)
+        assert error.value.hint == "pip install 'strop[torch]'" and str(path) in (error.value.where or "")
+
+
+def test_objects_that_are_no_models() -> None:
+    with pytest.raises(UnsupportedError, match="this kind of model is not read") as error:
+        build(3.0)  # type: ignore[arg-type]
+    assert error.value.got == "an object of type float"
+    with pytest.raises(UnsupportedError) as error:
+        build({"conv.weight": 1})  # type: ignore[arg-type]
+    assert "state dict" in (error.value.got or "") and "load the weights into it" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("option", ["example_inputs", "dynamic_shapes"])
+def test_options_of_another_kind(option: str) -> None:
+    for action in (build, check):
+        with pytest.raises(OptionError, match=f"an ONNX model takes no {option}") as error:
+            action(tiny_net.model_file(), **{option: ()})  # type: ignore[arg-type]
+        assert error.value.expected == "shapes"

@@ -155,15 +155,15 @@ def _from_sizes(
         sizes[axis] = size
         if size == have:
             continue
-        ratio = ratio(have, size)
-        if ratio is None:
+        scale = ratio(have, size)
+        if scale is None:
             raise node.unsupported(
                 "a symbolic dim cannot be resized to a size",
                 got=f"{have} to {size}",
                 expected="a whole multiple, or a whole part",
                 hint="give the symbols values with --shape, or ranges in steps",
             )
-        scales[axis] = ratio
+        scales[axis] = scale
     if policy != "stretch":
         pick = min if policy == "not_larger" else max
         chosen = pick(scales[axis] for axis in axes)

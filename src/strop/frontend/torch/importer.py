@@ -236,6 +236,7 @@ class Importer:
             self._failed(node, name, op, where, error)
 
     def _import(self, node: Any, name: str, op: str, line: str, where: str) -> Any:
+        out = self._out(node.meta.get("val"), where)
         rule = RULES.get(op)
         if rule is None:
             why, hint = refusal(op)
@@ -244,7 +245,6 @@ class Importer:
         if any(isinstance(o, Unknown) for o in operands):
             self.verdicts.append(Verdict(name, op, 0, True, checked=False))
             return Unknown()
-        out = self._out(node.meta.get("val"), where)
         read = {u.args[1] for u in node.users if u.target is operator.getitem}
         wanted = tuple(len(out) == 1 or k in read for k in range(max(len(out), 1)))
         context = NodeContext(self.graph, self._reserved, name, op, line, self._arguments(node, where), out, wanted)
@@ -365,7 +365,8 @@ def array_of(tensor: torch.Tensor, where: str) -> Array:
     if plain.dtype is torch.bfloat16:
         array: Array = plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return array
-    return plain.numpy()
+    dense: Array = plain.numpy()
+    return dense
 
 
 def _size(size: Any) -> Any:

@@ -73,7 +73,8 @@ def linspace(node: NodeContext) -> Value:
     (count,) = node.static(node.result.shape)
     start, end = node.number("start"), node.number("end")
     kind = np.float32 if node.result.dtype in (dt.f32, dt.f16, dt.bf16) else np.float64
-    step = kind((end - start) / max(count - 1, 1))
+    step = np.asarray((end - start) / max(count - 1, 1), kind)
     index = np.arange(count)
-    low, high = kind(start) + step * index.astype(kind), kind(end) - step * (count - 1 - index).astype(kind)
+    low = np.asarray(start, kind) + step * index.astype(kind)
+    high = np.asarray(end, kind) - step * index[::-1].astype(kind)
     return node.const(np.where(index < count // 2, low, high).astype(node.result.dtype.numpy))

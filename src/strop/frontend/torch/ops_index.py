@@ -103,10 +103,10 @@ def index_put(node: NodeContext) -> Value:
     """Elements at indices set or added to; through a mask only one number can be set."""
     x, given = node.tensor(), node.arg("indices")
     new = node.cast(node.tensor("values"), x.dtype)
-    if len(given) == 1 and given[0] is not None and given[0].dtype is dt.boolean and not node.flag("accumulate"):
-        if sh.volume(new.shape) == 1:
-            mask = node.reshape(given[0], (*given[0].shape, *(1,) * (x.type.rank - given[0].type.rank)))
-            return node.apply("where", mask, node.reshape(new, ()), x)
+    masked = len(given) == 1 and given[0] is not None and given[0].dtype is dt.boolean and not node.flag("accumulate")
+    if masked and sh.volume(new.shape) == 1:
+        mask = node.reshape(given[0], (*given[0].shape, *(1,) * (x.type.rank - given[0].type.rank)))
+        return node.apply("where", mask, node.reshape(new, ()), x)
     axes, indices = _places(node)
     rank = x.type.rank
     together = _together(node, indices)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from strop.frontend.torch.context import NodeContext
 from strop.frontend.torch.registry import torch_op
 from strop.ir import shape as sh
 from strop.ir.graph import Value
+from strop.ir.shape import Dim
 from strop.ops.data import Concat, Pad
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -24,7 +27,7 @@ def padded(node: NodeContext, mode: str, value: float) -> Value:
     return x if not any(full) else node.step(Pad(tuple(full), mode, value), x)
 
 
-def _dynamic(node: NodeContext, x: Value, pads: list[object], mode: str, value: float) -> Value:
+def _dynamic(node: NodeContext, x: Value, pads: Sequence[Dim], mode: str, value: float) -> Value:
     """Amounts that depend on dynamic dims: blocks of the constant are joined on."""
     if mode != "constant":
         raise node.unsupported("amounts of padding depend on dynamic dims", got=f"mode {mode}", expected="mode constant")
@@ -34,9 +37,9 @@ def _dynamic(node: NodeContext, x: Value, pads: list[object], mode: str, value: 
         for amount, at_end in ((pads[2 * index], False), (pads[2 * index + 1], True)):
             if amount == 0:
                 continue
-            if not isinstance(amount, int) and sh.bounds(amount)[0] < 0:  # type: ignore[arg-type]
+            if not isinstance(amount, int) and sh.bounds(amount)[0] < 0:
                 raise node.unsupported("an amount of padding may be negative", got=amount)
-            block = node.filled((*x.shape[:axis], amount, *x.shape[axis + 1 :]), value, x.dtype)  # type: ignore[list-item]
+            block = node.filled((*x.shape[:axis], amount, *x.shape[axis + 1 :]), value, x.dtype)
             parts = [*parts, block] if at_end else [block, *parts]
         x = parts[0] if len(parts) == 1 else node.step(Concat(axis), *parts)
     return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from torch.export import ExportedProgram
 from strop.errors import ModelError, OptionError, StropError, UnsupportedError
 from strop.frontend.torch.registry import RULES
 from strop.frontend.torch.whole import WholeLayers, whole_nodes
+
+_EXPORT = "torch.export.export(module, example_inputs) must work; see https://pytorch.org/docs/stable/export.html"
 
 Examples = Sequence[Any] | Mapping[str, Any]
 
@@ -44,11 +47,12 @@ def program_of(model: Any, example_inputs: Examples | None, dynamic_shapes: Any)
             raise OptionError(
                 f"an exported program takes no {name}", where=f"argument {name}", hint="it was exported with its own; leave it out"
             )
-        program = model if isinstance(model, ExportedProgram) else _loaded(model)
+        program = _loaded(model) if isinstance(model, (str, Path)) else model
     if not isinstance(program, ExportedProgram):
         raise UnsupportedError(
-            "this PyTorch object is no network", got=type(model).__qualname__, expected="a torch.nn.Module or an ExportedProgram"
-        )
+            "this PyTorch object is no network", got=type(model).__qualname__, expected="a torch.nn.Module or an ExportedProgram",
+            hint="give the module that it comes from",
+        )  # fmt: skip
     return _decomposed(program)
 
 
@@ -87,9 +91,8 @@ def _exported(module: torch.nn.Module, example_inputs: Examples | None, dynamic_
 
 
 def _loaded(path: str | Path) -> ExportedProgram:
-    if isinstance(path, bytes):
-        raise UnsupportedError("an exported program is read from a file", got="bytes", expected="the path of a .pt2 file")
-    with _quiet(), _told(f"the exported program {path} cannot be read"):
+    hint = f"torch.export.load({str(path)!r}) must work with the PyTorch that is installed, {torch.__version__}"
+    with _quiet(), _told(f"the exported program {path} cannot be read", hint):
         return torch.export.load(str(path))
 
 
@@ -105,14 +108,19 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings that exporting gives about its own workings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without what PyTorch says about its own workings; an error is told whole by ``_told``."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _told(what: str, hint: str = _EXPORT) -> Iterator[None]:
     """Turns whatever PyTorch raises into a ModelError that keeps its words."""
     try:
         yield
@@ -122,6 +130,7 @@ def _told(what: str) -> Iterator[None]:
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         told = "\n    ".join(lines[:12]) or type(error).__name__
         raise ModelError(
-            what, got=f"{type(error).__name__}: {told}",
-            hint="torch.export.export(module, example_inputs) must work; see https://pytorch.org/docs/stable/export.html",
-        ) from error  # fmt: skip
+            what,
+            got=f"{type(error).__name__}: {told}",
+            hint=hint,
+        ) from error

@@ -218,7 +218,8 @@ def _bind(symbols: Symbols, symbol: str, factor: int, wanted: Dim | Free, name: 
         step = wanted.step if wanted.step % factor == 0 else 1
         if any(n % factor for n in (*numbers, step if step > 1 else factor)):
             raise OptionError("a range does not fit the exported program", where=where, got=numbers, expected=f"multiples of {factor}")
-        part = Free(None, *(n // factor for n in numbers), max(step // factor, 1))
+        least, opt, most = (n // factor for n in numbers)
+        part = Free(None, least, opt, most, max(step // factor, 1))
         symbols.bind(symbol, part.dim(wanted.name or name), where)
     elif isinstance(wanted, int) and wanted % factor == 0:
         symbols.bind(symbol, wanted // factor, where)

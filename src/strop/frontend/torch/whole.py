@@ -46,7 +46,7 @@ for _name in _NAMES:
 _WHOLE = {getattr(torch.ops.aten, name).input: getattr(torch.ops.strop, name).default for name in _NAMES}
 
 
-class WholeLayers(TorchFunctionMode):
+class WholeLayers(TorchFunctionMode):  # type: ignore[misc]
     """While it is active, recurrent layers of modules call the operators that stand for them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
