@@ -36,11 +36,11 @@ class _Net:
 
 def conv_net() -> onnx.ModelProto:
     """[N, 3, H, W]: strides, pads, a depthwise convolution, pools, resizes by scales and to another value's size, a concat of two scales,
-    squeeze and excite, global pooling, a classifier and a map of the input's size."""
+    squeeze and excite, global pooling, a classifier, and transposed convolutions to a map of twice the input's size."""
     net = _Net("conv net")
     for name, shape in {
         "w1": (16, 3, 3, 3), "b1": (16,), "w2": (32, 16, 3, 3), "w3": (32, 32, 1, 1), "wd": (32, 1, 5, 5), "w4": (8, 48, 1, 1),
-        "fc": (10, 48), "se1": (8, 32, 1, 1), "se2": (32, 8, 1, 1),
+        "fc": (10, 48), "se1": (8, 32, 1, 1), "se2": (32, 8, 1, 1), "wt": (8, 12, 4, 4), "bt": (12,), "w5": (10, 12, 3, 3), "w6": (10, 3, 2, 2),
     }.items():  # fmt: skip
         net.weight(name, *shape)
     net.constant("twice", np.array([1, 1, 2, 2], np.float32))
@@ -74,7 +74,11 @@ def conv_net() -> onnx.ModelProto:
     net.node("Flatten", "g", "f")
     net.node("Gemm", "f,fc", "logits", transB=1)
     net.node("Conv", "cat,w4", "map")
-    return net.model(["N", 3, "H", "W"], "logits", "map")
+    net.node("ConvTranspose", "map,wt,bt", "t1", strides=[2, 2], pads=[1] * 4)
+    net.node("Relu", "t1", "t2")
+    net.node("Conv", "t2,w5", "t3", pads=[1] * 4)
+    net.node("ConvTranspose", "t3,w6", "full", strides=[2, 2])
+    return net.model(["N", 3, "H", "W"], "logits", "map", "full")
 
 
 def transformer(width: int = 64, heads: int = 4) -> onnx.ModelProto:
@@ -121,9 +125,10 @@ def transformer(width: int = 64, heads: int = 4) -> onnx.ModelProto:
 
 
 def sequences() -> onnx.ModelProto:
-    """[batch, seq, 8]: slices, pads, concats along a free axis, flattening, transposes, and reductions over it."""
+    """[batch, seq, 8]: slices, pads, concats along a free axis, flattening, transposes, reductions over it, and recurrent layers along it."""
     net = _Net("sequences")
-    net.weight("w", 8, 12)
+    for name, shape in {"w": (8, 12), "lw": (2, 80, 8), "lr": (2, 80, 20), "lb": (2, 160), "gw": (1, 51, 8), "gr": (1, 51, 17)}.items():
+        net.weight(name, *shape)
     net.constant("last", np.array([-1], np.int64))
     net.constant("end", np.array([1 << 62], np.int64))
     net.constant("three", np.array([3], np.int64))
@@ -144,4 +149,7 @@ def sequences() -> onnx.ModelProto:
     net.node("ReduceMean", "turned", "means", axes=[2], keepdims=1)
     net.node("Sub", "turned,means", "centered")
     net.node("Reshape", "padded,flat", "flattened")
-    return net.model(["batch", "seq", 8], "even", "most", "centered", "flattened")
+    net.node("Transpose", "x", "steps", perm=[1, 0, 2])
+    net.node("LSTM", "steps,lw,lr,lb", "both", hidden_size=20, direction="bidirectional")
+    net.node("GRU", "steps,gw,gr", "one", hidden_size=17)
+    return net.model(["batch", "seq", 8], "even", "most", "centered", "flattened", "both", "one")

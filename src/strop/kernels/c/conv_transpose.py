@@ -11,16 +11,16 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from strop.kernels.base import Candidate, Emitted, Kernel, Out, Packed, Pointer, Region
-from strop.kernels.c import conv_depthwise, conv_direct, conv_winograd
+from strop.kernels.c import conv_depthwise, conv_direct, conv_dot, conv_winograd
 from strop.kernels.c.transpose_phases import Phase, phases_of
 from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import SymbolicError, constants_of, greater
 from strop.target.base import Target
 
 #: Kernels that may do the phases.
-_INNER: tuple[Kernel[Any], ...] = (conv_direct.KERNEL, conv_depthwise.KERNEL, conv_winograd.KERNEL)
+_INNER: tuple[Kernel[Any], ...] = (conv_direct.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL, conv_winograd.KERNEL)
 #: Those whose parameters suit any part of the filter.
-_FREE = (conv_direct.KERNEL, conv_depthwise.KERNEL)
+_FREE = (conv_direct.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL)
 #: Parameter sets offered.
 _OFFERED = 8
 
@@ -46,7 +46,7 @@ class ConvTranspose(Kernel[Params]):
         if isinstance(phases, str):
             return phases
         reasons = [_refusal(kernel, phases, target) for kernel in _INNER]
-        return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons[: len(_FREE)])))
+        return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons[:2])))
 
     def space(self, region: Region, target: Target) -> list[Params]:
         phases = _taken_apart(region)
