@@ -149,6 +149,17 @@ def test_the_rewritten_graph_means_the_same_up_to_rounding() -> None:
     assert all(len(n.output.uses) == 1 for n in found.nodes if isinstance(n.op, Dequantize)), "each reader has its own"
 
 
+def test_a_symmetric_table_wastes_nothing_on_values_that_are_never_negative() -> None:
+    net = Net()
+    a = net.pool(net.fn("relu", net.conv(net.x, "a")))
+    net.graph.set_outputs([net.conv(net.fn("tanh", net.conv(a, "b")), "c")])
+    found = quantize(net.graph, INT8, table(net.graph))
+    scales = {n.name: float(n.operand(1).const) for n in found.nodes if isinstance(n.op, Quantize)}  # type: ignore[arg-type]
+    for name, scale in scales.items():
+        assert scale == pytest.approx((16 if name.startswith(("x", "tanh")) else 8) / 255), name
+    assert len(scales) == 4
+
+
 def test_a_missing_range_is_named() -> None:
     net = Net()
     net.graph.set_outputs([net.conv(net.conv(net.x, "a"), "b")])

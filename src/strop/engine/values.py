@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from strop.errors import EngineFileError, OptionError
 from strop.ir import dtype as dt
 from strop.ir import interp
 from strop.ir.graph import Graph, Value
+from strop.runtime.context import Context
 from strop.runtime.tap import observe
 
 Array = NDArray[Any]
@@ -99,6 +100,42 @@ def of_engine(engine: Engine, inputs: Mapping[str, Array], label: str) -> Run:
     for layer in run.layers.values():
         run.fused.pop(layer.node, None)
     return run
+
+
+class Reader:
+    """Reads an engine's values between its steps, one at a time, run after run.
+
+    Attributes:
+        names: of the values that have a place in memory.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """EngineFileError: the engine was built by a version that did not record what its steps compute."""
+        self._engine, self._records, self._plan = engine, _steps(engine), _plan(engine)
+        self.names = frozenset(
+            name for record in self._records for name, _, argument, _ in record.get("values", []) if isinstance(argument, int)
+        )
+
+    def run(self, context: Context, inputs: Mapping[str, Array], wanted: Collection[str], look: Callable[[str, Array], None]) -> dict[str, Array]:
+        """Runs once and shows the wanted values in the order in which they are computed.
+
+        Args:
+            context: of the engine.
+            inputs: by name.
+            wanted: names among ``names``.
+            look: called with a name and a copy of the elements in the graph's order of axes.
+
+        Returns:
+            Every output, by name.
+        """
+        known = _symbols(self._plan, {n: np.shape(a) for n, a in inputs.items()})
+
+        def seen(index: int, read: Callable[[int], Array]) -> None:
+            for name, _, argument, view in self._records[index].get("values", []):
+                if name in wanted and isinstance(argument, int):
+                    look(name, _strided(read(argument), view, known, self._engine))
+
+        return observe(context, inputs, seen)
 
 
 def _steps(engine: Engine) -> list[dict[str, Any]]:

@@ -1,25 +1,28 @@
-"""Ranges of a network's values on given samples: the float engine runs with the values as further outputs, and observers watch.
+"""Ranges of a network's values on given samples: the float engine runs step by step, and observers look at what each step has written.
 
-Memory does not grow with the number of samples: an observer has a fixed number of bins, one batch is alive at a time, and values
-are watched in portions, so that the further outputs stay small beside the network itself.
+Memory does not grow with the number of samples: an observer has a fixed number of bins, one batch and one copied value are alive at a time.
+Values that no step writes become further outputs, in portions that are small beside the network itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from strop.engine.engine import Engine
+from strop.engine.values import Reader
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Value
-from strop.ir.op import Array
+from strop.ir.op import Array, Op
+from strop.ops.data import Reshape, Transpose
 from strop.quantize.data import Samples
 from strop.quantize.observe import Observer
 from strop.quantize.ranges import Calibrator
 from strop.quantize.table import Entry, Table
+from strop.runtime.context import Context
 from strop.trace import Trace
 
 #: Makes an engine of a portable graph, for this machine.
@@ -115,27 +118,88 @@ def observe(
 def watch(graph: Graph, values: Sequence[Value], samples: Samples, compile: Compile, look: Look, trace: Trace) -> tuple[int, int]:
     """Runs samples and shows values batch by batch; answers the number of batches and of samples.
 
-    The samples are run once per portion of the values; those that can be walked only once, with one portion.
+    What the float engine has in memory is read between its steps. Values that exist only inside a kernel become further outputs of another
+    engine, a portion of them at a time; for samples that can be walked only once, all of them at once and nothing between steps.
     """
-    parts = list(portions(graph, values, samples.once))
-    batches = total = 0
-    for number, portion in enumerate(parts):
+    counts = (0, 0)
+    taps = None if samples.once else Taps(graph, values, compile(graph))
+    rest = list(values) if taps is None else taps.missing
+    if taps is not None and len(rest) < len(values):
+        with closing(taps.engine.context(threads=1)) as context:
+            counts = _walk(samples, lambda inputs: taps.run(context, inputs, look), trace)
+    for portion in portions(graph, rest, samples.once):
         engine = compile(tapped(graph, portion))
         free = any(tensor.is_dynamic for tensor in engine.inputs)
         with closing(engine.context()) as context:
             buffers: dict[str, Array] = {}
-            batches = total = 0
-            for batch in samples:
-                results = context.run(batch.inputs, out=buffers)
+
+            def run(inputs: Mapping[str, Array], part: Sequence[Value] = portion, context: Context = context, free: bool = free) -> None:
+                nonlocal buffers
+                results = context.run(inputs, out=buffers)
                 buffers = {} if free else results
-                for value in portion:
-                    array = batch.inputs[value.name] if value.producer is None else results[tap_name(graph, value)]
-                    look(value, array)
-                batches += 1
-                first = next(iter(batch.inputs.values()), None)
-                total += first.shape[0] if first is not None and first.ndim else 1
-                trace.report("quantize", number * batches + batches, 0)
+                for value in part:
+                    look(value, inputs[value.name] if value.producer is None else results[tap_name(graph, value)])
+
+            counts = _walk(samples, run, trace)
+    return counts
+
+
+def _walk(samples: Samples, run: Callable[[Mapping[str, Array]], object], trace: Trace) -> tuple[int, int]:
+    """Calls a function with the inputs of every batch; how many batches, and how many samples these hold."""
+    batches = total = 0
+    for batch in samples:
+        run(batch.inputs)
+        batches += 1
+        first = next(iter(batch.inputs.values()), None)
+        total += first.shape[0] if first is not None and first.ndim else 1
+        trace.report("quantize", batches, 0)
     return batches, total
+
+
+class Taps:
+    """Reads values of a graph between the steps of an engine of it; nothing about the engine changes.
+
+    Attributes:
+        missing: values that the engine does not have in memory.
+    """
+
+    def __init__(self, graph: Graph, values: Sequence[Value], engine: Engine) -> None:
+        self.engine = engine
+        self._reader = Reader(engine)
+        self._views: dict[str, list[tuple[Value, list[Op]]]] = {}
+        self.missing: list[Value] = []
+        for value in values:
+            base, ops = _base(value, self._reader.names)
+            if base is None:
+                self.missing.append(value)
+            else:
+                self._views.setdefault(base.name, []).append((value, ops))
+        self._inputs = [v.name for v in graph.inputs if v.name in self._views]
+
+    def run(self, context: Context, inputs: Mapping[str, Array], look: Look) -> dict[str, Array]:
+        """Runs once and shows every value that is not missing; answers the outputs."""
+
+        def show(name: str, array: Array) -> None:
+            for value, ops in self._views.get(name, ()):
+                seen = array
+                for op in ops:
+                    (seen,) = op.reference(seen)
+                look(value, seen)
+
+        for name in self._inputs:
+            show(name, np.asarray(inputs[name]))
+        return self._reader.run(context, inputs, self._views.keys(), show)
+
+
+def _base(value: Value, known: Collection[str]) -> tuple[Value | None, list[Op]]:
+    """The value in memory that a value is a view of, itself at best, and the ops between them; None when there is none."""
+    ops: list[Op] = []
+    while value.producer is not None and value.name not in known:
+        if not isinstance(value.producer.op, (Reshape, Transpose)) or not sh.is_static(value.shape):
+            return None, []
+        ops.insert(0, value.producer.op)
+        value = value.producer.operand(0)
+    return (None, []) if value.const is not None else (value, ops)
 
 
 def tapped(graph: Graph, values: Sequence[Value]) -> Graph:

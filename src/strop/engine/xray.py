@@ -19,21 +19,17 @@ from strop.engine.engine import Engine
 from strop.engine.evaluate import decibels
 from strop.engine.replay import Replay
 from strop.engine.rewrite import Calibrated, rewrite
-from strop.engine.watch import Compile, portions, tap_name, tapped
+from strop.engine.watch import Compile, Taps, portions, tap_name, tapped
+from strop.engine.xray_sums import Stored, Sums, channel_axis, limits
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array
-from strop.ops.base import highest, lowest
 from strop.ops.elementwise import Elementwise
-from strop.ops.quantize import Quantize
 from strop.quantize.data import Samples
-from strop.quantize.narrow import F16_MAX
 from strop.quantize.precision import Decisions, layer_name, layers
 from strop.trace import Trace
 
 #: Batches on which layers are isolated.
 ISOLATED_BATCHES = 4
-#: Channels that are named per layer.
-_WORST = 3
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,11 @@ class LayerReport:
         op: what it computes.
         precision: what it computes in.
         value: the name of its result, behind the elementwise ops that follow.
-        sqnr: of the result against the float network, in dB, with the noise of all layers before it.
+        sqnr: of the result as it is stored against the float network, in dB, with the noise of all layers before it.
         alone: SQNR of the outputs with only this layer reduced.
         without: SQNR of the outputs with all layers but this one reduced.
         blame: its share of the noise that the layers alone bring to the outputs, from 0 to 1.
-        saturated: values of the result beyond the range of its integers.
+        saturated: values of the float network's result beyond the range of its integers.
         overflows: values of the result beyond the range of f16.
         elements: values that were looked at.
         worst: channels of least SQNR, with it.
@@ -101,45 +97,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-@dataclass
-class _Sums:
-    """Powers of signal and noise per channel, and counts."""
-
-    axis: int
-    limits: tuple[float, float] | None
-    signal: Array | None = None
-    noise: Array | None = None
-    saturated: int = 0
-    overflows: int = 0
-    elements: int = 0
-
-    def add(self, wanted: Array, got: Array) -> None:
-        wide, other = wanted.astype(np.float64), got.astype(np.float64)
-        axes = tuple(k for k in range(wide.ndim) if k != self.axis)
-        with np.errstate(all="ignore"):
-            signal, noise = (wide * wide).sum(axis=axes), ((wide - other) ** 2).sum(axis=axes)
-        self.signal = signal if self.signal is None else self.signal + signal
-        self.noise = noise if self.noise is None else self.noise + noise
-        self.overflows += int(np.count_nonzero(np.abs(wide) > F16_MAX))
-        self.elements += wide.size
-        if self.limits is not None:
-            self.saturated += int(np.count_nonzero((other < self.limits[0]) | (other > self.limits[1])))
-
-    def sqnr(self) -> float:
-        if self.signal is None or self.noise is None:
-            return math.inf
-        return decibels(float(self.signal.sum()), float(self.noise.sum()))
-
-    def worst(self) -> tuple[tuple[int, float], ...]:
-        if self.signal is None or self.noise is None or self.signal.ndim == 0:
-            return ()
-        with np.errstate(all="ignore"):
-            each = 10 * np.log10(self.signal / self.noise)
-        each = np.where(self.noise == 0, np.inf, np.where(self.signal == 0, -np.inf, each))
-        chosen = np.argsort(each, kind="stable")[:_WORST]
-        return tuple((int(k), float(each[k])) for k in chosen if np.isfinite(each[k]) or self.noise[k] > 0)
 
 
 @dataclass
@@ -226,7 +183,7 @@ def accuracy_report(
     """
     ends = {node.name: chain_end(graph, node) for node in layers(graph)}
     values = list(dict.fromkeys(ends.values()))
-    sums = {v.name: _Sums(_channel_axis(v), _limits(reduced, v)) for v in values}
+    sums = {v.name: Sums(channel_axis(v), limits(reduced, v)) for v in values}
     output, count, exact = _compare(graph, reduced, values, sums, samples, compile, trace)
     isolation = isolate(graph, decisions, calibrated, samples, trace, batches)
     blame = isolation.blame()
@@ -246,31 +203,43 @@ def accuracy_report(
 
 
 def _compare(
-    graph: Graph, reduced: Graph, values: Sequence[Value], sums: Mapping[str, _Sums], samples: Samples, compile: Compile, trace: Trace
+    graph: Graph, reduced: Graph, values: Sequence[Value], sums: Mapping[str, Sums], samples: Samples, compile: Compile, trace: Trace
 ) -> tuple[float, int, bool]:
-    """Adds up differences of values between both networks; SQNR of the outputs, batches, and whether watching changed them."""
-    signal = noise = 0.0
-    count, exact = 0, True
+    """Adds up differences of values between both networks; SQNR of the outputs, batches, and whether watching changed them.
+
+    Values are read between the engines' steps. Those that one of them has only inside a kernel become further outputs of other engines.
+    """
     plain = compile(reduced)
-    for number, part in enumerate(portions(graph, values, samples.once)):
-        engines: list[Engine] = [compile(tapped(graph, part)), compile(tapped(reduced, [reduced.values[v.name] for v in part if v.name in reduced.values]))]
+    left, right = Taps(graph, values, compile(graph)), Stored(reduced, values, plain)
+    rest = [v for v in values if v in left.missing or v in right.missing]
+    signal = noise = 0.0
+    count = 0
+    with closing(left.engine.context(threads=1)) as one, closing(plain.context(threads=1)) as other:
+        for batch in samples:
+            wanted: dict[Value, Array] = {}
+            outputs = left.run(one, batch.inputs, wanted.__setitem__)
+            got = right.run(other, batch.inputs, lambda value, array: sums[value.name].add(wanted[value], array) if value in wanted else None)  # noqa: B023
+            signal += sum(float(np.sum(a.astype(np.float64) ** 2)) for a in outputs.values())
+            noise += _noise(outputs, got)
+            count += 1
+            trace.report("quantize", count, 0)
+    return decibels(signal, noise), count, _compare_inside(graph, reduced, rest, sums, samples, compile, plain)
+
+
+def _compare_inside(
+    graph: Graph, reduced: Graph, values: Sequence[Value], sums: Mapping[str, Sums], samples: Samples, compile: Compile, plain: Engine
+) -> bool:
+    """As ``_compare`` for values that one kernel computes and uses; False when watching them changed the outputs."""
+    exact = True
+    for part in portions(graph, [v for v in values if v.name in reduced.values], False):
+        engines = [compile(tapped(graph, part)), compile(tapped(reduced, [reduced.values[v.name] for v in part]))]
         with closing(engines[0].context()) as left, closing(engines[1].context()) as right:
-            for index, batch in enumerate(samples):
-                wanted, got = left.run(batch.inputs), right.run(batch.inputs)
+            for batch in samples:
+                wanted, got, bare = left.run(batch.inputs), right.run(batch.inputs), plain.run(batch.inputs)
                 for value in part:
-                    other = reduced.values.get(value.name)
-                    if other is not None:
-                        sums[value.name].add(wanted[tap_name(graph, value)], got[tap_name(reduced, other)])
-                if number == 0:
-                    count = index + 1
-                    outputs = {n: wanted[n] for n in graph.output_names}
-                    signal += sum(float(np.sum(a.astype(np.float64) ** 2)) for a in outputs.values())
-                    noise += _noise(outputs, got)
-                    if index == 0:
-                        bare = plain.run(batch.inputs)
-                        exact = all(np.array_equal(bare[n], got[n], equal_nan=bare[n].dtype.kind == "f") for n in graph.output_names)
-                trace.report("quantize", index + 1, 0)
-    return decibels(signal, noise), count, exact
+                    sums[value.name].add(wanted[tap_name(graph, value)], got[tap_name(reduced, reduced.values[value.name])])
+                exact &= all(np.array_equal(bare[n], got[n], equal_nan=bare[n].dtype.kind == "f") for n in graph.output_names)
+    return exact
 
 
 def chain_end(graph: Graph, node: Node) -> Value:
@@ -282,22 +251,3 @@ def chain_end(graph: Graph, node: Node) -> Value:
             break
         value = reader.output
     return value
-
-
-def _channel_axis(value: Value) -> int:
-    return 1 if len(value.shape) > 2 else max(0, len(value.shape) - 1)
-
-
-def _limits(reduced: Graph, value: Value) -> tuple[float, float] | None:
-    """The range of the integers that a value is stored as; None when it stays a float."""
-    other = reduced.values.get(value.name)
-    found = next((n for n in other.users if isinstance(n.op, Quantize)), None) if other is not None else None
-    if found is None:
-        return None
-    assert isinstance(found.op, Quantize)
-    scale, least, most = found.operand(1).const, int(lowest(found.op.to)), int(highest(found.op.to))
-    zero = found.operand(2).const if found.has(2) else np.zeros(())
-    assert scale is not None and zero is not None
-    step, shift = float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0])
-    # half a step beyond the last integer still rounds to it
-    return (least - shift - 0.5) * step, (most - shift + 0.5) * step

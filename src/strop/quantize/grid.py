@@ -42,7 +42,11 @@ class Grid:
 
     def rounded(self, array: Array) -> Array:
         """The numbers on the grid that stand for these, float32."""
-        return np.asarray((self.quantized(array).astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale))
+        return self.real(self.quantized(array))
+
+    def real(self, integers: Array) -> Array:
+        """The numbers that integers stand for, float32 (ONNX DequantizeLinear)."""
+        return np.asarray((integers.astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale))
 
 
 def affine(low: float, high: float, dtype: DType = dt.u8) -> Grid:

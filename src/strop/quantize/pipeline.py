@@ -11,11 +11,17 @@ import numpy as np
 
 from strop.errors import OptionError
 from strop.ir.graph import Graph, Node, Value
+from strop.ops.data import Reshape, Transpose
+from strop.ops.elementwise import Elementwise
+from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.quantize import Dequantize, Quantize
 from strop.quantize.grid import Grid, affine, quantized_weights, weight_scales
 from strop.quantize.place import place
 from strop.quantize.precision import Decisions, layer_name, layers, weight_axis
 from strop.quantize.table import Table
+
+#: Elementwise functions whose results are 0 or more.
+_NEVER_NEGATIVE = ("relu", "sigmoid", "hard_sigmoid", "abs", "square", "exp", "softplus")
 
 
 def observed(graph: Graph, decisions: Decisions) -> list[Value]:
@@ -56,7 +62,18 @@ def _grid(group: list[Value], table: Table) -> Grid:
             expected=" or ".join(v.name for v in group[:4]),
             hint="calibrate again with strop calibrate, or keep the layers that read it in fp32 with layer_precision",
         )
-    return affine(min(e.low for e in known), max(e.high for e in known))
+    low = 0.0 if all(map(is_never_negative, group)) else min(e.low for e in known)
+    return affine(low, max(e.high for e in known))
+
+
+def is_never_negative(value: Value) -> bool:
+    """True when a value's maker says so: half of the range of a symmetric table would be wasted on it."""
+    node = value.producer
+    while node is not None and isinstance(node.op, (MaxPool, AveragePool, Reshape, Transpose)):
+        node = node.operand(0).producer
+    if node is None or not isinstance(node.op, Elementwise):
+        return False
+    return node.op.fn in _NEVER_NEGATIVE or (node.op.fn == "clip" and node.op.param["lo"] >= 0.0)
 
 
 def _insert(graph: Graph, value: Value, readers: list[tuple[Node, int]], grid: Grid) -> None:
