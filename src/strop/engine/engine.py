@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from strop import knobs
 from strop.engine.format import EngineFile, Section, SectionKind, write_engine
 from strop.errors import EngineFileError
-from strop.runtime.context import Context, MemoryFigures, StepTime, TensorInfo
+from strop.runtime.context import Context, MemoryFigures, StepTime
+from strop.runtime.ports import TensorInfo
 from strop.runtime.session import Session
 
 Array = NDArray[Any]

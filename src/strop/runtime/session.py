@@ -27,13 +27,11 @@ from strop.engine.format import EngineFile, Source
 from strop.errors import EngineFileError, OptionError, RuntimeFailure
 from strop.ir.dtype import BY_CODE
 from strop.runtime.context import (
-    Array,
     Context,
     EngineView,
     MemoryFigures,
     StepInfo,
     StepTime,
-    TensorInfo,
     finalizer,
 )
 from strop.runtime.library import (
@@ -44,6 +42,7 @@ from strop.runtime.library import (
     TensorStruct,
     library_of,
 )
+from strop.runtime.ports import Array, TensorInfo
 
 MAX_THREADS = 256
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from strop.ir.dtype import DType
-from strop.kernels.base import Emitted, In, Kernel, Out, Region, memory_seconds
+from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
 from strop.kernels.c.writer import Writer, address, define, from_memory, held
 from strop.ops.select import Unique
 from strop.target.base import Target
@@ -65,7 +65,7 @@ class UniqueKernel(Kernel[None]):
         with w.loop("g", "groups"), w.loop("j", width):
             w(f"y[g * {width} + j] = x[{address('', ('first[g]', x.strides[0]), ('j', x.strides[1]))}];")
         w("*(int64_t *)a->p[5] = groups;")
-        pointers = (In(0), *(Out(k) for k in range(5)))
+        pointers: tuple[Pointer, ...] = (In(0), *(Out(k) for k in range(5)))
         return Emitted(w.text(), pointers, 1, 3 * 8 * rows + 64, tuple(helpers))
 
 
