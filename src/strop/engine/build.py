@@ -52,7 +52,8 @@ def build(
         budget: seconds that measuring may take; None for the level's own.
         shapes: input name to shape: a text such as ``1..8(1)x3x32..960(320)%32x640``, or a sequence of numbers and such ranges
             (min..max, the optimum that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is
-            given the engine serves all of it. The model's own names of dims may be given in place of an input's.
+            given the engine serves all of it. The model's own names of dims may be given in place of an input's. ``NAME[]`` stands for the
+            elements of a value that decide over sizes, or for the size that it gets from data: ``"k[]": "1..100"``.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
