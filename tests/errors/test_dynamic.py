@@ -42,12 +42,31 @@ def test_a_name_without_a_range() -> None:
         ({"n": "1..8"}, "no such input", "n"),
         ({"batch": "1..8x3"}, "a dim is given a shape", "2 dims"),
         ({"x": "batch:1..8,3,n:4..8,n:4..9"}, "dim n is given two ranges", "n"),
+        ({"n[]": "1..8"}, "no such value whose elements", "n"),
+        ({"x[]": "1..8x3"}, "the elements of a value are given a shape", "2 dims"),
     ],
 )
 def test_ranges_that_do_not_fit(shapes: dict[str, str], message: str, got: str | None) -> None:
     with pytest.raises(OptionError, match=message) as error:
         build(tiny_net.model(batch="batch"), level=0, shapes=shapes)
     assert got is None or error.value.got == got
+
+
+def test_a_size_that_data_decides_and_that_may_be_below_0() -> None:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["places"], name="places"),
+        helper.make_node("Shape", ["places"], ["shape"], name="shape"),
+        helper.make_node("Gather", ["shape", "one"], ["count"], name="count"),
+        helper.make_node("Sub", ["count", "three"], ["less"], name="less"),
+        helper.make_node("Unsqueeze", ["less", "zero"], ["size"], name="size"),
+        helper.make_node("ConstantOfShape", ["size"], ["y"], name="y"),
+    ]
+    known = [numpy_helper.from_array(np.array(v), n) for n, v in (("one", 1), ("three", 3), ("zero", [0]))]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])
+    graph = helper.make_graph(nodes, "net", [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], known)
+    with pytest.raises(UnsupportedError, match="a size may be below 1") as error:
+        build(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), level=0)
+    assert "places_count" in str(error.value.got)
 
 
 def test_dims_that_are_equal_for_some_sizes_only() -> None:

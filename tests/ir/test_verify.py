@@ -13,8 +13,10 @@ from strop.ir.graph import Graph
 from strop.ir.op import Type
 from strop.ir.shape import Sym
 from strop.ir.verify import STAGES, findings, verify
+from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Tile, Transpose
 from strop.ops.elementwise import Cast, make
+from strop.ops.select import NonZero
 
 
 def sound() -> Graph:
@@ -148,6 +150,88 @@ def test_each_rule_finds_its_defect(rule: str, damage: Callable[[Graph], None]) 
     assert rule in {name for name, _ in findings(graph, "portable")}
     with pytest.raises(VerifyError, match="stage portable"):
         verify(graph, "portable")
+
+
+def selecting() -> Graph:
+    """Of x the elements that are not zero, the places found in a loop's body besides."""
+    graph = Graph("selecting")
+    x = graph.add_input("x", Type(dt.f32, (4,)))
+    go = graph.add_input("go", Type(dt.boolean, ()))
+    count = Sym("count", 0, 2, 4)
+    found = graph.add(NonZero(count), [x], name="found")
+    places = graph.add(Reshape((count,)), [found.outputs[0]], name="places").output
+    begin = graph.add(LoopBegin("a"), [go, x], name="begin")
+    twice = graph.add(make("add"), [begin.outputs[1], x], name="twice").output
+    end = graph.add(LoopEnd("a", 1, Sym("rounds", 0, 1, 3)), [begin.outputs[0], go, twice, twice], name="end")
+    graph.set_outputs([places, end.outputs[0], end.outputs[1]])
+    return graph
+
+
+def _late(g: Graph) -> None:
+    g.nodes.insert(2, g.nodes.pop(0))
+
+
+def _found_twice(g: Graph) -> None:
+    g.add(NonZero(Sym("count", 0, 2, 4)), [g.values["x"]], name="again")
+
+
+def _nobody_finds(g: Graph) -> None:
+    g.set_outputs([*g.outputs, g.add(Expand((Sym("ghost", 0, 1, 2),)), [g.add_const(np.ones((), np.float32))]).output])
+
+
+def _body_read_outside(g: Graph) -> None:
+    g.set_outputs([*g.outputs, g.add(make("neg"), [g.values["twice"]]).output])
+
+
+def _body_as_output(g: Graph) -> None:
+    g.set_outputs([*g.outputs, g.values["twice"]])
+
+
+def _end_alone(g: Graph) -> None:
+    node = g.nodes[-1]
+    node.op = node.op.replace(loop="b")
+
+
+def _another_type(g: Graph) -> None:
+    node = g.nodes[-1]
+    g.nodes[-1].op = node.op.replace(scans=0)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_graph_with_computed_sizes_and_a_loop_passes(stage: str) -> None:
+    verify(selecting(), stage)
+    copy = selecting().clone()
+    assert copy.prune() == 0
+    copy.nodes.reverse()
+    copy.toposort()
+    verify(copy, stage)
+
+
+@pytest.mark.parametrize(
+    ("rule", "damage"),
+    [
+        ("computed sizes", _late),
+        ("computed sizes", _found_twice),
+        ("computed sizes", _nobody_finds),
+        ("loops", _body_read_outside),
+        ("loops", _body_as_output),
+        ("loops", _end_alone),
+        ("loops", _another_type),
+    ],
+)
+def test_rules_of_computed_sizes_and_loops(rule: str, damage: Callable[[Graph], None]) -> None:
+    graph = selecting()
+    damage(graph)
+    assert rule in {name for name, _ in findings(graph, "portable")}
+
+
+def test_what_finds_a_size_is_needed() -> None:
+    graph = selecting()
+    count = Sym("count", 0, 2, 4)
+    ones = graph.add(Expand((count,)), [graph.add_const(np.ones((), np.float32))], name="ones").output
+    graph.set_outputs([ones])
+    graph.prune()
+    assert [n.name for n in graph.nodes] == ["found", "ones"]
 
 
 def test_imported_form_may_hold_dead_nodes() -> None:

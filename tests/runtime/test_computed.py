@@ -55,10 +55,28 @@ def test_profile_and_rooms(tmp_path: Path) -> None:
     session = Session(syn.write(tmp_path / "e.strop", syn.computed_plan()), threads=2)
     times = session.profile({"x": np.ones(8, np.float32)}, runs=3)
     assert [t.name for t in times] == ["keep", "double", "again", "last"]
-    with pytest.raises(InputError, match="'double' cannot be written into a given array"):
-        session.run({"x": np.ones(8, np.float32)}, out={"double": np.empty(8, np.float32)})
-    with pytest.raises(InputError, match="'double' cannot be written into a given array"):
-        session.context().bind({"x": np.ones(8, np.float32)}, {"double": np.empty(8, np.float32), "some": np.empty(8, np.float32)})
+    context = session.context()
+    x = np.array([3, -1, 4, -1, 5, -9, 2, -6], np.float32)
+    context.resize({"x": (8,)})
+    out = context.new_outputs()
+    assert [a.shape for a in out.values()] == [(8,), (8,)]
+    got = context.run({"x": x}, out=out)
+    assert got["double"].tolist() == [6, 8, 10, 4] and np.shares_memory(got["double"], out["double"])
+    run = context.bind({"x": x}, out)
+    x[0] = -3
+    run()
+    assert context.output_shapes() == {"double": (3,), "some": (3,)} and out["some"][:3].tolist() == [16, 20, 8]
+
+
+@pytest.mark.parametrize("given", [np.empty(4, np.float32), np.empty(8, np.float64), np.empty((2, 4), np.float32), np.empty(16, np.float32)[::2]])
+def test_arrays_without_room(tmp_path: Path, given: np.ndarray) -> None:
+    context = Session(syn.write(tmp_path / "e.strop", syn.computed_plan()), threads=1).context()
+    x = np.ones(8, np.float32)
+    context.resize({"x": (8,)})
+    with pytest.raises(InputError, match="'double' cannot be written into the given array"):
+        context.run({"x": x}, out={"double": given})
+    with pytest.raises(InputError, match="'double' cannot be written into the given array"):
+        context.bind({"x": x}, {**context.new_outputs(), "double": given})
 
 
 def test_a_c_program_asks_for_the_shape_after_the_run(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ Array = NDArray[Any]
 #: Of the option --shape.
 SHAPE_HELP = (
     "Shape of an input: name=1x3x224x224, or with ranges of free dims name=1..8(1)x3x32..960(320)%32x640 "
-    "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8; or name==16000 for an input that always has this value. Repeatable."
+    "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8; or name==16000 for an input that always has this value. "
+    "name[]=1..100: how large sizes may become that the elements of this value decide, or that it gets from data. Repeatable."
 )
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."

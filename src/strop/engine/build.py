@@ -67,7 +67,8 @@ def build(
         shapes: input name to shape: a text such as ``1..8(1)x3x32..960(320)%32x640``, or a sequence of numbers and such ranges
             (min..max, the optimum that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is
             given the engine serves all of it. The model's own names of dims may be given in place of an input's. ``=16000``
-            in place of a shape compiles in an input that always has this value; branches on it are then taken.
+            in place of a shape compiles in an input that always has this value; branches on it are then taken. ``NAME[]`` stands for
+            the elements of a value that decide over sizes, or for the size that it gets from data: ``"k[]": "1..100"``.
         example_inputs: of a PyTorch module: its positional arguments, or its keyword arguments as a dict.
         dynamic_shapes: of a PyTorch module: which dims are free, as ``torch.export.export`` takes it.
         dump: folder that receives every stage's text.

@@ -87,13 +87,13 @@ def arranged(graph: Graph, found: Sequence[Loop]) -> list[Node]:
         return graph.nodes
     setters = graph.setters()
     inside = innermost(found)
-    ending = {id(loop.end): loop for loop in found}
+    framing = {id(node): loop for loop in found for node in (loop.begin, loop.end)}
     order: list[Node] = []
     done: set[int] = set()
 
     def unit(node: Node, around: Loop | None) -> Loop | Node:
         """The node, or the whole loop it belongs to, as seen from inside ``around``."""
-        loop = ending.get(id(node)) or inside.get(id(node)) or next((x for x in found if x.begin is node), None)
+        loop = framing.get(id(node)) or inside.get(id(node))
         seen: Loop | Node = node
         while loop is not None and loop is not around:
             seen, loop = loop, loop.parent

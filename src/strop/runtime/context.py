@@ -141,7 +141,8 @@ class Context:
             inputs: every input of the engine, by name. An array that is C-contiguous and aligned
                 is read in place; others are copied. dtypes and shapes are never converted.
             out: arrays to write outputs into, by name: C-contiguous, and overlapping neither
-                inputs nor each other. Outputs that are not in it are new arrays.
+                inputs nor each other; flat ones, for all that may be found, where data decides over
+                the shape (see new_outputs). Outputs that are not in it are new arrays.
 
         Returns:
             Every output, by name.
@@ -184,6 +185,20 @@ class Context:
             self._lock.release()
         return {port.name: port.shape for port in self._outputs}
 
+    def new_outputs(self) -> dict[str, Array]:
+        """New arrays that run() and bind() take for the outputs at the context's shape: flat ones where data decides over the shape."""
+        return {port.name: empty(*kind) for port, kind in zip(self._outputs, self._output_types, strict=True)}
+
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The outputs' shapes, by name; where data decides over them, what the last run found."""
+        with self._lock:
+            self._check_open()
+            info = TensorStruct()
+            for index in self._computed:
+                self._ask(index, info)
+                self._outputs[index].shape = tuple(info.dims[: info.rank])
+        return {port.name: port.shape for port in self._outputs}
+
     def _resize(self, shapes: Shapes) -> None:
         """The context's and its ports' shapes, unless they are these already."""
         if shapes == self._shapes:
@@ -208,7 +223,8 @@ class Context:
         for index, port in enumerate(self._outputs):
             self._ask(index, info)
             port.shape = tuple(info.dims[: info.rank])
-            types.append(((info.bytes // port.dtype.itemsize,) if port.computed else port.shape, port.dtype))
+            port.room = info.bytes // port.dtype.itemsize
+            types.append(((port.room,) if port.computed else port.shape, port.dtype))
         self._output_types = types
 
     def _ask(self, index: int, info: TensorStruct) -> None:

@@ -56,7 +56,7 @@ class TensorInfo:
 class Port:
     """An input or output as numpy sees it."""
 
-    __slots__ = ("computed", "dtype", "free", "name", "role", "shape", "text", "where")
+    __slots__ = ("computed", "dtype", "free", "name", "role", "room", "shape", "text", "where")
 
     def __init__(self, tensor: TensorInfo, role: str, where: str) -> None:
         self.role = role
@@ -64,6 +64,7 @@ class Port:
         self.name = tensor.name
         self.dtype = tensor.dtype.numpy
         self.shape = tensor.shape
+        self.room = 0  # elements that an output of computed shape may have, at most
         self.free = tensor.is_dynamic
         self.computed = tensor.is_computed
         self.text = str(tensor)
@@ -111,13 +112,10 @@ class Port:
         if not isinstance(array, ndarray):
             raise self._error("is not an array", got=type(array).__name__)
         if self.computed:
-            raise self._error(
-                "cannot be written into a given array",
-                expected="no array: its shape is known after the run",
-                hint="take the array that run() returns",
-            )
-        self._check_type(array)
-        if not (self.fits(array) and array.flags.writeable):
+            self._check_room(array)
+        else:
+            self._check_type(array)
+        if not (self.computed or (self.fits(array) and array.flags.writeable)):
             raise self._error(
                 "cannot be written in place",
                 got=f"strides {array.strides}, writeable: {array.flags.writeable}",
@@ -129,6 +127,16 @@ class Port:
                 "overlaps another array of this run",
                 expected="memory of its own",
                 hint="np.empty(shape, dtype) makes it",
+            )
+
+    def _check_room(self, array: Array) -> None:
+        """Refuses an array that has no room for all that a run may find."""
+        if array.dtype != self.dtype or array.shape != (self.room,) or not array.flags.writeable or array.flags.num & _PLAIN != _PLAIN:
+            raise self._error(
+                "cannot be written into the given array",
+                got=f"{array.dtype}{list(array.shape)}",
+                expected=f"a flat, writeable array of {self.room} {self.dtype}: its shape is known after the run",
+                hint="context.new_outputs() makes one",
             )
 
     def _check_type(self, array: Array) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ class Net:
         self._context = self._engine.context(threads=task.threads)
         self._inputs = dict(task.inputs)
         self._arrays = [self._inputs[t.name] for t in self._engine.inputs]
-        first = self._context.run(self._inputs)  # also of another shape than the engine was tuned for
-        self._out = {name: np.empty_like(array) for name, array in first.items()}
+        self._context.resize({name: np.shape(array) for name, array in self._inputs.items()})
+        self._out = self._context.new_outputs()
         self._results: Any = None
         self.version = __version__
         self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]
@@ -44,7 +45,8 @@ class Net:
     def outputs(self) -> list[Any]:
         """Of the last inference."""
         if self._results is None:
-            return list(self._out.values())
+            shapes = self._context.output_shapes()
+            return [a.reshape(-1)[: prod(shapes[name])].reshape(shapes[name]) for name, a in self._out.items()]
         return list(self._results) if isinstance(self._results, (tuple, list)) else [self._results]
 
     def profile(self, runs: int) -> list[tuple[str, int]]:

@@ -41,6 +41,7 @@ struct Tensor {
     std::vector<std::int64_t> shape; /* row-major; of a free shape, the one the engine was tuned for */
     std::uint64_t bytes;
     std::vector<std::int64_t> least, most, step; /* the range of a free shape, as in strop_tensor_info */
+    bool is_computed = false; /* a context's outputs() tell the shape after a run, and in `bytes` the room to bind */
 };
 
 struct Step {
@@ -62,7 +63,7 @@ inline Tensor tensor(const strop_tensor_info &info)
     const std::uint32_t n = info.rank;
 
     return Tensor{info.name, static_cast<strop_dtype>(info.dtype), {info.dims, info.dims + n}, info.bytes,
-                  {info.least, info.least + n}, {info.most, info.most + n}, {info.step, info.step + n}};
+                  {info.least, info.least + n}, {info.most, info.most + n}, {info.step, info.step + n}, info.is_computed != 0};
 }
 
 /* enum strop_dtype of a C++ element type, or 0. */
