@@ -8,8 +8,14 @@ from typing import Any
 from strop.compat import level
 from strop.compat.tensorrt import plan as plans
 from strop.compat.tensorrt.basics import FAILURES, IHostMemory, ILogger, Managed, failed, note
+from strop.compat.tensorrt.calibration import ranges_of
 from strop.compat.tensorrt.config import IBuilderConfig, IOptimizationProfile
-from strop.compat.tensorrt.enums import BuilderFlag, NetworkDefinitionCreationFlag, Severity
+from strop.compat.tensorrt.enums import (
+    BuilderFlag,
+    DataType,
+    NetworkDefinitionCreationFlag,
+    Severity,
+)
 from strop.compat.tensorrt.network import INetworkDefinition
 from strop.compat.tensorrt.plugin import saved
 from strop.compat.tensorrt.plugin_types import IPluginV2, IPluginV3, get_plugin_registry
@@ -134,7 +140,7 @@ class Builder(Managed):
                 graph,
                 level=config.builder_optimization_level,
                 progress=_progress(config.progress_monitor),
-                **_precision(network, config, self.logger),
+                **_precision(graph, network, config, self.logger),
             )
             return plans.attach(engine, self._plan(network, config, graph), kept)
         except Cancelled:
@@ -210,11 +216,19 @@ def _progress(monitor: Any) -> Callable[[str, int, int], None] | None:
     return report
 
 
-def _precision(network: INetworkDefinition, config: IBuilderConfig, logger: ILogger) -> dict[str, Any]:
-    """Arguments of ``build`` for precision flags. FP16 and BF16 allow a precision, they do not ask for it."""
-    if config.get_flag(BuilderFlag.INT8) and config.int8_calibrator is not None:
-        raise ValueError("INT8 calibration is not supported yet; build without BuilderFlag.INT8, or from a quantized ONNX model")
-    for flag in (BuilderFlag.FP16, BuilderFlag.BF16, BuilderFlag.INT8):
+def _precision(graph: Graph, network: INetworkDefinition, config: IBuilderConfig, logger: ILogger) -> dict[str, Any]:
+    """Arguments of ``build`` for precision flags, which allow a precision and do not ask for it. INT8 takes its ranges from the
+    calibrator, or from the ranges of the network's tensors; without either, only what the network quantizes itself is in INT8."""
+    for flag in (BuilderFlag.FP16, BuilderFlag.BF16):
         if config.get_flag(flag):
             note(logger, f"BuilderFlag.{flag.name}: FP32 is used, which it allows")
+    if not config.get_flag(BuilderFlag.INT8):
+        return {}
+    lifted = {layer.name: "fp32" for layer in network if layer.precision_is_set and layer.precision == DataType.FLOAT}
+    own = {t.own.name: t.dynamic_range for t in network.known_tensors() if t.dynamic_range is not None}
+    if config.int8_calibrator is not None:
+        return {"precision": "int8", "calibration": ranges_of(config.int8_calibrator, graph), "layer_precision": lifted}
+    if own:
+        return {"precision": "int8", "ranges": own, "layer_precision": lifted}
+    logger.log(Severity.WARNING, "BuilderFlag.INT8 without a calibrator and without ranges: layers stay as the network has them")
     return {}

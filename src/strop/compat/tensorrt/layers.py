@@ -391,6 +391,18 @@ class IGridSampleLayer(ILayer):
     )
 
 
+class IQuantizeLayer(ILayer):
+    layer_type = LayerType.QUANTIZE
+    axis = number("axis", int)
+    to_type = Attribute("to", lambda v: their_dtype(BY_NAME[v]), lambda v: own_dtype(v).name)
+
+
+class IDequantizeLayer(ILayer):
+    layer_type = LayerType.DEQUANTIZE
+    axis = number("axis", int)
+    to_type = property(lambda self: DataType.FLOAT)
+
+
 class IRNNv2Layer(ILayer):
     layer_type = LayerType.RNN_V2
     op = choice("op", enums.RNNOperation)
@@ -493,6 +505,8 @@ CLASSES: dict[type, type[ILayer]] = {
     nw.Padding: IPaddingLayer,
     nw.ParametricRelu: IParametricReLULayer,
     nw.Pooling: IPoolingLayer,
+    nw.Dequantize: IDequantizeLayer,
+    nw.Quantize: IQuantizeLayer,
     nw.RNN: IRNNv2Layer,
     nw.RaggedSoftmax: IRaggedSoftMaxLayer,
     nw.Reduce: IReduceLayer,

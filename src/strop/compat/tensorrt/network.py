@@ -71,6 +71,10 @@ class INetworkDefinition(Managed):
             self._tensors[own] = ITensor(self, own)
         return self._tensors[own]
 
+    def known_tensors(self) -> list[ITensor]:
+        """Tensors that were asked for."""
+        return list(self._tensors.values())
+
     def layer(self, own: nw.Layer) -> ILayer:
         """The one ILayer of a layer."""
         if id(own) not in self._layers:
@@ -364,6 +368,20 @@ class INetworkDefinition(Managed):
     def add_einsum(self, inputs: Sequence[ITensor], equation: str) -> Any:
         """Sums of products."""
         return self._add(nw.Einsum(equation), *inputs)
+
+    # ---- quantization
+
+    @adds
+    def add_quantize(self, input: ITensor, scale: ITensor, output_type: Any = enums.DataType.INT8) -> Any:
+        """Integers of floats."""
+        return self._add(nw.Quantize(own_dtype(output_type).name), input, scale)
+
+    @adds
+    def add_dequantize(self, input: ITensor, scale: ITensor, output_type: Any = enums.DataType.FLOAT) -> Any:
+        """Floats of integers."""
+        if output_type != enums.DataType.FLOAT:
+            raise UnsupportedError("dequantizing to another dtype than FLOAT", where="add_dequantize", got=output_type)
+        return self._add(nw.Dequantize(), input, scale)
 
     # ---- recurrent
 

@@ -43,6 +43,7 @@ from strop.frontend.network.matrix import Attention, Einsum, MatrixMultiply
 from strop.frontend.network.network import Network
 from strop.frontend.network.norm import LRN, Normalization, RaggedSoftmax, Softmax
 from strop.frontend.network.pool import Pooling
+from strop.frontend.network.quantize import Dequantize, Quantize
 from strop.frontend.network.recurrent import RNN
 from strop.frontend.network.reduce import Cumulative, Reduce, TopK
 from strop.frontend.network.resize import GridSample, Resize
@@ -59,6 +60,7 @@ __all__ = [
     "Cumulative",
     "CustomNode",
     "Deconvolution",
+    "Dequantize",
     "Einsum",
     "Elementwise",
     "Fill",
@@ -75,6 +77,7 @@ __all__ = [
     "Padding",
     "ParametricRelu",
     "Pooling",
+    "Quantize",
     "RaggedSoftmax",
     "Reduce",
     "Resize",
