@@ -93,7 +93,8 @@ def test_the_runtime_finds_every_changed_byte_and_truncation(path: Path) -> None
     script = """
 import ctypes, sys
 import numpy as np
-from strop.runtime.library import ErrorStruct, Library
+from strop.runtime.error_struct import ErrorStruct
+from strop.runtime.library import Library
 
 library = Library(sys.argv[1])
 data = np.fromfile(sys.argv[2], np.uint8)
@@ -125,7 +126,8 @@ from strop.engine.custom_section import decode_custom
 from strop.engine.format import EngineFile, SectionKind, read_sections
 from strop.engine.plan import decode_plan
 from strop.errors import EngineFileError
-from strop.runtime.library import ErrorStruct, Library
+from strop.runtime.error_struct import ErrorStruct
+from strop.runtime.library import Library
 
 library = Library(sys.argv[1])
 good = np.fromfile(sys.argv[2], np.uint8)

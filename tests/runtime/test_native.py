@@ -16,7 +16,8 @@ from strop.engine import format as fmt
 from strop.engine import plan
 from strop.ir import dtype as dt
 from strop.runtime import callbacks, sources
-from strop.runtime.library import ErrorStruct, Library, MemoryStruct, StepStruct, TensorStruct
+from strop.runtime.error_struct import ErrorStruct
+from strop.runtime.library import Library, MemoryStruct, StepStruct, TensorStruct
 from tests.runtime import synthetic as syn
 
 pytestmark = syn.needs_linux
