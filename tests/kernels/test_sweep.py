@@ -14,8 +14,6 @@ from tests.kernels.harness import check_all
 
 HERE = [t for t in TARGETS.values() if runs_here(t)]
 BEST = HERE[0]
-#: Kernels that no sample suits, and why.
-UNSUITED = {"conv_winograd": "the samples of conv are smaller than its tiles"}
 
 
 def _naive_cases(name: str, step: int = 1) -> list[regions.Case]:
@@ -38,7 +36,7 @@ def _accepted(kernel, name: str, target) -> list[regions.Case]:
         for k, layout in enumerate(layouts):
             epilogue = (number + k) % 2 == 1
             ways = [regions.anchored(sample, layout, rng, epilogue, constants) for constants in (False, True)]
-            if sample.op.name == "conv" and len(sample.inputs) == 3:
+            if sample.op.name in ("conv", "conv_transpose") and len(sample.inputs) == 3:
                 ways += [regions.bias_in_epilogue(ways[1])]
             if scalar:
                 ways.insert(0, regions.elementwise(sample, layout))
@@ -65,8 +63,5 @@ def test_naive_on_other_targets(name, target):
 def test_every_kernel_on_every_sample_it_accepts(kernel, target):
     found = {name: _accepted(kernel, name, target) for name in regions.all_names()}
     cases = [c for some in found.values() for c in (some[::4] if target is not BEST and len(some) > 50 else some)]
-    if kernel.name in UNSUITED:
-        assert not cases, f"{kernel.name} is no longer unsuited"
-        pytest.skip(UNSUITED[kernel.name])
     assert cases, f"no sample of any op is accepted by {kernel.name}"
     check_all(kernel, cases, target, every=False)
