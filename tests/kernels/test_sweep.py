@@ -16,7 +16,6 @@ HERE = [t for t in TARGETS.values() if runs_here(t)]
 BEST = HERE[0]
 #: Kernels that no sample suits, and why.
 UNSUITED = {
-    "conv_winograd": "the samples of conv are smaller than its tiles",
     **dict.fromkeys(("custom", "custom_library", "custom_callback"), "no built-in op is a custom layer; see test_custom.py"),
     **dict.fromkeys(("non_zero", "unique", "nms"), "it finds a size: see its own tests"),
 }
@@ -42,7 +41,7 @@ def _accepted(kernel, name: str, target) -> list[regions.Case]:
         for k, layout in enumerate(layouts):
             epilogue = (number + k) % 2 == 1
             ways = [regions.anchored(sample, layout, rng, epilogue, constants) for constants in (False, True)]
-            if sample.op.name == "conv" and len(sample.inputs) == 3:
+            if sample.op.name in ("conv", "conv_transpose") and len(sample.inputs) == 3:
                 ways += [regions.bias_in_epilogue(ways[1])]
             if scalar:
                 ways.insert(0, regions.elementwise(sample, layout))
