@@ -251,7 +251,7 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
         for step in lowered.steps:
             step.chosen = _choice(step, setup)
     except (UnsupportedError, SymbolicError) as error:
-        if case.symbols or (isinstance(error, UnsupportedError) and _honest(error)):
+        if case.symbols:
             result.refused[str(error).splitlines()[0]] += 1
             return None
         result.findings.append(Finding("lower", case.seed, _told(error)))
@@ -277,11 +277,6 @@ def _refused(case: Case, setup: Setup, result: Result, places: list[dict[str, in
         pass
     except Exception as error:
         result.findings.append(Finding("lower", case.seed, _told(error)))
-
-
-def _honest(error: UnsupportedError) -> bool:
-    """Whether a refusal of fixed sizes names something that is documented as not there."""
-    return False
 
 
 def _compare_passes(case: Case, graph: Graph, places: list[dict[str, int]], meanings: list[Meaning]) -> None:
