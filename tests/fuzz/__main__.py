@@ -10,6 +10,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from tests.fuzz.generate import check_ops
 from tests.fuzz.run import Fuzzer
 
 
@@ -26,6 +27,10 @@ def main() -> int:
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else secrets.randbelow(1 << 31)
     ops = tuple(filter(None, options.ops.lower().split(",")))
+    try:
+        check_ops(ops)
+    except ValueError as error:
+        parser.error(str(error))
     fuzzer = Fuzzer(seed, ops, options.batch, options.write_tests, not options.no_reduce, sys.stdout, not options.no_kernels)
     fuzzer.run(60.0 * options.minutes)
     print(fuzzer.report())

@@ -151,18 +151,15 @@ def examine(cases: Sequence[Case], setup: Setup, runs: bool = True) -> Result:
     result = Result()
     parts = [p for p in (_prepared(case, setup, result) for case in cases) if p is not None]
     if not runs:
-        result.ops.update(label for part in parts for label in part.case.labels)
+        for part in parts:
+            _emitted(part, setup, result)
     if not parts or not runs:
         return result
     try:
         engine, library, extras = _built(parts, setup)
     except Exception as error:
         if len(parts) == 1:
-            if isinstance(error, UnsupportedError) and parts[0].case.symbols:
-                result.refused[str(error).splitlines()[0]] += 1
-                return result
-            kind = "compile" if isinstance(error, ToolchainError) else "build"
-            result.findings.append(Finding(kind, parts[0].case.seed, _told(error)))
+            _not_built(parts[0], error, result)
             return result
         return _split(cases, setup, result)
     answer = _in_child(engine, library, extras, parts, setup)
@@ -173,6 +170,24 @@ def examine(cases: Sequence[Case], setup: Setup, runs: bool = True) -> Result:
         return _split(cases, setup, result)
     _judge(parts, setup, answer, extras, result)
     return result
+
+
+def _emitted(part: _Part, setup: Setup, result: Result) -> None:
+    """Writes a case's code without compiling it."""
+    try:
+        _assembled([part], setup)
+    except Exception as error:
+        _not_built(part, error, result)
+        return
+    result.ops.update(part.case.labels)
+
+
+def _not_built(part: _Part, error: Exception, result: Result) -> None:
+    if isinstance(error, UnsupportedError) and part.case.symbols:
+        result.refused[str(error).splitlines()[0]] += 1
+        return
+    kind = "compile" if isinstance(error, ToolchainError) else "build"
+    result.findings.append(Finding(kind, part.case.seed, _told(error)))
 
 
 def _split(cases: Sequence[Case], setup: Setup, so_far: Result) -> Result:
@@ -236,7 +251,7 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
         for step in lowered.steps:
             step.chosen = _choice(step, setup)
     except (UnsupportedError, SymbolicError) as error:
-        if case.symbols or (isinstance(error, UnsupportedError) and _honest(error)):
+        if case.symbols:
             result.refused[str(error).splitlines()[0]] += 1
             return None
         result.findings.append(Finding("lower", case.seed, _told(error)))
@@ -262,11 +277,6 @@ def _refused(case: Case, setup: Setup, result: Result, places: list[dict[str, in
         pass
     except Exception as error:
         result.findings.append(Finding("lower", case.seed, _told(error)))
-
-
-def _honest(error: UnsupportedError) -> bool:
-    """Whether a refusal of fixed sizes names something that is documented as not there."""
-    return False
 
 
 def _compare_passes(case: Case, graph: Graph, places: list[dict[str, int]], meanings: list[Meaning]) -> None:
@@ -299,6 +309,12 @@ def _choice(step: Step, setup: Setup) -> Candidate:
 
 
 def _built(parts: Sequence[_Part], setup: Setup) -> tuple[Engine, Path, list[_Extra]]:
+    assembler, whole, extras = _assembled(parts, setup)
+    engine = Engine.from_sections(assembler.sections(whole, {"level": 0, "notes": []}, Trace()))
+    return engine, assembler.module.compile(), extras
+
+
+def _assembled(parts: Sequence[_Part], setup: Setup) -> tuple[Assembler, Graph, list[_Extra]]:
     whole = Graph("fuzz")
     steps: list[Step] = []
     buffers: list[Any] = []
@@ -320,8 +336,7 @@ def _built(parts: Sequence[_Part], setup: Setup) -> tuple[Engine, Path, list[_Ex
     assembler.module = module
     assembler.emit()
     extras = [e for k, part in enumerate(parts) for step in part.lowered.steps for e in _extras(k, step, module, setup)]
-    engine = Engine.from_sections(assembler.sections(whole, {"level": 0, "notes": []}, Trace()))
-    return engine, module.compile(), extras
+    return assembler, whole, extras
 
 
 def _extras(case: int, step: Step, module: Module, setup: Setup) -> list[_Extra]:

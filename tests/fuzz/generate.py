@@ -109,10 +109,21 @@ def by_label() -> dict[str, tuple[Sample, ...]]:
 def _weighted(ops: tuple[str, ...]) -> tuple[str, ...]:
     """Labels to draw from: structured ops more often than elementwise functions."""
     known = labels()
-    chosen = [label for label in known if not ops or label in ops or known[label] in ops]
-    if not chosen:
-        raise ValueError(f"no op is called {', '.join(ops)}; there are {', '.join(known)}")
+    unknown = [op for op in ops if not any(_called(op, label, name) for label, name in known.items())]
+    if unknown:
+        raise ValueError(f"no op is called {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = [label for label, name in known.items() if not ops or any(_called(op, label, name) for op in ops)]
     return tuple(label for label in chosen for _ in range(1 if known[label] == "elementwise" else 4))
+
+
+def _called(op: str, label: str, name: str) -> bool:
+    """Whether a word such as ``conv``, ``pool`` or ``elementwise`` is about an op."""
+    return op in (label, name) or label.endswith(f"_{op}")
+
+
+def check_ops(ops: tuple[str, ...]) -> None:
+    """ValueError when a word is about no op."""
+    _weighted(ops)
 
 
 class Fuzz(Builder):
