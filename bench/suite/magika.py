@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.suite.packages import PACKAGES
 from bench.suite.task import Array, Net, Reference, Run, Task, wilson
 
 NET = Net("magika", "magika/magika/models/standard_v3_3/model.onnx", {"bytes": "1..32(1)x2048"})
@@ -28,8 +29,8 @@ KINDS = {
 def files(folder: Path) -> list[tuple[Path, str]]:
     """(file, kind) in a fixed order."""
     taken: dict[str, list[Path]] = {}
-    inside = ("speech", "engines", "prepared")
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] not in inside):
+    roots = [folder / "packages", *(folder / package.folder for package in PACKAGES)]
+    for path in sorted(p for root in roots for p in root.rglob("*") if p.is_file()):
         kind = KINDS.get(path.suffix.lower().lstrip("."))
         if kind is not None and path.stat().st_size >= LEAST:
             taken.setdefault(kind, []).append(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -27,7 +28,7 @@ from strop.errors import OptionError
 
 
 def _package(kind: str, data: bytes, take: tuple[str, ...] = ("*.onnx",), name: str = "made") -> Package:
-    return Package(name, "1.0", kind, fetch._digest(data), take)
+    return Package(name, "1.0", kind, hashlib.sha256(data).hexdigest(), take)
 
 
 def _wheel(members: Mapping[str, bytes]) -> bytes:
