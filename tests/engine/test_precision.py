@@ -122,6 +122,12 @@ def test_a_lift_that_accuracy_asks_for_is_of_the_bad_layer_alone() -> None:
     assert top1(lenet()) - top1(good) <= 0.01
 
 
+def test_equalization_undoes_what_was_planted() -> None:
+    engine = made(spoiled(), precision="int8", calibrator="minmax", calibration=CALIBRATION, equalize=True)
+    assert "equalized: 1 pairs of convolutions" in engine.manifest["notes"]
+    assert top1(lenet()) - top1(engine) <= 0.01
+
+
 def fake_timer(slow: set[str] = frozenset(), naive: set[str] = frozenset()) -> Any:  # type: ignore[assignment]
     """Takes 10 us for a layer in f32, 5 in int8, and 20 in int8 for those that are slow."""
 
