@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from onnxruntime.quantization import (
 )
 
 import strop
+from strop.engine.format import EngineFile, SectionKind
+from strop.target.detect import host
 
 RNG = np.random.default_rng(11)
 
@@ -125,3 +128,20 @@ def test_dynamic_quantization(tmp_path: Path) -> None:
     for rows in (1, 7, 40):
         x = RNG.standard_normal((rows, 20)).astype(np.float32)
         np.testing.assert_allclose(outputs(engine, x), session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not host().extras, reason="this processor has no optional features")
+def test_an_engine_says_which_optional_features_it_uses(tmp_path: Path) -> None:
+    """Code of 8-bit products needs what the host has beyond its level; code of floats does not."""
+    found = {}
+    for name, kind in (("float", np.float32), ("integer", np.int8)):
+        weight = numpy_helper.from_array(np.ones((8, 16), kind), "w")
+        op, elem = ("MatMul", TensorProto.FLOAT) if kind is np.float32 else ("MatMulInteger", TensorProto.UINT8)
+        value = helper.make_tensor_value_info
+        result = TensorProto.FLOAT if kind is np.float32 else TensorProto.INT32
+        graph = helper.make_graph([helper.make_node(op, ["x", "w"], ["y"])], "one", [value("x", elem, [4, 8])], [value("y", result, [4, 16])], [weight])
+        path = tmp_path / f"{name}.strop"
+        strop.build(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), level=0, threads=1).save(path)
+        found[name] = [s.name for s in EngineFile(path).sections if s.kind == SectionKind.KERNELS]
+    assert found == {"float": [replace(host(), extras=()).section], "integer": [host().section]}
+    assert found["integer"][0].endswith("+" + "+".join(host().extras))

@@ -20,6 +20,7 @@ from strop.kernels.oracle import expected, random_operands
 from strop.kernels.table import KERNELS, candidates, refusal, refusals
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
@@ -82,7 +83,8 @@ def all_cases() -> Iterator[Region]:
                 if isinstance(sample.op, Elementwise):
                     yield scalar(sample, size, layout)
                     continue
-                constants = isinstance(sample.op, (Conv, ConvTranspose)) or (isinstance(sample.op, MatMul) and k % 2 == 0)
+                known = (Conv, ConvTranspose, IntegerConv, IntegerMatMul, MixedMatMul)
+                constants = isinstance(sample.op, known) or (isinstance(sample.op, MatMul) and k % 2 == 0)
                 found = freed(sample, size, layout, (number + k) % 2 == 1, constants)
                 if found is not None:
                     yield found

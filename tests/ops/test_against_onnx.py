@@ -18,9 +18,11 @@ from strop.ops.cumulative import CumProd, CumSum
 from strop.ops.data import Concat, Expand, Pad, Slice, Split, Tile, Transpose
 from strop.ops.elementwise import FUNCTIONS, BitCast, Cast, Elementwise
 from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK, Trilu
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from strop.ops.reduce import ArgReduce, Reduce
 from strop.ops.resize import Resize
@@ -28,6 +30,7 @@ from strop.ops.roi import MaxRoiPool, RoiAlign
 from strop.ops.sampling import GridSample
 from strop.ops.scatter import ScatterElements, ScatterND
 from strop.ops.softmax import LogSoftmax, Softmax
+from tests.ops.quantized_calls import conv_integer, lacking, linear, matmul_integer
 from tests.ops.test_samples import assert_close, named_samples
 
 Array = np.ndarray[Any, Any]
@@ -333,6 +336,10 @@ CALLS: dict[type[Op], Callable[[Any, list[Array]], Call]] = {
         [*x],
         {"pooled_shape": op.size, "spatial_scale": op.scale},
     ),
+    Quantize: linear,
+    Dequantize: linear,
+    IntegerMatMul: matmul_integer,
+    IntegerConv: conv_integer,
     RNN: recurrent,
     GRU: recurrent,
     LSTM: recurrent,
@@ -370,6 +377,9 @@ def why_not(sample: Sample, runner: str) -> str | None:
         return "rank 4 only"
     if isinstance(op, Recurrent) and op.projected:
         return "ONNX multiplies x with its weights"
+    reason = lacking(op, x, runner)
+    if reason is not None:
+        return reason
     check = evaluator_lacks if runner == "evaluator" else runtime_lacks
     return check(op, x, kinds)
 
@@ -467,6 +477,7 @@ def test_samples(kind: type[Op], runner: str) -> None:
 
 def test_every_op_has_an_oracle() -> None:
     elsewhere = {"elementwise", "identity", "reshape"}  # tested below or in test_families
+    elsewhere |= {"mixed_matmul"}  # tests/kernels/test_matmul_mixed.py and tests/lower/test_quantized.py
     elsewhere |= {"max_pool_indices", "deform_columns"}  # tests/frontend: of MaxPool and DeformConv
     assert {c.name for c in CALLS} | elsewhere == set(REGISTRY)
     from_rows = {fn for _, fn, *_ in (*ROWS, *PARAM_ROWS)}  # tests/frontend runs every row against a peer

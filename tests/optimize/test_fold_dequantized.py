@@ -9,6 +9,7 @@ from strop.ir import dtype as dt
 from strop.ir.graph import Value
 from strop.ops.conv import Conv
 from strop.ops.matmul import MatMul
+from strop.ops.norm import BatchNorm
 from strop.ops.quantize import Dequantize, Quantize
 from strop.optimize import fold_dequantized
 from tests.optimize.harness import Case, labels
@@ -46,3 +47,10 @@ def test_unless_something_else_reads_them() -> None:
     w = weights(b, 4, 4)
     graph = b.after(fold_dequantized, b.add(MatMul(), b.x, w), b.fn("relu", w))
     assert "dequantize" in labels(graph)
+
+
+def test_parameters_of_a_batch_norm() -> None:
+    b = Case(2, 4, 3, 3)
+    ones = b.const(np.ones(4, np.float32))
+    y = b.add(BatchNorm(1e-5), b.x, weights(b, 4), ones, ones, ones)
+    assert labels(b.after(fold_dequantized, y, exact=True)) == ["batch_norm"]

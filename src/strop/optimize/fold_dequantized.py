@@ -6,7 +6,8 @@ After:
     y = conv(x, w')   with w' = (w - zero) * scale
 Unless:
     the other factor is dequantized too, so that the product may be one of integers; a product has up to ``FEW_ROWS`` rows, so that reading the
-    weights takes most of its time; or not every reader is a convolution or matrix product.
+    weights takes most of its time; a reader is elementwise or only moves values; or the floats are larger than ``fold_bytes`` and another op than a
+    product reads them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from strop.ir.graph import Graph, Node, Value
 from strop.ir.match import Patch, apply
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Identity, Reshape, Slice, Transpose
+from strop.ops.elementwise import Elementwise
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
-from strop.ops.quantize import Dequantize
+from strop.ops.quantize import Dequantize, Quantize
 from strop.optimize.base import Options
 from strop.trace import Trace
 
 NAME = "fold_dequantized"
+_MOVING = (Reshape, Transpose, Slice, Identity, MaxPool)
 #: Rows of a matrix product up to which its weights stay integers.
 FEW_ROWS = 64
 
@@ -34,7 +37,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
     for node in list(graph.nodes):
         if not isinstance(node.op, Dequantize) or any(v.const is None for v in node.operands):
             continue
-        if graph.is_output(node.output) or not all(_folds(reader, node.output) for reader in node.output.users):
+        if graph.is_output(node.output) or not all(_folds(reader, node.output, options) for reader in node.output.users):
             continue
         if not trace.may_patch():
             return
@@ -43,9 +46,11 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
         apply(graph, patch.replace(node.output, patch.const(np.asarray(real), node.output.name)), trace, NAME, "evaluate")
 
 
-def _folds(reader: Node, weights: Value) -> bool:
-    if not isinstance(reader.op, (Conv, ConvTranspose, MatMul)) or reader.operand(0) is weights:
+def _folds(reader: Node, weights: Value, options: Options) -> bool:
+    if isinstance(reader.op, (Elementwise, Quantize, *_MOVING)) or reader.operand(0) is weights:
         return False
+    if not isinstance(reader.op, (Conv, ConvTranspose, MatMul)):
+        return weights.type.nbytes <= options.fold_bytes
     if reader.operand(1) is not weights:  # a bias
         return not _dequantized(reader.operand(0))
     if _dequantized(reader.operand(0)):
@@ -55,7 +60,7 @@ def _folds(reader: Node, weights: Value) -> bool:
 
 def _dequantized(value: Value) -> bool:
     node = value.producer
-    while node is not None and isinstance(node.op, (Reshape, Transpose, Slice, Identity, MaxPool)):
+    while node is not None and isinstance(node.op, _MOVING):
         node = node.operand(0).producer
     return node is not None and isinstance(node.op, Dequantize)
 

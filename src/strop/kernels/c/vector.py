@@ -39,12 +39,13 @@ def mixed(expr: Expr, inputs: Sequence[DType]) -> bool:
     """True when operands and result are of LANES and each primitive has a vector form on what it gets."""
     if any(i not in LANES for i in inputs) or type_of(expr, inputs) not in (None, *LANES):
         return False
+    integers = any(i is not dt.f32 for i in inputs) or any(isinstance(n, Cast) and n.to is not dt.f32 for n in walk(expr))
     for node in walk(expr):
         if isinstance(node, Cast) and not _has_cast(node, inputs):
             return False
         if isinstance(node, Call) and node.fn not in (*_INFIX, *_CALLS, *_MASKS, *_OTHER):
             return False
-        if isinstance(node, Call) and node.fn not in _MASKS:
+        if integers and isinstance(node, Call) and node.fn not in _MASKS:
             kinds = [t for a in node.args[node.fn == "select" :] if (t := type_of(a, inputs)) is not None]
             if any(k.is_int for k in kinds) and (node.fn not in _INTEGER or kinds[0] is not dt.i32):
                 return False
