@@ -26,6 +26,7 @@ from strop.quantize.precision import Decisions
 from strop.quantize.ranges import CALIBRATORS
 from strop.quantize.table import Table
 from strop.trace import Trace
+from tests import tiny_net
 from tests.engine.planted import BAD, digits, spoiled
 
 CALIBRATION, _ = digits(0, 100)
@@ -120,6 +121,26 @@ def test_a_lift_that_accuracy_asks_for_is_of_the_bad_layer_alone() -> None:
     assert good.manifest["precision"]["layers"] == {"fp32": [BAD], "int8": ["conv1", "fc1", "fc2"]}
     assert any(f"{BAD} is lifted to fp32" in note for note in good.manifest["notes"])
     assert top1(lenet()) - top1(good) <= 0.01
+
+
+def test_equalization_undoes_what_was_planted() -> None:
+    engine = made(spoiled(), precision="int8", calibrator="minmax", calibration=CALIBRATION, equalize=True)
+    assert "equalized: 1 pairs of convolutions" in engine.manifest["notes"]
+    assert top1(lenet()) - top1(engine) <= 0.01
+
+
+def test_free_sizes() -> None:
+    """One engine for every batch; calibrated and examined at several."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, *tiny_net.INPUT_SHAPE[1:])).astype(np.float32)
+    options: dict[str, Any] = {"shapes": {"x": "1..8(2)x3x8x8"}}
+    engine = made(tiny_net.model(batch="N"), precision="int8", calibration=[x[:2], x[2:5]], **options)
+    whole = made(tiny_net.model(batch="N"), **options)
+    for count in (1, 3, 6):
+        wanted, got = whole(x[:count]), engine(x[:count])
+        assert np.square(got - wanted).sum() < 1e-3 * np.square(wanted).sum()
+    report = engine.accuracy_report([x[:2], x[2:5]], batches=2)
+    assert report.exact and report.batches == 2 and {row.name for row in report.layers} == {"conv1", "conv2", "fc"}
 
 
 def fake_timer(slow: set[str] = frozenset(), naive: set[str] = frozenset()) -> Any:  # type: ignore[assignment]

@@ -30,6 +30,7 @@ BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
     "no such file": ({"precision": "int8", "calibration": "nowhere.txt"}, OptionError, "no such calibration data"),
     "a table that is none": ({"precision": "int8", "calibration": __file__}, ModelError, "no range table"),
     "a table without a value": ({"precision": "int8", "ranges": {"x": (0, 1)}}, OptionError, "no range"),
+    "a table of another network": ({"precision": "int8", "ranges": {"x": (0, 1)}, "equalize": True}, OptionError, "equalized"),
     "preprocessing": ({"precision": "int8", "calibration": X, "preprocess": "best"}, OptionError, "preprocessing"),
 }
 

@@ -45,6 +45,7 @@ def command(
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement.")] = None,
+    equalize: Annotated[bool, typer.Option("--equalize", help="Bring channels between convolutions to like ranges before int8.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Makes an engine file of a model."""
@@ -73,6 +74,7 @@ def command(
                 calibrator=calibrator,
                 preprocess=preprocess,
                 max_drop=max_drop,
+                equalize=equalize,
                 metric=load_function(metric) if metric and ":" in metric else metric,
             )
     except Stopped as stopped:

@@ -54,6 +54,7 @@ def build(
     preprocess: str = "unit",
     max_drop: float | None = None,
     metric: str | Plugin | None = None,
+    equalize: bool = False,
 ) -> Engine:
     """Compiles a model for one target.
 
@@ -83,6 +84,7 @@ def build(
         preprocess: of images: unit, imagenet, signed or raw.
         max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that
             counts; for auto 1 if nothing is said.
+        equalize: brings channels between convolutions to like ranges first, see ``strop.quantize.equalize``.
         metric: see ``strop.engine.evaluate``; None for top1 where samples have labels, else agreement.
 
     Returns:
@@ -97,7 +99,7 @@ def build(
 
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     with _Stage(trace, "quantize"):
-        request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, preprocess=preprocess)
+        request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize)
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
     engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
     engine.explain = reduced.explain

@@ -21,6 +21,7 @@ from strop.lower.pipeline import Lowered, Step
 from strop.ops.conv import Conv, ConvTranspose
 from strop.quantize import ranges, table
 from strop.quantize.data import Samples, samples
+from strop.quantize.equalize import equalize
 from strop.quantize.pipeline import describe, observed
 from strop.quantize.precision import Decisions, decide, layers
 from strop.quantize.table import Table
@@ -47,6 +48,7 @@ class Request:
     batches: int | None = None
     preprocess: str = "unit"
     bias_correction: bool = True
+    equalize: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -94,6 +96,8 @@ def reduce_precision(
     if request.is_plain:
         return Reduced(graph)
     integers = any(decisions.of(node) == "int8" for node in layers(graph))
+    if request.equalize and integers:
+        graph = _equalized(graph, request, trace)
     calibrated = calibrate_graph(graph, decisions, request, compile, trace) if integers else Calibrated(Table())
     network = Network(graph, calibrated, compile, trace)
     if request.precision == "auto":
@@ -112,6 +116,17 @@ def reduce_precision(
         return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain)
+
+
+def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:
+    """The graph with its pairs of convolutions equalized; OptionError where ranges are known of the graph as it was."""
+    if _table(request.ranges if request.ranges is not None else request.calibration) is not None:
+        raise OptionError(
+            "a range table does not fit a network that is equalized", where="equalize", got="a range table", expected="samples as calibration"
+        )
+    result, count = equalize(graph)
+    trace.note(f"equalized: {count} pairs of convolutions")
+    return result
 
 
 def note_slow(lowered: Lowered, facts: Mapping[str, Any], trace: Trace) -> None:
