@@ -528,8 +528,8 @@ def _samples(name: str) -> tuple[Sample, ...]:
 
 
 def from_samples(b: Builder) -> list[Value]:
-    """Any op on its own sample operands, as inputs or constants."""
-    names = sorted(REGISTRY)
+    """Any op on its own sample operands, as inputs or constants; those that find sizes or frame loops need others beside them."""
+    names = sorted(name for name in REGISTRY if not _samples(name)[0].op.computed and not REGISTRY[name].lasting)
     samples = _samples(names[b.number(0, len(names) - 1)])
     sample = samples[b.number(0, len(samples) - 1)]
     operands = [b.const(a) if i and b.coin() else b.input(a) for i, a in enumerate(sample.inputs)]
