@@ -28,7 +28,7 @@ VERBS = {
     "inspect": "Tells what an engine does, step by step.",
     "check": "Tells what a build would make of every node of a model.",
     "dump": "Prints the text inside an engine or a model.",
-    "ops": "Lists ONNX ops with the opsets they are read from, or the kernels.",
+    "ops": "Lists ONNX ops with the opsets they are read from, PyTorch ops, or the kernels.",
     "knobs": "Lists the environment variables, their values and defaults.",
 }
 
