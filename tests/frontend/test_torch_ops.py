@@ -11,10 +11,8 @@ from strop.frontend.torch.reader import read, survey  # noqa: E402
 from tests.frontend.torch_cases import CASES, Case, Together  # noqa: E402
 from tests.frontend.torch_models import check, compare, leaves  # noqa: E402
 
-#: Overloads of no case: PyTorch's recurrent layers become our operators before, and packed ones are refused; what PyTorch spells
-#: out unless the program comes from elsewhere; and torchvision, which has a test of its own.
+#: Overloads of no case: what PyTorch spells out unless the program comes from elsewhere; and torchvision, which has a test of its own.
 ELSEWHERE = {
-    *(f"aten.{name}.{kind}" for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") for kind in ("input", "data")),
     *("aten.upsample_bilinear2d.default", "aten.upsample_bicubic2d.default"),
     *("torchvision.roi_align.default", "torchvision.deform_conv2d.default"),
 }
