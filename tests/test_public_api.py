@@ -136,7 +136,7 @@ def test_the_command_runs_an_engine_without_the_compiler() -> None:
 
 
 def test_building_without_onnx_names_the_package() -> None:
-    done = python("import strop; strop.build", ("onnx",))
+    done = python("import strop; strop.build('m.onnx')", ("onnx",))
     assert done.returncode != 0 and "onnx" in done.stderr.splitlines()[-1]
     done = python("from strop.cli.main import main; main(['build', 'm.onnx', '-o', 'm.strop'])", ("onnx",))
     assert done.returncode == 1

@@ -57,6 +57,14 @@ def test_python_examples_run(document: Path, folder: Path) -> None:
         assert done.stdout.strip()
 
 
+def test_pytorch_examples_run(folder: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'strop[torch]'")
+    (example,) = blocks("py")
+    done = python(["-c", example], folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(4, 8, 32, 32)"
+
+
 def test_the_commands_run_in_order(folder: Path) -> None:
     lines = [line for line in commands() if line.startswith("strop ")]
     assert len(lines) >= 5

@@ -449,3 +449,43 @@ class Cells(nn.Module):
 
 
 CASES["recurrent layers"].functions["cells"] = Cells().eval()
+
+
+_A = torch.ops.aten
+
+#: Overloads that programs seldom hold, called by their names.
+CASES["overloads"] = Case(
+    (floats(2, 3, 6, 8), longs(3, 5, low=0, high=6), floats(1, 2, 4, 4, 3), floats(4), bools(3, 5)),
+    {
+        "scalars": lambda x, i, v, s, b: (_A.mul.Scalar(x, 2.5), _A.div.Scalar(x, 2), _A.sub.Scalar(x, 1, 2), _A.div.Scalar_mode(x, 2, rounding_mode="floor"),
+                                          _A.copysign.Scalar(x, -1), _A.add.Scalar(x, 1), _A.bucketize.Scalar(2.5, s), _A.searchsorted.Scalar(s, 1)),
+        "bits": lambda x, i, v, s, b: (_A.bitwise_and.Scalar_Tensor(3, i), _A.bitwise_or.Scalar_Tensor(3, i), _A.bitwise_xor.Scalar_Tensor(3, i)),
+        "shifts": lambda x, i, v, s, b: (_A.bitwise_left_shift.Tensor(i, i), _A.bitwise_left_shift.Tensor_Scalar(i, 2), _A.bitwise_left_shift.Scalar_Tensor(1, i),
+                                         _A.bitwise_right_shift.Tensor(i, i), _A.bitwise_right_shift.Tensor_Scalar(i, 2), _A.bitwise_right_shift.Scalar_Tensor(64, i),
+                                         _A.__rshift__.Tensor(i, i), _A.__lshift__.Tensor(i, i), _A.__rshift__.Scalar(i, 1), _A.__lshift__.Scalar(i, 1)),
+        "compared": lambda x, i, v, s, b: (_A.lt.Tensor(x, x.flip(0)), _A.all.dims(b, [0, 1]), _A.any.dims(b, [0]), _A.ge.Tensor(x, x * 2), _A.clamp_max.Tensor(x, s[0])),
+        "shrunk": lambda x, i, v, s, b: (_A.hardshrink(x, 0.4), _A.softshrink(x, 0.4), _A.special_expit(x), _A._prelu_kernel(x, x[:1, :, :1, :1])),
+        "norms": lambda x, i, v, s, b: (_A._safe_softmax(x, -1), _A._softmax(x, 1, False), _A._log_softmax(x, 1, False), _A.native_layer_norm(x, [8], None, None, 1e-5)[0],
+                                        _A.native_group_norm(x, None, None, 2, 3, 48, 3, 1e-5)[0], _A._native_batch_norm_legit.no_stats(x, None, None, True, 0.1, 1e-5)[0]),
+        "indexed": lambda x, i, v, s, b: (_A._unsafe_index(x, [None, None, i]), _A._unsafe_index_put(x, [None, None, i[0]], s[0]), _A.sort.stable(x, stable=True, dim=1),
+                                          _A.argsort.stable(x, stable=True, dim=-1), _A.scatter.reduce(s, 0, i[0, :2] % 4, s, reduce="add"),
+                                          _A.scatter.value_reduce(s, 0, i[0, :2] % 4, 2.0, reduce="multiply")),
+        "padded": lambda x, i, v, s, b: (_A.reflection_pad1d(x[0], [1, 2]), _A.reflection_pad2d(x, [1, 2, 3, 0]), _A.reflection_pad3d(v, [1, 0, 1, 1, 2, 1]),
+                                         _A.replication_pad1d(x[0], [1, 2]), _A.replication_pad2d(x, [1, 2, 3, 0]), _A.replication_pad3d(v, [1, 0, 1, 1, 2, 1])),
+        "resized": lambda x, i, v, s, b: (_A.upsample_nearest1d(x[0], [12]), _A.upsample_nearest2d(x, [9, 12]), _A.upsample_nearest3d(v, [8, 8, 3]),
+                                          _A.upsample_linear1d(x[0], [12], False), _A.upsample_bilinear2d(x, [9, 12], True), _A.upsample_trilinear3d(v, [8, 8, 3], False),
+                                          _A.upsample_bicubic2d(x, [9, 12], False), _A._upsample_nearest_exact1d(x[0], [12]), _A._upsample_nearest_exact2d(x, [9, 12]),
+                                          _A._upsample_nearest_exact3d(v, [8, 8, 3]), _A._upsample_bilinear2d_aa(x, [4, 5], False), _A._upsample_bicubic2d_aa(x, [4, 5], False),
+                                          F.interpolate(x[0], 12, mode="nearest-exact"), F.interpolate(v, 8, mode="nearest-exact")),
+        "pooled": lambda x, i, v, s, b: (_A._adaptive_avg_pool2d(x, [3, 5]), _A._adaptive_avg_pool3d(v, [2, 2, 2]), F.adaptive_max_pool3d(v, 2), F.max_pool3d(v, 2, return_indices=True),
+                                         F.max_pool1d(x[0], 2, return_indices=True), F.max_unpool3d(*F.max_pool3d(v[..., :2], 2, return_indices=True), 2)),
+        "convolved": lambda x, i, v, s, b: (F.conv3d(v, v[:, :, :3, :3], padding="same"), _A.convolution(x, x[:, :, :3, :3].contiguous(), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1),
+                                            _A.convolution(x[:, :2], x[:, :, :3, :3].contiguous(), None, [2, 2], [1, 1], [1, 1], True, [1, 1], 1)),
+        "shaped": lambda x, i, v, s, b: (_A.native_channel_shuffle(x[:, :2], 2), _A.native_dropout(x, 0.5, False), _A.as_strided(s, [2, 2], [2, 1]), _A.new_empty(x, [2]) * 0,
+                                         _A._unsafe_view(x, [6, 48]), _A._reshape_alias(x, [6, 48], [48, 1]), _A.alias(x) + 0, _A.lift_fresh_copy(x) * 1),
+        "sampled": lambda x, i, v, s, b: F.grid_sample(v, v[:, :1, :, :, :].permute(0, 2, 3, 1, 4)[..., :1].expand(1, 4, 4, 1, 3) / 3, align_corners=True),
+        "normalized": lambda x, i, v, s, b: (_A._fused_rms_norm(x, [8], None, 1e-5)[0], _A.rrelu_with_noise(x, x.clone(), 0.1, 0.3, False)),
+    },
+    1e-4,
+    1e-4,
+)  # fmt: skip

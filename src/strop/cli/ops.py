@@ -9,17 +9,22 @@ import typer
 
 from strop.cli.output import show_json, table
 from strop.frontend.onnx import supported_op_types
+from strop.frontend.torch import supported_overloads
 from strop.kernels.table import KERNELS
 
 
 def command(
     kernels: Annotated[bool, typer.Option("--kernels", help="List the kernels instead.")] = False,
+    torch: Annotated[bool, typer.Option("--torch", help="List the ATen and torchvision overloads instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Lists ONNX ops with the opsets they are read from, or the kernels."""
+    """Lists ONNX ops with the opsets they are read from, PyTorch ops, or the kernels."""
     if kernels:
         rows = {kernel.name: _sentence(kernel) for kernel in KERNELS}
         columns = ("kernel", "what it does")
+    elif torch:
+        rows = supported_overloads()
+        columns = ("PyTorch op", "read by")
     else:
         rows = supported_op_types()
         columns = ("ONNX op", "opsets")

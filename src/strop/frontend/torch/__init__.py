@@ -21,8 +21,8 @@ from strop.frontend.torch.registry import RULES
 
 
 def supported_overloads() -> dict[str, str]:
-    """Overloads of ATen and torchvision that are read, with the module of their import function."""
-    return {name: RULES[name].__module__.split(".")[-1] if hasattr(RULES[name], "__module__") else "" for name in sorted(RULES)}
+    """Overloads of ATen and torchvision that are read whole, with the file of their import function."""
+    return {name: getattr(RULES[name], "func", RULES[name]).__module__.split(".")[-1] for name in sorted(RULES)}
 
 
 __all__ = ["supported_overloads"]

@@ -54,7 +54,6 @@ PARAMS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("celu", "celu", (("alpha", "alpha"),)),
     ("leaky_relu", "leaky_relu", (("negative_slope", "alpha"),)),
     ("hardtanh", "clip", (("min_val", "lo"), ("max_val", "hi"))),
-    ("softshrink", "shrink", (("lambd", "lambd"), ("lambd", "bias"))),
 )
 
 
@@ -97,12 +96,12 @@ def sign(node: NodeContext) -> Value:
     return node.apply("sub", above, below)
 
 
-@torch_op("aten.rrelu_with_noise_functional.default", "aten.rrelu_with_noise.default")
-def rrelu(node: NodeContext) -> tuple[Value | None, ...]:
-    """The middle of the slopes, which are random in training."""
+@torch_op("aten.rrelu_with_noise_functional.default")
+def rrelu(node: NodeContext) -> tuple[Value, ...]:
+    """The middle of the slopes, which are random in training; the noise stays as it is."""
     if node.flag("training"):
         raise node.unsupported("random slopes are for training only", got="training mode", hint="call module.eval() before the export")
-    return node.apply("leaky_relu", node.tensor(), alpha=(node.number("lower") + node.number("upper")) / 2), None
+    return node.apply("leaky_relu", node.tensor(), alpha=(node.number("lower") + node.number("upper")) / 2), node.tensor("noise")
 
 
 def _float(node: NodeContext, name: str = "self") -> Value:
@@ -156,11 +155,6 @@ def hardswish(node: NodeContext) -> Value:
 @torch_op("aten.relu6.default")
 def relu6(node: NodeContext) -> Value:
     return node.apply("clip", node.tensor(), lo=0.0, hi=6.0)
-
-
-@torch_op("aten.hardshrink.default")
-def hardshrink(node: NodeContext) -> Value:
-    return node.apply("shrink", node.tensor(), lambd=node.number("lambd"), bias=0.0)
 
 
 @torch_op("aten.softplus.default")
@@ -443,12 +437,12 @@ def masked_fill(node: NodeContext) -> Value:
     return node.apply("where", node.cast(node.tensor("mask"), dt.boolean), value, x)
 
 
-@torch_op("aten._to_copy.default", "aten.to.dtype")
+@torch_op("aten._to_copy.default")
 def to_dtype(node: NodeContext) -> Value:
     return node.cast(node.tensor(), node.result.dtype)
 
 
-@torch_op("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default", "aten.contiguous.default")
+@torch_op("aten.clone.default", "aten.alias.default", "aten.detach.default")
 def same(node: NodeContext) -> Value:
     """The operand itself: values never change here, and where they lie is no part of the program."""
     return node.tensor()

@@ -31,11 +31,9 @@ def _wide(x: Value, *params: Value | None) -> DType:
     return max([x.dtype, *(p.dtype for p in params if p is not None)], key=lambda d: d.size)
 
 
-@torch_op("aten._native_batch_norm_legit_no_training.default", "aten.batch_norm.default")
+@torch_op("aten._native_batch_norm_legit_no_training.default")
 def batch_norm(node: NodeContext) -> tuple[Value, ...]:
     """With the statistics of the training."""
-    if node.flag("training") or node.optional("running_mean") is None:
-        raise node.unsupported("statistics of the batch are not supported", got="training mode", hint=_EVAL)
     x = node.tensor("input")
     mean, variance = node.tensor("running_mean"), node.tensor("running_var")
     kind, channels = _wide(x, mean, node.optional("weight")), _channels(node, x)
@@ -44,9 +42,21 @@ def batch_norm(node: NodeContext) -> tuple[Value, ...]:
     return (node.cast(result, x.dtype),)
 
 
-@torch_op("aten._native_batch_norm_legit.default", "aten._native_batch_norm_legit_functional.default", "aten.native_batch_norm.default")
-def batch_norm_training(node: NodeContext) -> Value:
-    raise node.unsupported("statistics of the batch are not supported", got="training mode", hint=_EVAL)
+@torch_op("aten._native_batch_norm_legit.no_stats")
+def batch_norm_alone(node: NodeContext) -> tuple[Value, ...]:
+    """With the statistics of the operand itself, as instance norms are spelled out: over all axes but the channels'."""
+    x = node.tensor("input")
+    channels = _channels(node, x)
+    params = [_param(node, "weight", channels, 1.0, x.dtype), _param(node, "bias", channels, 0.0, x.dtype)]
+    if x.shape[0] == 1:
+        return (node.step(InstanceNorm(node.number("eps")), x, *params),)
+    axes = tuple(k for k in range(x.type.rank) if k != 1)
+    variance, mean = moments(node, x, axes, 0.0, True)
+    column = (*channels, *(1,) * (x.type.rank - 2))
+    scale, bias = (node.reshape(p, column) for p in params)
+    unit = node.apply("rsqrt", node.apply("add", variance, node.like(node.number("eps"), x)))
+    plain = node.apply("mul", node.apply("sub", x, mean), unit)
+    return (node.apply("add", node.apply("mul", plain, scale), bias),)
 
 
 @torch_op("aten.instance_norm.default")
@@ -119,12 +129,12 @@ def softmax(node: NodeContext) -> Value:
 # ---- dropout
 
 
-@torch_op("aten.dropout.default", "aten.native_dropout.default", "aten.alpha_dropout.default", "aten.feature_dropout.default")
+@torch_op("aten.native_dropout.default")
 def dropout(node: NodeContext) -> tuple[Value | None, ...]:
     """Does nothing in inference; the mask (result 1) is all true."""
     if node.flag("train") and node.number("p") != 0:
         raise node.unsupported("dropout is for training only", got="training mode", hint=_EVAL)
-    x = node.tensor("self" if "self" in node.args else "input")
+    x = node.tensor("input")
     mask = node.filled(x.shape, True, dt.boolean) if len(node.wanted) > 1 and node.wanted[1] else None
     return x, mask
 

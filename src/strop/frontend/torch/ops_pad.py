@@ -65,7 +65,3 @@ def reflection_pad(node: NodeContext) -> Value:
 def replication_pad(node: NodeContext) -> Value:
     return padded(node, "edge", 0.0)
 
-
-@torch_op("aten._pad_circular.default")
-def circular_pad(node: NodeContext) -> Value:
-    return padded(node, "wrap", 0.0)

@@ -18,28 +18,23 @@ from strop.ops.recurrent import GRU, LSTM, RNN, TANH, Recurrent, activation
 _ORDER: dict[type[Recurrent], tuple[int, ...]] = {LSTM: (0, 3, 1, 2), GRU: (1, 0, 2), RNN: (0,)}
 
 
-@torch_op("aten.lstm.input", "strop.lstm.default")
+@torch_op("strop.lstm.default")
 def lstm(node: NodeContext) -> tuple[Value, ...]:
     op = LSTM(_direction(node), LSTM.usual() * _directions(node))
     return _layers(node, op, node.tensors("hx"))
 
 
-@torch_op("aten.gru.input", "strop.gru.default")
+@torch_op("strop.gru.default")
 def gru(node: NodeContext) -> tuple[Value, ...]:
     """The reset gate applies after the product."""
     op = GRU(_direction(node), GRU.usual() * _directions(node), linear_before_reset=True)
     return _layers(node, op, [node.tensor("hx")])
 
 
-@torch_op("aten.rnn_tanh.input", "strop.rnn_tanh.default", "aten.rnn_relu.input", "strop.rnn_relu.default")
+@torch_op("strop.rnn_tanh.default", "strop.rnn_relu.default")
 def rnn(node: NodeContext) -> tuple[Value, ...]:
     function = TANH if "tanh" in node.op else activation("relu")
     return _layers(node, RNN(_direction(node), (function,) * _directions(node)), [node.tensor("hx")])
-
-
-@torch_op("aten.lstm.data", "aten.gru.data", "aten.rnn_tanh.data", "aten.rnn_relu.data")
-def packed(node: NodeContext) -> tuple[Value, ...]:
-    raise node.unsupported("packed sequences are not supported", hint="pass padded sequences, one length at a time")
 
 
 def _direction(node: NodeContext) -> str:

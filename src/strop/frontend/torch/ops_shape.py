@@ -19,9 +19,8 @@ from strop.ops.index import Gather, Trilu
 
 
 @torch_op(
-    "aten.view.default", "aten._unsafe_view.default", "aten.reshape.default", "aten._reshape_alias.default",
-    "aten.flatten.using_ints", "aten.unflatten.int", "aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims",
-    "aten.unsqueeze.default", "aten.view_as.default",
+    "aten.view.default", "aten._unsafe_view.default", "aten._reshape_alias.default", "aten.squeeze.default", "aten.squeeze.dim",
+    "aten.squeeze.dims", "aten.unsqueeze.default",
 )  # fmt: skip
 def view(node: NodeContext) -> Value:
     """The same elements in row-major order: all of these differ in nothing but how they say the shape."""
@@ -65,7 +64,7 @@ def swapped(node: NodeContext, x: Value, a: int, b: int) -> Value:
     return transposed(node, x, perm)
 
 
-@torch_op("aten.t.default", "aten.numpy_T.default", "aten.mT.default")
+@torch_op("aten.t.default")
 def matrix_transpose(node: NodeContext) -> Value:
     x = node.tensor()
     rank = x.type.rank
@@ -97,7 +96,7 @@ def stack(node: NodeContext) -> Value:
 # ---- cutting
 
 
-@torch_op("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default", "aten.unsafe_chunk.default", "aten.tensor_split.sections")
+@torch_op("aten.split.Tensor", "aten.split_with_sizes.default")
 def split(node: NodeContext) -> tuple[Value, ...]:
     """Parts of the sizes that the program declares."""
     x, axis = node.tensor(), node.axis()
@@ -138,12 +137,6 @@ def slice_tensor(node: NodeContext) -> Value:
     x, axis = node.tensor(), node.axis()
     start = node.arg("start")
     return cut(node, x, axis, place(x.shape[axis], 0 if start is None else start), node.result.shape[axis], node.integer("step"))
-
-
-@torch_op("aten.narrow.default")
-def narrow(node: NodeContext) -> Value:
-    x, axis = node.tensor(), node.axis()
-    return cut(node, x, axis, place(x.shape[axis], node.arg("start")), node.result.shape[axis])
 
 
 @torch_op("aten.select.int")

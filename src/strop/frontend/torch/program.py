@@ -74,7 +74,7 @@ def labels_of(dynamic_shapes: Any) -> dict[str, int]:
 
 
 def _exported(module: torch.nn.Module, example_inputs: Examples | None, dynamic_shapes: Any) -> ExportedProgram:
-    name = type(module).__qualname__
+    name = type(module).__name__
     if example_inputs is None:
         raise OptionError(
             "a PyTorch module needs example inputs", where=f"building {name}", expected="example_inputs=(x, ...)",
