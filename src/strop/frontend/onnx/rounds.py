@@ -59,9 +59,10 @@ def loop(
     for old, new in zip(begin.outputs[1:], finals, strict=True):
         if old.type != new.type:
             raise node.unsupported(
-                "a round changes the type of a value that it hands to the next one",
+                "how many rounds there are must be known when the model is built: a round changes the type of a value that it carries",
                 got=f"{old.type} becomes {new.type}",
-                expected="carried values of one dtype and shape, as the number of rounds is known only when the model runs",
+                expected="carried values of one dtype and shape",
+                hint="export the loop with a fixed number of rounds",
             )
     found = {s.name for n in node.session.graph.nodes if id(n) not in before for s in n.op.computed}
     inner = [s.name for v in values for s in sh.symbols(v.shape) if s.name in found]

@@ -60,7 +60,8 @@ static void walk(const void *argument, int32_t thread)
             if (step->n_tasks > 0)
                 step->kernel(&args, 0, step->n_tasks);
         } else {
-            const bool meets = step->barrier || measures;
+            /* The last step of a part of the run is waited for, whatever comes after it in the whole. */
+            const bool meets = step->barrier || measures || next == work.end;
 
             if (range->begin < range->end)
                 step->kernel(&args, range->begin, range->end);
