@@ -125,12 +125,12 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _time(task: Task, result: TaskResult, examples: dict[str, dict[str, Array]], own: Strop, given: argparse.Namespace) -> list[Row]:
-    """Rows of the networks of a task that run."""
-    broken = {net.net for net in result.nets if net.reason}
+    """Rows of the networks of a task that agree."""
+    agreeing = {net.net for net in result.nets if net.agrees}
     return [
         measure(net, given.folder, own, examples[net.name], given.peers, given.rounds, given.seconds, _tell)
         for net in task.nets
-        if net.name in examples and net.name not in broken
+        if net.name in examples and net.name in agreeing
     ]
 
 

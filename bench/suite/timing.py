@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.suite.compare import TOLERANCE
 from bench.suite.runtimes import Strop, model_path
 from bench.suite.task import Array, Net
 from strop.engine.peer_process import find_peers, python_of
 from strop.engine.versus import Row, Settings, choose_cpus, compare
+
+#: Error at which something else is computed. Whether outputs agree has been found over all calls, where one element has a scale.
+_ABSURD = 10.0
 
 
 def measure(
@@ -39,10 +41,27 @@ def measure(
     Returns:
         The figures, or why there are none.
     """
-    settings = Settings(threads=1, rounds=rounds, seconds=seconds, cpus=choose_cpus(1), tolerance=TOLERANCE)
+    settings = Settings(threads=1, rounds=rounds, seconds=seconds, cpus=choose_cpus(1), tolerance=_ABSURD)
+    engine, path = own.engine(net), model_path(folder, net)
+    if net.module is not None:
+        named = dict(zip((tensor.name for tensor in engine.inputs), inputs.values()))
+        return compare(
+            engine, path, find_peers(["torch"]), python_of(peers), settings, name=net.name, inputs=named,
+            original=_exported(net, folder, inputs), progress=tell,
+        )  # fmt: skip
     whole = {**inputs, **{key: np.array(value, np.int64) for key, value in net.values.items()}}
-    name = "torch" if net.module is not None else "onnxruntime"
-    path = model_path(folder, net)
     return compare(
-        own.engine(net), path, find_peers([name]), python_of(peers), settings, name=net.name, inputs=whole, progress=tell
-    )  # fmt: skip
+        engine, path, find_peers(["onnxruntime"]), python_of(peers), settings, name=net.name, inputs=whole, progress=tell
+    )
+
+
+def _exported(net: Net, folder: Path, inputs: Mapping[str, Array]) -> Path:
+    """A path beside which the module lies as an exported program, for inputs of these shapes."""
+    import torch
+
+    assert net.module is not None
+    module, _, _ = net.module(folder)
+    path = folder / "prepared" / f"{net.name}.pt2"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(torch.export.export(module, tuple(torch.from_numpy(array) for array in inputs.values())), path)
+    return path
