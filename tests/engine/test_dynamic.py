@@ -17,6 +17,7 @@ from strop.frontend.onnx.reader import read_onnx
 from strop.ir import interp
 from strop.ir.graph import Graph
 from strop.ir.op import Type
+from strop.ir.parse import parse
 from strop.ir.shape import Sym, mul
 from strop.ops.elementwise import make
 from tests import dynamic_nets, tiny_net
@@ -183,3 +184,23 @@ def test_text_recognition(models_dir: Path, name: str) -> None:
         x = (rng.random(shape(rng), np.float32) > 0.7).astype(np.float32)
         (got,), (wanted,) = engine.run({"x": x}).values(), session.run(None, {"x": x})
         assert got.shape == wanted.shape and np.abs(got - wanted).max() <= 1e-4
+
+
+def test_windows_without_padding_over_free_height_and_width() -> None:
+    text_of = """
+graph "net"
+symbol h = 5..28 opt 7
+symbol w = 8..44 opt 8
+input %x : f32[1,1,h,w]
+%p : f32[1,1,(h+-1),(w+-1)] = max_pool(%x) {kernel=[2,2], strides=[1,1], pads=[0,0,0,0], dilations=[1,1], ceil_mode=false} @ "pool"
+%y : f32[1,1,(h+-1),(w+-1)] = tanh(%p) @ "tanh"
+output %p as "p"
+output %y as "y"
+"""
+    graph = parse(text_of, {})
+    engine = build(graph, level=0, threads=1)
+    for shape in ((1, 1, 5, 8), (1, 1, 28, 44), (1, 1, 11, 9)):
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        got, wanted = engine.run({"x": x}), interp.run(graph, {"x": x})
+        for name in wanted:
+            np.testing.assert_allclose(got[name], wanted[name], rtol=1e-5, atol=1e-5)

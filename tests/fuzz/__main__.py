@@ -10,6 +10,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from tests.fuzz.generate import check_ops
 from tests.fuzz.run import Fuzzer
 
 
@@ -22,10 +23,15 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64, help="graphs per compilation")
     parser.add_argument("--write-tests", type=Path, default=None, help="folder for reduced cases")
     parser.add_argument("--no-reduce", action="store_true", help="print findings as they are")
+    parser.add_argument("--no-kernels", action="store_true", help="look at passes and lowering only, at many times the rate")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else secrets.randbelow(1 << 31)
     ops = tuple(filter(None, options.ops.lower().split(",")))
-    fuzzer = Fuzzer(seed, ops, options.batch, options.write_tests, not options.no_reduce, sys.stdout)
+    try:
+        check_ops(ops)
+    except ValueError as error:
+        parser.error(str(error))
+    fuzzer = Fuzzer(seed, ops, options.batch, options.write_tests, not options.no_reduce, sys.stdout, not options.no_kernels)
     fuzzer.run(60.0 * options.minutes)
     print(fuzzer.report())
     return 1 if fuzzer.findings else 0

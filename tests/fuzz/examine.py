@@ -146,18 +146,20 @@ class _OneUnit(Module):
         return toolchain.link_shared(toolchain.compile_all(self.units(), self.target, done, extra=(self.level,)), self.target)
 
 
-def examine(cases: Sequence[Case], setup: Setup) -> Result:
-    """Builds and runs the cases together; see the module."""
+def examine(cases: Sequence[Case], setup: Setup, runs: bool = True) -> Result:
+    """Builds and runs the cases together, see the module; without ``runs`` only passes and lowering are looked at."""
     result = Result()
     parts = [p for p in (_prepared(case, setup, result) for case in cases) if p is not None]
-    if not parts:
+    if not runs:
+        for part in parts:
+            _emitted(part, setup, result)
+    if not parts or not runs:
         return result
     try:
         engine, library, extras = _built(parts, setup)
-    except (StropError, AssertionError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except Exception as error:
         if len(parts) == 1:
-            kind = "compile" if isinstance(error, ToolchainError) else "build"
-            result.findings.append(Finding(kind, parts[0].case.seed, _told(error)))
+            _not_built(parts[0], error, result)
             return result
         return _split(cases, setup, result)
     answer = _in_child(engine, library, extras, parts, setup)
@@ -168,6 +170,24 @@ def examine(cases: Sequence[Case], setup: Setup) -> Result:
         return _split(cases, setup, result)
     _judge(parts, setup, answer, extras, result)
     return result
+
+
+def _emitted(part: _Part, setup: Setup, result: Result) -> None:
+    """Writes a case's code without compiling it."""
+    try:
+        _assembled([part], setup)
+    except Exception as error:
+        _not_built(part, error, result)
+        return
+    result.ops.update(part.case.labels)
+
+
+def _not_built(part: _Part, error: Exception, result: Result) -> None:
+    if isinstance(error, UnsupportedError) and part.case.symbols:
+        result.refused[str(error).splitlines()[0]] += 1
+        return
+    kind = "compile" if isinstance(error, ToolchainError) else "build"
+    result.findings.append(Finding(kind, part.case.seed, _told(error)))
 
 
 def _split(cases: Sequence[Case], setup: Setup, so_far: Result) -> Result:
@@ -211,9 +231,9 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
                        {s.name: rng.randint(s.min, s.max) for s in case.symbols}]  # fmt: skip
         meanings = [meaning(case.graph, case.at(p)) for p in places]
     except Undefined as error:
-        return _refused(case, setup, result, error)
+        return _refused(case, setup, result, places, error)
     except (StropError, IndexError, ValueError, ZeroDivisionError):
-        return None  # the op has no meaning at another size, which its inference cannot know
+        return None  # the ops have no meaning for these operands at another size
     try:
         graph = rewritten(case.graph, setup, setup.off)
         _compare_passes(case, graph, places, meanings)
@@ -231,7 +251,7 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
         for step in lowered.steps:
             step.chosen = _choice(step, setup)
     except (UnsupportedError, SymbolicError) as error:
-        if case.symbols or (isinstance(error, UnsupportedError) and _honest(error)):
+        if case.symbols:
             result.refused[str(error).splitlines()[0]] += 1
             return None
         result.findings.append(Finding("lower", case.seed, _told(error)))
@@ -242,22 +262,21 @@ def _prepared(case: Case, setup: Setup, result: Result) -> _Part | None:
     return _Part(case, lowered, graph, places, meanings)
 
 
-def _refused(case: Case, setup: Setup, result: Result, why: Undefined) -> None:
-    """A graph whose types do not hold at all sizes must be refused by name."""
+def _refused(case: Case, setup: Setup, result: Result, places: list[dict[str, int]], why: Undefined) -> None:
+    """A graph whose types do not hold at all sizes must be refused by name, unless what does not hold is left out."""
     try:
-        lower(rewritten(case.graph, setup, frozenset()), setup.machine(), Trace())
+        graph = rewritten(case.graph, setup, frozenset())
+        lower(graph, setup.machine(), Trace())
+        for place in places:
+            evaluate(graph, case.at(place))
     except UnsupportedError as error:
         result.refused[str(error).splitlines()[0]] += 1
-        return
+    except Undefined:
+        result.findings.append(Finding("accepted", case.seed, str(why)))
+    except (IndexError, ValueError, ZeroDivisionError):
+        pass
     except Exception as error:
         result.findings.append(Finding("lower", case.seed, _told(error)))
-        return
-    result.findings.append(Finding("accepted", case.seed, str(why)))
-
-
-def _honest(error: UnsupportedError) -> bool:
-    """Whether a refusal of fixed sizes names something that is documented as not there."""
-    return False
 
 
 def _compare_passes(case: Case, graph: Graph, places: list[dict[str, int]], meanings: list[Meaning]) -> None:
@@ -290,6 +309,12 @@ def _choice(step: Step, setup: Setup) -> Candidate:
 
 
 def _built(parts: Sequence[_Part], setup: Setup) -> tuple[Engine, Path, list[_Extra]]:
+    assembler, whole, extras = _assembled(parts, setup)
+    engine = Engine.from_sections(assembler.sections(whole, {"level": 0, "notes": []}, Trace()))
+    return engine, assembler.module.compile(), extras
+
+
+def _assembled(parts: Sequence[_Part], setup: Setup) -> tuple[Assembler, Graph, list[_Extra]]:
     whole = Graph("fuzz")
     steps: list[Step] = []
     buffers: list[Any] = []
@@ -311,8 +336,7 @@ def _built(parts: Sequence[_Part], setup: Setup) -> tuple[Engine, Path, list[_Ex
     assembler.module = module
     assembler.emit()
     extras = [e for k, part in enumerate(parts) for step in part.lowered.steps for e in _extras(k, step, module, setup)]
-    engine = Engine.from_sections(assembler.sections(whole, {"level": 0, "notes": []}, Trace()))
-    return engine, module.compile(), extras
+    return assembler, whole, extras
 
 
 def _extras(case: int, step: Step, module: Module, setup: Setup) -> list[_Extra]:

@@ -13,12 +13,15 @@ import numpy as np
 import strop.ops  # noqa: F401  registers every op
 from strop.errors import StropError
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.interp import ABSENT
 from strop.ir.op import REGISTRY, Array, Op, Sample, Type
-from strop.ir.shape import Sym
-from strop.ops.data import Expand, Reshape, Slice
+from strop.ir.shape import Shape, Sym
+from strop.ops.conv import Conv
+from strop.ops.data import Expand, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, make
+from strop.ops.matmul import MatMul
 from tests.graphs import STEPS, Builder, from_samples
 
 #: Results above this are not read by other nodes, so that rounding does not grow.
@@ -106,10 +109,21 @@ def by_label() -> dict[str, tuple[Sample, ...]]:
 def _weighted(ops: tuple[str, ...]) -> tuple[str, ...]:
     """Labels to draw from: structured ops more often than elementwise functions."""
     known = labels()
-    chosen = [label for label in known if not ops or label in ops or known[label] in ops]
-    if not chosen:
-        raise ValueError(f"no op is called {', '.join(ops)}; there are {', '.join(known)}")
+    unknown = [op for op in ops if not any(_called(op, label, name) for label, name in known.items())]
+    if unknown:
+        raise ValueError(f"no op is called {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = [label for label, name in known.items() if not ops or any(_called(op, label, name) for op in ops)]
     return tuple(label for label in chosen for _ in range(1 if known[label] == "elementwise" else 4))
+
+
+def _called(op: str, label: str, name: str) -> bool:
+    """Whether a word such as ``conv``, ``pool`` or ``elementwise`` is about an op."""
+    return op in (label, name) or label.endswith(f"_{op}")
+
+
+def check_ops(ops: tuple[str, ...]) -> None:
+    """ValueError when a word is about no op."""
+    _weighted(ops)
 
 
 class Fuzz(Builder):
@@ -250,6 +264,54 @@ class Fuzz(Builder):
         return self.add_several(sample.op, *operands)
 
 
+def large_product(b: Fuzz) -> Value:
+    """A product or 1x1 convolution of the size that saving algorithms start at, on channels-last or flat rows, with something around it."""
+    k, n, rows = 2 * b.number(24, 40), b.number(32, 60), b.number(17, 40)
+    if b.coin():
+        x = b.input(b.rng.standard_normal((1, rows, k)).astype(np.float32))
+        y = b.add(MatMul(), b.fn("tanh", x) if b.coin() else x, b.normal(k, n))
+    else:
+        width = b.number(5, 9)
+        x = b.input(b.rng.standard_normal((b.number(1, 2), k, b.number(4, 7), width)).astype(np.float32))
+        y = b.add(Conv((1, 1), (0, 0, 0, 0), (1, 1)), b.fn("relu", x) if b.coin() else x, b.normal(n, k, 1, 1), b.normal(n) if b.coin() else None)
+    return b.fn(str(b.rng.choice(["relu", "tanh", "sigmoid"])), y) if b.coin() else y
+
+
+def winograd(b: Fuzz) -> Value:
+    """A convolution of several taps over enough channels and rows for transforms, its sizes odd ones."""
+    c, o, k = b.number(4, 20), b.number(8, 33), int(b.rng.choice([3, 3, 5, 7]))
+    x = b.input(b.rng.standard_normal((1, c, b.number(k, 14), b.number(k, 14))).astype(np.float32))
+    pads = tuple(b.number(0, k - 1) for _ in range(4))
+    op = Conv((b.number(1, 2),) * 2, pads, (1, 1))  # type: ignore[arg-type]
+    y = b.add(op, x, b.normal(o, c, k, k), b.normal(o) if b.coin() else None)
+    return b.fn("relu", y) if b.coin() else y
+
+
+def strided_views(b: Fuzz) -> Value:
+    """A kernel that reads and writes parts of larger buffers in some order of axes."""
+    x = b.pick(4)
+    for _ in range(b.number(1, 3)):
+        rank = len(x.shape)
+        kind = b.number(0, 3)
+        if kind == 0:
+            x = b.add(Transpose(tuple(int(p) for p in b.rng.permutation(rank))), x)
+        elif kind == 1 and max(x.type.static_shape) > 1:
+            axis = int(np.argmax(x.type.static_shape))
+            size = x.type.static_shape[axis]
+            start, step = b.number(0, size - 1), b.number(1, 2)
+            x = b.add(Slice((start,), (size,), (axis,), (step,)), x)
+        elif kind == 2:
+            x = b.fn(str(b.rng.choice(["tanh", "relu", "abs"])), x)
+        else:
+            axis = b.number(0, rank - 1)
+            one = b.normal(*(d if k != axis else 1 for k, d in enumerate(x.type.static_shape)))
+            x = b.fn(str(b.rng.choice(["add", "mul"])), x, one)
+    return x
+
+
+OWN_STEPS = (large_product, winograd, strided_views, strided_views)
+
+
 def make_case(seed: int, ops: tuple[str, ...] = ()) -> Case:
     """The random case of a seed: 1 to 9 steps, half of them any op, half the spellings of ``tests.graphs``; every third one has free sizes.
 
@@ -258,7 +320,7 @@ def make_case(seed: int, ops: tuple[str, ...] = ()) -> Case:
         ops: labels or names of op classes; only these are drawn, when there are any.
     """
     b = Fuzz(seed)
-    spelled: list[Callable[[Any], Any]] = [s for s in STEPS if s is not from_samples]
+    spelled: list[Callable[[Any], Any]] = [s for s in (*STEPS, *OWN_STEPS) if s is not from_samples]
     left, tries = b.number(1, 9), 0
     while left > 0 and tries < 60:
         tries += 1
@@ -313,27 +375,67 @@ def _finished(b: Fuzz, seed: int) -> Case:
     case = Case(b.graph, b.feed, seed)
     if b.coin(0.35):
         case = freed(case, b.rng) or case
+        if case.symbols and b.coin(0.4):
+            case = freed(case, b.rng, "m") or case
     return case
 
 
-def freed(case: Case, rng: np.random.Generator) -> Case | None:
-    """The case with one size of its inputs made free, or None when the ops do not allow it."""
-    sizes = sorted({int(d) for a in case.feed.values() for d in a.shape if d > 1})
+def freed(case: Case, rng: np.random.Generator, name: str = "n") -> Case | None:
+    """The case with one size of its inputs made free, attributes that repeat it too, or None when the ops do not allow it."""
+    sizes = sorted({d for v in case.graph.inputs for d in v.shape if isinstance(d, int) and d > 1})
     rng.shuffle(sizes)
     for size in sizes:
-        symbol = Sym(f"n{case.seed}", max(1, size - int(rng.integers(0, 3))), size, size + int(rng.integers(0, 40)))
-        where = {v.name: tuple(rng.random() < 0.8 for _ in v.shape) for v in case.graph.inputs}
-
-        def change(value: Value, symbol: Sym = symbol, where: dict[str, tuple[bool, ...]] = where) -> Type:
-            shape = tuple(symbol if d == symbol.opt and take else d for d, take in zip(value.shape, where[value.name]))
-            return Type(value.dtype, shape)
-
-        for keep in (where, {n: (True,) * len(w) for n, w in where.items()}):
+        symbol = Sym(f"{name}{case.seed}", max(1, size - int(rng.integers(0, 3))), size, size + int(rng.integers(0, 40)))
+        some = {v.name: tuple(rng.random() < 0.8 for _ in v.shape) for v in case.graph.inputs}
+        for where in (some, {n: (True,) * len(w) for n, w in some.items()}):
             try:
-                graph = case.graph.clone(lambda v, c=change, k=keep: c(v, where=k))
-            except (StropError, TypeError):
+                graph = _with_symbol(case.graph, symbol, where)
+            except StropError:
                 continue
             found = Case(graph, case.feed, case.seed)
-            if found.symbols:
+            if symbol in found.symbols:
                 return found
     return None
+
+
+def _with_symbol(graph: Graph, symbol: Sym, where: dict[str, tuple[bool, ...]]) -> Graph:
+    """The graph with a symbol for its optimum in the marked dims of the inputs, and in attributes where that is needed."""
+    free, values = Graph(graph.name), {}
+    for value in graph.inputs:
+        shape = tuple(symbol if d == symbol.opt and take else d for d, take in zip(value.shape, where[value.name]))
+        values[value] = free.add_input(value.name, Type(value.dtype, shape))
+    for value in graph.constants():
+        assert value.const is not None
+        values[value] = free.add_const(value.const, value.name)
+    for node in graph.nodes:
+        operands = [None if v is None else values[v] for v in node.inputs]
+        op = _op_with(node.op, [v.shape for v in operands if v is not None], symbol)
+        new = free.add(op, operands, name=node.name, source=node.source, outputs=[v.name for v in node.outputs])
+        values.update(zip(node.outputs, new.outputs))
+    free.set_outputs([values[v] for v in graph.outputs], graph.output_names)
+    return free
+
+
+def _op_with(op: Op, shapes: Sequence[Shape], symbol: Sym) -> Op:
+    """The op with the symbol in attributes that must change with its operand's shape."""
+    size, given = symbol.opt, shapes[0] if shapes else ()
+    if symbol not in sh.symbols(given):
+        return op
+    if isinstance(op, Reshape):
+        for k, d in enumerate(op.shape):
+            if isinstance(d, int) and d % size == 0 and d:
+                shape = (*op.shape[:k], sh.mul(symbol, d // size), *op.shape[k + 1 :])
+                if sh.volume(shape) == sh.volume(given):
+                    return Reshape(shape)
+    elif isinstance(op, Expand) and len(op.shape) >= len(given):
+        lead = len(op.shape) - len(given)
+        return Expand(tuple(given[k - lead] if k >= lead and given[k - lead] != 1 else d for k, d in enumerate(op.shape)))
+    elif isinstance(op, Slice):
+        stops = tuple(given[a] if e == size and s > 0 and sh.symbols([given[a]]) else e for e, a, s in zip(op.stops, op.axes, op.steps))
+        return op.replace(stops=stops)
+    elif isinstance(op, Split) and sh.symbols([given[op.axis % len(given)]]):
+        whole, rest = given[op.axis % len(given)], 0
+        for part in op.sizes[:-1]:
+            rest = sh.add(rest, part)
+        return op.replace(sizes=(*op.sizes[:-1], sh.sub(whole, rest)))
+    return op

@@ -27,8 +27,9 @@ class Fuzzer:
     """
 
     def __init__(self, seed: int, ops: tuple[str, ...] = (), batch: int = 64, folder: Path | None = None,
-                 reduces: bool = True, out: TextIO | None = None) -> None:  # fmt: skip
+                 reduces: bool = True, out: TextIO | None = None, runs: bool = True) -> None:  # fmt: skip
         self.seed, self.wanted, self.batch, self.folder, self.reduces, self.out = seed, ops, batch, folder, reduces, out
+        self.runs = runs
         self.findings: list[Finding] = []
         self.graphs = 0
         self.ops: Counter[str] = Counter()
@@ -52,7 +53,7 @@ class Fuzzer:
     def _one(self, number: int) -> None:
         setup = Setup.random(number)
         cases = {c.seed: c for c in (make_case(number * STRIDE + k, self.wanted) for k in range(self.batch))}
-        result = examine(list(cases.values()), setup)
+        result = examine(list(cases.values()), setup, self.runs)
         self.graphs += len(cases)
         self.ops += result.ops
         self.kernels += result.kernels

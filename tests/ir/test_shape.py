@@ -108,3 +108,11 @@ def test_bounds_hold(start: Dim, steps: list[tuple[str, Dim]], n: int, h: int) -
         assert low <= sh.evaluate(dim, known) <= high
         low, high = sh.gap(dim, before)
         assert low <= sh.evaluate(dim, known) - sh.evaluate(before, known) <= high
+
+
+def test_a_product_of_what_is_not_negative_is_not_negative() -> None:
+    n, h, w = Sym("n", 1, 2, 8), Sym("h", 5, 7, 28), Sym("w", 8, 8, 44)
+    assert sh.bounds(sh.mul(sh.sub(h, 1), sh.sub(w, 1))) == (4 * 7, 27 * 43)
+    volume = sh.mul(n, sh.mul(sh.sub(h, 4), sh.sub(w, 4)))
+    assert sh.bounds(volume)[0] == 4 and sh.compare(volume, 1) == 1 and sh.compare(sh.mul(volume, -1), 0) == -1
+    assert sh.bounds(sh.sub(sh.mul(h, w), sh.mul(3, w)))[0] == 2 * 8

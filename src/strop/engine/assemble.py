@@ -18,11 +18,12 @@ from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
 from strop.engine.plan import Arg, Plan, Space, Symbol, Tensor, encode_plan
 from strop.engine.plan import Step as PlanStep
+from strop.errors import UnsupportedError
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
-from strop.kernels.extent import dim_of, typical
+from strop.kernels.extent import SymbolicError, dim_of, typical
 from strop.lower.layout import Placement
 from strop.lower.pipeline import Lowered, Step
 from strop.runtime.library import runtime_name
@@ -74,16 +75,29 @@ class Assembler:
                 self.dims.number(dim)
 
     def emit(self) -> None:
-        """Emits every step's kernel and packs its weights."""
+        """Emits every step's kernel and packs its weights.
+
+        Raises:
+            UnsupportedError: a size of a step cannot be told from the symbols as the file needs it.
+        """
         for step in self.lowered.steps:
-            emitted = step.chosen.emit(step.region, self.lowered.target)
-            kernel = self.module.add(emitted, step.chosen.label, step.region.name)
-            args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
-            self.scratch = max(self.scratch, emitted.scratch)
-            dims = tuple(self.dims.index(dim) for dim in emitted.dims)
-            tasks = self.dims.number(dim_of(emitted.tasks))
-            self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
-            self.records.append(self._record(step, emitted))
+            try:
+                self._emit(step)
+            except SymbolicError as error:
+                raise UnsupportedError(
+                    "the step cannot be stored for symbolic dims", where=step.region.name, got=error,
+                    hint="fix some dims with --shape, or make their range smaller",
+                ) from error  # fmt: skip
+
+    def _emit(self, step: Step) -> None:
+        emitted = step.chosen.emit(step.region, self.lowered.target)
+        kernel = self.module.add(emitted, step.chosen.label, step.region.name)
+        args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
+        self.scratch = max(self.scratch, emitted.scratch)
+        dims = tuple(self.dims.index(dim) for dim in emitted.dims)
+        tasks = self.dims.number(dim_of(emitted.tasks))
+        self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
+        self.records.append(self._record(step, emitted))
 
     def _arg(self, step: Step, emitted: Emitted, index: int) -> Arg:
         pointer = emitted.pointers[index]

@@ -223,11 +223,44 @@ def minimum(a: Dim, b: Dim) -> Dim:
 
 def bounds(dim: Dim) -> tuple[int, int]:
     """Numbers that a Dim is never below and never above, for all values of its symbols; not always the tightest."""
+    if not isinstance(dim, DimExpr) or dim.op not in ("add", "mul"):
+        return _interval(dim)
+    (low, high), (least, most) = _interval(dim), _from_lowest(dim)
+    return max(low, least), min(high, most)
+
+
+def _from_lowest(dim: DimExpr) -> tuple[int, int]:
+    """Bounds of a polynomial over how far each atom is above its lowest value: (h - 1) * (w - 1), multiplied out, is never negative where h and w are not."""
+    terms = _polynomial(dim)
+    if max(map(len, terms), default=0) > 6:  # each monomial has two to the power of its atoms parts
+        return _interval(dim)
+    shifted: dict[_Monomial, int] = {}
+    room: dict[Sym | DimExpr, int] = {}
+    for monomial, factor in terms.items():
+        parts: dict[_Monomial, int] = {(): factor}
+        for atom in monomial:
+            low, high = bounds(atom)
+            room[atom] = high - low
+            grown: dict[_Monomial, int] = {}
+            for taken, count in parts.items():
+                grown[taken] = grown.get(taken, 0) + count * low
+                more = (*taken, atom)
+                grown[more] = grown.get(more, 0) + count
+            parts = grown
+        for taken, count in parts.items():
+            shifted[taken] = shifted.get(taken, 0) + count
+    ends = [count * prod(room[atom] for atom in taken) for taken, count in shifted.items() if taken]
+    start = shifted.get((), 0)
+    return start + sum(min(e, 0) for e in ends), start + sum(max(e, 0) for e in ends)
+
+
+def _interval(dim: Dim) -> tuple[int, int]:
+    """Bounds by the bounds of the parts."""
     if isinstance(dim, int):
         return dim, dim
     if isinstance(dim, Sym):
         return dim.min, dim.max
-    (low, high), (least, most) = bounds(dim.args[0]), bounds(dim.args[1])
+    (low, high), (least, most) = (_interval(arg) if dim.op in ("add", "mul") else bounds(arg) for arg in dim.args)
     match dim.op:
         case "add":
             return low + least, high + most

@@ -10,7 +10,7 @@ import numpy as np
 from strop.errors import UnsupportedError
 from strop.ir import shape as sh
 from strop.ir.expr import Input
-from strop.ir.graph import Graph, Value
+from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Cost
 from strop.ir.shape import Dim, Sym
 from strop.kernels.base import Candidate, Operand, Region, View
@@ -20,8 +20,9 @@ from strop.lower import regions
 from strop.lower.layout import Buffer, Launch, Layout, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
+from strop.ops.base import probes
 from strop.ops.conv import Conv
-from strop.ops.data import Reshape, Split
+from strop.ops.data import Reshape, Slice, Split, within
 from strop.ops.integer import IntegerConv
 from strop.target.base import Target
 from strop.trace import Trace
@@ -75,7 +76,7 @@ def lower(graph: Graph, target: Target, trace: Trace) -> Lowered:
         UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
     """
     _require_bounds(graph)
-    _require_volumes(graph)
+    _require_ranges(graph)
     try:
         return _lowered(graph, target, trace)
     except SymbolicError as error:
@@ -109,20 +110,30 @@ def _require_bounds(graph: Graph) -> None:
             )
 
 
-def _require_volumes(graph: Graph) -> None:
-    """Reshapes and splits keep the number of elements for all values of the symbols, not only for some."""
+def _require_ranges(graph: Graph) -> None:
+    """Reshapes and splits keep the number of elements, and slices stay on their axes, for all values of the symbols, not only for some."""
     for node in graph.nodes:
-        if not isinstance(node.op, (Reshape, Split)) or not sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape):
+        op = node.op
+        if not isinstance(op, (Reshape, Split, Slice)) or not sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape):
             continue
-        given = sh.volume(node.operand(0).shape)
+        shape = node.operand(0).shape
+        if isinstance(op, Slice):
+            for start, stop, axis, step in zip(op.starts, op.stops, op.axes, op.steps, strict=True):
+                if not all(within(start, stop, shape[axis], step, known) for known in probes((start, stop, shape[axis]))):
+                    raise _sometimes(node, f"{start}:{stop}", f"within axis {axis} of {shape[axis]}")
+            continue
         made: Dim = 0
         for result in node.outputs:
             made = sh.add(made, sh.volume(result.shape))
-        if given != made:
-            raise UnsupportedError(
-                f"{node.op.label} has the right number of elements only for some values of the symbols", where=node.name,
-                got=made, expected=given, hint="fix the dims with --shape, or free those that belong together",
-            )  # fmt: skip
+        if sh.volume(shape) != made:
+            raise _sometimes(node, f"{made} elements", f"{sh.volume(shape)} elements")
+
+
+def _sometimes(node: Node, got: str, expected: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{node.op.label} is right only for some values of the symbols", where=node.name, got=got, expected=expected,
+        hint="fix the dims with --shape, or free those that belong together",
+    )  # fmt: skip
 
 
 def _require_sizes(layout: Layout) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array, Op
 from strop.ops.data import Reshape, Slice, Transpose
@@ -19,12 +20,13 @@ def split_projection(graph: Graph, node: Node) -> None:
     Before: LSTM(x[S, B, I], w, r, b, ...).
     After: LSTM(x w^T + b, r, ...) with ``projected``; a bias that belongs to the recurrent product alone stays.
     Where x swaps the first two axes of another value, that value is multiplied and the product's axes are swapped.
-    Unless: the layer is not f32, or there is nothing to multiply.
+    Unless: the layer is not f32, there is nothing to multiply, or the weights have free sizes.
     """
     op = node.op
     assert isinstance(op, Recurrent)
     x, w = node.operand(0), node.operand(1)
-    if op.projected or x.dtype is not dt.f32 or 0 in (*x.shape, *w.shape):
+    fixed = all(sh.is_static(v.shape) for v in node.operands[1:4])
+    if not fixed or op.projected or x.dtype is not dt.f32 or 0 in (*x.shape, *w.shape):
         return
     producer, swap = x.producer, Transpose((1, 0, 2))
     swapped = producer is not None and producer.op == swap
