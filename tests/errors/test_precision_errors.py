@@ -24,6 +24,7 @@ BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
     "max_drop below": ({"precision": "int8", "calibration": X, "max_drop": -1.0}, OptionError, "max_drop"),
     "max_drop that is no number": ({"precision": "int8", "calibration": X, "max_drop": float("nan")}, OptionError, "max_drop"),
     "metric": ({"precision": "int8", "calibration": X, "max_drop": 1.0, "metric": "f1"}, OptionError, "unknown metric"),
+    "metric without a drop": ({"precision": "int8", "calibration": X, "max_drop": 1.0, "metric": "sqnr"}, OptionError, "drop of this metric"),
     "labels": ({"precision": "int8", "calibration": X, "max_drop": 1.0, "metric": "top1"}, InputError, "needs labels"),
     "samples once": ({"precision": "int8", "calibration": iter([X[:1]]), "max_drop": 1.0}, OptionError, "only once"),
     "samples of another shape": ({"precision": "int8", "calibration": X[:, :2]}, InputError, "does not fit"),

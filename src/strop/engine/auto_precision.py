@@ -6,6 +6,7 @@ accuracy: while a metric has dropped by more than the budget, the layers that br
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -165,7 +166,7 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
         max_drop: percentage points of a metric that counts, else its unit.
 
     Raises:
-        OptionError: the samples can be walked only once.
+        OptionError: the samples can be walked only once, or the metric is infinite for the f32 network itself.
     """
     if samples.once:
         raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
@@ -178,6 +179,11 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
         return evaluate(engine.run, samples, [chosen], original.run)[0]
 
     base = score(decisions.lifted({n.name: "" for n in layers(graph)}))
+    if not math.isfinite(base.value):
+        raise OptionError(
+            "a drop of this metric cannot be told", where="metric", got=f"{base.metric}: the f32 network compared with itself gives {base.value}",
+            expected="top1, top5, agreement, mse, or a function of your own",
+        )  # fmt: skip
     first = score(decisions)
     if base.drop(first) <= max_drop:
         trace.note(f"accuracy: {first.metric} {first}; fp32: {base}")
