@@ -89,7 +89,7 @@ def labels_of(module: Any, example_inputs: Examples | None, dynamic_shapes: Any)
 def _labels(spec: Any) -> Labels:
     """What a tensor's dynamic shape, a dict by axis or a sequence, says by name."""
     axes = spec.items() if isinstance(spec, Mapping) else enumerate(spec) if isinstance(spec, (list, tuple)) else ()
-    roots = {axis: getattr(dim, "root", dim) for axis, dim in axes}
+    roots: dict[int, Any] = {axis: getattr(dim, "root", dim) for axis, dim in axes}
     return {axis: (root.__name__, int(getattr(root, "min", 1))) for axis, root in roots.items() if hasattr(root, "__name__")}
 
 
