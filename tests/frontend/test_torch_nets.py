@@ -133,6 +133,17 @@ def test_ranges_that_the_caller_gives() -> None:
     assert named.inputs[0].shape[0] == Sym("x_0", 2, 6, 6)
 
 
+def test_names_of_dims_belong_to_their_inputs() -> None:
+    source, target, padding = translated(2, 6, 5)
+    batch, length, more = Dim("batch", min=1, max=4), Dim("length", min=2, max=12), Dim("more", min=3, max=12)
+    free = {"padding": {1: length, 0: batch}, "target": (batch, more), "source": {0: batch, 1: length}}
+    example = {"source": source, "target": target, "padding": padding}
+    for inputs in (tuple(example.values()), example):
+        graph = read(seeded(Translator), example_inputs=inputs, dynamic_shapes=free)
+        assert [str(v.type) for v in graph.inputs] == ["i64[batch,length]", "i64[batch,more]", "bool[batch,length]"]
+        assert graph.inputs[1].shape[1] == Sym("more", 3, 5, 12)
+
+
 def test_a_tagger_of_free_length() -> None:
     module = seeded(Tagger)
     free = {"words": {0: Dim("batch", min=1, max=4), 1: Dim("length", min=1, max=20)}}

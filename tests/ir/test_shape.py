@@ -93,6 +93,8 @@ def test_one_form_for_equal_dims() -> None:
     assert sh.floordiv(sh.floordiv(H, 2), 3) == sh.floordiv(H, 6)
     assert sh.mul(sh.floordiv(sh.mul(H, -1), 4), -1) == sh.ceildiv(H, 4)
     assert sh.mod(sh.mul(H, 6), 3) == 0 and sh.mod(sh.add(sh.mul(H, 4), 5), 4) == 1
+    less = sh.sub(H, 1)
+    assert sh.mod(sh.mul(less, 512), less) == 0
     assert sh.floordiv(H, 65) == 0 and sh.maximum(H, 4) == H and sh.minimum(H, 64) == H
 
 

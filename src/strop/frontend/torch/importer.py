@@ -57,16 +57,16 @@ class Importer:
         program: decomposed as ``strop.frontend.torch.program`` does.
         shapes: of inputs by name, or ranges of dims by their names.
         name: of the graph.
-        labels: names and smallest values of the free dims, by first appearance among the inputs.
+        labels: per input and axis the name and smallest value that the caller gave.
     """
 
-    def __init__(self, program: ExportedProgram, shapes: Mapping[str, Any] | None, name: str, labels: Mapping[str, int] | None = None) -> None:
+    def __init__(self, program: ExportedProgram, shapes: Mapping[str, Any] | None, name: str, labels: Sequence[Mapping[int, tuple[str, int]]] = ()) -> None:
         self.program = program
         self.graph = Graph(name)
         self.verdicts: list[Verdict] = []
         self.errors: list[StropError] = []
         self._shapes = dict(shapes or {})
-        self._labels = list((labels or {}).items())
+        self._labels = list(labels)
         self._nodes = list(program.graph_module.graph.nodes)
         self._reserved = {node.name for node in self._nodes}
         self._specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs if hasattr(spec.arg, "name")}
@@ -111,8 +111,10 @@ class Importer:
         inputs = {n.name: n for n in self._nodes if n.op == "placeholder" and self._kind(n) is InputKind.USER_INPUT}
         sizes: dict[str, list[Any]] = {}
         hints: dict[str, int] = {}
+        labels: dict[str, tuple[str, int]] = {}
         seen: list[tuple[str, str]] = []
-        for name, node in inputs.items():
+        given_labels = self._labels if len(self._labels) == len(inputs) else [{}] * len(inputs)
+        for (name, node), own in zip(inputs.items(), given_labels, strict=True):
             value = node.meta.get("val")
             if not isinstance(value, torch.Tensor):
                 continue
@@ -120,12 +122,12 @@ class Importer:
             for axis, (size, given) in enumerate(zip(sizes[name], value.shape, strict=True)):
                 for symbol in sorted(getattr(size, "free_symbols", ()), key=str):
                     seen.append((symbol.name, f"{name}_{axis}"))
+                    if axis in own:
+                        labels.setdefault(symbol.name, own[axis])
                     factor = size.coeff(symbol)
                     hint = getattr(given.node, "hint", None)
                     if hint is not None and size == factor * symbol:
                         hints[symbol.name] = int(hint) // int(factor)
-        order = list(dict.fromkeys(symbol for symbol, _ in seen))
-        labels = dict(zip(order, self._labels, strict=False)) if len(order) == len(self._labels) else {}
         ranges = {str(s): _range(r) for s, r in self.program.range_constraints.items()}
         symbols = Symbols(ranges, hints, labels)
         for symbol, wanted in seen:

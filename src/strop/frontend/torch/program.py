@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,21 +57,45 @@ def program_of(model: Any, example_inputs: Examples | None, dynamic_shapes: Any)
     return _decomposed(program)
 
 
-def labels_of(dynamic_shapes: Any) -> dict[str, int]:
-    """Names and smallest values of the Dims in ``dynamic_shapes``, by first appearance; of a derived dim, such as 4 * width, its root's."""
-    found: dict[str, int] = {}
+#: Per axis the name and the smallest value of a Dim that the caller gave.
+Labels = dict[int, tuple[str, int]]
 
-    def walk(item: Any) -> None:
-        if isinstance(item, (Mapping, list, tuple)):
-            for value in item.values() if isinstance(item, Mapping) else item:
-                walk(value)
-            return
-        root = getattr(item, "root", item)
-        if hasattr(root, "__name__"):
-            found.setdefault(root.__name__, int(getattr(root, "min", 1)))
 
-    walk(dynamic_shapes)
+def labels_of(module: Any, example_inputs: Examples | None, dynamic_shapes: Any) -> list[Labels]:
+    """Names of the Dims in ``dynamic_shapes``, one dict per leaf of the example inputs; of a derived dim, such as 4 * width, its root's."""
+    if example_inputs is None or not dynamic_shapes or not isinstance(module, torch.nn.Module):
+        return []
+    args, kwargs = _arguments(example_inputs)
+    names = [*list(inspect.signature(module.forward).parameters)[: len(args)], *kwargs]
+    by_name = dynamic_shapes if isinstance(dynamic_shapes, Mapping) else dict(zip(names, dynamic_shapes, strict=False))
+    found: list[Labels] = []
+
+    def walk(example: Any, spec: Any) -> None:
+        if isinstance(example, Mapping):
+            for key, item in example.items():
+                walk(item, spec.get(key) if isinstance(spec, Mapping) else None)
+        elif isinstance(example, (list, tuple)):
+            each = spec if isinstance(spec, (list, tuple)) and len(spec) == len(example) else [None] * len(example)
+            for item, own in zip(example, each, strict=True):
+                walk(item, own)
+        else:
+            found.append(_labels(spec))
+
+    for name, example in zip(names, (*args, *kwargs.values()), strict=False):
+        walk(example, by_name.get(name))
     return found
+
+
+def _labels(spec: Any) -> Labels:
+    """What a tensor's dynamic shape, a dict by axis or a sequence, says by name."""
+    axes = spec.items() if isinstance(spec, Mapping) else enumerate(spec) if isinstance(spec, (list, tuple)) else ()
+    roots: dict[int, Any] = {axis: getattr(dim, "root", dim) for axis, dim in axes}
+    return {axis: (root.__name__, int(getattr(root, "min", 1))) for axis, root in roots.items() if hasattr(root, "__name__")}
+
+
+def _arguments(example_inputs: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments."""
+    return ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
 
 
 def _exported(module: torch.nn.Module, example_inputs: Examples | None, dynamic_shapes: Any) -> ExportedProgram:
@@ -85,7 +110,7 @@ def _exported(module: torch.nn.Module, example_inputs: Examples | None, dynamic_
             "example inputs are a sequence or a dict", where="argument example_inputs", got=type(example_inputs).__name__,
             expected="a tuple of positional arguments, or a dict of keyword arguments", hint="(x,) for a single tensor",
         )  # fmt: skip
-    args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
+    args, kwargs = _arguments(example_inputs)
     with _quiet(), torch.no_grad(), WholeLayers(), _told(f"PyTorch cannot export the module {name}"):
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
 

@@ -50,6 +50,6 @@ def judge(
 def _import(model: Any, shapes: Mapping[str, Any] | None, example_inputs: Examples | None, dynamic_shapes: Any) -> Importer:
     program = program_of(model, example_inputs, dynamic_shapes)
     name = Path(model).stem if isinstance(model, (str, Path)) else type(model).__name__
-    importer = Importer(program, shapes, name, labels_of(dynamic_shapes))
+    importer = Importer(program, shapes, name, labels_of(model, example_inputs, dynamic_shapes))
     importer.run()
     return importer
