@@ -57,19 +57,13 @@ def test_a_range_counts_in_steps_from_a_start() -> None:
         np.testing.assert_array_equal(run(graph, feeds)["y"], reference(model, feeds)[0])
 
 
-def test_a_range_needs_the_range_of_its_limit() -> None:
-    nodes = [*SEQ, N("Squeeze", ["s"], ["n"]), N("Range", ["none", "n", "step"], ["y"])]
-    model = build(nodes, {"x": (np.float32, [1, "seq"])}, ["y"], CONSTANTS, opset=17)
-    with pytest.raises(UnsupportedError, match="needs their range") as error:
-        read_onnx(model)
-    assert "seq" in str(error.value) and "--shape" in str(error.value)
-
-
-def test_a_range_down_from_a_free_size_is_refused() -> None:
-    nodes = [*SEQ, N("Squeeze", ["s"], ["n"]), N("Range", ["none", "n", "down"], ["y"])]
-    model = build(nodes, {"x": (np.float32, [1, "seq"])}, ["y"], {**CONSTANTS, "down": np.asarray(-1)}, opset=17)
-    with pytest.raises(UnsupportedError, match="positive delta"):
-        read_onnx(model, {"seq": "1..9"})
+def test_a_range_follows_a_free_size_up_and_down() -> None:
+    for step, wanted in ((1, lambda n: np.arange(0, n)), (-1, lambda n: np.arange(0, n, -1))):
+        nodes = [*SEQ, N("Squeeze", ["s"], ["n"]), N("Range", ["none", "n", "by"], ["y"])]
+        model = build(nodes, {"x": (np.float32, [1, "seq"])}, ["y"], {**CONSTANTS, "by": np.asarray(step)}, opset=17)
+        graph = read_onnx(model, {"seq": "1..9"})
+        for n in (1, 5, 9):
+            np.testing.assert_array_equal(run(graph, {"x": np.zeros((1, n), np.float32)})["y"], wanted(n))
 
 
 N8 = Sym("n", 1, 4, 8)

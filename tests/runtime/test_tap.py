@@ -29,6 +29,17 @@ def test_every_step_is_seen_once_in_order_and_outputs_stay(threads: int) -> None
     assert all(got[name].tobytes() == wanted[name].tobytes() for name in wanted)
 
 
+def test_a_part_of_a_run_ends_when_all_threads_are_done() -> None:
+    """Steps of one thread follow each other without a barrier; a part that ends with one is waited for all the same."""
+    engine = tiny_net.engine()
+    feed = engine.random_inputs(3)
+    wanted = engine.run(feed)
+    context = engine.context(threads=2)
+    for _ in range(500):
+        got = observe(context, feed, lambda step, read: None)
+        assert all(got[name].tobytes() == wanted[name].tobytes() for name in wanted)
+
+
 def test_what_is_read_is_what_the_last_step_wrote() -> None:
     engine = tiny_net.engine()
     feed, last = engine.random_inputs(2), len(engine.session.steps) - 1

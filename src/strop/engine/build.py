@@ -12,7 +12,7 @@ from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
 from strop.engine.options import check, machine_of
 from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
-from strop.engine.stages import Stopped
+from strop.engine.stages import Stage
 from strop.frontend.network import Network
 from strop.frontend.table import read
 from strop.ir.graph import Graph
@@ -98,7 +98,7 @@ def build(
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
-    with _Stage(trace, "quantize"):
+    with Stage(trace, "quantize"):
         request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize)
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
     engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
@@ -108,48 +108,32 @@ def build(
 
 def portable(model: Model, shapes: Shapes | None, trace: Trace, **options: Any) -> Graph:
     """The stages that know neither precision nor target: the portable graph of a model, in f32 where the model is."""
-    with _Stage(trace, "frontend"):
+    with Stage(trace, "frontend"):
         graph = read(model, shapes, **options)
         verify(graph, "imported")
         trace.dump("frontend.ir", lambda: show_graph(graph))
-    with _Stage(trace, "optimize"):
+    with Stage(trace, "optimize"):
         return optimize(graph, trace)
 
 
 def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any]) -> Engine:
     """The stages that know the target."""
-    with _Stage(trace, "lower"):
+    with Stage(trace, "lower"):
         lowered = lower(graph, machine, trace)
-    with _Stage(trace, "tune"):
+    with Stage(trace, "tune"):
         tune(lowered, level, budget, trace)
         note_slow(lowered, facts, trace)
-    with _Stage(trace, "codegen"):
+    with Stage(trace, "codegen"):
         parts = Assembler(lowered, plan_memory(lowered))
         parts.emit()
         trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
         if trace.debug >= 4:
             trace.log(4, "\n".join(parts.module.units()))
         sections = parts.sections(graph, {"level": level, "notes": trace.notes, **facts}, trace)
-    with _Stage(trace, "engine"):
+    with Stage(trace, "engine"):
         return Engine.from_sections(sections)
 
 
 def on_this_machine(graph: Graph) -> Engine:
     """An engine for measuring values, not time."""
     return _finish(graph, machine_of("host", None), 0, None, Trace(), {})
-
-
-class _Stage:
-    """Times a stage, and ends the build after it when asked to."""
-
-    def __init__(self, trace: Trace, name: str) -> None:
-        self._trace, self._name = trace, name
-        self._timer = trace.stage(name)
-
-    def __enter__(self) -> None:
-        self._timer.__enter__()
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        self._timer.__exit__(kind, value, traceback)
-        if kind is None and self._trace.stop_after == self._name:
-            raise Stopped(self._name)

@@ -139,10 +139,13 @@ def _require_bounds(graph: Graph) -> None:
 
 
 def _require_ranges(graph: Graph) -> None:
-    """Reshapes and splits keep the number of elements, and slices stay on their axes, for all values of the symbols, not only for some."""
+    """Reshapes and splits keep the number of elements, and slices stay on their axes, for all values of the symbols, not only for some. What data decides is the
+    runtime's to check."""
+    computed = set(graph.setters())
     for node in graph.nodes:
         op = node.op
-        if not isinstance(op, (Reshape, Split, Slice)) or not sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape):
+        symbols = {s.name for s in sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape)}
+        if not isinstance(op, (Reshape, Split, Slice)) or not symbols or symbols & computed:
             continue
         shape = node.operand(0).shape
         if isinstance(op, Slice):

@@ -176,6 +176,9 @@ int strop_context_run_steps(strop_context *context, uint32_t first, uint32_t end
         return strop_fail(error, STROP_ERR_ARGUMENT,
                           "%s: steps %" PRIu32 " to %" PRIu32 " of %" PRIu32,
                           context->engine->where, first, end, context->n_steps);
+    if (context->engine->plan.header->n_jumps && end - first != context->n_steps)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: an engine with loops runs whole or not at all",
+                          context->engine->where);
     code = context_enter(context, error);
     if (code)
         return code;
