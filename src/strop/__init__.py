@@ -8,8 +8,8 @@
     engine = strop.load("net.strop")          # needs numpy and ml_dtypes, no compiler
     y = engine(x)
 
-Only the names in ``__all__`` are public. ``build`` and ``calibrate`` are looked up at first use, because the compiler and the
-``onnx`` package come with them; a process that only loads engines imports neither.
+Only the names in ``__all__`` are public. Those that need the compiler are looked up at first use, and ``onnx`` or ``torch`` when such a
+model is read; a process that only loads engines imports none of them.
 """
 
 from importlib import import_module

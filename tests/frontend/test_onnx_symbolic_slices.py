@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from strop.engine.build import build as build_engine
-from strop.errors import OptionError, ShapeError, UnsupportedError
+from strop.errors import OptionError, ShapeError
 from strop.frontend.onnx import read_onnx
 from strop.ir import shape as sh
 from strop.ir.interp import run
