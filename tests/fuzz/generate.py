@@ -258,7 +258,7 @@ class Fuzz(Builder):
         some = by_label()[choice[self.number(0, len(choice) - 1)]]
         sample = some[self.number(0, len(some) - 1)]
         operands = [None if absent(a) else self.fit(a) for a in self.stretched(sample)]
-        first = operands[0]
+        first = operands[0] if operands else None
         if self.graph.inputs == [] and first is not None and first.const is not None:
             operands[0] = self.input(first.const)
         return self.add_several(sample.op, *operands)
