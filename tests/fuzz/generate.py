@@ -84,9 +84,15 @@ def absent(array: Array) -> bool:
     return array.shape == ABSENT.shape and array.dtype == ABSENT.dtype
 
 
+@cache
+def alone() -> tuple[str, ...]:
+    """Names of the op classes that mean something by themselves: those that frame loops or find sizes need others beside them."""
+    return tuple(name for name, kind in sorted(REGISTRY.items()) if not kind.lasting and not samples(name)[0].op.computed)
+
+
 def labels() -> dict[str, str]:
     """Every op's label, elementwise functions each by their own, with the name of its class."""
-    return {s.op.label: name for name in sorted(REGISTRY) for s in samples(name)}
+    return {s.op.label: name for name in alone() for s in samples(name)}
 
 
 @cache
@@ -99,7 +105,7 @@ def samples(name: str) -> tuple[Sample, ...]:
 def by_label() -> dict[str, tuple[Sample, ...]]:
     """All samples by label."""
     found: dict[str, list[Sample]] = {}
-    for name in sorted(REGISTRY):
+    for name in alone():
         for sample in samples(name):
             found.setdefault(sample.op.label, []).append(sample)
     return {label: tuple(some) for label, some in found.items()}
