@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from strop.errors import UnsupportedError
+from strop.errors import ShapeError, UnsupportedError
 from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Cost
+from strop.ir.op import Cost, Type
 from strop.ir.shape import Dim, Sym
 from strop.kernels.base import Candidate, Operand, Region, View
 from strop.kernels.extent import (
@@ -31,7 +31,7 @@ from strop.lower.prepare import prepare
 from strop.lower.views import transposed
 from strop.ops.base import probes
 from strop.ops.conv import Conv
-from strop.ops.data import Reshape, Slice, Split, within
+from strop.ops.data import Pad, Reshape, Slice, Split, within
 from strop.ops.integer import IntegerConv
 from strop.target.base import Target
 from strop.trace import Trace
@@ -139,15 +139,18 @@ def _require_bounds(graph: Graph) -> None:
 
 
 def _require_ranges(graph: Graph) -> None:
-    """Reshapes and splits keep the number of elements, and slices stay on their axes, for all values of the symbols, not only for some. What data decides is the
+    """Reshapes and splits keep the number of elements, slices stay on their axes, and paddings have enough to repeat, for all values of the symbols, not only for some. What data decides is the
     runtime's to check."""
     computed = set(graph.setters())
     for node in graph.nodes:
         op = node.op
         symbols = {s.name for s in sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape)}
-        if not isinstance(op, (Reshape, Split, Slice)) or not symbols or symbols & computed:
+        if not isinstance(op, (Reshape, Split, Slice, Pad)) or not symbols or symbols & computed:
             continue
         shape = node.operand(0).shape
+        if isinstance(op, Pad):
+            _require_room(node, op)
+            continue
         if isinstance(op, Slice):
             for start, stop, axis, step in zip(op.starts, op.stops, op.axes, op.steps, strict=True):
                 if not all(within(start, stop, shape[axis], step, known) for known in probes((start, stop, shape[axis]))):
@@ -158,6 +161,16 @@ def _require_ranges(graph: Graph) -> None:
             made = sh.add(made, sh.volume(result.shape))
         if sh.volume(shape) != made:
             raise _sometimes(node, f"{made} elements", f"{sh.volume(shape)} elements")
+
+
+def _require_room(node: Node, op: Pad) -> None:
+    """What is repeated or mirrored is long enough at the least sizes, too."""
+    x = node.operand(0).type
+    least = Type(x.dtype, tuple(sh.bounds(d)[0] for d in x.shape))
+    try:
+        op.infer([least])
+    except ShapeError as error:
+        raise _sometimes(node, f"{least} at the least", error.what) from error
 
 
 def _sometimes(node: Node, got: str, expected: str) -> UnsupportedError:
