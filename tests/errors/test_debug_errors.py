@@ -113,6 +113,7 @@ def test_commands_that_cannot_be_used(model: Path, tmp_path: Path) -> None:
         "%y : f32[24] = reshape(%x) {shape=[24]}",
         "%y : f32[2,4], %z : f32[4,4] = split(%x) {axis=0, sizes=[2,4]}",
         "%y : f32[3,4] = slice(%x) {starts=[1], stops=[4], axes=[0], steps=[1]}",
+        '%y : f32[(n+3),4] = pad(%x) {pads=[2,0,1,0], mode="reflect", value=0.0}',
     ],
 )
 def test_types_that_hold_for_some_sizes_only(node: str) -> None:
