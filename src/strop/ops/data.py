@@ -413,6 +413,8 @@ class Pad(base.Mover):
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
+        if x.ndim == 0:
+            return (x.copy(),)
         both = [(self.pads[k], self.pads[x.ndim + k]) for k in range(x.ndim)]
         cut = tuple(
             slice(max(-before, 0), size - max(-after, 0))
