@@ -70,8 +70,8 @@ def test_random_operands_fit_every_op() -> None:
     seen = set()
     for name, kind in sorted(REGISTRY.items()):
         for count, sample in enumerate(kind.samples(rng)):
-            if count == 4:
-                break
+            if count == 4 or sample.op.computed or kind.lasting:
+                break  # sizes that data decides, and loops, have tests of their own
             region = region_of(sample.op, sample.inputs)
             with np.errstate(all="ignore"):
                 results = oracle.expected(region, oracle.random_operands(region, rng))
