@@ -129,6 +129,15 @@ def test_max_and_min_keep_nan():
                 check(KERNEL, case, [x, y], target)
 
 
+@pytest.mark.parametrize("count", [3, 5, 9, 13, 17])
+def test_the_last_of_a_few_16_bit_elements_stays_within_the_result(count):
+    """The compiler's own vectors of 16-bit elements may end in a store of 32 bits."""
+    for to in (dt.bf16, dt.u16, dt.i16, dt.f16):
+        case, arrays = region(Cast(to, Input(0)), view((1, count), dtype=to), view((count,), dtype=dt.f64))
+        for target in HERE:
+            check(KERNEL, case, [np.abs(a) for a in arrays], target)
+
+
 def test_many_outer_axes_are_shared_between_cores():
     case, _ = region(Input(0) + Input(1), view((2, 8, 64, 90), slack=1), view((2, 8, 64, 90), slack=1), view((90,)))
     assert KERNEL.emit(case, KERNEL.space(case, HERE[0])[0], HERE[0].with_cores(8)).tasks >= 16

@@ -70,6 +70,26 @@ class Managed:
         return None
 
 
+class Flags:
+    """Settings that are bits of one number."""
+
+    flags = 0
+
+    def set_flag(self, flag: Any) -> bool:
+        """Sets a flag."""
+        self.flags |= 1 << int(flag)
+        return True
+
+    def clear_flag(self, flag: Any) -> bool:
+        """Clears a flag."""
+        self.flags &= ~(1 << int(flag))
+        return True
+
+    def get_flag(self, flag: Any) -> bool:
+        """Whether a flag is set."""
+        return bool(self.flags >> int(flag) & 1)
+
+
 # ---- dims
 
 

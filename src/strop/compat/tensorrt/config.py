@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strop.compat.tensorrt import enums
-from strop.compat.tensorrt.basics import Dims, ILogger, Managed, note
+from strop.compat.tensorrt.basics import Dims, Flags, ILogger, Managed, note
 from strop.compat.tensorrt.enums import BuilderFlag, CalibrationAlgoType, MemoryPoolType
 
 
@@ -143,7 +143,7 @@ class IAlgorithmSelector:
         return None
 
 
-class IBuilderConfig(Managed):
+class IBuilderConfig(Managed, Flags):
     """Settings of a build."""
 
     def __init__(self, logger: ILogger) -> None:
@@ -183,18 +183,6 @@ class IBuilderConfig(Managed):
         self._calibration_profile: IOptimizationProfile | None = None
 
     # ---- flags
-
-    def set_flag(self, flag: Any) -> None:
-        """Sets a flag."""
-        self.flags |= 1 << int(flag)
-
-    def clear_flag(self, flag: Any) -> None:
-        """Clears a flag."""
-        self.flags &= ~(1 << int(flag))
-
-    def get_flag(self, flag: Any) -> bool:
-        """Whether a flag is set."""
-        return bool(self.flags >> int(flag) & 1)
 
     def set_quantization_flag(self, flag: Any) -> None:
         """Sets a flag."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from strop.compat.tensorrt.basics import FAILURES, ILogger, Managed, failed
+from strop.compat.tensorrt.basics import FAILURES, Flags, ILogger, Managed, failed
 from strop.compat.tensorrt.enums import ErrorCode
 from strop.compat.tensorrt.network import INetworkDefinition
 from strop.errors import ShapeError, StropError, UnsupportedError
@@ -69,13 +69,12 @@ class ParserError:
     __repr__ = __str__
 
 
-class OnnxParser(Managed):
+class OnnxParser(Managed, Flags):
     """Reads ONNX models into a network."""
 
     def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
         self.network = network
         self.logger = logger
-        self.flags = 0
         self._errors: list[ParserError] = []
 
     def parse(self, model: Any, path: str | None = None) -> bool:
@@ -167,18 +166,6 @@ class OnnxParser(Managed):
             if layer.name == name and i < len(layer.outputs):
                 return self.network.tensor(layer.outputs[i])
         return None
-
-    def set_flag(self, flag: Any) -> None:
-        """Sets a flag."""
-        self.flags |= 1 << int(flag)
-
-    def clear_flag(self, flag: Any) -> None:
-        """Clears a flag."""
-        self.flags &= ~(1 << int(flag))
-
-    def get_flag(self, flag: Any) -> bool:
-        """Whether a flag is set."""
-        return bool(self.flags >> int(flag) & 1)
 
 
 class OnnxParserRefitter:

@@ -12,6 +12,7 @@ from strop.compat.tensorrt import plan as plans
 from strop.compat.tensorrt.basics import (
     FAILURES,
     Dims,
+    Flags,
     IHostMemory,
     ILogger,
     Managed,
@@ -299,22 +300,6 @@ class ICudaEngine(Managed):
         self.own = engine
 
 
-class ISerializationConfig:
+class ISerializationConfig(Flags):
     """Settings of a serialization; without effect."""
 
-    def __init__(self) -> None:
-        self.flags = 0
-
-    def set_flag(self, flag: Any) -> bool:
-        """Sets a flag."""
-        self.flags |= 1 << int(flag)
-        return True
-
-    def clear_flag(self, flag: Any) -> bool:
-        """Clears a flag."""
-        self.flags &= ~(1 << int(flag))
-        return True
-
-    def get_flag(self, flag: Any) -> bool:
-        """Whether a flag is set."""
-        return bool(self.flags >> int(flag) & 1)
