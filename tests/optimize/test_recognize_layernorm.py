@@ -100,6 +100,12 @@ def test_unless_the_scale_varies_along_other_axes() -> None:
     assert labels(b.after(recognize_layernorm, y)) == ["layer_norm", "mul"]
 
 
+def test_unless_the_scale_makes_the_result_larger() -> None:
+    b = Case(2, 3, 1)
+    y = b.fn("mul", core(b, centered(b), "pow", "div"), b.normal(4))
+    assert "mul" in labels(b.after(recognize_layernorm, y))
+
+
 def test_unless_epsilon_is_not_positive() -> None:
     b = Case(2, 3, 8)
     d = centered(b)

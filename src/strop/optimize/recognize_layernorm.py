@@ -133,7 +133,10 @@ def _inner(m: Match) -> Array | None:
         return None
     if c.ndim > len(shape):
         return None
-    return _full(c.reshape(c.shape[max(c.ndim - rank, 0) :]), shape[len(shape) - rank :])
+    own = c.shape[max(c.ndim - rank, 0) :]
+    if any(extent not in (1, dim) for extent, dim in zip(reversed(own), reversed(shape))):
+        return None  # it makes the result larger than x
+    return _full(c.reshape(own), shape[len(shape) - rank :])
 
 
 @rule(
