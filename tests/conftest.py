@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from strop import custom
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +28,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(slow)
         if "models" in item.keywords and config.getoption("--models") is None:
             item.add_marker(models)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_custom_layer_outlives_its_module() -> Iterator[None]:
+    """Tests that iterate the table of ops meet only those that are built in."""
+    yield
+    for name in custom.declared():
+        custom.forget(name)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from strop.engine.build import build  # noqa: E402
 from strop.errors import ModelError, OptionError, ShapeError, StropError, UnsupportedError  # noqa: E402
-from strop.frontend.torch.reader import read, survey  # noqa: E402
+from strop.frontend.torch.reader import judge, read  # noqa: E402
 from tests.errors.command import run  # noqa: E402
 
 X = torch.zeros(2, 3, 4, 4)
@@ -228,7 +228,7 @@ def test_a_fraction_of_a_dim() -> None:
 
 
 def test_readers_of_a_refused_node_are_checked() -> None:
-    verdicts = survey(Net(lambda x: torch.linalg.det(x).relu()), example_inputs=(X,))
+    verdicts, _ = judge(Net(lambda x: torch.linalg.det(x).relu()), example_inputs=(X,))
     assert [v.supported for v in verdicts] == [False, True] and verdicts[0].reason and verdicts[1].checked
 
 

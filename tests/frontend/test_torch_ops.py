@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'strop[torch]'")
 
 from strop.frontend.torch import supported_overloads  # noqa: E402
-from strop.frontend.torch.reader import read, survey  # noqa: E402
+from strop.frontend.torch.reader import judge, read  # noqa: E402
 from tests.frontend.torch_cases import CASES, Case, Together  # noqa: E402
 from tests.frontend.torch_models import check, compare, leaves  # noqa: E402
 
@@ -47,7 +47,7 @@ def test_every_overload_is_tried() -> None:
         module = modules(case)
         with torch.no_grad():
             program = torch.export.export(module, case.inputs).run_decompositions()
-        for verdicts in (survey(module, example_inputs=case.inputs), survey(program)):
+        for verdicts, _ in (judge(module, example_inputs=case.inputs), judge(program)):
             met |= {verdict.op_type for verdict in verdicts}
     assert met == set(supported_overloads()) - ELSEWHERE
 
