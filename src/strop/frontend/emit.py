@@ -62,6 +62,16 @@ class Emitter:
 
     # ---- results
 
+    def static(self, shape: Sequence[Dim]) -> tuple[int, ...]:
+        """A shape as ints."""
+        if not sh.is_static(tuple(shape)):
+            raise self.unsupported(
+                "needs a shape that is known when the model is built",
+                got=sh.show(shape),
+                hint="give the dim a number, not a range",
+            )
+        return tuple(int(d) for d in shape)  # type: ignore[arg-type]
+
     def const(self, array: Array) -> Value:
         """A constant made on the way."""
         array = np.asarray(array)

@@ -8,7 +8,7 @@ from typing import Any
 from strop.errors import ModelError, OptionError, StropError, UnsupportedError
 from strop.frontend.tflite import custom, sizes
 from strop.frontend.tflite.context import NodeContext, Scope, Session
-from strop.frontend.tflite.model import BROKEN, Model, Operator, Signature, Subgraph
+from strop.frontend.tflite.model import Model, Operator, Signature, Subgraph
 from strop.frontend.tflite.registry import RULES
 from strop.frontend.tflite.shapes import input_shapes
 from strop.frontend.verdicts import Verdict, reason
@@ -19,6 +19,8 @@ from strop.ir.op import Type
 MAX_OPERATORS, MAX_DEPTH = 1 << 17, 16
 #: Behind the name of a variable: the output with its value after the run.
 NEXT = ".next"
+#: What an import function may run into on an operator that no converter makes; anything else is a defect.
+_BAD_NODE = (ArithmeticError, IndexError, KeyError, TypeError, ValueError)
 
 
 class Importer:
@@ -145,7 +147,7 @@ class Importer:
                     continue
                 node.give(index, value)
                 self._rename(node.scope, operator.outputs[index])
-        except BROKEN as error:
+        except _BAD_NODE as error:
             raise ModelError(f"{node.op} cannot be read: {type(error).__name__}: {error}", where=node.where) from error
 
     def _failed(self, node: NodeContext, error: StropError) -> None:

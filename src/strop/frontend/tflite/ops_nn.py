@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.registry import tflite_op
+from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
@@ -135,18 +136,31 @@ def batch_matmul(node: NodeContext) -> Value:
 
 @tflite_op("MAX_POOL_2D", "AVERAGE_POOL_2D", "L2_POOL_2D")
 def pool_2d(node: NodeContext) -> Value:
-    """Averages do not count padding; L2 is the root of the average square."""
+    """Averages do not count padding; of integers they are rounded on the grid, halves away from 0. L2 is the root of the average square."""
     code = node.operator.code
+    if code == "AVERAGE_POOL_2D" and node.stored(0).dtype.size == 1 and node.option("FusedActivationFunction") == 0 and _keeps_grid(node):
+        mean = _pooled(node, AveragePool, node.cast(node.stored(0), dt.f32))
+        away = node.apply("mul", node.apply("sign", mean), node.like(0.5, mean))
+        return node.cast(node.apply("trunc", node.apply("add", mean, away)), node.stored(0).dtype)
     x = node.moved(0) if code == "MAX_POOL_2D" and node.option("FusedActivationFunction") == 0 else node.floats(0)
+    x = node.apply("square", x) if code == "L2_POOL_2D" else x
+    result = _pooled(node, MaxPool if code == "MAX_POOL_2D" else AveragePool, x)
+    return node.activated(node.apply("sqrt", result) if code == "L2_POOL_2D" else result)
+
+
+def _keeps_grid(node: NodeContext) -> bool:
+    grid = node.grid(0)
+    return grid is not None and grid.same(node.result().grid)
+
+
+def _pooled(node: NodeContext, op: type[MaxPool] | type[AveragePool], x: Value) -> Value:
+    """A pool with the window of the options, channels last."""
     if x.type.rank != 4:
         raise node.malformed("operand 0 has another rank", got=x.type, expected=4)
     kernel = _positive(node, [node.option("FilterHeight"), node.option("FilterWidth")])
     strides = _positive(node, [node.option("StrideH"), node.option("StrideW")])
     pads = _pads(node, x.shape[1:3], kernel, strides, (1, 1))
-    x = node.channels_first(node.apply("square", x) if code == "L2_POOL_2D" else x)
-    op = MaxPool if code == "MAX_POOL_2D" else AveragePool
-    result = node.channels_last(node.step(op(kernel, strides, pads, (1, 1)), x))
-    return node.activated(node.apply("sqrt", result) if code == "L2_POOL_2D" else result)
+    return node.channels_last(node.step(op(kernel, strides, pads, (1, 1)), node.channels_first(x)))
 
 
 # ---- along the last axis

@@ -117,13 +117,3 @@ class NodeContext(Emitter):
         if found is None:
             raise self.malformed("its result is no tensor")
         return found
-
-    def static(self, shape: Sequence[Dim]) -> tuple[int, ...]:
-        """A shape as ints."""
-        if not sh.is_static(tuple(shape)):
-            raise self.unsupported(
-                "needs a shape that is known when the model is built",
-                got=sh.show(shape),
-                hint="make the dim static when the module is exported",
-            )
-        return tuple(int(d) for d in shape)  # type: ignore[arg-type]
