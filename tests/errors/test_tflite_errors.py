@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
-import strop  # noqa: E402
-from strop.errors import ModelError, OptionError, StropError, UnsupportedError  # noqa: E402
-from strop.frontend.table import judge, read  # noqa: E402
-from tests.errors.command import run  # noqa: E402
-from tests.frontend.tflite_models import Maker, single  # noqa: E402
+import strop
+from strop.errors import ModelError, OptionError, StropError, UnsupportedError
+from strop.frontend.table import judge, read
+from tests.errors.command import run
+from tests.frontend.tflite_models import Maker, single
 
 X = ((2, 3), "FLOAT32")
 SHAPE = np.array([3, 2], np.int32)

@@ -7,13 +7,13 @@ import pytest
 
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
-from strop.frontend.table import read  # noqa: E402
-from strop.frontend.tflite import supported_operators  # noqa: E402
-from strop.ir.interp import run  # noqa: E402
-from strop.ir.verify import verify  # noqa: E402
-from strop.optimize.pipeline import optimize  # noqa: E402
-from strop.trace import Trace  # noqa: E402
-from tests.frontend.tflite_cases import CASES, names  # noqa: E402
+from strop.frontend.table import read
+from strop.frontend.tflite import supported_operators
+from strop.ir.interp import run
+from strop.ir.verify import verify
+from strop.optimize.pipeline import optimize
+from strop.trace import Trace
+from tests.frontend.tflite_cases import CASES, names
 
 #: Operators that take more than one operator, or a subgraph, to try: ``test_tflite_nets``.
 ELSEWHERE = {"ASSIGN_VARIABLE", "CALL_ONCE", "DENSIFY", "DEQUANTIZE", "IF", "READ_VARIABLE", "VAR_HANDLE", "WHILE"}

@@ -161,7 +161,7 @@ case("CONV_3D", [_x3, _w3], _found.astype(np.float32), "Conv3DOptions", Padding=
 def transposed(x: Array, w: Array, stride: int, out: int, same: bool) -> Array:
     """Every element of x [N, H, W, I] spreads w [O, H, W, I] into the result, of which the padding of SAME is cut off."""
     size, kernel = x.shape[1], w.shape[1]
-    whole = np.zeros((x.shape[0], out + 2 * kernel + size * stride,) + (out + 2 * kernel + size * stride, w.shape[0]))
+    whole = np.zeros((x.shape[0], out + 2 * kernel + size * stride, out + 2 * kernel + size * stride, w.shape[0]))
     for i, j in np.ndindex(size, size):
         whole[:, i * stride : i * stride + kernel, j * stride : j * stride + kernel] += np.einsum("ni,ohwi->nhwo", x[:, i, j], w)
     cut = max((-(-out // stride) - 1) * stride + kernel - out, 0) // 2 if same else 0

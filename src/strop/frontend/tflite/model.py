@@ -218,7 +218,7 @@ class _Reader:
     def _model(self) -> Model:
         if len(self._data) < 8 or bytes(self._data[4:8]) != b"TFL3":
             raise self._broken("the file is not a TFLite model", bytes(self._data[4:8]), b"TFL3")
-        self._root = tflite.Model.GetRootAs(memoryview(self._data), 0)
+        self._root = tflite.Model.GetRootAs(self._data.data, 0)
         if self._root.Version() != 3:
             raise self._broken("another version of the format", self._root.Version(), 3)
         self._codes = [self._code(c) for c in self._all(self._root, "OperatorCodes")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from strop.frontend.emit import Emitter
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.op import Type
-from strop.ir.shape import Dim, DimExpr, Sym
+from strop.ir.shape import DimExpr, Sym
 
 
 @dataclass
