@@ -109,6 +109,20 @@ def test_weights_of_8_bits_with_float_activations() -> None:
     np.testing.assert_allclose(run(read(maker.bytes()), {"x": x})["y"], x @ (w.T * np.float32(0.02)), 1e-5, 1e-5)
 
 
+def test_activations_of_16_bits() -> None:
+    """int16x8: weights i8, biases i64 in units of both scales."""
+    maker = Maker()
+    main = maker.main
+    w, bias = RNG.integers(-127, 128, (6, 10), np.int8), RNG.integers(-9000, 9000, 6)
+    x = main.input("x", (2, 10), "INT16", scale=0.001)
+    main.outputs = [main.tensor("y", (2, 6), "INT16", scale=0.002)]
+    main.op("FULLY_CONNECTED", [x, main.const(w, scale=0.02), main.const(bias, np.int64, scale=0.00002)], main.outputs, "FullyConnectedOptions")
+    given = RNG.integers(-4000, 4000, (2, 10)).astype(np.int16)
+    wanted = np.rint((given.astype(np.int64) @ w.T.astype(np.int64) + bias) * 0.00002 / 0.002)
+    (found,) = run(read(maker.bytes()), {"x": given}).values()
+    assert found.dtype == np.int16 and np.abs(found - wanted).max() <= 1
+
+
 def test_sparse_half_precision_weights() -> None:
     """CSR with blocks of 1 by 2, through DENSIFY and DEQUANTIZE."""
     file, dense = sparse_net()

@@ -10,8 +10,8 @@ from strop.errors import ModelError
 from strop.frontend.tflite.model import Sparsity
 from strop.ir.op import Array
 
-#: Most elements that one may have.
-MAX_ELEMENTS = 1 << 28
+#: Most elements that one may have, and how many for each that is stored.
+MAX_ELEMENTS, MAX_RATIO = 1 << 28, 1 << 12
 
 
 def densified(values: Array, sparsity: Sparsity, shape: tuple[int, ...], where: str) -> Array:
@@ -36,15 +36,16 @@ def densified(values: Array, sparsity: Sparsity, shape: tuple[int, ...], where: 
         or any(not 0 <= axis < rank for axis in sparsity.blocks)
     ):
         raise ModelError("the axes of a sparse tensor do not fit", where=where, got=sparsity.order, expected=f"rank {rank} and blocks {sparsity.blocks}")
-    if prod(shape) > MAX_ELEMENTS:
-        raise ModelError("a sparse tensor is too large", where=where, got=shape, expected=f"at most {MAX_ELEMENTS} elements")
+    most = prod(shape)
+    if most > min(MAX_ELEMENTS, MAX_RATIO * max(len(values), 1)):
+        raise ModelError("a sparse tensor is too large", where=where, got=f"{most} elements", expected=f"at most {MAX_ELEMENTS}, and {MAX_RATIO} for each that is stored")
     place = np.zeros(1, np.int64)
     walked: list[Array] = []
     sizes = [0] * len(levels)
     for number, level in enumerate(levels):
         if level.segments is None or level.indices is None:
             sizes[number] = level.size
-            if not 0 <= level.size * len(place) <= MAX_ELEMENTS:
+            if not 0 <= level.size * len(place) <= most:
                 raise ModelError("a sparse tensor is too large", where=where, got=level.size)
             parent = np.repeat(np.arange(len(place)), level.size)
             index = np.tile(np.arange(level.size), len(place))
@@ -52,7 +53,7 @@ def densified(values: Array, sparsity: Sparsity, shape: tuple[int, ...], where: 
         else:
             starts, ends = _bounds(level.segments, level.indices, place, where)
             counts = ends - starts
-            if not 0 <= counts.sum() <= MAX_ELEMENTS:
+            if not 0 <= counts.sum() <= most:
                 raise ModelError("a sparse tensor is too large", where=where, got=int(counts.sum()))
             parent = np.repeat(np.arange(len(place)), counts)
             place = np.arange(len(parent)) - np.repeat(np.cumsum(counts) - counts, counts) + starts[parent]
