@@ -3,7 +3,8 @@
     python -m bench.suite.tflite_agreement DIR --peers ENVIRONMENT [--steps 4] [--streaming-steps 200] [--only TEXT]
 
 Inputs are random. Networks with variables run for many steps, each runtime with its own state. Float outputs are compared by the
-largest difference relative to the largest output, integer outputs by the share that is equal and the share that is within 1.
+largest difference relative to the largest output, integer outputs by the share that is equal and the share that is within 1; how many distinct values there are tells
+whether that says anything.
 Exits with 1 when a network that is read does not run or does not agree.
 """
 
@@ -63,7 +64,9 @@ def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: Sequence[int]
         return rng.uniform(-1, 1, shape).astype(dtype)
     if dtype.itemsize == 1:
         info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+        per_step = (shape[0], *(1,) * (len(shape) - 1))  # steps differ in level and contrast
+        level, contrast = rng.uniform(info.min, info.max, per_step), 2.0 ** rng.uniform(0, 7, per_step)
+        return np.clip(np.rint(level + contrast * rng.standard_normal(shape)), info.min, info.max).astype(dtype)
     return rng.integers(0, 100, shape).astype(dtype)
 
 
@@ -103,12 +106,12 @@ def _compare(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
         if a.dtype.kind == "f":
             worst = float(np.max(np.abs(a - b), initial=0) / max(float(np.max(np.abs(b), initial=0)), 1e-12))
             agrees &= worst <= FLOAT
-            told.append(f"{worst:.1e}")
+            told.append(f"{worst:.1e}, {len(np.unique(b))} distinct")
         else:
             apart = np.abs(a.astype(np.int64) - b.astype(np.int64))
             within = float(np.mean(apart <= 1)) if apart.size else 1.0
             agrees &= within >= WITHIN
-            told.append(f"equal {np.mean(apart == 0):.2%}, within 1 {within:.2%}, worst {apart.max(initial=0)}")
+            told.append(f"equal {np.mean(apart == 0):.2%}, within 1 {within:.2%}, worst {apart.max(initial=0)}, {len(np.unique(b))} distinct")
     return agrees, "; ".join(told)
 
 
