@@ -98,7 +98,8 @@ def _peer(path: Path, names: Sequence[str], inputs: Sequence[Array], environment
         return [np.load(file) for file in reply["files"]]
 
 
-def _compare(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
+def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
+    """Whether outputs agree, and figures."""
     if [(a.shape, a.dtype) for a in own] != [(b.shape, b.dtype) for b in other]:
         return False, f"types {[(a.shape, str(a.dtype)) for a in own]} against {[(b.shape, str(b.dtype)) for b in other]}"
     agrees, told = True, []
@@ -126,7 +127,7 @@ def examine(path: Path, environment: Path | None, level: int, steps: int, stream
     except StropError as error:
         return Outcome(path.name, "refused", " ".join(str(error).split())[:160])
     try:
-        agrees, told = _compare(own, _peer(path, names, inputs, environment))
+        agrees, told = agreement(own, _peer(path, names, inputs, environment))
     except PeerError as error:
         return Outcome(path.name, "failed", f"LiteRT: {error}")
     integers = any("INT8" in t.type for t in subgraph.tensors)
