@@ -26,7 +26,6 @@ def archive(*names: str) -> bytes:
 
 
 FILES = {
-    "net.tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(64), "a TensorFlow Lite model"),
     "net.h5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "a Keras model (HDF5)"),
     "net.keras": (archive("metadata.json", "config.json", "model.weights.h5"), "a Keras model"),
     "net.pt": (archive("net/data.pkl", "net/version"), "a PyTorch checkpoint: a state dict or a pickled module"),
@@ -59,8 +58,8 @@ def test_files(name: str, tmp_path: Path) -> None:
 
 def test_bytes() -> None:
     with pytest.raises(UnsupportedError) as error:
-        build(FILES["net.tflite"][0])
-    assert error.value.got == "a TensorFlow Lite model"
+        build(FILES["net.h5"][0])
+    assert error.value.got == "a Keras model (HDF5)"
 
 
 def test_a_saved_model_folder(tmp_path: Path) -> None:

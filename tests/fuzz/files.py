@@ -31,6 +31,7 @@ from strop.engine.format import EngineFile
 from strop.errors import StropError
 from strop.frontend.onnx import read_onnx
 from strop.frontend.onnx.reader import survey
+from strop.frontend.tflite.reader import read as read_tflite
 from strop.ir import text
 from strop.ir.verify import verify
 from strop.lower.pipeline import lower
@@ -40,12 +41,14 @@ from strop.target.detect import host
 from strop.trace import Trace
 from strop.tune.records import HEADER, Records
 from tests import dynamic_nets, tiny_net
+from tests.frontend.tflite_cases import CASES
+from tests.frontend.tflite_nets import every_net
 from tests.fuzz import mutate
 
 #: Seconds that one mutation may take, and bytes that a child may allocate beside what it has.
 PATIENCE, ROOM = 8.0, 1 << 30
 _DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
-KINDS = ("onnx", "onnx", "onnx", "engine", "text", "records")
+KINDS = ("onnx", "onnx", "onnx", "tflite", "engine", "text", "records")
 
 
 @dataclass
@@ -138,6 +141,19 @@ def _onnx(rng: Random, folder: Path) -> None:
     lower(graph, host().with_cores(1), Trace())
 
 
+@cache
+def _flat_models() -> list[bytes]:
+    """Small TFLite files: nets with subgraphs, variables, sparse and quantized weights, and single operators."""
+    return every_net() * 3 + [case.file for case in list(CASES.values())[::4]]
+
+
+def _tflite(rng: Random, folder: Path) -> None:
+    data = mutate.mutated_bytes(rng.choice(_flat_models()), rng)
+    graph = optimize(read_tflite(b"\0\0\0\0TFL3" if len(data) < 8 else data), Trace())
+    verify(graph, "imported")
+    lower(graph, host().with_cores(1), Trace())
+
+
 def _engine(rng: Random, folder: Path) -> None:
     data = mutate.mutated_engine(rng.choice(_engines()), rng)
     path = folder / "engine.strop"
@@ -190,7 +206,7 @@ def _records(rng: Random, folder: Path) -> None:
     assert again.results == records.results, "records are read back otherwise than they were written"
 
 
-_ACTIONS: dict[str, Callable[[Random, Path], None]] = {"onnx": _onnx, "engine": _engine, "text": _text, "records": _records}
+_ACTIONS: dict[str, Callable[[Random, Path], None]] = {"onnx": _onnx, "tflite": _tflite, "engine": _engine, "text": _text, "records": _records}
 
 
 def kind_of(number: int, kinds: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from strop.engine.bisect import Guilt, bisect
 from strop.engine.reduce import Reduced, reduce_model
 from strop.engine.trial import Conditions, attempt, feed_of, of_error
 from strop.errors import InputError, ModelError, OptionError, StropError
-from strop.frontend.onnx.reader import read_onnx
+from strop.frontend.table import read
 
 Array = np.ndarray[Any, Any]
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
@@ -135,14 +135,14 @@ def _names(model: Path, conditions: Conditions, texts: list[str] | None) -> list
     """Names of the inputs, asked only when a text does not say for which one its array is."""
     if not any("=" not in text and Path(text).suffix != ".npz" for text in texts or ()):
         return []
-    return [v.name for v in read_onnx(model, conditions.shapes).inputs]
+    return [v.name for v in read(model, conditions.shapes).inputs]
 
 
 def _feed(model: Path, conditions: Conditions, texts: list[str] | None) -> dict[str, Array]:
     """Arrays for all inputs; for a model that cannot be read those that are given."""
     given = read_arrays(_names(model, conditions, texts), texts or [])
     try:
-        return feed_of(read_onnx(model, conditions.shapes), given, conditions.seed)
+        return feed_of(read(model, conditions.shapes), given, conditions.seed)
     except InputError:
         raise
     except StropError:

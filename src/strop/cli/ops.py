@@ -9,6 +9,7 @@ import typer
 
 from strop.cli.output import show_json, table
 from strop.frontend.onnx import supported_op_types
+from strop.frontend.tflite import supported_operators
 from strop.frontend.torch import supported_overloads
 from strop.kernels.table import KERNELS
 
@@ -16,15 +17,19 @@ from strop.kernels.table import KERNELS
 def command(
     kernels: Annotated[bool, typer.Option("--kernels", help="List the kernels instead.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="List the ATen and torchvision overloads instead.")] = False,
+    tflite: Annotated[bool, typer.Option("--tflite", help="List the operators of TensorFlow Lite instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Lists ONNX ops with the opsets they are read from, PyTorch ops, or the kernels."""
+    """Lists ONNX ops with the opsets they are read from, PyTorch or TensorFlow Lite ops, or the kernels."""
     if kernels:
         rows = {kernel.name: _sentence(kernel) for kernel in KERNELS}
         columns = ("kernel", "what it does")
     elif torch:
         rows = supported_overloads()
         columns = ("PyTorch op", "read by")
+    elif tflite:
+        rows = supported_operators()
+        columns = ("TensorFlow Lite op", "read by")
     else:
         rows = supported_op_types()
         columns = ("ONNX op", "opsets")

@@ -18,7 +18,7 @@ from strop.engine.diff import compare
 from strop.engine.engine import Array, Engine
 from strop.engine.trial import Conditions, Failure, departure, feed_of, of_error, run_apart
 from strop.engine.values import of_graph, of_onnxruntime
-from strop.frontend.onnx.reader import read_onnx
+from strop.frontend.table import read
 from strop.ir import interp, text
 from strop.ir.graph import Graph
 from strop.kernels.base import Candidate
@@ -76,7 +76,7 @@ def bisect(model: Path, inputs: Mapping[str, Array], conditions: Conditions, say
     Raises:
         StropError: the model cannot be read or has no meaning on these inputs.
     """
-    graph = read_onnx(model, conditions.shapes)
+    graph = read(model, conditions.shapes)
     feed = feed_of(graph, inputs, conditions.seed)
     return _frontend(model, graph, feed, conditions) or bisect_graph(graph, feed, conditions, say)
 

@@ -43,6 +43,7 @@ def build(
     shapes: Shapes | None = None,
     example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    signature: str | None = None,
     dump: str | Path | None = None,
     stop_after: str | None = None,
     progress: Progress | None = None,
@@ -59,7 +60,7 @@ def build(
     """Compiles a model for one target.
 
     Args:
-        model: path of an ONNX or .pt2 file, bytes of an ONNX file, a loaded ModelProto, a PyTorch module, an ExportedProgram, a
+        model: path of an ONNX, .tflite or .pt2 file, bytes of an ONNX or .tflite file, a loaded ModelProto, a PyTorch module, an ExportedProgram, a
             Network, or a Graph.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
@@ -72,6 +73,7 @@ def build(
             the elements of a value that decide over sizes, or for the size that it gets from data: ``"k[]": "1..100"``.
         example_inputs: of a PyTorch module: its positional arguments, or its keyword arguments as a dict.
         dynamic_shapes: of a PyTorch module: which dims are free, as ``torch.export.export`` takes it.
+        signature: of a TFLite model with several entries: the key of the one to read; None for the main one.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total).
@@ -97,7 +99,7 @@ def build(
     check(level, stop_after)
     trace = Trace(Path(dump) if dump else None, stop_after, progress)
 
-    graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
+    graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
         request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize)
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)

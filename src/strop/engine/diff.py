@@ -14,7 +14,7 @@ from strop.engine.engine import Array, Engine, load, random_arrays
 from strop.engine.format import MAGIC
 from strop.engine.values import Layer, Run, of_engine, of_graph, of_onnxruntime
 from strop.errors import InputError, OptionError
-from strop.frontend.onnx.reader import read_onnx
+from strop.frontend.table import read
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
@@ -105,7 +105,7 @@ class Side:
         self.engine: Engine | None = None
         self.graph: Graph | None = None
         if self.runtime:
-            self.graph = read_onnx(self.path, shapes)
+            self.graph = read(self.path, shapes)
         else:
             with self.path.open("rb") as file:
                 engine = file.read(len(MAGIC)) == MAGIC or self.path.suffix == ".strop"

@@ -16,7 +16,7 @@ from strop.engine.diff import compare
 from strop.engine.engine import Array, Engine, random_arrays
 from strop.engine.values import Run, of_graph, of_onnxruntime
 from strop.errors import InputError, StropError
-from strop.frontend.onnx.reader import read_onnx
+from strop.frontend.table import read
 from strop.ir import shape as sh
 from strop.ir.graph import Graph
 from strop.target.base import Target
@@ -128,7 +128,7 @@ def _child(there: Any, work: Callable[[], Any]) -> None:
 def attempt(model: Path | ModelProto, inputs: Mapping[str, Array], conditions: Conditions) -> Failure | None:
     """Builds a model, runs it in a child process and compares; None when all is well."""
     try:
-        graph = read_onnx(model, conditions.shapes)
+        graph = read(model, conditions.shapes)
         feed = feed_of(graph, inputs, conditions.seed)
         engine = build(graph, target=conditions.target, threads=conditions.threads, level=conditions.level)
         got = run_apart(engine, feed, conditions.threads)

@@ -45,6 +45,7 @@ FRONTENDS = (
         "PyTorch", "strop.frontend.torch.reader", "torch", "pip install 'strop[torch]'", (formats.EXPORTED,),
         ("example_inputs", "dynamic_shapes"),
     ),
+    Frontend("TensorFlow Lite", "strop.frontend.tflite.reader", "tflite", "pip install 'strop[tflite]'", (formats.TFLITE,), ("signature",)),
 )  # fmt: skip
 
 #: What may help with models that no frontend reads.
@@ -98,7 +99,7 @@ def _reader(model: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
     foreign = [name for name in given if name not in frontend.options]
     if foreign:
         raise OptionError(
-            f"an {frontend.name} model takes no {foreign[0]}", where=f"argument {foreign[0]}", expected="shapes", hint="leave it out"
+            f"{'an' if frontend.name[0] in 'AEIOU' else 'a'} {frontend.name} model takes no {foreign[0]}", where=f"argument {foreign[0]}", expected="shapes", hint="leave it out"
         )
     if find_spec(frontend.package) is None:
         raise OptionError(
@@ -124,7 +125,7 @@ def _frontend(model: Any) -> Frontend:
             "this kind of model is not read",
             where=None if isinstance(model, bytes) else _name(model),
             got=kind,
-            expected="an .onnx file, a .pt2 file of torch.export, or such a model in memory",
+            expected="an .onnx file, a .tflite file, a .pt2 file of torch.export, or such a model in memory",
             hint=_HINTS.get(kind, "export the network as ONNX"),
         )
     return found

@@ -250,7 +250,7 @@ def _channels_first(region: Region) -> Region:
     perm = (0, rank - 1, *range(1, rank - 1))
 
     def turn(operand: Operand | None, index: int) -> Operand | None:
-        if operand is None or index == 1:
+        if operand is None or 0 < index < region.anchors:  # weights, and what there is one of, or one per channel
             return operand
         return Operand(transposed(operand.view, perm), operand.const, operand.name)
 

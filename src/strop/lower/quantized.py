@@ -50,6 +50,8 @@ _MOST = 1 << 16
 def integrate(graph: Graph) -> None:
     """Rewrites the graph in place."""
     for node in list(graph.nodes):
+        _turn_integers(graph, node)
+    for node in list(graph.nodes):
         if isinstance(node.op, (Conv, MatMul)):
             _product(graph, node)
         if isinstance(node.op, MatMul) and node in graph.nodes:
@@ -260,6 +262,28 @@ def _sink(graph: Graph) -> None:
             real = graph.add(Dequantize(), [new, *maker.operands[1:]], name=maker.name, source=maker.source, before=node)
             graph.replace_uses(old, real.output)
         graph.remove(node)
+
+
+def _turn_integers(graph: Graph, node: Node) -> None:
+    """Transposes integers, not the reals they stand for: Transpose(Dequantize(x)) as Dequantize(Transpose(x)), which layers then read, and
+    Quantize(Transpose(x)) as Transpose(Quantize(x))."""
+    maker = node.operands[0].producer if node.operands else None
+    if maker is None:
+        return
+    if isinstance(node.op, Transpose) and _one_number_of(maker, Dequantize) and maker.operand(0).const is None:
+        turned = graph.add(node.op, [maker.operand(0)], name=node.name, source=node.source, before=node)
+        made = graph.add(maker.op, [turned.output, *maker.operands[1:]], name=maker.name, source=maker.source, before=node)
+    elif _one_number_of(node, Quantize) and isinstance(maker.op, Transpose) and len(maker.output.uses) == 1 and not graph.is_output(maker.output):
+        stored = graph.add(node.op, [maker.operand(0), *node.operands[1:]], name=node.name, source=node.source, before=node)
+        made = graph.add(maker.op, [stored.output], name=maker.name, source=maker.source, before=node)
+    else:
+        return
+    graph.replace_uses(node.output, made.output)
+    graph.remove(node)
+
+
+def _one_number_of(node: Node, op: type[Quantize] | type[Dequantize]) -> bool:
+    return isinstance(node.op, op) and _one_number(node)
 
 
 def _leads_to_quantize(node: Node, depth: int = 8) -> bool:

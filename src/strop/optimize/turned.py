@@ -17,6 +17,7 @@ from strop.ops.data import Concat, Expand, Pad, Slice, Split, Tile
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LayerNorm, RMSNorm
+from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
 from strop.ops.softmax import LogSoftmax, Softmax
@@ -185,17 +186,26 @@ def _conv(node: Node, perm: Perm) -> Turned | None:
     return Turned(op.replace(layout=other), (0,), {})
 
 
+def _linear(node: Node, perm: Perm) -> Turned | None:
+    """Scales and zero points that broadcast are turned as other constants are."""
+    op = node.op
+    assert isinstance(op, (Quantize, Dequantize))
+    return _all(node, op, perm) if op.block == 0 and _full_rank(node, perm) else None
+
+
 _RULES: dict[type[Op], Callable[[Node, Perm], Turned | None]] = {
     Attention: _attention,
     Cast: _same_op,
     Concat: _along_axis,
     Conv: _conv,
+    Dequantize: _linear,
     Elementwise: _same_op,
     Expand: _expand,
     LayerNorm: _norm,
     LogSoftmax: _along_axis,
     MatMul: _matmul,
     Pad: _pad,
+    Quantize: _linear,
     RMSNorm: _norm,
     Reduce: _reduce,
     Resize: _resize,

@@ -1,0 +1,157 @@
+"""Runs every .tflite file of a folder on Strop and on LiteRT and tells how far their outputs lie apart.
+
+    python -m bench.suite.tflite_agreement DIR --peers ENVIRONMENT [--steps 4] [--streaming-steps 200] [--only TEXT]
+
+Inputs are random. Networks with variables run for many steps, each runtime with its own state. Float outputs are compared by the
+largest difference relative to the largest output, integer outputs by the share that is equal and the share that is within 1; how many distinct values there are tells
+whether that says anything.
+Exits with 1 when a network that is read does not run or does not agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import strop
+from strop.cli.output import table
+from strop.engine.peer_process import Peer, PeerError, PeerProcess, python_of
+from strop.errors import StropError
+from strop.frontend.tflite.importer import NEXT
+from strop.frontend.tflite.model import Subgraph, load
+from strop.frontend.tflite.reader import initial_state
+from strop.ir.dtype import BY_NAME
+
+Array = NDArray[Any]
+LITERT = Peer("litert", Path(__file__).parent / "litert_steps.py", "ai-edge-litert", None, "")
+#: Largest relative difference of floats; smallest share of integers within 1.
+FLOAT, WITHIN = 1e-4, 0.999
+#: Size of free axes other than the first.
+FREE = 16000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one file went.
+
+    Attributes:
+        file: its name.
+        verdict: agrees, differs, refused or failed.
+        detail: figures, or the error.
+    """
+
+    file: str
+    verdict: str
+    detail: str
+
+
+def _sizes(subgraph: Subgraph) -> list[tuple[int, ...]]:
+    """Shapes of the inputs, with sizes for what is free."""
+    tensors = [subgraph.tensors[index] for index in subgraph.inputs]
+    return [tuple(FREE if k in t.free and k else d for k, d in enumerate(t.shape)) for t in tensors]
+
+
+def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
+    if dtype.kind == "f":
+        return rng.uniform(-1, 1, shape).astype(dtype)
+    if dtype.itemsize == 1:
+        info = np.iinfo(dtype)
+        per_step = (shape[0], *(1,) * (len(shape) - 1))  # steps differ in level and contrast
+        level, contrast = rng.uniform(info.min, info.max, per_step), 2.0 ** rng.uniform(0, 7, per_step)
+        return np.clip(np.rint(level + contrast * rng.standard_normal(shape)), info.min, info.max).astype(dtype)
+    return rng.integers(0, 100, shape).astype(dtype)
+
+
+def _own(path: Path, shapes: dict[str, tuple[int, ...]], state: dict[str, Array], level: int, steps: int) -> tuple[list[Array], list[Array]]:
+    """Inputs and outputs of all steps."""
+    engine = strop.build(path, level=level, threads=1, shapes=shapes)
+    rng = np.random.default_rng(1)
+    given = [t for t in engine.inputs if t.name not in state]
+    inputs = [_random(rng, BY_NAME[str(t.dtype)].numpy, (steps, *shapes[t.name])) for t in given]
+    names = [t.name for t in engine.outputs]
+    rows = []
+    for step in range(steps):
+        feeds = {t.name: array[step] for t, array in zip(given, inputs, strict=True)} | state
+        found = engine.run(feeds)
+        state = {name.removesuffix(NEXT): found[name].copy() for name in names if name.removesuffix(NEXT) in state}
+        rows.append([found[name].copy() for name in names if not (name.endswith(NEXT) and name.removesuffix(NEXT) in state)])
+    return inputs, [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def _peer(path: Path, names: Sequence[str], inputs: Sequence[Array], environment: Path | None) -> list[Array]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for k, (name, array) in enumerate(zip(names, inputs, strict=True)):
+            files.append([name, str(Path(folder) / f"in{k}.npy")])
+            np.save(files[-1][1], array)
+        with PeerProcess(LITERT, python_of(environment), {}) as process:
+            process.ask("load", model=str(path), original=str(path), threads=1, inputs=files, cpus=None, work=folder)
+            reply = process.ask("output", folder=folder)
+        return [np.load(file) for file in reply["files"]]
+
+
+def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
+    """Whether outputs agree, and figures."""
+    if [(a.shape, a.dtype) for a in own] != [(b.shape, b.dtype) for b in other]:
+        return False, f"types {[(a.shape, str(a.dtype)) for a in own]} against {[(b.shape, str(b.dtype)) for b in other]}"
+    agrees, told = True, []
+    for a, b in zip(own, other, strict=True):
+        if a.dtype.kind == "f":
+            worst = float(np.max(np.abs(a - b), initial=0) / max(float(np.max(np.abs(b), initial=0)), 1e-12))
+            agrees &= worst <= FLOAT
+            told.append(f"{worst:.1e}, {len(np.unique(b))} distinct")
+        else:
+            apart = np.abs(a.astype(np.int64) - b.astype(np.int64))
+            within = float(np.mean(apart <= 1)) if apart.size else 1.0
+            agrees &= within >= WITHIN
+            told.append(f"equal {np.mean(apart == 0):.2%}, within 1 {within:.2%}, worst {apart.max(initial=0)}, {len(np.unique(b))} distinct")
+    return agrees, "; ".join(told)
+
+
+def examine(path: Path, environment: Path | None, level: int, steps: int, streaming: int) -> Outcome:
+    """Runs one file on both."""
+    try:
+        subgraph = load(path).subgraphs[0]
+        names = [subgraph.tensors[index].name for index in subgraph.inputs]
+        shapes = dict(zip(names, _sizes(subgraph), strict=True))
+        state = initial_state(path, shapes)
+        inputs, own = _own(path, shapes, state, level, streaming if state else steps)
+    except StropError as error:
+        return Outcome(path.name, "refused", " ".join(str(error).split())[:160])
+    try:
+        agrees, told = agreement(own, _peer(path, names, inputs, environment))
+    except PeerError as error:
+        return Outcome(path.name, "failed", f"LiteRT: {error}")
+    integers = any("INT8" in t.type for t in subgraph.tensors)
+    return Outcome(path.name, "agrees" if agrees else "differs", f"{'int8' if integers else 'float'} {told}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.suite.tflite_agreement", description="Every .tflite file of a folder on both runtimes.")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--peers", type=Path, metavar="ENVIRONMENT", help="virtual environment with ai-edge-litert (bench/setup_peers.sh)")
+    parser.add_argument("--steps", type=int, default=4, help="inputs per network (default 4)")
+    parser.add_argument("--streaming-steps", type=int, default=200, help="of networks with variables (default 200)")
+    parser.add_argument("--level", type=int, default=0, help="effort of Strop's builds (default 0)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="files whose name has this text")
+    given = parser.parse_args(arguments)
+    outcomes = []
+    for path in sorted(given.folder.rglob("*.tflite")):
+        if given.only in path.name:
+            outcomes.append(examine(path, given.peers, given.level, given.steps, given.streaming_steps))
+            print(f"{outcomes[-1].verdict:8} {path.name}: {outcomes[-1].detail}", file=sys.stderr, flush=True)
+    table(("file", "verdict", "figures"), [(o.file, o.verdict, o.detail) for o in outcomes])
+    return int(any(o.verdict in ("differs", "failed") for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

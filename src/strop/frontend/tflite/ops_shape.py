@@ -1,0 +1,302 @@
+"""TFLite operators that move elements: views, joins, cuts, padding, repeating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from strop.frontend.tflite.context import NodeContext
+from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.sizes import index_of
+from strop.ir import dtype as dt
+from strop.ir import shape as sh
+from strop.ir.expr import cast_array
+from strop.ir.graph import Value
+from strop.ir.shape import Dim
+from strop.ops.data import Concat, Expand, Pad, Slice, Split, Tile
+from strop.ops.sizes import Iota
+
+#: Behind the end of every axis.
+_END = 1 << 40
+
+# ---- views
+
+
+def resolved(node: NodeContext, shape: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, ...]:
+    """A shape whose only -1 stands for what is left."""
+    if list(wanted).count(-1) > 1 or any(isinstance(d, int) and d < -1 for d in wanted):
+        raise node.malformed("a shape is negative", got=list(wanted))
+    rest = sh.volume(tuple(d for d in wanted if d != -1))
+    return tuple(sh.floordiv(sh.volume(tuple(shape)), rest) if d == -1 and rest != 0 else 0 if d == -1 else d for d in wanted)
+
+
+@tflite_op("RESHAPE")
+def reshape(node: NodeContext) -> Value:
+    """The new shape is operand 1, or an option in old files."""
+    x = node.moved(0)
+    wanted: tuple[Dim, ...] = node.dims(1, "shape") if node.has(1) else node.option_ints("NewShape")
+    if node.has(1) and node.stored(1).type.rank == 0 and wanted == (0,):  # how converters wrote the shape of a scalar
+        wanted = ()
+    return node.reshape(x, resolved(node, x.shape, wanted))
+
+
+@tflite_op("SQUEEZE")
+def squeeze(node: NodeContext) -> Value:
+    x = node.moved(0)
+    axes = {node.axis(a, x.type.rank) for a in node.option_ints("SqueezeDims")}
+    axes = axes or {k for k, d in enumerate(x.shape) if d == 1}
+    if any(x.shape[a] != 1 for a in axes):
+        raise node.malformed("an axis that goes has another size than 1", got=x.type, expected=sorted(axes))
+    return node.reshape(x, tuple(d for k, d in enumerate(x.shape) if k not in axes))
+
+
+@tflite_op("EXPAND_DIMS")
+def expand_dims(node: NodeContext) -> Value:
+    x = node.moved(0)
+    axis = node.axis(node.integer(1, "axis"), x.type.rank + 1)
+    return node.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+@tflite_op("TRANSPOSE")
+def transpose(node: NodeContext) -> Value:
+    x = node.moved(0)
+    perm = tuple(p + x.type.rank if p < 0 else p for p in node.ints(1, "perm"))
+    return node.turned(x, perm)
+
+
+# ---- joins and cuts
+
+
+@tflite_op("CONCATENATION")
+def concatenation(node: NodeContext) -> Value:
+    """Parts on other grids than the result's are requantized."""
+    count = len(node)
+    fused = node.option("FusedActivationFunction", 0) != 0
+    parts = [node.real(k) if fused else node.moved(k) for k in range(count)]
+    if len({p.dtype for p in parts}) > 1:
+        parts = [node.real(k) for k in range(count)]
+    if not parts:
+        raise node.malformed("there are no operands")
+    axis = node.axis(node.option("Axis"), parts[0].type.rank)
+    return node.activated(node.step(Concat(axis), *parts) if count > 1 else parts[0])
+
+
+@tflite_op("PACK")
+def pack(node: NodeContext) -> Value:
+    """Operands side by side on a new axis."""
+    parts = [node.moved(k) for k in range(len(node))]
+    if not parts or len({p.type for p in parts}) > 1:
+        raise node.malformed("the operands differ in type", got=[str(p.type) for p in parts])
+    axis = node.axis(node.option("Axis"), parts[0].type.rank + 1)
+    parts = [node.reshape(p, (*p.shape[:axis], 1, *p.shape[axis:])) for p in parts]
+    return node.step(Concat(axis), *parts) if len(parts) > 1 else parts[0]
+
+
+def _split(node: NodeContext, x: Value, axis: int, sizes: Sequence[Dim]) -> Sequence[Value]:
+    if len(sizes) != len(node.operator.outputs):
+        raise node.malformed("the parts differ from the results in number", got=len(sizes), expected=len(node.operator.outputs))
+    return node.steps(Split(axis, tuple(sizes)), x) if len(sizes) > 1 else [x]
+
+
+def _evenly(node: NodeContext, size: Dim, count: int) -> list[Dim]:
+    if count < 1 or sh.mul(sh.floordiv(size, count), count) != size:
+        raise node.malformed("the axis cannot be cut into so many parts", got=size, expected=f"a multiple of {count}")
+    return [sh.floordiv(size, count)] * count
+
+
+@tflite_op("UNPACK")
+def unpack(node: NodeContext) -> Sequence[Value]:
+    x = node.moved(0)
+    axis, count = node.axis(node.option("Axis"), x.type.rank), len(node.operator.outputs)
+    if x.shape[axis] != count:
+        raise node.malformed("the axis has another size than there are results", got=x.type, expected=count)
+    parts = _split(node, x, axis, [1] * count)
+    return [node.reshape(p, (*x.shape[:axis], *x.shape[axis + 1 :])) for p in parts]
+
+
+@tflite_op("SPLIT")
+def split(node: NodeContext) -> Sequence[Value]:
+    """Operands: axis, x."""
+    x = node.moved(1)
+    axis = node.axis(node.integer(0, "axis"), x.type.rank)
+    return _split(node, x, axis, _evenly(node, x.shape[axis], len(node.operator.outputs)))
+
+
+@tflite_op("SPLIT_V")
+def split_v(node: NodeContext) -> Sequence[Value]:
+    """Operands: x, sizes of the parts, axis; a size of -1 is the rest."""
+    x, sizes = node.moved(0), node.ints(1, "size_splits")
+    axis = node.axis(node.integer(2, "axis"), x.type.rank)
+    if sizes.count(-1) > 1 or any(s < -1 for s in sizes):
+        raise node.malformed("the parts do not fit", got=sizes)
+    rest = sh.sub(x.shape[axis], sum(s for s in sizes if s >= 0))
+    return _split(node, x, axis, [rest if s == -1 else s for s in sizes])
+
+
+@tflite_op("SLICE")
+def slice_(node: NodeContext) -> Value:
+    """From begin, as many as size; -1 goes to the end."""
+    x, begin, size = node.moved(0), node.dims(1, "begin"), node.dims(2, "size")
+    if not len(begin) == len(size) == x.type.rank:
+        raise node.malformed("begin and size do not fit", got=f"{begin}, {size}", expected=f"{x.type.rank} numbers")
+    if any(isinstance(s, int) and s < -1 for s in size) or any(isinstance(b, int) and b < 0 for b in begin):
+        raise node.malformed("begin or size is negative", got=f"{begin}, {size}")
+    stops = [_END if s == -1 else sh.add(b, s) for b, s in zip(begin, size, strict=True)]
+    for d, stop in zip(x.shape, stops, strict=True):
+        if isinstance(d, int) and isinstance(stop, int) and d < stop != _END:
+            raise node.malformed("the slice leaves the tensor", got=stops, expected=x.type)
+    return _cut(node, x, [(k, b, e, 1) for k, (b, e) in enumerate(zip(begin, stops, strict=True))])
+
+
+def _cut(node: NodeContext, x: Value, cuts: Sequence[tuple[int, Dim, Dim, int]]) -> Value:
+    """(axis, start, stop, step) of axes of which not everything is kept."""
+    real = [c for c in cuts if not (c[1] == 0 and c[3] == 1 and c[2] in (_END, x.shape[c[0]]))]
+    if not real:
+        return x
+    axes, starts, stops, steps = zip(*real, strict=True)
+    return node.step(Slice.of(x.shape, starts, stops, axes, steps), x)
+
+
+@tflite_op("STRIDED_SLICE")
+def strided_slice(node: NodeContext) -> Value:
+    """As numpy's indexing, with masks for what is left out, ellipsis, new axes and axes that go."""
+    x = node.moved(0)
+    begin, end, step = (list(node.dims(k, what)) for k, what in ((1, "begin"), (2, "end"), (3, "strides")))
+    if not len(begin) == len(end) == len(step):
+        raise node.malformed("begin, end and strides differ in number", got=f"{begin}, {end}, {step}")
+    index = index_of(node, begin, end, step)  # type: ignore[arg-type]
+    taken = sum(1 for i in index if i is not None and i is not Ellipsis)
+    if taken > x.type.rank or index.count(Ellipsis) > 1:
+        raise node.malformed("there are more indices than axes", got=len(begin), expected=x.type.rank)
+    cuts: list[tuple[int, Dim, Dim, int]] = []
+    layout: list[int | None] = []  # axes of the result: one of x, or a new one
+    axis = 0
+    for entry in index:
+        if entry is Ellipsis:
+            layout += range(axis, axis + x.type.rank - taken)
+            axis += x.type.rank - taken
+        elif entry is None:
+            layout.append(None)
+        elif isinstance(entry, slice):
+            stride = int(entry.step)
+            if stride == 0:
+                raise node.malformed("a stride is 0")
+            first = (0 if stride > 0 else _END) if entry.start is None else entry.start
+            last = (_END if stride > 0 else -_END) if entry.stop is None else entry.stop
+            cuts.append((axis, first, last, stride))
+            layout.append(axis)
+            axis += 1
+        else:
+            size = x.shape[axis]
+            if isinstance(size, int) and not -size <= entry < size:
+                raise node.malformed("an index is out of range", got=entry, expected=f"below {size}")
+            cuts.append((axis, entry, _END if entry == -1 else sh.add(entry, 1), 1))
+            axis += 1
+    layout += range(axis, x.type.rank)
+    found = _cut(node, x, cuts)
+    return node.reshape(found, tuple(1 if a is None else found.shape[a] for a in layout))
+
+
+@tflite_op("REVERSE_V2")
+def reverse_v2(node: NodeContext) -> Value:
+    x = node.moved(0)
+    axes = sorted({node.axis(a, x.type.rank) for a in node.ints(1, "axis")})
+    return _cut(node, x, [(a, _END, -_END, -1) for a in axes])
+
+
+# ---- padding and repeating
+
+
+def paddings(node: NodeContext, index: int, rank: int) -> tuple[int, ...]:
+    """Before every axis, then after every axis."""
+    found = node.array(index, "paddings")
+    if found.shape != (rank, 2) or found.dtype.kind not in "iu" or (found.size and (found.min() < 0 or found.max() > 1 << 30)):
+        raise node.malformed("paddings do not fit", got=f"{found.dtype}{list(found.shape)}", expected=f"[{rank}, 2] integers from 0 on")
+    return tuple(int(v) for v in found.T.reshape(-1))
+
+
+@tflite_op("PAD", "PADV2")
+def pad(node: NodeContext) -> Value:
+    """With real zeros, or with operand 2."""
+    x = node.real(0)
+    pads = paddings(node, 1, x.type.rank)
+    value = 0.0
+    if node.has(2):
+        grid, given = node.grid(2), node.array(2, "constant_values").astype(np.float64)
+        if given.size != 1:
+            raise node.malformed("the constant has several elements", got=given.shape)
+        value = float(given.reshape(())) if grid is None else float((given.reshape(()) - grid.zero[0]) * grid.scale[0])
+    found = node.step(Pad(pads, "constant", value), x)
+    if node.moved(0) is not x:  # on one grid: what reads it may as well read it before it is rounded
+        node.scope.reals[node.operator.outputs[0]] = found
+    return found
+
+
+@tflite_op("MIRROR_PAD")
+def mirror_pad(node: NodeContext) -> Value:
+    """REFLECT leaves out the edge, SYMMETRIC repeats it."""
+    x = node.moved(0)
+    pads, rank = paddings(node, 1, x.type.rank), x.type.rank
+    if node.option("Mode") == 0:
+        return node.step(Pad(pads, "reflect"), x)
+    for axis in range(rank):
+        (size,) = sh.static(x.shape[axis : axis + 1], node.where)
+        before, after = pads[axis], pads[rank + axis]
+        if before > size or after > size:
+            raise node.malformed("paddings are larger than the axis", got=(before, after), expected=size)
+        parts = [_cut(node, x, [(axis, before - 1, -_END, -1)])] if before else []
+        parts.append(x)
+        parts += [_cut(node, x, [(axis, _END, -after - 1 if after < size else -_END, -1)])] if after else []
+        x = node.step(Concat(axis), *parts) if len(parts) > 1 else x
+    return x
+
+
+@tflite_op("TILE")
+def tile(node: NodeContext) -> Value:
+    x, repeats = node.moved(0), node.dims(1, "multiples")
+    if len(repeats) != x.type.rank or any(isinstance(r, int) and r < 0 for r in repeats):
+        raise node.malformed("multiples do not fit", got=repeats, expected=f"{x.type.rank} numbers")
+    return node.step(Tile(repeats), x)
+
+
+@tflite_op("BROADCAST_TO")
+def broadcast_to(node: NodeContext) -> Value:
+    return node.step(Expand(node.dims(1, "shape")), node.moved(0))
+
+
+@tflite_op("FILL")
+def fill(node: NodeContext) -> Value:
+    shape, value = node.dims(0, "dims"), node.moved(1)
+    if any(isinstance(d, int) and d < 0 for d in shape):
+        raise node.malformed("a size is negative", got=shape)
+    return node.step(Expand(shape), node.reshape(value, (1,) * len(shape)))
+
+
+# ---- sizes as data
+
+
+@tflite_op("SHAPE")
+def shape(node: NodeContext) -> Value:
+    return node.sizes(np.array(node.stored(0).shape, object))
+
+
+@tflite_op("RANK")
+def rank(node: NodeContext) -> Value:
+    return node.const(np.asarray(node.stored(0).type.rank, np.int32))
+
+
+@tflite_op("RANGE")
+def range_(node: NodeContext) -> Value:
+    """start, limit, delta: known, or from 0 in steps of 1 up to a free size."""
+    limit = node.session.symbolic.get(node.stored(1))
+    if limit is not None and node.integer(0, "start") == 0 and node.integer(2, "delta") == 1:
+        return node.step(Iota(limit.reshape(-1)[0], node.stored(1).dtype))
+    start, stop, step = (node.array(k, what).reshape(-1) for k, what in enumerate(("start", "limit", "delta")))
+    if not start.size == stop.size == step.size == 1 or step[0] == 0:
+        raise node.malformed("start, limit and delta are numbers, delta is not 0")
+    count = int(max(0, np.ceil((float(stop[0]) - float(start[0])) / float(step[0]))))
+    if count > 1 << 24:
+        raise node.malformed("the range is too long", got=count)
+    found = start.astype(np.float64 if start.dtype.kind == "f" else np.int64) + np.arange(count) * step.astype(np.float64 if step.dtype.kind == "f" else np.int64)
+    return node.const(cast_array(found, dt.from_numpy(start.dtype)))

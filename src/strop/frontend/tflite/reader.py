@@ -1,0 +1,68 @@
+"""TFLite files to Graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from strop.errors import UnsupportedError
+from strop.frontend.tflite.importer import Importer
+from strop.frontend.tflite.model import load
+from strop.frontend.verdicts import Verdict, combined
+from strop.ir.graph import Graph
+from strop.ir.op import Array
+
+
+def read(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> Graph:
+    """Reads a TFLite model as it is: one import function per operator, nothing optimized.
+
+    Quantized tensors become Dequantize -> op on floats -> Quantize; inputs and outputs have the file's types. Every node's ``source``
+    is the name of the operator's first result. A variable ``v``, whose value lasts from one run to the next, is an input ``v`` and an
+    output ``v.next``; ``initial_state`` has the values for the first run.
+
+    Args:
+        model: path of a .tflite file, or its bytes.
+        shapes: shapes of inputs by name, or ranges of free dims by name; see ``strop.ir.ranges``.
+        signature: key of a signature, whose names inputs and outputs then have; None for the first subgraph and the tensors' names.
+
+    Raises:
+        ModelError: the file is truncated or inconsistent.
+        UnsupportedError: operators, options or types that are not supported; all of them are named.
+        ShapeError: operands of an operator do not fit together.
+        OptionError: ``shapes`` or ``signature`` does not fit the model.
+    """
+    importer = _import(model, shapes, signature)
+    if importer.errors:
+        raise combined(importer.errors, len(importer.verdicts))
+    return importer.graph
+
+
+def judge(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> tuple[list[Verdict], Graph]:
+    """What would become of every operator, without building anything, and the graph, empty unless all can be read. Arguments and
+    errors as ``read``, but for operators."""
+    importer = _import(model, shapes, signature)
+    return importer.verdicts, Graph() if importer.errors else importer.graph
+
+
+def initial_state(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> dict[str, Array]:
+    """The values of the model's variables before the first run, by the names of the inputs that take them. Arguments as ``read``.
+
+    Raises:
+        UnsupportedError: an initial value is computed.
+        StropError: as ``read``.
+    """
+    importer = _import(model, shapes, signature)
+    if importer.errors:
+        raise combined(importer.errors, len(importer.verdicts))
+    session = importer.session
+    return {variable.given.name: session.initial[name] for name, variable in session.variables.items()}
+
+
+def _import(model: str | Path | bytes, shapes: Mapping[str, Any] | None, signature: str | None) -> Importer:
+    if not isinstance(model, (str, Path, bytes)):
+        raise UnsupportedError("this kind of model is not read", got=type(model).__qualname__, expected="a .tflite file or its bytes")
+    name = "model" if isinstance(model, bytes) else Path(model).stem
+    importer = Importer(load(model), shapes, name, signature)
+    importer.run()
+    return importer
