@@ -14,7 +14,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run the tasks on both runtimes")
     run.add_argument("folder", type=Path, metavar="DIR", help="that fetch filled")
     run.add_argument("--models", default="", metavar="NAMES", help="some tasks, separated by commas")
-    run.add_argument("--level", type=int, default=0, help="effort of Strop's builds, 0 to 5 (default 0)")
+    run.add_argument("--level", default="0", metavar="N[,TASK=N]", help="effort of Strop's builds, 0 to 5 (default 0), and of some tasks")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     run.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the tables into its section '{SECTION}'")
     run.add_argument("--time", action="store_true", help="also time every network on one thread, in turns")
@@ -68,7 +69,7 @@ def _bar(done: int, total: int, name: str) -> None:
         print(f"{done + 1}/{total} {name}", file=sys.stderr)
 
 
-def choose(names: str) -> list[Task]:
+def choose(names: str, where: str = "--models") -> list[Task]:
     """The tasks of these names, separated by commas; all for an empty text.
 
     Raises:
@@ -78,8 +79,34 @@ def choose(names: str) -> list[Task]:
     by_name = {task.name: task for task in TASKS}
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
-        raise OptionError("no such tasks", where="--models", got=", ".join(unknown), expected=", ".join(by_name))
+        raise OptionError("no such tasks", where=where, got=", ".join(unknown), expected=", ".join(by_name))
     return [by_name[name] for name in dict.fromkeys(wanted)] or list(TASKS)
+
+
+def levels(text: str) -> dict[str, int]:
+    """The level of every task of a text such as ``0,silero=3``, where 0 stands for those that are not named.
+
+    Raises:
+        OptionError: not of that form, a name that is not known, or a level that there is not.
+    """
+    common, named = 0, {}
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        if number not in list("012345"):
+            raise OptionError("no such level", where="--level", got=part, expected="0 to 5, or TASK=0 to TASK=5")
+        if name:
+            named[choose(name, "--level")[0].name] = int(number)
+        else:
+            common = int(number)
+    return {task.name: named.get(task.name, common) for task in TASKS}
+
+
+def _built_at(found: Sequence[TaskResult], at: Mapping[str, int]) -> str:
+    """In words, the level of most tasks first."""
+    counts = Counter(at[result.task] for result in found)
+    common = counts.most_common(1)[0][0] if counts else 0
+    others = [f"{result.task} at level {at[result.task]}" for result in found if at[result.task] != common]
+    return "; ".join([f"Built at level {common}", *others])
 
 
 def _fetch(folder: Path) -> int:
@@ -98,7 +125,8 @@ def _run(given: argparse.Namespace) -> int:
     tasks = choose(given.models)
     names = dict.fromkeys(name for task in tasks for name in task.packages)
     require(given.folder, [BY_NAME[name] for name in names])
-    own = Strop(given.folder, given.level, _tell)
+    at = levels(given.level)
+    engines = {level: Strop(given.folder, level, _tell) for level in sorted(set(at.values()))}
     shared: list[OnnxRuntime] = []
 
     def onnxruntime() -> OnnxRuntime:
@@ -111,6 +139,7 @@ def _run(given: argparse.Namespace) -> int:
     try:
         for task in tasks:
             _tell(task.name)
+            own = engines[at[task.name]]
             examples: dict[str, dict[str, Array]] = {}
             results.append(compare(task, given.folder, own, onnxruntime, examples))
             if given.time:
@@ -140,7 +169,7 @@ def _save(given: argparse.Namespace, results: Sequence[TaskResult], rows: Sequen
         return
     found: dict[str, Any] = {
         "host": host.facts(),
-        "level": given.level,
+        "levels": levels(given.level),
         "tasks": [result.to_json() for result in results],
         "times": [row.to_json() for row in rows],
     }
@@ -168,7 +197,7 @@ def _show(results: Sequence[TaskResult], rows: Sequence[Row]) -> None:
 
 
 def _markdown(given: argparse.Namespace, results: Sequence[TaskResult], rows: Sequence[Row]) -> str:
-    parts = [f"Machine: {host.describe(host.facts())}. Built at level {given.level}."]
+    parts = [f"Machine: {host.describe(host.facts())}. {_built_at(results, levels(given.level))}."]
     parts += [pipes(found) for found in _tables(results, rows)]
     return "\n\n".join([*parts, bullets([*report.notes(results, rows), *report.failures(results)])])
 

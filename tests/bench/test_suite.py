@@ -274,6 +274,13 @@ def test_a_whole_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| made | sum |" in text and "made up" in text and text.startswith("# Page")
 
 
+def test_levels_of_some_tasks() -> None:
+    at = command.levels("1,silero=3,magika=0")
+    assert (at["silero"], at["magika"], at["ppocr"]) == (3, 0, 1) and len(at) == len(table.TASKS)
+    results = [command.TaskResult(name, "onnxruntime", {}, {}) for name in ("ppocr", "silero", "minilm")]
+    assert command._built_at(results, at) == "Built at level 1; silero at level 3"
+
+
 def test_the_exit_code_tells_of_disagreement(made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(command, "Strop", _Off)
     assert command.main(["run", str(made)]) == 1
@@ -283,6 +290,11 @@ def test_the_exit_code_tells_of_disagreement(made: Path, monkeypatch: pytest.Mon
 def test_requests_that_cannot_be_met(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["run", str(made), "--models", "made,odd"]) == 1
     assert "no such tasks" in capsys.readouterr().err
+    for text in ("6", "made=", "", "0,made=x"):
+        assert command.main(["run", str(made), "--level", text]) == 1
+        assert "no such level" in capsys.readouterr().err
+    assert command.main(["run", str(made), "--level", "odd=1"]) == 1
+    assert "no such tasks\n  where: --level" in capsys.readouterr().err
     (made / "made/.sha256").unlink()
     assert command.main(["run", str(made)]) == 1
     assert "packages are not there" in capsys.readouterr().err
