@@ -32,7 +32,10 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     fuzzer = Fuzzer(seed, ops, options.batch, options.write_tests, not options.no_reduce, sys.stdout, not options.no_kernels)
-    fuzzer.run(60.0 * options.minutes)
+    try:
+        fuzzer.run(60.0 * options.minutes)
+    except KeyboardInterrupt:
+        print("interrupted")
     print(fuzzer.report())
     return 1 if fuzzer.findings else 0
 
