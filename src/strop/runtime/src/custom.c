@@ -371,18 +371,20 @@ static void call(const strop_context *context, uint32_t index)
                layer, arguments.name, told.message[0] ? told.message : "it says no reason");
 }
 
-bool custom_walk(const strop_context *context, uint32_t step, int32_t thread, int32_t threads)
+bool custom_walk(const strop_context *context, uint32_t step, int32_t thread, int32_t threads, bool closes)
 {
-    const bool is_last = step + 1 == context->n_steps;
+    bool failed;
 
     if (thread == 0 && context->steps[step].n_tasks > 0)
         call(context, step);
     if (threads > 1)
         pool_barrier(threads);
     /* Behind the last barrier of a run the context may be gone. */
-    if (is_last || context->custom->error.code == STROP_OK)
+    if (closes)
         return false;
+    failed = context->custom->error.code != STROP_OK;
+    /* The next step may fail as well: not before all have looked. */
     if (threads > 1)
         pool_barrier(threads);
-    return true;
+    return failed;
 }

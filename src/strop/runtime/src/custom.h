@@ -37,9 +37,9 @@ void custom_apply(strop_context *context);
 
 /* Forgets the failure of an earlier run. */
 void custom_begin(strop_context *context);
-/* One thread's part of a step that is a callback: thread 0 calls it, all meet behind it. Returns
- * whether the run ends here, because it failed. */
-bool custom_walk(const strop_context *context, uint32_t step, int32_t thread, int32_t threads);
+/* One thread's part of a step that is a callback: thread 0 calls it, all meet behind it. closes: nothing follows it
+ * in the run. Returns whether the run ends here, because it failed. */
+bool custom_walk(const strop_context *context, uint32_t step, int32_t thread, int32_t threads, bool closes);
 /* STROP_OK, or what failed in the run that has just ended. */
 int custom_end(const strop_context *context, strop_error *error);
 

@@ -49,38 +49,44 @@ static void walk(const void *argument, int32_t thread)
     for (uint32_t i = work.first; i < work.end;) {
         const context_step *step = &steps[i];
         const context_range *range = ranges + (size_t)i * (size_t)context->threads;
+        const uint32_t finds = step->finds;
+        const strop_jump_record *const jump = step->jump;
         uint32_t next = i + 1;
+        /* Behind the last barrier the context may be gone, or in the middle of another run: what a thread looks
+         * at behind a step's barrier is followed by one more. */
+        const bool closes = next == work.end && !finds && !jump;
 
         args.p = step->operands;
         args.sym = step->dims;
         if (step->callback) {
-            if (custom_walk(context, i, thread, threads))
+            if (custom_walk(context, i, thread, threads, closes))
                 break;
         } else if (threads == 1) {
             if (step->n_tasks > 0)
                 step->kernel(&args, 0, step->n_tasks);
         } else {
             /* The last step of a part of the run is waited for, whatever comes after it in the whole. */
-            const bool meets = step->barrier || measures || next == work.end;
+            const bool meets = step->barrier || measures || closes;
 
             if (range->begin < range->end)
                 step->kernel(&args, range->begin, range->end);
-            if (step->jump && thread == 0)
-                decide(context, step->jump, turn);
+            if (jump && thread == 0)
+                decide(context, jump, turn);
             if (meets)
                 pool_barrier(threads);
         }
-        if (step->finds) {
+        if (finds) {
+            int failed;
+
             if (thread == 0)
-                context->failed = context_take_found(context, step->finds, context->error);
+                context->failed = context_take_found(context, finds, context->error);
             if (threads > 1)
                 pool_barrier(threads);
-            if (context->failed) {
-                /* Nobody goes before all have seen it. */
-                if (threads > 1)
-                    pool_barrier(threads);
+            failed = context->failed;
+            if (threads > 1 && (failed || (next == work.end && !jump)))
+                pool_barrier(threads);
+            if (failed)
                 break;
-            }
         }
         if (measures && thread == 0) {
             const uint64_t now = platform_nanoseconds();
@@ -89,11 +95,13 @@ static void walk(const void *argument, int32_t thread)
                 work.nanoseconds[i] = now - before;
             before = now;
         }
-        if (step->jump) {
+        if (jump) {
             if (threads == 1)
-                decide(context, step->jump, turn);
-            next = context->decided[turn] ? step->jump->target : next;
+                decide(context, jump, turn);
+            next = context->decided[turn] ? jump->target : next;
             turn ^= 1;
+            if (threads > 1 && next >= work.end)
+                pool_barrier(threads);
         }
         i = next;
     }
