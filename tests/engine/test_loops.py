@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,27 @@ def test_a_loop_that_data_ends(threads: int) -> None:
         feeds = {"x": np.array([x, x + 1]), "limit": np.asarray(limit), "go": np.asarray(go), "factor": np.array(0.5, np.float32)}
         rounds.append(int(agree(engine, model, feeds, graph)["count"][0]))
     assert rounds == [111, 3, 0, 0, 9, 200]
+
+
+def test_no_thread_reads_a_context_after_its_run() -> None:
+    """The last step is a loop's end, where all threads look at what was decided; the context is gone right after it and its memory
+    written over."""
+    model = collatz()
+    del model.graph.node[1:], model.graph.output[3:]
+    feeds = {"x": np.array([6, 7]), "limit": np.asarray(3), "go": np.asarray(True), "factor": np.array(0.5, np.float32)}
+    engine = build(model, level=0, threads=3, shapes={"all[]": "1..200(20)"})
+    wanted = engine.context(threads=1).run(feeds)
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    for _ in range(4000):
+        context = engine.context(threads=3)
+        got = context.run(feeds)
+        del context
+        blocks = [ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size))) for size in range(64, 2048, 16)]
+        for block, size in zip(blocks, range(64, 2048, 16), strict=True):
+            ctypes.memset(block, 1, size)
+            libc.free(block)
+        assert all(got[name].tobytes() == wanted[name].tobytes() for name in wanted)
 
 
 def test_a_loop_in_text_verifier_check_and_profile() -> None:
