@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from strop.engine.peer_process import OWN
 from strop.engine.ratios import Ratio
 from strop.engine.versus import Entry, Row
 from strop.errors import OptionError
+from strop.files import replacing
 
 FORMAT = 1
 
@@ -114,13 +113,9 @@ def save(results: Results, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all; OptionError when that fails."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OptionError("cannot write the file", where=str(path), got=error.strerror or error) from None
 

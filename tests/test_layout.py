@@ -18,7 +18,7 @@ PACKAGE = SRC / "strop"
 
 #: A module imports only what stands in an earlier group, or in its own folder.
 GROUPS = (
-    ("errors", "version", "knobs", "trace"),
+    ("errors", "version", "knobs", "trace", "files"),
     ("ir",),
     ("ops", "target"),
     ("frontend", "optimize", "quantize"),

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench import host
 from bench.report import bullets, pipes, replace_section
+from bench.results import write_text
 from bench.suite import report
 from bench.suite.compare import TaskResult, compare
 from bench.suite.fetch import fetch, missing_tools, require
@@ -173,15 +171,7 @@ def _save(given: argparse.Namespace, results: Sequence[TaskResult], rows: Sequen
         "tasks": [result.to_json() for result in results],
         "times": [row.to_json() for row in rows],
     }
-    temporary = given.json.with_name(f".{given.json.name}.{secrets.token_hex(6)}")
-    try:
-        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, given.json)
-    except OSError as error:
-        raise OptionError("cannot write the file", where=str(given.json), got=error.strerror or error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_text(given.json, json.dumps(found, indent=1) + "\n")
 
 
 def _tables(results: Sequence[TaskResult], rows: Sequence[Row]) -> list[report.Table]:

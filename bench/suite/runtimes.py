@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from bench.suite.fetch import digest
 from bench.suite.task import Array, Net
 from strop.engine.engine import Engine
 from strop.errors import OptionError
+from strop.files import replacing
 from strop.target.detect import parse as parse_target
 
 
@@ -61,12 +60,8 @@ def _free_dims(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @cache

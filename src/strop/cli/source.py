@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
+from strop.files import replacing
 from strop.ir.ranges import FORM, parse_shape
 from strop.quantize.data import PREPROCESSING
 from strop.quantize.ranges import CALIBRATORS
@@ -224,15 +223,9 @@ def _no_array(path: Path, error: BaseException, expected: str) -> InputError:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all; OptionError when it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
     except OSError as error:
         raise OptionError("cannot write the output file", where=str(path), got=error.strerror or error, hint="write elsewhere") from error
 
@@ -243,18 +236,11 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     Raises:
         OptionError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
-            with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
-                for name, array in arrays.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
     except OSError as error:
         raise OptionError(
             "cannot write the output file", where=str(path), got=error.strerror or error, hint="write elsewhere"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from strop import knobs
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
 from strop.errors import EngineFileError, OptionError
+from strop.files import replacing
 from strop.ir.dtype import DType
 from strop.runtime.context import Context, MemoryFigures, StepTime
 from strop.runtime.ports import TensorInfo
@@ -76,15 +75,9 @@ class Engine:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the engine file, whole or not at all."""
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
-            try:
+            with replacing(target) as temporary:
                 shutil.copyfile(self.path, temporary)
-                os.replace(temporary, target)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
         except OSError as error:
             raise EngineFileError(
                 "cannot write the engine file",

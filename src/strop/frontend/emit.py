@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strop.errors import InputError, ModelError, ShapeError, UnsupportedError
+from strop.frontend.names import free_name
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
@@ -135,11 +136,7 @@ class Emitter:
         return tuple(node.outputs)
 
     def _fresh(self, wanted: str) -> str:
-        number, name = 0, wanted
-        while name in self.reserved or name in self.graph.values:
-            number += 1
-            name = f"{wanted}:{number}"
-        return name
+        return free_name(wanted, self.reserved, self.graph.values)
 
 
 def _folds(op: Op, operands: Sequence[Type]) -> bool:

@@ -306,6 +306,7 @@ class Emitted:
     external: External | None = None
 
 
+PlanT = TypeVar("PlanT")
 P = TypeVar("P")
 
 
@@ -377,6 +378,12 @@ class Candidate:
             return emitted
         body, dims = names.declare(emitted.body)
         return replace(emitted, body=body, dims=dims, scratch=highest(emitted.scratch))
+
+
+def accepted(found: PlanT | str) -> PlanT:
+    """What a kernel works out of a region that it accepts, where for others there is the reason why it does not."""
+    assert not isinstance(found, str), found
+    return found
 
 
 def moved_bytes(region: Region) -> int:

@@ -18,14 +18,13 @@ import json
 import math
 import os
 import re
-import secrets
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from strop.errors import ModelError, OptionError
+from strop.files import replacing
 from strop.quantize.grid import SYMMETRIC
 
 _HEAD = "strop ranges 1"
@@ -112,15 +111,9 @@ class Table:
     def save(self, path: str | os.PathLike[str], *, tensorrt: bool = False) -> None:
         """Writes the table, whole or not at all; OptionError when the file cannot be written."""
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
-            try:
+            with replacing(target) as temporary:
                 temporary.write_text(self.tensorrt_text() if tensorrt else self.text(), encoding="utf-8")
-                os.replace(temporary, target)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
         except OSError as error:
             raise OptionError("cannot write the range table", where=str(target), got=error.strerror or error, hint="write elsewhere") from error
 

@@ -155,35 +155,18 @@ class IFullyConnectedLayer(ILayer):
 
 class IPoolingLayer(_Window):
     layer_type = LayerType.POOLING
-    pool_type = choice("type", enums.PoolingType)
+    type = pool_type = choice("type", enums.PoolingType)
     window_size = sizes("window", DimsHW)
     window_size_nd = sizes("window")
     blend_factor = number("blend_factor")
     average_count_excludes_padding = number("average_count_excludes_padding", bool)
 
-    @property
-    def type(self) -> Any:
-        """Kind of pooling, which is what this layer means by its type."""
-        return enums.PoolingType[self.own.type.upper()]
-
-    @type.setter
-    def type(self, value: Any) -> None:
-        self.own.type = enums.PoolingType(value).name.lower()
-
 
 class IActivationLayer(ILayer):
     layer_type = LayerType.ACTIVATION
+    type = choice("type", enums.ActivationType)
     alpha = number("alpha")
     beta = number("beta")
-
-    @property
-    def type(self) -> Any:
-        """Kind of activation, which is what this layer means by its type."""
-        return enums.ActivationType[self.own.type.upper()]
-
-    @type.setter
-    def type(self, value: Any) -> None:
-        self.own.type = enums.ActivationType(value).name.lower()
 
 
 class ILRNLayer(ILayer):

@@ -12,6 +12,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto
 
 from strop.errors import InputError, ModelError, ShapeError, UnsupportedError
+from strop.frontend.names import free_name
 from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic
 from strop.frontend.onnx.tensors import MAX_BYTES, TensorReader
 from strop.ir import dtype as dt
@@ -66,21 +67,13 @@ class Session:
 
     def fresh(self, wanted: str) -> str:
         """A value name that is neither the model's nor taken."""
-        number = 0
-        name = wanted
-        while name in self.reserved or name in self.graph.values:
-            number += 1
-            name = f"{wanted}:{number}"
-        return name
+        return free_name(wanted, self.reserved, self.graph.values)
 
     def symbol(self, wanted: str, most: int, opt: int) -> Sym:
         """A new computed size, 0 to ``most``."""
         taken = self._symbols | {s.name for value in self.graph.inputs for s in sh.symbols(value.shape)}
-        name = stem = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_").lstrip("0123456789") or "size"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
+        stem = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_").lstrip("0123456789") or "size"
+        name = free_name(stem, taken, mark="_", first=2)
         self._symbols.add(name)
         return Sym(name, 0, opt, most)
 

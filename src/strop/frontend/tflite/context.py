@@ -10,6 +10,7 @@ import numpy as np
 
 from strop.errors import ModelError, ShapeError, UnsupportedError
 from strop.frontend.emit import Emitter
+from strop.frontend.names import free_name
 from strop.frontend.tflite.dense import densified
 from strop.frontend.tflite.model import BROKEN, DTYPES, Grid, Model, Operator, Subgraph, Tensor
 from strop.ir import dtype as dt
@@ -71,12 +72,9 @@ class Session:
 
     def symbol(self, wanted: str, most: int) -> Sym:
         """A new computed size, 0 to ``most``."""
-        name = stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in wanted).strip("_").lstrip("0123456789") or "size"
+        stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in wanted).strip("_").lstrip("0123456789") or "size"
         taken = self.symbols | {s.name for v in self.graph.inputs for s in sh.symbols(v.shape)}
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
+        name = free_name(stem, taken, mark="_", first=2)
         self.symbols.add(name)
         return Sym(name, 0, min(most, 8), most)
 
@@ -89,11 +87,7 @@ class Session:
 
     def fresh(self, wanted: str) -> str:
         """A name that no value has."""
-        number, name = 0, wanted
-        while name in self.graph.values:
-            number += 1
-            name = f"{wanted}.{number}"
-        return name
+        return free_name(wanted, self.graph.values, mark=".")
 
 
 @dataclass

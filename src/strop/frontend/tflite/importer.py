@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strop.errors import ModelError, OptionError, StropError, UnsupportedError
+from strop.frontend.names import free_name
 from strop.frontend.tflite import custom, sizes
 from strop.frontend.tflite.context import NodeContext, Scope, Session
 from strop.frontend.tflite.model import Model, Operator, Signature, Subgraph
@@ -180,10 +181,7 @@ class Importer:
     # ---- names
 
     def _name(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self._names:
-            number += 1
-            name = f"{wanted}.{number}"
+        name = free_name(wanted, self._names, mark=".", first=2)
         self._names.add(name)
         return name
 
@@ -208,10 +206,7 @@ def _unique(numbers: Sequence[int], subgraph: Subgraph, given: Mapping[str, int]
     found: dict[int, str] = {}
     for place, index in enumerate(numbers):
         wanted = named.get(index) or subgraph.tensors[index].name or f"{what}_{place}"
-        name, number = wanted, 1
-        while name in found.values():
-            number += 1
-            name = f"{wanted}.{number}"
+        name = free_name(wanted, found.values(), mark=".", first=2)
         if index not in found:
             found[index] = name
     return found

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
 
 from strop.errors import ModelError, ShapeError, StropError, UnsupportedError, VerifyError
+from strop.frontend.names import free_name
 from strop.frontend.torch.context import NodeContext
 from strop.frontend.torch.registry import RULES, refusal
 from strop.frontend.torch.symbols import Symbols, apply_shapes
@@ -344,10 +345,7 @@ class Importer:
         for entry, _ in (node.meta.get("nn_module_stack") or {}).values():
             path = re.sub(r"^L\['self'\]\.?", "", str(entry)).replace("@", "#") or path
         wanted = f"{path}/{node.name}" if path else node.name
-        name, number = wanted, 1
-        while name in self._names:
-            number += 1
-            name = f"{wanted}.{number}"
+        name = free_name(wanted, self._names, mark=".", first=2)
         self._names.add(name)
         return name
 

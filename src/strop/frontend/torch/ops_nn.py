@@ -107,11 +107,7 @@ def conv_padding(node: NodeContext) -> Value:
 def convolution(node: NodeContext) -> Value:
     if node.flag("transposed"):
         return _conv_transpose(node)
-    weight = node.tensor("weight")
-    rank = weight.type.rank - 2
-    x, lone = _batched(node, "input", rank)
-    result = _conv(node, x, weight, node.ints("padding", rank) * 2)
-    return node.reshape(result, result.shape[1:]) if lone else result
+    return conv(node)
 
 
 @torch_op("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from strop.ir import dtype as dt
 from strop.ir.shape import count
-from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
+from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, accepted, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import Panels, balanced, fits, tile_cycles, with_tail
 from strop.kernels.c.rows import Tail, Track, address, indices, keep, outer_axes, tree, vectors
@@ -147,9 +147,7 @@ class AttentionKernel(Kernel[Params]):
 
 
 def _plan(region: Region) -> Plan:
-    plan = plan_of(region)
-    assert isinstance(plan, Plan), plan
-    return plan
+    return accepted(plan_of(region))
 
 
 class _Emitter:

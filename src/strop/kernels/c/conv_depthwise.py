@@ -19,7 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Region, View, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Packed,
+    Region,
+    View,
+    accepted,
+    memory_seconds,
+)
 from strop.kernels.c.tile import Side, Tile, shorter
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
@@ -227,9 +237,7 @@ class ConvDepthwise(Kernel[Params]):
 
 
 def _geometry(region: Region) -> Geometry:
-    g = geometry_of(region)
-    assert isinstance(g, Geometry), g
-    return g
+    return accepted(geometry_of(region))
 
 
 def _held(g: Geometry, params: Params, isa: Isa) -> bool:

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Packed,
+    Pointer,
+    Region,
+    accepted,
+    memory_seconds,
+)
 from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
 from strop.kernels.c.prologue_rows import apply_prologue
 from strop.kernels.c.tile import (
@@ -130,9 +140,7 @@ class ConvDirect(Kernel[Params]):
 
 
 def _geometry(region: Region) -> Geometry:
-    geometry = geometry_of(region)
-    assert isinstance(geometry, Geometry), geometry
-    return geometry
+    return accepted(geometry_of(region))
 
 
 class Emitter:

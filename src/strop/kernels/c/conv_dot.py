@@ -14,7 +14,7 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
+from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c import conv_direct
 from strop.kernels.c.positions import Geometry, Strides, geometry_of, weight_matrices
 from strop.kernels.c.rows import Tail, Track
@@ -84,9 +84,7 @@ class ConvDot(Kernel[Params]):
 
 
 def _geometry(region: Region) -> Geometry:
-    g = geometry_of(region)
-    assert isinstance(g, Geometry), g
-    return g
+    return accepted(geometry_of(region))
 
 
 class _Emitter(conv_direct.Emitter):

@@ -15,7 +15,16 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir.expr import Call, Expr, Input, children, substitute, walk
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, In, Kernel, Packed, Pointer, Region, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Packed,
+    Pointer,
+    Region,
+    accepted,
+    memory_seconds,
+)
 from strop.kernels.c import conv_direct
 from strop.kernels.c.positions import Geometry, integer_geometry, weight_matrices
 from strop.kernels.c.tile import IntegerTile, Tile, pack_quads
@@ -120,9 +129,7 @@ def _awkward(region: Region) -> str | None:
 
 def geometry(region: Region) -> Geometry:
     """The region's geometry."""
-    found = integer_geometry(region)
-    assert isinstance(found, Geometry), found
-    return found
+    return accepted(integer_geometry(region))
 
 
 def offset(region: Region) -> int:

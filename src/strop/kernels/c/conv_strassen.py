@@ -18,7 +18,17 @@ import numpy as np
 
 from strop.ir.expr import Expr, Input, substitute
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Packed,
+    Pointer,
+    Region,
+    accepted,
+    memory_seconds,
+)
 from strop.kernels.c.positions import Geometry, evenly_spaced, geometry_of, weight_matrices
 from strop.kernels.c.prologue_rows import apply_prologue
 from strop.kernels.c.strassen_forms import (
@@ -136,9 +146,7 @@ _MADE_ROWS = 96
 
 
 def _geometry(region: Region) -> Geometry:
-    g = geometry_of(region)
-    assert isinstance(g, Geometry), g
-    return g
+    return accepted(geometry_of(region))
 
 
 def _copies(region: Region, g: Geometry) -> bool:

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
+from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c.positions import Geometry, geometry_of
 from strop.kernels.c.winograd_cuts import Cuts, Segment, TileType, cut, cuts_of, largest_tiles
 from strop.kernels.c.winograd_emit import Emitter, Params, Sizes, even_axes, pieces_of, sizes_of
@@ -138,9 +138,7 @@ def _simulate(tile: TileType, inputs: Array, filters: Array, kind: type[np.float
 
 
 def _geometry(region: Region) -> Geometry:
-    g = geometry_of(region)
-    assert isinstance(g, Geometry), g
-    return g
+    return accepted(geometry_of(region))
 
 
 def _blocks(g: Geometry, cuts: Cuts, nv: int, target: Target) -> list[int]:

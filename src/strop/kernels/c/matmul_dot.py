@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strop.ir.shape import count
-from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, memory_seconds
+from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, accepted, memory_seconds
 from strop.kernels.c.matmul import Plan, plan_of
 from strop.kernels.c.rows import Finish, Track, address, indices, vectors
 from strop.kernels.c.tile import shorter
@@ -81,9 +81,7 @@ class MatMulDot(Kernel[Params]):
 
 
 def _plan(region: Region) -> Plan:
-    plan = plan_of(region)
-    assert isinstance(plan, Plan), plan
-    return plan
+    return accepted(plan_of(region))
 
 
 class _Emitter:

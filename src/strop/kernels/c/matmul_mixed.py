@@ -7,7 +7,7 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, Kernel, Region, memory_seconds
+from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c import conv_direct
 from strop.kernels.c.conv_direct import Params
 from strop.kernels.c.positions import Geometry, mixed_geometry, weight_matrices
@@ -62,9 +62,7 @@ class MatMulMixed(Kernel[Params]):
 
 
 def _geometry(region: Region) -> Geometry:
-    found = mixed_geometry(region)
-    assert isinstance(found, Geometry), found
-    return found
+    return accepted(mixed_geometry(region))
 
 
 class _Emitter(conv_direct.Emitter):

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 from strop.ir import dtype as dt
 from strop.ir.shape import count
-from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Pointer,
+    Region,
+    View,
+    accepted,
+    memory_seconds,
+)
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import (
     Finish,
@@ -163,9 +173,7 @@ class Norm(Kernel[Params]):
 
 
 def _plan(region: Region) -> Plan:
-    plan = plan_of(region)
-    assert isinstance(plan, Plan), plan
-    return plan
+    return accepted(plan_of(region))
 
 
 def _held(isa: Isa) -> int:

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 
 from strop.ir import dtype as dt
 from strop.ir.shape import count
-from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
+from strop.kernels.base import (
+    Emitted,
+    In,
+    Kernel,
+    Out,
+    Pointer,
+    Region,
+    View,
+    accepted,
+    memory_seconds,
+)
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import Finish, Track, address, merged, nest
 from strop.kernels.c.vector import vectorizable
@@ -112,9 +122,7 @@ class NormChannels(Kernel[Params]):
 
 
 def _plan(region: Region) -> Plan:
-    plan = plan_of(region)
-    assert isinstance(plan, Plan), plan
-    return plan
+    return accepted(plan_of(region))
 
 
 class _Emitter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strop.kernels.base import Emitted, In, Kernel, Out, Region, View, memory_seconds
+from strop.kernels.base import Emitted, In, Kernel, Out, Region, View, accepted, memory_seconds
 from strop.kernels.c.rows import address
 from strop.kernels.c.units import Units
 from strop.kernels.c.writer import Writer, held, literal, to_memory
@@ -133,9 +133,7 @@ class PadKernel(Kernel[None]):
 
 
 def _plan(region: Region) -> Plan:
-    plan = plan_of(region)
-    assert isinstance(plan, Plan), plan
-    return plan
+    return accepted(plan_of(region))
 
 
 def _source(mode: str, side: Side, index: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir.expr import Input
 from strop.ir.op import Array
-from strop.kernels.base import Emitted, In, Out, Packed, Pointer, Region
+from strop.kernels.base import Emitted, In, Out, Packed, Pointer, Region, accepted
 from strop.kernels.c.positions import Geometry, geometry_of
 from strop.kernels.c.rows import address
 from strop.kernels.c.tile import Side, Tile
@@ -73,8 +73,7 @@ class Sizes:
 
 def even_axes(region: Region) -> tuple[bool, bool]:
     """Whether rows and columns are cut into equal tiles, because only a run knows how many there are."""
-    g = geometry_of(region.origin or region)
-    assert isinstance(g, Geometry), g
+    g = accepted(geometry_of(region.origin or region))
     return is_symbolic(g.h), is_symbolic(g.w)
 
 
@@ -117,8 +116,7 @@ class Emitter:
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
         self.region, self.params, self.target = region, params, target
-        g = geometry_of(region)
-        assert isinstance(g, Geometry), g
+        g = accepted(geometry_of(region))
         self.g = g
         self.sizes = sizes_of(g, params, target, even_axes(region))
         self.cuts = self.sizes.cuts
