@@ -10,58 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop.engine.build import build
 from strop.errors import ShapeError
 from strop.frontend import network as nw
 from strop.ir.interp import run
-
-Array = np.ndarray[Any, Any]
-COUNT = 100
-
-
-class Bench:
-    """Networks of one layer each, gathered in one network and run at once."""
-
-    def __init__(self, *, implicit_batch: bool = False) -> None:
-        self.net = nw.Network("bench", implicit_batch=implicit_batch)
-        self.feeds: dict[str, Array] = {}
-        self.wanted: list[Array] = []
-        self.notes: list[str] = []
-
-    def input(self, array: Array) -> nw.Tensor:
-        name = f"x{len(self.feeds)}"
-        self.feeds[name] = array
-        shape = array.shape[1:] if self.net.implicit_batch else array.shape
-        dtype = {"float32": "f32", "int32": "i32", "int64": "i64", "bool": "bool"}[array.dtype.name]
-        return self.net.add_input(name, dtype, shape)
-
-    def expect(self, tensor: nw.Tensor, wanted: Array, note: str = "") -> None:
-        self.net.mark_output(tensor)
-        self.wanted.append(np.asarray(wanted))
-        self.notes.append(note)
-
-    def check(self, tolerance: float = 2e-5, *, engine: bool = False) -> None:
-        batch = next(iter(self.feeds.values())).shape[0] if self.net.implicit_batch else 1
-        graph = self.net.to_graph(batch=batch)
-        if engine:
-            found = build(graph, level=0, threads=1).run(self.feeds)
-            results = [found[name] for name in graph.output_names]
-        else:
-            results = list(run(graph, self.feeds).values())
-        assert len(results) == len(self.wanted)
-        for note, got, wanted in zip(self.notes, results, self.wanted, strict=True):
-            assert got.shape == wanted.shape, (note, got.shape, wanted.shape)
-            scale = max(float(np.abs(wanted.astype(float)).max(initial=0)), 1e-3)
-            error = np.abs(got.astype(float) - wanted.astype(float)).max(initial=0)
-            assert error <= tolerance * scale, (note, error, scale)
-
-
-def random(rng: np.random.Generator, *shape: int) -> Array:
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def pick(rng: np.random.Generator, *values: Any) -> Any:
-    return values[rng.integers(len(values))]
+from tests.frontend.network_bench import Array, Bench, filled, pick, random
 
 
 # ---- independent meanings
@@ -485,21 +437,13 @@ LAYERS = (
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda f: f.__name__)
 def test_layer_means_what_numpy_says(layer: Callable[[Bench, np.random.Generator], None]) -> None:
-    rng = np.random.default_rng(list(layer.__name__.encode()))
-    bench = Bench()
-    for _ in range(COUNT):
-        layer(bench, rng)
-    bench.check()
+    filled(layer).check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda f: f.__name__)
 def test_engine_means_what_numpy_says(layer: Callable[[Bench, np.random.Generator], None]) -> None:
-    rng = np.random.default_rng(list(layer.__name__.encode()))
-    bench = Bench()
-    for _ in range(COUNT):
-        layer(bench, rng)
-    bench.check(1e-4, engine=True)
+    filled(layer).check(1e-4, engine=True)
 
 
 def test_implicit_batch_leaves_axis_0_alone() -> None:

@@ -11,6 +11,19 @@ Layers follow the semantics of TensorRT's layers of the same name and keep their
 the network is built.
 """
 
+from strop.frontend.network.attention import Attention, KVCacheUpdate, RotaryEmbedding
+from strop.frontend.network.control import (
+    Assertion,
+    Condition,
+    Conditional,
+    ConditionalInput,
+    ConditionalOutput,
+    Loop,
+    LoopIterator,
+    LoopResult,
+    Recurrence,
+    TripLimit,
+)
 from strop.frontend.network.conv import Convolution, Deconvolution, FullyConnected
 from strop.frontend.network.data import (
     Concatenation,
@@ -39,7 +52,7 @@ from strop.frontend.network.elementwise import (
 )
 from strop.frontend.network.imported import CustomNode, ImportedNode, import_graph
 from strop.frontend.network.layer import Layer, Tensor
-from strop.frontend.network.matrix import Attention, Einsum, MatrixMultiply
+from strop.frontend.network.matrix import Einsum, MatrixMultiply
 from strop.frontend.network.network import Network
 from strop.frontend.network.norm import LRN, Normalization, RaggedSoftmax, Softmax
 from strop.frontend.network.pool import Pooling
@@ -47,14 +60,21 @@ from strop.frontend.network.quantize import Dequantize, Quantize
 from strop.frontend.network.recurrent import RNN
 from strop.frontend.network.reduce import Cumulative, Reduce, TopK
 from strop.frontend.network.resize import GridSample, Resize
+from strop.frontend.network.select import NMS, NonZero
 
 __all__ = [
     "LRN",
+    "NMS",
     "RNN",
     "Activation",
+    "Assertion",
     "Attention",
     "Cast",
     "Concatenation",
+    "Condition",
+    "Conditional",
+    "ConditionalInput",
+    "ConditionalOutput",
     "Constant",
     "Convolution",
     "Cumulative",
@@ -69,9 +89,14 @@ __all__ = [
     "GridSample",
     "Identity",
     "ImportedNode",
+    "KVCacheUpdate",
     "Layer",
+    "Loop",
+    "LoopIterator",
+    "LoopResult",
     "MatrixMultiply",
     "Network",
+    "NonZero",
     "Normalization",
     "OneHot",
     "Padding",
@@ -79,9 +104,11 @@ __all__ = [
     "Pooling",
     "Quantize",
     "RaggedSoftmax",
+    "Recurrence",
     "Reduce",
     "Resize",
     "ReverseSequence",
+    "RotaryEmbedding",
     "Scale",
     "Scatter",
     "Select",
@@ -92,6 +119,7 @@ __all__ = [
     "Squeeze",
     "Tensor",
     "TopK",
+    "TripLimit",
     "Unary",
     "Unsqueeze",
     "import_graph",

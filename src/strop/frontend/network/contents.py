@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Node, Value
 from strop.ir.shape import Dim
@@ -29,6 +31,9 @@ _FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
     "max": sh.maximum,
 }
 
+#: Of elements that are numbers.
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {"eq": operator.eq, "lt": operator.lt, "gt": operator.gt, "le": operator.le, "ge": operator.ge}
+
 
 class Contents:
     """Elements of integer values as Dims, where they are known."""
@@ -48,7 +53,7 @@ class Contents:
 
     def follow(self, node: Node) -> None:
         """Notes what a node's result holds when all its operands are known."""
-        if not node.outputs[0].dtype.is_int or any(v is None for v in node.inputs):
+        if not (node.outputs[0].dtype.is_int or node.outputs[0].dtype is dt.boolean) or any(v is None for v in node.inputs):
             return
         operands = [self.of(v) for v in node.operands]
         if operands and all(o is not None for o in operands):
@@ -63,6 +68,9 @@ def _apply(node: Node, operands: list[Dims]) -> Dims | None:
         case Elementwise() if op.fn in _FUNCTIONS:
             made = np.frompyfunc(_FUNCTIONS[op.fn], 2, 1)(*operands)
             return np.asarray(made, dtype=object)
+        case Elementwise() if op.fn in _COMPARISONS:
+            if all(isinstance(d, int) for o in operands for d in o.reshape(-1).tolist()):
+                return np.asarray(np.frompyfunc(_COMPARISONS[op.fn], 2, 1)(*operands), dtype=object)
         case Identity() | Cast():
             return x
         case Reshape() | Expand():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from strop.errors import ShapeError, UnsupportedError
 from strop.frontend.network.contents import Contents
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array, Op, Type
-from strop.ir.shape import Dim
+from strop.ir.shape import Dim, Sym
 from strop.ops.data import Reshape, Transpose
 from strop.ops.elementwise import Cast as CastOp
 from strop.ops.elementwise import make
@@ -32,6 +33,16 @@ class Owner(Protocol):
 
     def layer_changed(self, layer: Layer) -> None:
         """Notes that a parameter or an operand of a layer is another one."""
+
+
+class Values(Protocol):
+    """What layers that stand for a piece of the network ask while they are emitted."""
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value of a tensor; emits what it needs and is not there yet."""
+
+    def replayed(self, tensor: Tensor, known: Mapping[Tensor, Value]) -> Value:
+        """The value that a tensor would have if others had these: what depends on them is emitted once more."""
 
 
 class Tensor:
@@ -89,14 +100,19 @@ class Emitter:
         graph: the graph under construction.
         lead: 1 with an implicit batch, else 0.
         contents: what integer values that feed shapes hold.
+        values: the values of other tensors.
+        begun: what layers that belong together keep while the network is emitted.
     """
 
-    def __init__(self, graph: Graph, implicit_batch: bool) -> None:
+    def __init__(self, graph: Graph, implicit_batch: bool, values: Values) -> None:
         self.graph = graph
+        self.values = values
+        self.begun: dict[object, Any] = {}
         self.lead = int(implicit_batch)
         self.contents = Contents()
         self.layer = ""
         self._shared: dict[int, Value] = {}
+        self._found = 0
 
     def all(self, op: Op, *inputs: Value | None) -> list[Value]:
         """Adds a node; its results."""
@@ -148,6 +164,13 @@ class Emitter:
             )
         return tuple(found.reshape(-1).tolist())
 
+    def symbol(self, what: str, most: Dim) -> Sym:
+        """A size that a run finds, at most ``most``; no other one has its name."""
+        limit = sh.bounds(most)[1]
+        self._found += 1
+        name = "".join(c if c.isalnum() else "_" for c in f"{self.layer}_{what}_{self._found}")
+        return Sym(name, 0, min(max(limit // 2, 1), 64, limit), limit)
+
     def fail(self, what: str, got: object = None, expected: object = None) -> ShapeError:
         """A ShapeError that names the layer."""
         return ShapeError(what, where=self.layer, got=got, expected=expected)
@@ -163,6 +186,7 @@ class Layer:
     Class attributes:
         kind: the name of the layer's kind, as in TensorRT's LayerType but in CamelCase.
         arity: least and most number of operands; None for any number.
+        joined: it is one of several layers that stand for one thing, such as a loop.
 
     Attributes:
         name: unique within the network; the name that profiles and reports use.
@@ -172,6 +196,7 @@ class Layer:
 
     kind: ClassVar[str] = ""
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    joined: ClassVar[bool] = False
 
     name: str
     inputs: list[Tensor | None]
@@ -194,6 +219,10 @@ class Layer:
 
     def check(self) -> None:
         """Raises a StropError for parameters that are wrong whatever the operands are; called when the layer is added."""
+
+    def needs(self) -> Iterable[Tensor]:
+        """Tensors whose values must be there before the layer is emitted."""
+        return (t for t in self.inputs if t is not None)
 
     def emit(self, e: Emitter, *inputs: Value) -> Value | Sequence[Value]:
         """Writes the layer's nodes; operands that were left out at the end are not passed, others are None."""

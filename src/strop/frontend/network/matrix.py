@@ -1,4 +1,4 @@
-"""Matrix products, einsum, attention."""
+"""Matrix products and einsum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from strop.errors import OptionError
 from strop.frontend.network.layer import Emitter, Layer
 from strop.ir.graph import Value
 from strop.ir.shape import volume
-from strop.ops.attention import Attention as AttentionOp
 from strop.ops.matmul import MatMul
 from strop.ops.reduce import Reduce
 
@@ -111,28 +110,3 @@ class Einsum(Layer):
         y = e(MatMul(), a, b)
         letters = "".join((*batch, *rows, *columns))
         return e.reshape(y, [size[c] for c in letters]), letters
-
-
-@dataclass(eq=False)
-class Attention(Layer):
-    """softmax(q k^T + mask) v over [B, heads, S, D]. Operands: q (scaled by the caller), k, v, optional mask.
-
-    Attributes:
-        causal: query i sees the keys 0..i only.
-        scale: factor of the scores; None for 1.
-    """
-
-    kind: ClassVar[str] = "Attention"
-    arity: ClassVar[tuple[int, int | None]] = (3, 4)
-
-    causal: bool = False
-    scale: float | None = None
-
-    def emit(self, e: Emitter, *inputs: Value) -> Value:
-        q, k = inputs[:2]
-        if q.type.rank != 4:
-            raise e.fail("query has the wrong rank", q.type, "[B, heads, S, D]")
-        heads, own = q.shape[1], k.shape[1]
-        if heads != own:
-            raise e.unsupported("fewer heads of keys than of queries", got=f"{heads} and {own}")
-        return e(AttentionOp(1.0 if self.scale is None else self.scale, self.causal), *inputs)

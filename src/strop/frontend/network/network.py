@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from strop.errors import GraphError, ModelError, ShapeError
+from strop.errors import GraphError, ModelError, ShapeError, UnsupportedError
 from strop.frontend.network.layer import Emitter, Layer, Tensor
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
@@ -172,6 +172,9 @@ class Network:
                 )
         draft = _Draft(self, ranges, batch)
         values = [draft.value(tensor) for tensor in self.outputs]
+        for layer in self.layers:
+            if not layer.outputs:
+                draft.check(layer)
         draft.graph.set_outputs(values, [tensor.name for tensor in self.outputs])
         return draft.graph
 
@@ -195,7 +198,7 @@ class _Draft:
 
     def __init__(self, network: Network, ranges: Mapping[str, Range], batch: int) -> None:
         self.graph = Graph(network.name)
-        self._emitter = Emitter(self.graph, network.implicit_batch)
+        self._emitter = Emitter(self.graph, network.implicit_batch, self)
         self._values: dict[Tensor, Value] = {}
         self._done: set[int] = set()
         self._symbols: dict[str, Sym] = {}
@@ -241,7 +244,7 @@ class _Draft:
         open_layers: set[int] = set()
         while pending:
             layer = pending[-1]
-            missing = [t.producer for t in layer.inputs if t is not None and t not in self._values and t.producer is not None]
+            missing = [t.producer for t in layer.needs() if t not in self._values and t.producer is not None]
             if missing and id(layer) in open_layers:
                 raise GraphError("the network has a cycle", where=layer.name)
             if missing:
@@ -254,9 +257,20 @@ class _Draft:
         return self._values[tensor]
 
     def _emit(self, layer: Layer) -> None:
+        given = [None if t is None else self._values.get(t) for t in layer.inputs]
+        self._values.update(zip(layer.outputs, self._made(layer, given), strict=True))
+        self._done.add(id(layer))
+
+    def check(self, layer: Layer) -> None:
+        """Emits a layer without results, which only looks at its operands."""
+        for tensor in layer.needs():
+            self.value(tensor)
+        self._emit(layer)
+
+    def _made(self, layer: Layer, operands: list[Value | None]) -> list[Value]:
+        """The results of a layer for these operands."""
         e = self._emitter
-        e.layer = layer.name
-        operands = [None if t is None else self._values[t] for t in layer.inputs]
+        outer, e.layer = e.layer, layer.name
         while operands and operands[-1] is None:
             operands.pop()
         try:
@@ -265,7 +279,33 @@ class _Draft:
             if error.where == layer.name:
                 raise
             raise ShapeError(error.what, where=layer.name, got=error.got, expected=error.expected, hint=error.hint) from error
-        results = [made] if isinstance(made, Value) else list(made)
-        for tensor, value in zip(layer.outputs, results, strict=True):
-            self._values[tensor] = value
-        self._done.add(id(layer))
+        finally:
+            e.layer = outer
+        return [made] if isinstance(made, Value) else list(made)
+
+    def replayed(self, tensor: Tensor, known: Mapping[Tensor, Value]) -> Value:
+        """The value that a tensor would have if others had these: what depends on them is emitted once more."""
+        made = dict(known)
+        order: list[Layer] = []
+        seen: dict[Layer, bool] = {}
+
+        def depends(t: Tensor) -> bool:
+            if t in made or t.producer is None:
+                return t in made
+            layer = t.producer
+            if layer not in seen:
+                seen[layer] = False  # a cycle leads back to what is known, or to itself
+                for operand in layer.needs():
+                    seen[layer] |= depends(operand)
+                if seen[layer]:
+                    order.append(layer)
+            return seen[layer]
+
+        if not depends(tensor):
+            return self.value(tensor)
+        for layer in order:
+            if layer.joined:
+                raise UnsupportedError(f"a {layer.kind} within what is computed before a round begins", where=layer.name)
+            operands = [None if t is None else made[t] if t in made else self.value(t) for t in layer.inputs]
+            made.update(zip(layer.outputs, self._made(layer, operands), strict=True))
+        return made[tensor]
