@@ -15,7 +15,6 @@ from strop.frontend import network as nw
 from strop.ir.interp import run
 from tests.frontend.network_bench import Array, Bench, filled, pick, random
 
-
 # ---- independent meanings
 
 
