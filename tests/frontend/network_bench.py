@@ -67,10 +67,11 @@ def pick(rng: np.random.Generator, *values: Any) -> Any:
 Maker = Callable[[Bench, np.random.Generator], None]
 
 
-def filled(layer: Maker, count: int = COUNT) -> Bench:
+def filled(layer: Maker, count: int = COUNT, bench: Bench | None = None, rng: np.random.Generator | None = None) -> Bench:
     """A bench with ``count`` configurations of a layer."""
-    rng = np.random.default_rng(list(layer.__name__.encode()))
-    bench, made = Bench(), 0
+    bench = Bench() if bench is None else bench
+    rng = np.random.default_rng(list(layer.__name__.encode())) if rng is None else rng
+    made = 0
     while made < count:
         before = len(bench.wanted)
         layer(bench, rng)

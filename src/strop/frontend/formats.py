@@ -13,12 +13,14 @@ INDUCTOR = "a PyTorch package compiled by AOTInductor"
 TFLITE = "a TensorFlow Lite model"
 HDF5 = "a Keras model (HDF5)"
 KERAS = "a Keras model"
+LAYERS = "a network of layers"
 SAVED_MODEL = "a TensorFlow SavedModel"
 
 #: (place, bytes at that place, what such a file is)
 _MAGIC = (
     (0, b"STROP\x00\r\n", ENGINE),
     (4, b"TFL3", TFLITE),
+    (0, b"STROPNET", LAYERS),
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
     (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", CHECKPOINT),  # torch.save before 1.6
 )

@@ -12,6 +12,7 @@ from typing import Any
 from strop.errors import OptionError, UnsupportedError
 from strop.frontend import formats
 from strop.frontend.network import Network
+from strop.frontend.network.stored import graph_of
 from strop.frontend.verdicts import Verdict
 from strop.ir.graph import Graph
 
@@ -45,6 +46,7 @@ FRONTENDS = (
         "PyTorch", "strop.frontend.torch.reader", "torch", "pip install 'strop[torch]'", (formats.EXPORTED,),
         ("example_inputs", "dynamic_shapes"),
     ),
+    Frontend("layer", "strop.frontend.network.stored", "numpy", "pip install numpy", (formats.LAYERS,)),
     Frontend("TensorFlow Lite", "strop.frontend.tflite.reader", "tflite", "pip install 'strop[tflite]'", (formats.TFLITE,), ("signature",)),
 )  # fmt: skip
 
@@ -75,7 +77,7 @@ def read(model: Any, shapes: Shapes | None = None, **options: Any) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, Network):
-        return model.to_graph()
+        return graph_of(model, shapes)
     reader, given = _reader(model, options)
     graph: Graph = reader.read(model, shapes, **given)
     return graph
@@ -85,7 +87,7 @@ def judge(model: Any, shapes: Shapes | None = None, **options: Any) -> tuple[lis
     """What would become of every node of a model, without building anything, and the graph of those that can be read, which may be
     empty. Arguments and errors as ``read``, but for ops that are not supported."""
     if isinstance(model, (Graph, Network)):
-        graph = read(model)
+        graph = read(model, shapes)
         return [Verdict(node.name, node.op.label, 0, True) for node in graph.nodes], graph
     reader, given = _reader(model, options)
     found: tuple[list[Verdict], Graph] = reader.judge(model, shapes, **given)

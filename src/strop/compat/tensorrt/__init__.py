@@ -7,7 +7,7 @@ Calls of all versions work side by side. Where versions contradict each other, `
 
 from typing import Any
 
-from strop.compat.tensorrt import enums, layers, plugin_types, streams
+from strop.compat.tensorrt import control, enums, later, layers, plugin_types, streams
 from strop.compat.tensorrt import plugins as plugin
 from strop.compat.tensorrt.basics import (
     Dims,
@@ -53,7 +53,7 @@ from strop.compat.tensorrt.tensor import ITensor
 
 DataType = enums.DataType
 float32, float16, int8, int32, bool, uint8, fp8, bfloat16, int64, int4, fp4, e8m0 = DataType
-for _module in (enums, layers, plugin_types, streams):
+for _module in (enums, layers, control, later, plugin_types, streams):
     globals().update({name: getattr(_module, name) for name in dir(_module) if name[0].isupper() and name not in globals() and not name.isupper()})
 get_plugin_registry = plugin_types.get_plugin_registry
 get_builder_plugin_registry = plugin_types.get_builder_plugin_registry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from strop.compat import level
@@ -19,6 +18,7 @@ from strop.compat.tensorrt.enums import (
 from strop.compat.tensorrt.network import INetworkDefinition
 from strop.compat.tensorrt.plugin import saved
 from strop.compat.tensorrt.plugin_types import IPluginV2, IPluginV3, get_plugin_registry
+from strop.compat.tensorrt.progress import Cancelled, Phases
 from strop.compat.tensorrt.runtime import ICudaEngine
 from strop.engine.build import build
 from strop.engine.engine import Engine
@@ -26,13 +26,11 @@ from strop.frontend.network import CustomNode
 from strop.ir.graph import Graph
 from strop.ops.data import Identity
 from strop.ops.elementwise import Cast
+from strop.ops.quantize import Dequantize, Quantize
+from strop.quantize.table import of as table_of
 
 #: Flags that change what is built; others are accepted and noted.
 _KNOWN = {BuilderFlag.TF32, BuilderFlag.REFIT, BuilderFlag.FP16, BuilderFlag.BF16, BuilderFlag.INT8}
-
-
-class Cancelled(Exception):
-    """A progress monitor ended the build."""
 
 
 class Builder(Managed):
@@ -136,13 +134,11 @@ class Builder(Managed):
             graph = self._graph(network, config)
             refit = config.get_flag(BuilderFlag.REFIT)
             kept = graph.clone() if refit else None
-            engine = build(
-                graph,
-                level=config.builder_optimization_level,
-                progress=_progress(config.progress_monitor),
-                **_precision(graph, network, config, self.logger),
-            )
-            return plans.attach(engine, self._plan(network, config, graph), kept)
+            plan = self._plan(network, config, graph)
+            _decide_precision(plan, graph, network, config, self.logger)
+            with Phases(config.progress_monitor) as progress:
+                engine = build(graph, level=plan.level, progress=progress, **plan.precision_arguments())
+            return plans.attach(engine, plan, kept)
         except Cancelled:
             self.logger.log(Severity.WARNING, "the build was cancelled by the progress monitor")
         except FAILURES as error:
@@ -198,37 +194,20 @@ def _convert_outputs(graph: Graph, network: INetworkDefinition) -> None:
             graph.outputs[index] = graph.add(Identity(), [value], name=f"{tensor.name}.copy").output
 
 
-def _progress(monitor: Any) -> Callable[[str, int, int], None] | None:
-    """Our progress as phases of a monitor."""
-    if monitor is None:
-        return None
-    started: list[str] = []
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in started:
-            while started:
-                monitor.phase_finish(started.pop())
-            started.append(stage)
-            monitor.phase_start(stage, None, max(total, 1))
-        if not monitor.step_complete(stage, done):
-            raise Cancelled
-
-    return report
-
-
-def _precision(graph: Graph, network: INetworkDefinition, config: IBuilderConfig, logger: ILogger) -> dict[str, Any]:
-    """Arguments of ``build`` for precision flags, which allow a precision and do not ask for it. INT8 takes its ranges from the
-    calibrator, or from the ranges of the network's tensors; without either, only what the network quantizes itself is in INT8."""
+def _decide_precision(plan: plans.Plan, graph: Graph, network: INetworkDefinition, config: IBuilderConfig, logger: ILogger) -> None:
+    """Notes in the plan what precision flags mean, which allow a precision and do not ask for it. INT8 takes its ranges from the calibrator, or
+    from the ranges of the network's tensors, or from random inputs; a network that quantizes itself stays as it is."""
     for flag in (BuilderFlag.FP16, BuilderFlag.BF16):
         if config.get_flag(flag):
             note(logger, f"BuilderFlag.{flag.name}: FP32 is used, which it allows")
-    if not config.get_flag(BuilderFlag.INT8):
-        return {}
-    lifted = {layer.name: "fp32" for layer in network if layer.precision_is_set and layer.precision == DataType.FLOAT}
+    if not config.get_flag(BuilderFlag.INT8) or any(isinstance(node.op, (Quantize, Dequantize)) for node in graph.nodes):
+        return
     own = {t.own.name: t.dynamic_range for t in network.known_tensors() if t.dynamic_range is not None}
+    plan.precision = "int8"
+    plan.lifted = {layer.name: "fp32" for layer in network if layer.precision_is_set and layer.precision == DataType.FLOAT}
     if config.int8_calibrator is not None:
-        return {"precision": "int8", "calibration": ranges_of(config.int8_calibrator, graph), "layer_precision": lifted}
-    if own:
-        return {"precision": "int8", "ranges": own, "layer_precision": lifted}
-    logger.log(Severity.WARNING, "BuilderFlag.INT8 without a calibrator and without ranges: layers stay as the network has them")
-    return {}
+        plan.ranges = ranges_of(config.int8_calibrator, graph).text()
+    elif own:
+        plan.ranges = table_of(own).text()
+    else:
+        logger.log(Severity.WARNING, "BuilderFlag.INT8 without a calibrator and without ranges: these come from random inputs, and accuracy is unknown")

@@ -13,6 +13,9 @@ from strop.compat.tensorrt import enums
 from strop.compat.tensorrt.basics import FAILURES, Dims, Managed, failed
 from strop.errors import InputError, StropError
 
+#: Sets of addresses that a context keeps bound.
+_MOST_BOUND = 64
+
 
 class IOutputAllocator:
     """Gives memory for outputs whose sizes become known while running; subclasses override the methods."""
@@ -57,6 +60,10 @@ class IExecutionContext(Managed):
         cut = int(engine.plan.implicit_batch)
         self._shapes = {t.name: tuple(t.shape[cut:]) for t in engine.own.inputs if not t.is_dynamic or cut}
         self._batch = engine.plan.max_batch
+        self._bound: dict[tuple[int, ...], Any] = {}
+        self._computed = [t.name for t in engine.own.outputs if t.is_computed]
+        self._room: dict[str, np.ndarray[Any, Any]] = {}
+        self._sizes: dict[str, tuple[int, ...]] = {}
 
     # ---- shapes
 
@@ -73,7 +80,9 @@ class IExecutionContext(Managed):
         if len(sizes) != len(low) - cut or any(not a <= d <= b for a, d, b in zip(low[cut:], sizes, high[cut:])):
             failed(self.engine.logger, f"the shape {sizes} of {name} is not served; from {low[cut:]} to {high[cut:]} is")
             return False
-        self._shapes[name] = sizes
+        if self._shapes.get(name) != sizes:
+            self._shapes[name] = sizes
+            self._forget()
         return True
 
     def set_binding_shape(self, binding: int, shape: Sequence[int]) -> bool:
@@ -81,11 +90,13 @@ class IExecutionContext(Managed):
         return self.set_input_shape(self.engine.names[binding], shape)
 
     def get_tensor_shape(self, name: str) -> Dims:
-        """The shape under the input shapes that were chosen; -1 where these are missing."""
+        """The shape under the input shapes that were chosen; -1 where these are missing, and where a run finds it and none has."""
         if self.engine.is_input(name):
             return Dims(self._shapes[name] if name in self._shapes else self.engine.get_tensor_shape(name))
         if self.infer_shapes():
             return Dims(self.engine.get_tensor_shape(name))
+        if name in self._computed:
+            return Dims(self._sizes.get(name) or self.engine.get_tensor_shape(name))
         return Dims(self._output_shapes()[name][int(self.engine.plan.implicit_batch) :])
 
     def get_binding_shape(self, binding: int) -> Dims:
@@ -156,6 +167,7 @@ class IExecutionContext(Managed):
     def set_output_allocator(self, name: str, output_allocator: Any) -> bool:
         """Asks an allocator for an output's memory."""
         self._allocators[name] = output_allocator
+        self._forget()
         return True
 
     def get_output_allocator(self, name: str) -> Any:
@@ -191,11 +203,11 @@ class IExecutionContext(Managed):
 
     def execute_v2(self, bindings: Sequence[int]) -> bool:
         """Runs on addresses in the order of bindings."""
-        return self._run(dict(zip(self.engine.names, map(int, bindings))), self._batch)
+        return self._run(tuple(map(int, bindings)), self._batch)
 
     def execute(self, batch_size: int = 1, bindings: Sequence[int] = ()) -> bool:
         """Runs a batch of so many samples where it is implicit."""
-        return self._run(dict(zip(self.engine.names, map(int, bindings))), batch_size)
+        return self._run(tuple(map(int, bindings)), batch_size)
 
     def execute_async(self, batch_size: int = 1, bindings: Sequence[int] = (), stream_handle: int = 0, input_consumed: Any = None) -> bool:
         """As ``execute``; done when it returns."""
@@ -207,34 +219,72 @@ class IExecutionContext(Managed):
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         """Runs on the addresses that were set; done when it returns."""
-        return self._run(dict(self._addresses), self._batch)
+        return self._run(tuple(self._addresses.get(name, 0) for name in self.engine.names), self._batch)
 
-    def _run(self, addresses: dict[str, int], batch: int) -> bool:
-        plan = self.engine.plan
+    def _run(self, addresses: tuple[int, ...], batch: int) -> bool:
         try:
-            if plan.implicit_batch and not 1 <= batch <= plan.max_batch:
-                raise InputError("batch size out of range", got=batch, expected=f"1..{plan.max_batch}")
+            if self._source is not self.engine.own or batch != self._batch:
+                self._forget()
             self._batch = batch
-            missing = self.infer_shapes()
-            if missing:
-                raise InputError("the shape of an input was not chosen", got=", ".join(missing))
-            shapes = self._output_shapes()
-            for name, allocator in self._allocators.items():
-                if allocator is not None:
-                    size = math.prod(shapes[name]) * self.engine._info(name).dtype.size
-                    addresses[name] = allocator.reallocate_output(name, addresses.get(name, 0), size, 64)
-                    allocator.notify_shape(name, Dims(shapes[name]))
-            inputs = {t.name: self._array(t, self._full(self._shapes[t.name]), addresses) for t in self.engine.own.inputs}
-            outputs = {t.name: self._array(t, shapes[t.name], addresses) for t in self.engine.own.outputs}
-            self._running().run(inputs, out=outputs)
+            call = self._bound.get(addresses)
+            if call is None or self._allocators:
+                call = self._bind(addresses)
+            call()
+            if self._computed:
+                self._found()
+            if self.profiler is not None and self.enqueue_emits_profile:
+                self._report(addresses)
         except FAILURES as error:
             if self.error_recorder is not None:
                 self.error_recorder.report_error(enums.ErrorCodeTRT.FAILED_EXECUTION, str(error))
             failed(self.engine.logger, error)
             return False
-        if self.profiler is not None and self.enqueue_emits_profile:
-            self._report(inputs)
         return True
+
+    def _forget(self) -> None:
+        """Nothing is bound any more: shapes, the batch or the engine are others."""
+        self._bound.clear()
+
+    def _bind(self, addresses: tuple[int, ...]) -> Any:
+        """The call that runs on these addresses, kept for the next time."""
+        plan, engine = self.engine.plan, self.engine
+        if plan.implicit_batch and not 1 <= self._batch <= plan.max_batch:
+            raise InputError("batch size out of range", got=self._batch, expected=f"1..{plan.max_batch}")
+        missing = self.infer_shapes()
+        if missing:
+            raise InputError("the shape of an input was not chosen", got=", ".join(missing))
+        where, shapes, out = dict(zip(engine.names, addresses)), self._output_shapes(), {}
+        room = self._running().new_outputs() if self._computed else {}
+        for info in engine.own.outputs:
+            allocator = self._allocators.get(info.name)
+            if info.is_computed and allocator is not None:
+                out[info.name] = room[info.name]  # what is found is given to the allocator after the run
+                continue
+            if allocator is not None:
+                size = math.prod(shapes[info.name]) * info.dtype.size
+                where[info.name] = allocator.reallocate_output(info.name, where.get(info.name, 0), size, 64)
+                allocator.notify_shape(info.name, Dims(shapes[info.name]))
+            out[info.name] = self._array(info, room[info.name].shape if info.is_computed else shapes[info.name], where)
+        call = self._running().bind(self._inputs(where), out)
+        self._room = {name: out[name] for name in self._computed}
+        if len(self._bound) >= _MOST_BOUND:
+            self._bound.clear()
+        self._bound[addresses] = call
+        return call
+
+    def _found(self) -> None:
+        """Gives allocators the outputs whose sizes the run has found."""
+        shapes = self._running().output_shapes()
+        for name in self._computed:
+            self._sizes[name], allocator = shapes[name], self._allocators.get(name)
+            if allocator is not None:
+                values = self._room[name][: math.prod(shapes[name])]
+                address = allocator.reallocate_output(name, self._addresses.get(name, 0), max(values.nbytes, 1), 64)
+                array_at(int(address), values.dtype, values.shape)[...] = values
+                allocator.notify_shape(name, Dims(shapes[name]))
+
+    def _inputs(self, where: dict[str, int]) -> dict[str, np.ndarray[Any, Any]]:
+        return {t.name: self._array(t, self._full(self._shapes[t.name]), where) for t in self.engine.own.inputs}
 
     def _array(self, info: Any, shape: tuple[int, ...], addresses: dict[str, int]) -> np.ndarray[Any, Any]:
         address = addresses.get(info.name, 0)
@@ -246,10 +296,11 @@ class IExecutionContext(Managed):
         """Reports the layers' times to the profiler."""
         if self.profiler is None:
             return False
-        self._report({t.name: self._array(t, self._full(self._shapes[t.name]), self._addresses) for t in self.engine.own.inputs})
+        self._report(tuple(self._addresses.get(name, 0) for name in self.engine.names))
         return True
 
-    def _report(self, inputs: Any) -> None:
+    def _report(self, addresses: tuple[int, ...]) -> None:
+        inputs = self._inputs(dict(zip(self.engine.names, addresses)))
         for step in self._running().profile(inputs, runs=1):
             self.profiler.report_layer_time(step.name, step.nanoseconds / 1e6)
 

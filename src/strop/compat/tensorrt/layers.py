@@ -251,6 +251,7 @@ class ITopKLayer(ILayer):
     op = choice("op", enums.TopKOperation)
     k = number("k", int)
     axes = number("axes", int)
+    indices_type = Attribute("indices", lambda v: their_dtype(BY_NAME[v]), lambda v: own_dtype(v).name)
 
 
 class IGatherLayer(ILayer):
@@ -321,6 +322,10 @@ class IFillLayer(ILayer):
     beta = Attribute("delta")
     operation = property(lambda self: enums.FillOperation.LINSPACE)
     to_type = Attribute("dtype", lambda v: their_dtype(BY_NAME[v]), lambda v: own_dtype(v).name)
+
+    def is_alpha_beta_int64(self) -> bool:
+        """Whether alpha and beta are counted as integers."""
+        return isinstance(self.own.start, int)
 
 
 class IEinsumLayer(ILayer):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from strop.compat.tensorrt import enums
+from strop.compat.tensorrt.adding import adds, name_in
 from strop.compat.tensorrt.basics import (
-    FAILURES,
     ILogger,
     Managed,
     array_of,
@@ -18,6 +17,7 @@ from strop.compat.tensorrt.basics import (
     note,
     own_dtype,
 )
+from strop.compat.tensorrt.later import LaterLayers
 from strop.compat.tensorrt.layers import CLASSES, ILayer
 from strop.compat.tensorrt.plugin import op_of
 from strop.compat.tensorrt.tensor import ITensor
@@ -26,20 +26,7 @@ from strop.frontend import network as nw
 from strop.ir.dtype import DType
 
 
-def adds(method: Callable[..., Any]) -> Callable[..., Any]:
-    """An ``add_*`` method: failures are logged, the answer is None then."""
-
-    @wraps(method)
-    def wrapper(self: INetworkDefinition, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except FAILURES as error:
-            return self.failed(error)
-
-    return wrapper
-
-
-class INetworkDefinition(Managed):
+class INetworkDefinition(LaterLayers, Managed):
     """A network under construction."""
 
     def __init__(self, logger: ILogger, flags: int, implicit_batch: bool | None) -> None:
@@ -53,6 +40,7 @@ class INetworkDefinition(Managed):
         self.builder: Any = None
         self.debug_tensors: set[nw.Tensor] = set()
         self.plugins: dict[str, Any] = {}
+        self.loops: dict[Any, Any] = {}
         self._tensors: dict[nw.Tensor, ITensor] = {}
         self._layers: dict[int, ILayer] = {}
         self._weight_names: dict[int, str] = {}
@@ -164,7 +152,7 @@ class INetworkDefinition(Managed):
     def add_pooling_nd(self, input: ITensor, type: Any, window_size: Any) -> Any:
         """Pooling over 2 or 3 axes."""
         window = _window(window_size)
-        return self._add(nw.Pooling(_name(enums.PoolingType, type), window, stride=window), input)
+        return self._add(nw.Pooling(name_in(enums.PoolingType, type), window, stride=window), input)
 
     add_pooling = add_pooling_nd
 
@@ -178,7 +166,7 @@ class INetworkDefinition(Managed):
     @adds
     def add_activation(self, input: ITensor, type: Any) -> Any:
         """An activation function."""
-        kind = _name(enums.ActivationType, type)
+        kind = name_in(enums.ActivationType, type)
         alpha, beta, _ = nw.elementwise.ACTIVATIONS[kind]
         return self._add(nw.Activation(kind, alpha, beta), input)
 
@@ -196,17 +184,17 @@ class INetworkDefinition(Managed):
     def add_scale_nd(self, input: ITensor, mode: Any, shift: Any = None, scale: Any = None, power: Any = None, channel_axis: int = 0) -> Any:
         """(x * scale + shift) ^ power with channels along an axis."""
         arrays = array_of(shift), array_of(scale), array_of(power)
-        return self._add(nw.Scale(_name(enums.ScaleMode, mode), *arrays, channel_axis), input)
+        return self._add(nw.Scale(name_in(enums.ScaleMode, mode), *arrays, channel_axis), input)
 
     @adds
     def add_elementwise(self, input1: ITensor, input2: ITensor, op: Any) -> Any:
         """A function of two operands."""
-        return self._add(nw.Elementwise(_name(enums.ElementWiseOperation, op)), input1, input2)
+        return self._add(nw.Elementwise(name_in(enums.ElementWiseOperation, op)), input1, input2)
 
     @adds
     def add_unary(self, input: ITensor, op: Any) -> Any:
         """A function of one operand."""
-        return self._add(nw.Unary(_name(enums.UnaryOperation, op)), input)
+        return self._add(nw.Unary(name_in(enums.UnaryOperation, op)), input)
 
     @adds
     def add_parametric_relu(self, input: ITensor, slopes: ITensor) -> Any:
@@ -314,12 +302,12 @@ class INetworkDefinition(Managed):
     @adds
     def add_gather_v2(self, input: ITensor, indices: ITensor, mode: Any) -> Any:
         """Slices or elements by index."""
-        return self._add(nw.Gather(_name(enums.GatherMode, mode)), input, indices)
+        return self._add(nw.Gather(name_in(enums.GatherMode, mode)), input, indices)
 
     @adds
     def add_scatter(self, data: ITensor, indices: ITensor, updates: ITensor, mode: Any) -> Any:
         """A copy with elements set."""
-        return self._add(nw.Scatter(_name(enums.ScatterMode, mode)), data, indices, updates)
+        return self._add(nw.Scatter(name_in(enums.ScatterMode, mode)), data, indices, updates)
 
     @adds
     def add_one_hot(self, indices: ITensor, values: ITensor, depth: ITensor, axis: int) -> Any:
@@ -346,22 +334,22 @@ class INetworkDefinition(Managed):
     @adds
     def add_reduce(self, input: ITensor, op: Any, axes: int, keep_dims: bool) -> Any:
         """One number per slice."""
-        return self._add(nw.Reduce(_name(enums.ReduceOperation, op), axes, keep_dims), input)
+        return self._add(nw.Reduce(name_in(enums.ReduceOperation, op), axes, keep_dims), input)
 
     @adds
     def add_topk(self, input: ITensor, op: Any, k: int, axes: int, indices_type: Any = enums.DataType.INT32) -> Any:
         """The largest or smallest elements."""
-        return self._add(nw.TopK(_name(enums.TopKOperation, op), k, axes, own_dtype(indices_type).name), input)
+        return self._add(nw.TopK(name_in(enums.TopKOperation, op), k, axes, own_dtype(indices_type).name), input)
 
     @adds
     def add_cumulative(self, input: ITensor, axis: ITensor, op: Any, exclusive: bool, reverse: bool) -> Any:
         """Running sums."""
-        return self._add(nw.Cumulative(_name(enums.CumulativeOperation, op), exclusive, reverse), input, axis)
+        return self._add(nw.Cumulative(name_in(enums.CumulativeOperation, op), exclusive, reverse), input, axis)
 
     @adds
     def add_matrix_multiply(self, input0: ITensor, op0: Any, input1: ITensor, op1: Any) -> Any:
         """Products of matrices."""
-        names = [("transpose" if op else "none") if isinstance(op, bool) else _name(enums.MatrixOperation, op) for op in (op0, op1)]
+        names = [("transpose" if op else "none") if isinstance(op, bool) else name_in(enums.MatrixOperation, op) for op in (op0, op1)]
         return self._add(nw.MatrixMultiply(*names), input0, input1)
 
     @adds
@@ -388,7 +376,7 @@ class INetworkDefinition(Managed):
     @adds
     def add_rnn_v2(self, input: ITensor, layer_count: int, hidden_size: int, max_seq_length: int, op: Any) -> Any:
         """A stack of recurrent layers."""
-        return self._add(nw.RNN(layer_count, hidden_size, max_seq_length, _name(enums.RNNOperation, op)), input)
+        return self._add(nw.RNN(layer_count, hidden_size, max_seq_length, name_in(enums.RNNOperation, op)), input)
 
     # ---- plugins
 
@@ -476,20 +464,9 @@ class INetworkDefinition(Managed):
         """True."""
         return True
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("add_"):
-            raise AttributeError(f"INetworkDefinition has no attribute '{name}'")
-        raise UnsupportedError(
-            f"INetworkDefinition.{name} is not supported", where=name, hint="docs/tensorrt-coverage.md lists what is"
-        )
-
 
 #: Kinds of layer and the rank of what they take where the batch is implicit.
 _PER_SAMPLE = {nw.Convolution: 3, nw.Deconvolution: 3, nw.Pooling: 3, nw.FullyConnected: 3, nw.LRN: 3, nw.RNN: 2}
-
-
-def _name(enum: Any, value: Any) -> str:
-    return str(enum(value).name.lower())
 
 
 def _window(value: Any) -> tuple[int, ...]:

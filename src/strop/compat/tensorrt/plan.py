@@ -13,6 +13,7 @@ from strop.engine.engine import Engine
 from strop.errors import EngineFileError
 from strop.ir.graph import Graph
 from strop.ir.text import by_digest, parse, show
+from strop.quantize.table import parse as parse_table
 
 _PLAN, _GRAPH, _WEIGHTS = "tensorrt", "tensorrt.graph", "tensorrt.weights"
 
@@ -34,6 +35,9 @@ class Plan:
         layers: number of the network's layers.
         debug: tensors marked for debugging.
         plugins: what makes plugins again.
+        precision: that layers were asked for.
+        ranges: text of the range table that decided over integers; empty where random inputs did.
+        lifted: layers that stay in another precision.
     """
 
     name: str = ""
@@ -49,6 +53,16 @@ class Plan:
     layers: int = 0
     debug: list[str] = field(default_factory=list)
     plugins: list[dict[str, Any]] = field(default_factory=list)
+    precision: str = "fp32"
+    ranges: str = ""
+    lifted: dict[str, str] = field(default_factory=dict)
+
+    def precision_arguments(self) -> dict[str, Any]:
+        """The arguments of ``build`` that give this precision."""
+        if self.precision == "fp32":
+            return {}
+        table = parse_table(self.ranges, "the attached ranges") if self.ranges else None
+        return {"precision": self.precision, "calibration": table, "layer_precision": self.lifted}
 
 
 def attach(engine: Engine, plan: Plan, graph: Graph | None) -> Engine:

@@ -91,7 +91,7 @@ class Refitter(Managed):
             for name, array in self._given.items():
                 graph.values[self.engine.plan.weights[name][2]].const = array
             kept = graph.clone()
-            engine = build(graph, level=self.engine.plan.level)
+            engine = build(graph, level=self.engine.plan.level, **self.engine.plan.precision_arguments())
             self.engine.replace(plans.attach(engine, self.engine.plan, kept))
             self._graph = kept
             self._given = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from strop.errors import ShapeError
 from strop.frontend.network.layer import Emitter, Layer, axes_of_mask
+from strop.ir import dtype as dt
 from strop.ir.graph import Value
 from strop.ir.shape import volume
 from strop.ops import norm
@@ -126,12 +127,14 @@ class Normalization(Layer):
             return self._channels(e, x, scale, bias, channels)
         if self.groups != 1:
             raise e.unsupported("groups with axes that are not the spatial ones", got=f"axes {axes}, {self.groups} groups")
+        dtype = x.dtype
+        x, scale, bias = (e.cast(v, dt.f32) if dtype.size < 4 else v for v in (x, scale, bias))  # sums of squares need the range
         mean = e(Reduce("mean", axes, True), x)
         centered = e.fn("sub", x, mean)
         variance = e(Reduce("mean", axes, True), e.fn("mul", centered, centered))
         root = e.fn("sqrt", e.fn("add", variance, e.const(self.epsilon, x.dtype)))
         y = e.fn("div", centered, root)
-        return e.fn("add", e.fn("mul", y, scale), bias)
+        return e.cast(e.fn("add", e.fn("mul", y, scale), bias), dtype)
 
     def _channels(self, e: Emitter, x: Value, scale: Value, bias: Value, channels: int) -> Value:
         """Instance and group normalization with numbers per channel."""

@@ -1,6 +1,7 @@
 /*
- * NvInfer.h - the part of TensorRT's C++ API that loads and runs engines, and builds them from ONNX
- * models (NvOnnxParser.h), on Strop. Header only, C++14; link with the runtime library of strop.h.
+ * NvInfer.h - the part of TensorRT's C++ API that loads and runs engines, and builds them from layers
+ * (strop_network.h) and ONNX models (NvOnnxParser.h), on Strop. Header only, C++14; link with the
+ * runtime library of strop.h.
  *
  *     class Logger : public nvinfer1::ILogger { void log(Severity s, const char *msg) override {...} } logger;
  *     std::unique_ptr<nvinfer1::IRuntime> runtime{nvinfer1::createInferRuntime(logger)};
@@ -9,8 +10,8 @@
  *     context->executeV2(bindings);
  *
  * Memory is the processor's: cuda_runtime_api.h beside this file has cudaMalloc and its like. A build
- * runs the `strop` command, or what the environment variable STROP_COMMAND names. Networks are not
- * defined layer by layer here; the Python API does that. Failures are logged and answer nullptr or false.
+ * runs the `strop` command, or what the environment variable STROP_COMMAND names. Failures are logged
+ * and answer nullptr or false.
  */
 #ifndef STROP_NV_INFER_H
 #define STROP_NV_INFER_H
@@ -245,6 +246,9 @@ public:
     bool setInputTensorAddress(char const *name, void const *data) { return setTensorAddress(name, const_cast<void *>(data)); }
     void const *getTensorAddress(char const *name) const;
     bool executeV2(void *const *bindings);
+    /* Of an implicit batch: axis 0 of every input. */
+    bool execute(std::int32_t batchSize, void *const *bindings) { return setBatch(batchSize) && executeV2(bindings); }
+    bool enqueue(std::int32_t batchSize, void *const *bindings, cudaStream_t, cudaEvent_t *) { return execute(batchSize, bindings); }
     bool enqueueV2(void *const *bindings, cudaStream_t, cudaEvent_t *) { return executeV2(bindings); }
     bool enqueueV3(cudaStream_t) { return executeV2(addresses_.data()); }
     void setProfiler(IProfiler *profiler) { profiler_ = profiler; }
@@ -252,6 +256,9 @@ public:
     ICudaEngine const &getEngine() const { return engine_; }
 
 private:
+    bool setBatch(std::int32_t size);
+    bool resize(std::vector<std::vector<std::int64_t>> shapes);
+
     ICudaEngine const &engine_;
     ILogger &logger_;
     strop_context *handle_;
@@ -354,16 +361,32 @@ inline bool IExecutionContext::setInputShape(char const *name, Dims const &shape
         strop_detail::say(logger_, ILogger::Severity::kERROR, std::string("no input of this name and rank: ") + name);
         return false;
     }
-    auto const before = shapes_;
-    shapes_[static_cast<std::size_t>(i)].assign(shape.d, shape.d + shape.nbDims);
+    auto shapes = shapes_;
+    shapes[static_cast<std::size_t>(i)].assign(shape.d, shape.d + shape.nbDims);
+    return resize(std::move(shapes));
+}
+
+inline bool IExecutionContext::setBatch(std::int32_t size)
+{
+    auto shapes = shapes_;
+    for (auto &shape : shapes)
+        if (!shape.empty())
+            shape[0] = size;
+    return resize(std::move(shapes));
+}
+
+inline bool IExecutionContext::resize(std::vector<std::vector<std::int64_t>> shapes)
+{
+    if (shapes == shapes_)
+        return true;
     std::vector<std::int64_t const *> all;
-    for (auto const &sizes : shapes_)
+    for (auto const &sizes : shapes)
         all.push_back(sizes.data());
     strop_error error;
-    if (strop_detail::fine(logger_, strop_context_resize(handle_, all.data(), &error), error))
-        return true;
-    shapes_ = before;
-    return false;
+    if (!strop_detail::fine(logger_, strop_context_resize(handle_, all.data(), &error), error))
+        return false;
+    shapes_ = std::move(shapes);
+    return true;
 }
 
 inline Dims IExecutionContext::getTensorShape(char const *name) const
@@ -437,6 +460,12 @@ inline IRuntime *createInferRuntime(ILogger &logger) { return new IRuntime(logge
 
 /* ---- building ---- */
 
+} // namespace nvinfer1
+
+#include "strop_network.h"
+
+namespace nvinfer1 {
+
 class IOptimizationProfile {
 public:
     bool setDimensions(char const *inputName, OptProfileSelector select, Dims const &shape)
@@ -472,23 +501,26 @@ private:
     std::vector<IOptimizationProfile const *> profiles_;
 };
 
-/* Holds the model that NvOnnxParser.h read. */
-class INetworkDefinition : public INoCopy {
-public:
-    std::string const &model() const { return model_; }
-    void setModel(std::string path) { model_ = std::move(path); }
-    strop_detail::Folder &folder() { return folder_; }
-
-private:
-    std::string model_;
-    strop_detail::Folder folder_;
-};
-
 class IBuilder : public INoCopy {
 public:
     explicit IBuilder(ILogger &logger) : logger_(logger) {}
 
-    INetworkDefinition *createNetworkV2(std::uint32_t) { return new INetworkDefinition(); }
+    /* Without kEXPLICIT_BATCH versions differ: the first layer decides, see INetworkDefinition. */
+    INetworkDefinition *createNetworkV2(std::uint32_t flags)
+    {
+        bool const isExplicit = flags >> static_cast<unsigned>(NetworkDefinitionCreationFlag::kEXPLICIT_BATCH) & 1u;
+        return new INetworkDefinition(logger_, isExplicit ? INetworkDefinition::Batch::kEXPLICIT : INetworkDefinition::Batch::kUNDECIDED);
+    }
+    /* Of versions before 8: the batch is implicit. */
+    INetworkDefinition *createNetwork() { return new INetworkDefinition(logger_, INetworkDefinition::Batch::kIMPLICIT); }
+    void setMaxBatchSize(std::int32_t size) { maxBatch_ = size; }
+    std::int32_t getMaxBatchSize() const { return maxBatch_; }
+    void setMaxWorkspaceSize(std::size_t) {}
+    ICudaEngine *buildCudaEngine(INetworkDefinition &network)
+    {
+        IBuilderConfig config;
+        return buildEngineWithConfig(network, config);
+    }
     IBuilderConfig *createBuilderConfig() { return new IBuilderConfig(); }
     IOptimizationProfile *createOptimizationProfile()
     {
@@ -500,13 +532,21 @@ public:
 
     IHostMemory *buildSerializedNetwork(INetworkDefinition &network, IBuilderConfig &config)
     {
-        if (network.model().empty()) {
-            strop_detail::say(logger_, ILogger::Severity::kERROR, "the network holds no model; parse one with NvOnnxParser.h");
-            return nullptr;
+        std::string model = network.model();
+        if (model.empty()) {
+            std::vector<char> const stored = network.stored(maxBatch_);
+            model = network.folder().file("network.layers");
+            if (!strop_detail::write(model, stored.data(), stored.size())) {
+                strop_detail::say(logger_, ILogger::Severity::kERROR, "the network cannot be written: " + model);
+                return nullptr;
+            }
         }
+        for (BuilderFlag flag : {BuilderFlag::kFP16, BuilderFlag::kINT8, BuilderFlag::kREFIT})
+            if (config.getFlag(flag))
+                strop_detail::say(logger_, ILogger::Severity::kWARNING, "a flag of the build has no effect in C++: " + std::to_string(static_cast<int>(flag)));
         char const *command = std::getenv("STROP_COMMAND");
         std::string const out = network.folder().file("engine.strop");
-        std::vector<std::string> arguments{command ? command : "strop", "build", network.model(), "-o", out, "--level",
+        std::vector<std::string> arguments{command ? command : "strop", "build", model, "-o", out, "--level",
                                            std::to_string(config.getBuilderOptimizationLevel())};
         for (auto const &shape : ranges(config)) {
             arguments.push_back("--shape");
@@ -514,7 +554,7 @@ public:
         }
         std::vector<char> data;
         if (!strop_detail::run(arguments) || !strop_detail::read(out, data)) {
-            strop_detail::say(logger_, ILogger::Severity::kERROR, "the build failed: " + arguments[0] + " build " + network.model());
+            strop_detail::say(logger_, ILogger::Severity::kERROR, "the build failed: " + arguments[0] + " build " + model);
             return nullptr;
         }
         return new IHostMemory(std::move(data));
@@ -548,6 +588,7 @@ private:
     }
 
     ILogger &logger_;
+    std::int32_t maxBatch_ = 1;
     std::vector<std::unique_ptr<IOptimizationProfile>> profiles_;
 };
 
