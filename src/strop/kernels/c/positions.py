@@ -127,31 +127,32 @@ class Geometry:
 
 def geometry_of(region: Region) -> Geometry | str:
     """The geometry, or the reason why the region has none."""
-    return _float_geometry(region) if region.all_f32() else "not f32"
+    return float_geometry(region) if region.all_f32() else "not f32"
 
 
 def wide_geometry(region: Region) -> Geometry | str:
     """As ``geometry_of`` for floats of up to 32 bits whose activations are read as f32: rows of 16-bit ones are first widened into scratch,
     as those of a prologue where the geometry is flat with consecutive channels, else as those that are padded."""
-    if not region.all_floats():
-        return "not f32 or 16-bit floats"
-    whole = _float_geometry(region)
+    whole = float_geometry(region)
     if isinstance(whole, str) or region.operand(0).view.dtype is dt.f32 or whole.copies or (whole.flat and whole.c_stride == 1):
         return whole
-    return _float_geometry(region, True)
+    return float_geometry(region, True)
 
 
 def pair_geometry(region: Region) -> Geometry | str:
     """As ``geometry_of`` for a product of bf16; rows are copied where a pair along k would reach beyond them."""
-    if not region.all_floats() or region.operand(0).view.dtype is not dt.bf16 or region.operand(1).view.dtype is not dt.bf16:
+    if any(o is None or o.view.dtype is not dt.bf16 for o in region.operands[:2]):
         return "not a product of bf16"
-    whole = _float_geometry(region)
+    whole = float_geometry(region)
     if isinstance(whole, str) or whole.copies or whole.run % 2 == 0 or (whole.flat and region.has_prologue):
         return whole
-    return _float_geometry(region, True)
+    return float_geometry(region, True)
 
 
-def _float_geometry(region: Region, copies: bool = False) -> Geometry | str:
+def float_geometry(region: Region, copies: bool = False) -> Geometry | str:
+    """As ``geometry_of`` for floats of up to 32 bits, whatever lies how; ``copies``: rows are to be copied in any case."""
+    if not region.all_floats():
+        return "not f32 or 16-bit floats"
     if any(o is not None for o in region.operands[2 : region.anchors]):
         return "the bias is not in the epilogue"
     if isinstance(region.op, Conv):

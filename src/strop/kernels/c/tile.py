@@ -110,7 +110,7 @@ class Tile:
             w(f"const vf w{v} = {self._weights(f'{weights} + {v} * VL' if v else weights)};")
         for r, element in enumerate(rows):
             with w.block(""):
-                w(f"const vf e = vset1({element});")
+                w(f"const vf e = {self._element(element)};")
                 for v in range(self.nv):
                     fma = "vfma_half" if self.half and v == self.nv - 1 else "vfma"
                     w(f"{self.acc(r, v)} = {fma}(e, w{v}, {self.acc(r, v)});")
@@ -118,6 +118,10 @@ class Tile:
     def _weights(self, address: str) -> str:
         """C text of a vector of weights."""
         return f"vload({address})"
+
+    def _element(self, row: str) -> str:
+        """C text of what a row multiplies with, in all lanes."""
+        return f"vset1({row})"
 
     def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
         """The loop over ``k`` that takes ``steps`` steps and moves the pointer ``weights``; ``rows`` as in ``step``."""
@@ -200,9 +204,8 @@ class DotTile(Tile):
                 for v in range(self.nv):
                     w(f"{self.acc(r, v)} = {self.dot}({self.acc(r, v)}, e, w{v});")
 
-    def _element(self, address: str) -> str:
-        """C text of a row's elements in all lanes."""
-        return f"vquad({address})"
+    def _element(self, row: str) -> str:
+        return f"vquad({row})"
 
 
 @dataclass(frozen=True)
@@ -233,8 +236,8 @@ class IntegerTile(DotTile):
         for r in range(self.mr):
             w("vi " + ", ".join(f"{self.acc(r, v)} = start{v}" for v in range(self.nv)) + ";")
 
-    def _element(self, address: str) -> str:
-        return f"vquad({address}){' ^ (int32_t)0x80808080' if self.flip else ''}"
+    def _element(self, row: str) -> str:
+        return f"vquad({row}){' ^ (int32_t)0x80808080' if self.flip else ''}"
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,28 @@ class NarrowTile(Tile):
 
     def _weights(self, address: str) -> str:
         return loaded(self.stored, address, 1)
+
+
+@dataclass(frozen=True)
+class MemoryTile(Tile):
+    """A tile of f32 sums of floats of up to 32 bits, both factors widened as they are loaded; ``rows`` are C addresses of elements.
+
+    Attributes:
+        left, right: types of the rows' elements and of the column vectors.
+    """
+
+    left: DType = dt.f32
+    right: DType = dt.f32
+
+    def element(self, row: str) -> str:
+        """C text of a row's element in all lanes."""
+        return loaded(self.left, row, 0)
+
+    def _element(self, row: str) -> str:
+        return self.element(row)
+
+    def _weights(self, address: str) -> str:
+        return loaded(self.right, address, 1)
 
 
 def halves(tail: Tail, isa: Isa) -> bool:
