@@ -1,4 +1,4 @@
-"""Strop against other CPU runtimes in f32: agreement first, then time in turns, as a table, JSON, a chart and Markdown.
+"""Strop against other CPU runtimes, in f32 or where both may in 16-bit floats: agreement first, then time in turns, as a table, JSON, a chart and Markdown.
 
     bench/setup_peers.sh ~/peers
     python bench/compare.py --models DIR --peers ~/peers --json out.json --chart out.svg --markdown docs/performance.md
@@ -90,7 +90,8 @@ def _result(
     base = Result(_failed(net, threads, None), batch, plan.target.name, plan.level)
     started = time.perf_counter()
     try:
-        engine = build(model, target=plan.target, threads=threads, level=plan.level, budget=plan.budget)
+        precision = plan.settings.precision
+        engine = build(model, target=plan.target, threads=threads, level=plan.level, budget=plan.budget, precision=precision)
     except StropError as error:
         return replace(base, row=_failed(net, threads, error))
     built = time.perf_counter() - started
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", default="1", metavar="N,...", help="numbers of threads")
     add("--batch", default="1", metavar="N,...", help="samples per inference")
     add("--target", default="host", help="machine that Strop builds for; others are limited to AVX2 with it: x86-64-v3")
+    add("--precision", default="fp32", help="that Strop builds in and the others may compute in: fp32, bf16 or fp16; others that cannot are left out")
     add("--unlimited", action="store_true", help="do not limit the others")
     add("--level", type=int, default=3, help="effort of Strop's builds")
     add("--budget", type=float, help="seconds that tuning may take")
@@ -167,7 +169,7 @@ def _plan(given: argparse.Namespace, folder: Path) -> Plan:
     peers, python = find_peers(_names(given.vs)), python_of(given.peers)
     target = parse_target(given.target)
     limit = target.isa == "avx2" and not given.unlimited
-    settings = Settings(rounds=given.rounds, seconds=given.seconds, avx2=limit, profile=PROFILE_RUNS if given.layers else 0)
+    settings = Settings(rounds=given.rounds, seconds=given.seconds, avx2=limit, profile=PROFILE_RUNS if given.layers else 0, precision=given.precision)
     threads, batches = _numbers("--threads", given.threads), _numbers("--batch", given.batch)
     for count in threads:
         replace(settings, threads=count)  # refuses what cannot be, before anything long begins
@@ -205,7 +207,7 @@ def _measure(given: argparse.Namespace) -> Results:
         for warning in host.warnings(facts):
             print(f"compare.py: {warning}", file=sys.stderr)
         settings = {"rounds": given.rounds, "seconds": given.seconds, "level": given.level, "pin": plan.pin,
-                    "avx2": plan.settings.avx2, "limits": _limits(plan)}  # fmt: skip
+                    "avx2": plan.settings.avx2, "precision": given.precision, "limits": _limits(plan)}  # fmt: skip
         results = Results(facts, settings)
         try:
             for result in run(plan, Path(text)):

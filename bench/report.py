@@ -96,7 +96,8 @@ def settings_line(results: Results) -> str:
     s = results.settings
     limits = "; ".join(f"{name}: {how}" for name, how in s.get("limits", {}).items())
     pinned = "every process on the same cores" if s.get("pin") else "not pinned"
-    return f"{s.get('rounds')} rounds of {s.get('seconds')} s per runtime; {pinned}; built at level {s.get('level')}" + (
+    narrow = f"all may compute in {s['precision']}; " if s.get("precision", "fp32") != "fp32" else ""
+    return f"{narrow}{s.get('rounds')} rounds of {s.get('seconds')} s per runtime; {pinned}; built at level {s.get('level')}" + (
         f"; the others limited to AVX2 ({limits})" if limits else ""
     )
 

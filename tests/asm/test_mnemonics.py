@@ -30,7 +30,7 @@ def bodies(listing: str) -> dict[str, str]:
 @pytest.mark.parametrize("isa", [n for n, i in ISAS.items() if any(x.expect for x in i.table.values())])
 def test_promised_mnemonics(isa):
     promised = [i for i in ISAS[isa].table.values() if i.expect]
-    assert len(promised) > 10
+    assert promised
     texts = bodies(assembly(instr_calls.source(ISAS[isa], promised), BY_ISA[isa]))
     missing = [f"{i.name}: no {i.expect} in\n{texts[f't_{i.name}']}" for i in promised if i.expect not in texts[f"t_{i.name}"]]
     assert not missing, "\n".join(missing)

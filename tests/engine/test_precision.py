@@ -106,12 +106,30 @@ def test_layers_by_name_stay_in_f32() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])
-def test_16_bit_floats_say_what_is_slow(kind: str) -> None:
-    engine = made(precision=kind)
+def test_16_bit_floats(kind: str) -> None:
+    """Asked for by name for every node, all layers compute in it, with fast kernels."""
+    engine = made(precision=kind, layer_precision={"*": kind})
     assert engine.inputs[0].dtype.name == engine.outputs[0].dtype.name == "f32"
-    assert any(note.startswith(kind) and "no fast kernel" in note and "conv1" in note for note in engine.manifest["notes"])
+    assert engine.manifest["precision"]["layers"] == {kind: ["conv1", "conv2", "fc1", "fc2"]}
+    assert not any("no fast kernel" in note for note in engine.manifest["notes"])
+    assert engine.memory.weights < 0.6 * lenet().memory.weights
     same = [np.argmax(engine(x[None])) == np.argmax(lenet()(x[None])) for x in IMAGES[:50]]
     assert sum(same) >= 49
+
+
+def estimated(made: Engine) -> int:
+    return sum(step["estimated_ns"] for step in made.manifest["steps"])
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4+avx512bf16", "x86-64-v3", "aarch64"])
+def test_16_bit_floats_are_not_slower_than_f32_by_estimates(target: str) -> None:
+    plain = made(target=target)
+    engine = made(precision="bf16", target=target)
+    assert estimated(engine) <= estimated(plain)
+    kinds = engine.manifest["precision"]["layers"]
+    assert "bf16" in kinds or any("stay in fp32" in note for note in engine.manifest["notes"])
+    if target.endswith("+avx512bf16"):
+        assert "fc1" in kinds["bf16"]
 
 
 def test_a_lift_that_accuracy_asks_for_is_of_the_bad_layer_alone() -> None:
@@ -148,7 +166,7 @@ def fake_timer(slow: set[str] = frozenset(), naive: set[str] = frozenset()) -> A
 
     def timer(*_: Any) -> Any:
         def time(graph: Graph, names: dict[str, str]) -> Timing:
-            integers = {n.name for n in graph.nodes if n.name in names.values() and n.operand(1).const is None}
+            integers = {n.name for n in graph.nodes if n.name in names.values() and n.has(1) and n.operand(1).const is None}
             each = {name: (20e-6 if name in slow else 5e-6) if name in integers else 10e-6 for name in set(names.values())}
             return Timing(sum(each.values()), each, frozenset(naive & integers), measured=True)
 
@@ -180,10 +198,7 @@ def test_auto_refuses_a_network_that_gets_slower(monkeypatch: pytest.MonkeyPatch
 def test_auto_by_estimates_is_not_slower_than_fp32() -> None:
     engine = made(precision="auto", calibration=CALIBRATION)
 
-    def total(made: Engine) -> int:
-        return sum(step["estimated_ns"] for step in made.manifest["steps"])
-
-    assert total(engine) <= total(lenet())
+    assert estimated(engine) <= estimated(lenet())
 
 
 def test_fp32_calibrates_nothing() -> None:

@@ -94,7 +94,7 @@ def test_replay_is_the_variant_run_from_the_start() -> None:
 
 def test_overflows_beyond_f16_are_counted() -> None:
     model = spoiled()
-    engine = build(model, level=0, threads=1, precision="fp16")
+    engine = build(model, level=0, threads=1, precision="fp16", layer_precision={"*": "fp16"})
     found: AccuracyReport = engine.accuracy_report(IMAGES[:2] * np.float32(30), batches=1)
     row = next(r for r in found.layers if r.name == "conv1")
     assert row.overflows > 0 and row.precision == "fp16"

@@ -24,6 +24,11 @@ _READ = {
     "int32_t *": "(int32_t *)in[{k}]",
     "const uint8_t *": "(const uint8_t *)in[{k}]",
     "uint8_t *": "(uint8_t *)in[{k}]",
+    "const uint16_t *": "(const uint16_t *)in[{k}]",
+    "uint16_t *": "(uint16_t *)in[{k}]",
+    "const _Float16 *": "(const _Float16 *)in[{k}]",
+    "_Float16 *": "(_Float16 *)in[{k}]",
+    "const void *": "in[{k}]",
     "const int8_t *": "(const int8_t *)in[{k}]",
     "int8_t *": "(int8_t *)in[{k}]",
 }

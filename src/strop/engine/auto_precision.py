@@ -1,6 +1,6 @@
 """Which layers run in lower precision: none that would get slower by it, and no more than accuracy allows.
 
-Time decides first: the network is lowered and tuned in f32 and in int8, and a layer whose kernels are not faster stays in f32. Then
+Time decides first: the network is lowered and tuned in f32, in int8 and in bf16, and a layer whose kernels are not faster stays in f32. Then
 accuracy: while a metric has dropped by more than the budget, the layers that bring most noise to the outputs are lifted to f32.
 """
 
@@ -18,6 +18,7 @@ from strop.errors import OptionError
 from strop.ir.graph import Graph
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.quantize.data import Samples
+from strop.quantize.narrow import NARROW
 from strop.quantize.place import passes
 from strop.quantize.precision import Decisions, is_layer, layer_name, layers
 from strop.target.base import Target
@@ -119,42 +120,92 @@ class Network:
                 owners[node.name] = users[0]
         return {layer_name(node): owners[node.name] for node in self.graph.nodes if node.name in owners}
 
+    def owners(self) -> dict[str, str]:
+        """The model's nodes to the name of the first node that stands for them."""
+        return {source: node.name for node in reversed(self.graph.nodes) for source in node.source}
+
     def reduced(self, decisions: Decisions) -> Graph:
         """The graph with these decisions, without notes."""
         return rewrite(self.graph, decisions, self.calibrated, Trace())
 
 
-def by_time(network: Network, decisions: Decisions, time: Timer) -> Decisions:
-    """Lifts layers that lower precision does not make faster; all of them when the whole network is not faster."""
-    names, trace = network.names(), network.trace
+@dataclass(frozen=True)
+class Choice:
+    """Decisions and the time that the network takes with them, in seconds on one core."""
+
+    decisions: Decisions
+    seconds: float
+
+
+def by_time(network: Network, decisions: Decisions, time: Timer, asked: str = "auto") -> Choice:
+    """Lifts layers that lower precision does not make faster; all nodes when the whole network is not faster.
+
+    16-bit floats are the type of all nodes, so that a lifted one has casts around it: such lifts are kept only where they make the whole
+    faster. Nodes whose precision was asked for by name keep it then.
+
+    Args:
+        decisions: with int8, bf16 or fp16 as their default.
+        asked: what notes begin with.
+    """
+    kind, trace = decisions.default, network.trace
+    narrow = kind in NARROW
+    names = network.owners() if narrow else network.names()
+    movable = [n for n in network.graph.nodes if decisions.of(n) == kind and not (narrow and decisions.named(n))]
     shown = {node.name: layer_name(node) for node in layers(network.graph)}
     slow = time(network.graph, names)
     fast = time(network.reduced(decisions), names)
-    for _ in range(len(shown)):
+    for _ in range(len(movable)):
         lift: dict[str, str] = {}
-        for node in layers(network.graph):
+        for node in movable:
+            own = fast.layers.get(node.name, 0.0)
             if decisions.of(node) == "fp32":
                 continue
             if node.name in fast.naive:
-                lift[node.name] = "no fast int8 kernel accepts it"
-            elif fast.layers and fast.layers.get(node.name, 0.0) > (1 - _WORTH) * slow.layers.get(node.name, 0.0):
-                lift[node.name] = f"int8 takes {1e6 * fast.layers.get(node.name, 0.0):.1f} us, fp32 {1e6 * slow.layers.get(node.name, 0.0):.1f} us"
+                lift[node.name] = f"no fast {kind} kernel accepts it"
+            elif is_layer(node) and fast.layers and own > (1 - _WORTH) * slow.layers.get(node.name, 0.0):
+                lift[node.name] = f"{kind} takes {1e6 * own:.1f} us, fp32 {1e6 * slow.layers.get(node.name, 0.0):.1f} us"
         if not lift:
             break
-        decisions = decisions.lifted(lift)
-        fast = time(network.reduced(decisions), names)
-    reduced = [node.name for node in layers(network.graph) if decisions.of(node) != "fp32"]
+        lifted = decisions.lifted(lift)
+        then = time(network.reduced(lifted), names)
+        if narrow and not fast.naive and then.total >= fast.total:
+            break
+        decisions, fast = lifted, then
+    reduced = [n.name for n in movable if decisions.of(n) == kind]
     if reduced and fast.total > (1 - _WORTH) * slow.total:
-        why = f"the whole network takes {1e6 * fast.total:.1f} us with int8, {1e6 * slow.total:.1f} us in fp32"
+        why = f"the whole network takes {1e6 * fast.total:.1f} us with {kind}, {1e6 * slow.total:.1f} us in fp32"
         decisions, reduced = decisions.lifted(dict.fromkeys(reduced, why)), []
-    kind = "measured" if fast.measured and slow.measured else "estimated"
+    measured = "measured" if fast.measured and slow.measured else "estimated"
+    count = sum(name in shown for name in reduced)
     if reduced:
-        trace.note(f"auto: {len(reduced)} of {len(shown)} layers in int8: {1e6 * fast.total:.1f} us instead of {1e6 * slow.total:.1f} us ({kind}, one core)")
-    else:
-        trace.note(f"auto: all {len(shown)} layers stay in fp32, int8 makes none faster ({kind})")
+        trace.note(f"{asked}: {count} of {len(shown)} layers in {kind}: {1e6 * fast.total:.1f} us instead of {1e6 * slow.total:.1f} us ({measured}, one core)")
+    elif movable:
+        trace.note(f"{asked}: all {len(shown)} layers stay in fp32, {kind} makes none faster ({measured})")
     for name, why in decisions.why.items():
-        trace.note(f"auto: {shown.get(name, name)} stays in fp32: {why}")
-    return decisions
+        if name in shown:
+            trace.note(f"{asked}: {shown[name]} stays in fp32: {why}")
+    return Choice(decisions, fast.total if reduced else slow.total)
+
+
+def automatic(network: Network, start: Decisions, time: Timer, limited: Callable[[Decisions], Decisions]) -> Decisions:
+    """The faster of int8 and bf16, each where it makes layers faster, once accuracy has had its say.
+
+    Args:
+        start: with int8 as the default.
+        limited: lifts what accuracy asks for.
+    """
+    named = {n.name: start.of(n) for n in network.graph.nodes if start.named(n)}
+    choices = sorted((by_time(network, d, time) for d in (start, Decisions("bf16", named))), key=lambda c: c.seconds)
+    best, other = choices
+    decisions = limited(best.decisions)
+    if decisions == best.decisions:
+        return decisions
+    names = network.names()
+    left = time(network.reduced(decisions), names).total
+    if other.seconds >= left:
+        return decisions
+    second = limited(other.decisions)
+    return second if time(network.reduced(second), names).total < left else decisions
 
 
 def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float) -> Decisions:

@@ -40,6 +40,7 @@ class Peer:
         package: what pip installs.
         avx2: environment variables that limit it to AVX2; None when nothing does.
         avx2_note: how it is limited, or why it cannot be.
+        precisions: that it can be told to compute in.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Peer:
     package: str
     avx2: Mapping[str, str] | None
     avx2_note: str
+    precisions: tuple[str, ...] = ("fp32",)
 
 
 _NO_SWITCH = "has no switch for the instruction set at run time"
@@ -61,6 +63,7 @@ PEERS: dict[str, Peer] = {
             "openvino",
             {"ONEDNN_MAX_CPU_ISA": "AVX2"},
             "ONEDNN_MAX_CPU_ISA=AVX2",
+            ("fp32", "bf16", "fp16"),
         ),
         Peer("litert", _FOLDER / "litert.py", "ai-edge-litert", None, _NO_SWITCH),
         Peer("ncnn", _FOLDER / "ncnn.py", "ncnn", None, _NO_SWITCH),
@@ -75,7 +78,7 @@ PEERS: dict[str, Peer] = {
 }
 
 #: Strop in the same kind of process.
-OWN = Peer("strop", _FOLDER / "own.py", "strop", {}, "built for the target")
+OWN = Peer("strop", _FOLDER / "own.py", "strop", {}, "built for the target", ("fp32", "bf16", "fp16"))
 
 
 def find_peers(names: Sequence[str]) -> list[Peer]:

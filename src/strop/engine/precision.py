@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from strop.engine.auto_precision import Network, by_accuracy, by_time, timer
+from strop.engine.auto_precision import Network, automatic, by_accuracy, by_time, timer
 from strop.engine.evaluate import Plugin
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, observe
@@ -22,6 +22,7 @@ from strop.ops.conv import Conv, ConvTranspose
 from strop.quantize import ranges, table
 from strop.quantize.data import Samples, samples
 from strop.quantize.equalize import equalize
+from strop.quantize.narrow import NARROW
 from strop.quantize.pipeline import describe, observed
 from strop.quantize.precision import Decisions, decide, layers
 from strop.quantize.table import Table
@@ -100,11 +101,19 @@ def reduce_precision(
         graph = _equalized(graph, request, trace)
     calibrated = calibrate_graph(graph, decisions, request, compile, trace) if integers else Calibrated(Table())
     network = Network(graph, calibrated, compile, trace)
-    if request.precision == "auto":
-        decisions = by_time(network, decisions, timer(machine, level, budget, trace))
     limit = MAX_DROP if request.precision == "auto" and request.max_drop is None else request.max_drop
-    if limit is not None and any(decisions.of(node) != "fp32" for node in layers(graph)):
-        decisions = by_accuracy(network, decisions, request.samples(graph), request.metric, limit)
+
+    def limited(tried: Decisions) -> Decisions:
+        if limit is None or all(tried.of(node) == "fp32" for node in layers(graph)):
+            return tried
+        return by_accuracy(network, tried, request.samples(graph), request.metric, limit)
+
+    if request.precision == "auto":
+        decisions = automatic(network, decisions, timer(machine, level, budget, trace), limited)
+    elif request.precision in NARROW:
+        decisions = limited(by_time(network, decisions, timer(machine, 0, None, trace), request.precision).decisions)
+    else:
+        decisions = limited(decisions)
     result = rewrite(graph, decisions, calibrated, trace)
     verify(result, "portable")
     trace.dump("quantize.ranges.txt", calibrated.table.text)

@@ -36,8 +36,10 @@ Array = NDArray[Any]
 PAUSE = 0.03
 #: Inferences of a turn: at least, and at most.
 LEAST_RUNS, MOST_RUNS = 3, 20_000
-#: Largest error that counts as agreement: max |theirs - reference| / max |reference|.
-TOLERANCE = 1e-4
+#: Largest error that counts as agreement, max |theirs - reference| / max |reference|, by the precision that may be computed in. In 16 bits the
+#: reference has rounded at other places itself.
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.3, "fp16": 0.04}
+TOLERANCE = TOLERANCES["fp32"]
 #: Share of its turns' time in which a ready thread had no core, from which a runtime counts as disturbed.
 DISTURBED = 0.02
 
@@ -53,7 +55,8 @@ class Settings:
         cpus: cores to stay on; None to leave that to the system.
         avx2: limit the others to AVX2, and leave out those that cannot be.
         profile: runs of a profile of the engine's steps after the measurement; 0 for none.
-        tolerance: largest error that counts as agreement.
+        tolerance: largest error that counts as agreement; None for that of the precision.
+        precision: that the others may compute in: fp32, bf16 or fp16; those that do not know it are left out.
     """
 
     threads: int = 1
@@ -62,9 +65,17 @@ class Settings:
     cpus: tuple[int, ...] | None = None
     avx2: bool = False
     profile: int = 0
-    tolerance: float = TOLERANCE
+    tolerance: float | None = None
+    precision: str = "fp32"
+
+    @property
+    def limit(self) -> float:
+        """The tolerance in force."""
+        return TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
 
     def __post_init__(self) -> None:
+        if self.precision not in TOLERANCES:
+            raise OptionError("unknown precision to compare in", got=self.precision, expected=", ".join(TOLERANCES))
         for name, value, low, high in (
             ("threads", self.threads, 1, 256),
             ("rounds", self.rounds, 1, 1000),
@@ -204,6 +215,7 @@ def compare(
             "threads": settings.threads,
             "cpus": None if settings.cpus is None else list(settings.cpus),
             "work": str(work or folder),
+            "precision": settings.precision,
         }
         written = _write_inputs(engine.random_inputs() if inputs is None else inputs, folder)
         own_names = {tensor.name for tensor in engine.inputs}
@@ -216,10 +228,10 @@ def compare(
                 file, given = model, written
             side.start(stack, python, settings, {**task, "model": str(file.resolve()), "inputs": given})
         own, others = sides[0], sides[1:]
-        _check_agreement(own, others, folder / "before", settings.tolerance)
+        _check_agreement(own, others, folder / "before", settings.limit)
         if own.ready and any(s.ready for s in others):
             _measure(sides, settings, tell)
-            _check_agreement(own, others, folder / "after", settings.tolerance)
+            _check_agreement(own, others, folder / "after", settings.limit)
         steps = own.profile(settings.profile) if settings.profile and own.ready else ()
         for side in sides:
             side.weigh()
@@ -262,6 +274,9 @@ class _Side:
             environment.update(self.peer.avx2)
             self.limits = (f"limited to AVX2: {self.peer.avx2_note}",) if self.peer.avx2 else ()
         own = self.peer is OWN
+        if settings.precision not in self.peer.precisions:
+            self.drop("cannot", f"does not compute in {settings.precision}")
+            return
         try:
             self._process = stack.enter_context(PeerProcess(self.peer, Path(sys.executable) if own else python, environment))
             self.facts = self._process.ask("load", timeout=LOAD_TIMEOUT, **task)

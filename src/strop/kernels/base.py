@@ -213,6 +213,11 @@ class Region:
         views = [o.view for o in self.operands if o is not None] + list(self.outs)
         return all(v.dtype.name == "f32" for v in views)
 
+    def all_floats(self) -> bool:
+        """True when every operand and result is f32, bf16 or f16."""
+        views = [o.view for o in self.operands if o is not None] + list(self.outs)
+        return all(v.dtype.name in ("f32", "bf16", "f16") for v in views)
+
     def signature(self) -> str:
         """Text that two regions share when the same code serves both; names and constant contents are left out."""
         parts = [repr(self.op), show(self.epilogue), str(self.anchors)]

@@ -8,6 +8,7 @@ from strop.ir import shape as sh
 from strop.kernels.base import Candidate, Kernel, Region
 from strop.kernels.c import (
     attention,
+    conv_bf16,
     conv_depthwise,
     conv_depthwise_int8,
     conv_direct,
@@ -45,6 +46,7 @@ from strop.target.base import Target
 
 KERNELS: tuple[Kernel[Any], ...] = (
     attention.KERNEL,
+    conv_bf16.KERNEL,
     conv_depthwise.KERNEL,
     conv_depthwise_int8.KERNEL,
     conv_direct.KERNEL,

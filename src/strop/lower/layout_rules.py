@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from strop.ir import dtype as dt
 from strop.ir.graph import Node, Value
 from strop.ir.op import Op
 from strop.kernels.base import View
@@ -69,8 +70,10 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
     if rank < 3 or depth == 0:
         return None
     for node, index in value.uses:
-        if isinstance(node.op, IntegerConv) and node.op.groups == 1 and value.shape[channel_axis(node.op, rank)] in range(1, PLANAR_CHANNELS + 1):
-            continue  # it reads any layout
+        narrow = isinstance(node.op, IntegerConv) or value.dtype in (dt.bf16, dt.f16)
+        few = isinstance(node.op, (Conv, IntegerConv)) and node.op.groups == 1
+        if narrow and few and value.shape[channel_axis(node.op, rank)] in range(1, PLANAR_CHANNELS + 1):
+            continue  # it reads any layout; turning what is converted for it would take longer than reading it
         if is_spatial(node.op) and (index == 0 or isinstance(node.op, Layer)):
             return _channels_innermost(node.op, rank)
         if isinstance(node.op, _FOLLOWS):

@@ -2,7 +2,8 @@
 
 Before: Conv -> Add(residual) -> Relu, three nodes.
 After: one Group with the anchor Conv and the epilogue max(add($0, $1), 0).
-Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is not f32 or a product of integers.
+Unless: the producer's result has other readers or is a graph output, the shapes differ, or the anchor is neither of floats of up to 32 bits nor a product of
+integers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from strop.ir.expr import Call, Expr, Input, substitute, walk
 from strop.ir.expr import Cast as CastExpr
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
-from strop.kernels.c.vector import LANES
+from strop.kernels.c.vector import FLOATS, LANES
 from strop.ops.attention import Attention
 from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.conv import Conv, ConvTranspose
@@ -159,7 +160,7 @@ def _is_product(node: Node) -> bool:
     op = node.op
     if not isinstance(op, (Conv, MatMul)) or node.operand(1).const is None:
         return False
-    if not all(v.dtype.name == "f32" for v in (*node.operands, node.output)):
+    if not all(v.dtype in FLOATS for v in (*node.operands, node.output)):
         return False
     if isinstance(op, MatMul):
         return not op.transpose_a and len(node.operand(1).shape) == 2 and len(node.operand(0).shape) >= 2
@@ -174,7 +175,7 @@ def _may_be_prologue(graph: Graph, value: Value, maker: Group) -> bool:
     values = [v for v in maker.operands if v is not None]
     full = [v for v in values if v.shape == value.shape and v.const is None]
     cheap = all(not isinstance(e, Call) or e.fn in _CHEAP for e in walk(maker.epilogue))
-    return len(full) == 1 and cheap and all(v.dtype.name == "f32" and (v in full or v.shape != value.shape) for v in values)
+    return len(full) == 1 and cheap and all(v.dtype is value.dtype in FLOATS and (v in full or v.shape != value.shape) for v in values)
 
 
 def _anchor(node: Node) -> Group:
@@ -274,5 +275,5 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) ->
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
         if isinstance(host.anchor.op, INTEGER):
             return all(v.dtype in LANES for v in values)
-        return _fuses(host.anchor.op) and all(v.dtype.name == "f32" for v in values)
+        return _fuses(host.anchor.op) and all(v.dtype in FLOATS for v in values)
     return True

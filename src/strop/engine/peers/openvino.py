@@ -1,4 +1,4 @@
-"""OpenVINO: CPU plugin, f32, tuned for latency. ONEDNN_MAX_CPU_ISA in the environment limits its instructions."""
+"""OpenVINO: CPU plugin, in the precision asked for, tuned for latency. ONEDNN_MAX_CPU_ISA in the environment limits its instructions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Net:
         if model.is_dynamic():
             model.reshape({name: list(array.shape) for name, array in task.inputs.items()})
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(task.precision, task.precision),
             "INFERENCE_NUM_THREADS": task.threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,

@@ -16,7 +16,7 @@ Requests and replies are objects, one per line, on stdin and stdout; what librar
 A reply has ``ok``; without it ``error`` and ``kind``, which is ``cannot`` or ``failed``.
 
     {"do": "load", "model": FILE, "original": FILE, "threads": 1, "inputs": [[NAME, FILE.npy], ...], "cpus": [0] or null,
-     "work": FOLDER} -> version, notes, call, calls (least ns by name), ns (least of the chosen one)
+     "work": FOLDER, "precision": "fp32"} -> version, notes, call, calls (least ns by name), ns (least of the chosen one)
     {"do": "run", "warm": 1, "n": 5} -> ns (list), waited (share of the time in which a thread was ready but had no core)
     {"do": "output", "folder": FOLDER} -> files
     {"do": "memory"} -> peak, resident (bytes)
@@ -54,6 +54,7 @@ class Task:
         threads: that an inference may use.
         inputs: arrays by name, in the model's order.
         work: folder for files made on the way.
+        precision: that it may compute in: fp32, or one of what the table of peers says for the script.
     """
 
     model: Path
@@ -61,6 +62,7 @@ class Task:
     threads: int
     inputs: dict[str, Any]
     work: Path
+    precision: str = "fp32"
 
 
 class Server:
@@ -83,7 +85,8 @@ class Server:
             return _failure("failed", f"{type(error).__name__}: {error}")
 
     def do_load(
-        self, model: str, original: str, threads: int, inputs: list[list[str]], cpus: list[int] | None, work: str
+        self, model: str, original: str, threads: int, inputs: list[list[str]], cpus: list[int] | None, work: str,
+        precision: str = "fp32",
     ) -> dict[str, Any]:
         """Loads the model and finds the fastest way to call it."""
         if cpus is not None:
@@ -93,7 +96,7 @@ class Server:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         arrays = {name: np.load(file, allow_pickle=False) for name, file in inputs}
-        self._net = module.load(Task(Path(model), Path(original), threads, arrays, Path(work)))
+        self._net = module.load(Task(Path(model), Path(original), threads, arrays, Path(work), precision))
         tried = {name: _least(call) for name, call in self._net.calls.items()}
         best = min(tried, key=lambda name: tried[name])
         self._call = self._net.calls[best]

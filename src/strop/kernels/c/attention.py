@@ -21,10 +21,10 @@ from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, accept
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import Panels, balanced, fits, tile_cycles, with_tail
 from strop.kernels.c.rows import Tail, Track, address, indices, keep, outer_axes, tree, vectors
-from strop.kernels.c.shuffles import square
-from strop.kernels.c.tile import Side, Tile, shorter
+from strop.kernels.c.shuffles import widened_square
+from strop.kernels.c.tile import MemoryTile, Side, Tile, shorter
 from strop.kernels.c.vector import vectorizable
-from strop.kernels.c.writer import Writer, literal
+from strop.kernels.c.writer import Writer, from_memory, literal
 from strop.kernels.extent import constants_of, highest, is_symbolic, may_reach, typical
 from strop.ops.attention import Attention
 from strop.target.base import Target
@@ -70,10 +70,10 @@ def plan_of(region: Region) -> Plan | str:
     """The plan, or why the region is not done here."""
     if not isinstance(region.op, Attention):
         return "the anchor is not attention"
-    if not region.all_f32() or not vectorizable(
+    if not region.all_floats() or not vectorizable(
         region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]
     ):
-        return "not f32, or the epilogue has no vector form"
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     q, k, v = (region.operand(i).view for i in range(3))
     if region.out.count == 0 or k.count == 0 or q.count == 0:
         return "an operand or the result is empty"
@@ -170,6 +170,9 @@ class _Emitter:
             *(["mask"] if plan.mask else []),
             *(f"e{i}" for i in range(len(region.extras))),
         ]
+        factors = [region.operand(i).view.dtype for i in range(4 if plan.mask else 3)]
+        kinds = [region.out.dtype, *factors, *(e.view.dtype for e in region.extras)]
+        self.kinds = dict(zip(self.names, kinds, strict=True))
         self.chunked = highest(plan.t) > _WHOLE
         # With any of them, how many keys a block sees is known only at run time.
         self.dynamic = self.chunked or op.causal or is_symbolic(plan.t)
@@ -192,7 +195,7 @@ class _Emitter:
         self._block()
         w = Writer()
         for i, name in enumerate(self.names):
-            w(f"{'' if i == 0 else 'const '}float *{name} = a->p[{i}];")
+            w(f"{'' if i == 0 else 'const '}{self.kinds[name].c} *{name} = a->p[{i}];")
         sizes = {
             "keys": self.padded * plan.d,
             "values": plan.t * self.value_width,
@@ -214,7 +217,7 @@ class _Emitter:
             found = indices(w, "head", plan.heads.extents, "i")
             for name, strides in zip(self.names, plan.heads.strides, strict=True):
                 w(
-                    f"{'' if name == 'y' else 'const '}float *{name}_head = {address(name, strides, found)};"
+                    f"{'' if name == 'y' else 'const '}{self.kinds[name].c} *{name}_head = {address(name, strides, found)};"
                 )
             with w.block("if (packed != head)"):
                 self._pack_keys(w)
@@ -285,7 +288,7 @@ class _Emitter:
             stop = panels.start + wide * panels.number
             with w.loop("panel", stop, wide, panels.start), w.loop("i", wide, self.lanes):
                 w(
-                    f"const float *from = k_head + (panel + i) * {kt};",
+                    f"const {self.kinds['k'].c} *from = k_head + (panel + i) * {kt};",
                     f"float *to = keys + panel * {plan.d} + i;",
                 )
                 if kd == 1 and may_reach(plan.t, self.lanes) and plan.d >= self.lanes:
@@ -293,34 +296,28 @@ class _Emitter:
                         self._pack_block(w, wide)
                         w("continue;")
                 with w.loop("j", plan.d), w.loop("l", self.lanes):
-                    w(
-                        f"to[j * {wide} + l] = panel + i + l < {plan.t} ? from[l * {kt} + j * {kd}] : 0;"
-                    )
+                    value = from_memory(f"from[l * {kt} + j * {kd}]", self.kinds["k"])
+                    w(f"to[j * {wide} + l] = panel + i + l < {plan.t} ? {value} : 0;")
 
     def _pack_block(self, w: Writer, wide: int) -> None:
         """A vector's worth of keys, transposed in registers."""
         plan, kt = self.plan, self.plan.row[2]
-        turn = square(self.lanes, 4)
-        if turn.text not in self.helpers:
-            self.helpers.append(turn.text)
         whole = plan.d // self.lanes * self.lanes
         with w.loop("j", whole, self.lanes):
-            w(
-                f"{turn.name}((const uint32_t *)(from + j), {kt}, (uint32_t *)(to + j * {wide}), {wide});"
-            )
+            widened_square(w, self.helpers, self.lanes, self.kinds["k"], ("from + j", kt), (f"to + j * {wide}", wide))
         if whole < plan.d:
             with w.loop("j", plan.d, 1, whole), w.loop("l", self.lanes):
-                w(f"to[j * {wide} + l] = from[l * {kt} + j];")
+                w(f"to[j * {wide} + l] = {from_memory(f'from[l * {kt} + j]', self.kinds['k'])};")
 
     def _pack_values(self, w: Writer) -> None:
         plan = self.plan
-        source = Track("from", plan.column[3])
+        source = Track("from", plan.column[3], self.kinds["v"])
         for panels, tail in self._value_runs():
             wide = panels.nv * self.lanes
             stop = panels.start + wide * panels.number
             with w.loop("panel", stop, wide, panels.start), w.loop("t", plan.t):
                 w(
-                    f"const float *from = {address('v_head', (plan.row[3], plan.column[3]), ('t', 'panel'))};"
+                    f"const {self.kinds['v'].c} *from = {address('v_head', (plan.row[3], plan.column[3]), ('t', 'panel'))};"
                 )
                 w(f"float *to = values + panel * {plan.t} + t * {wide};")
                 for i in range(panels.nv):
@@ -342,7 +339,7 @@ class _Emitter:
         scratch = ["keys", "values", "scores", *(["sofar"] if self.chunked else [])]
         parameters = [f"float *{name}" for name in scratch]
         parameters += [
-            f"{'' if n == 'y' else 'const '}float *{n}" for n in self.names if n not in ("k", "v")
+            f"{'' if n == 'y' else 'const '}{self.kinds[n].c} *{n}" for n in self.names if n not in ("k", "v")
         ]
         parameters += ["int64_t s"] if self.op.causal else []
         w(f"float inverse[{mr}];")
@@ -388,7 +385,7 @@ class _Emitter:
         rows = [address("q", (1, plan.column[1]), (str(r * plan.row[1]), "d")) for r in range(mr)]
         w(f"const vf scale = vset1({literal(self.op.scale, dt.f32)});")
         for panels in self.key_panels:
-            tile = Tile(mr, panels.nv)
+            tile = MemoryTile(mr, panels.nv, left=self.kinds["q"])
             wide = panels.nv * self.lanes
             stop = "seen" if self.dynamic else str(panels.start + wide * panels.number)
             with w.loop("panel", stop, wide, panels.start):
@@ -396,7 +393,7 @@ class _Emitter:
                 tile.declare(w)
                 w(f"const float *key = keys + {base} * {plan.d};")
                 with w.block(f"for (int64_t d = 0; d < {plan.d}; d++, key += {wide})"):
-                    tile.step(w, "key", [f"*({row})" for row in rows])
+                    tile.step(w, "key", rows)
                 for r in range(mr):
                     for v in range(panels.nv):
                         w(
@@ -416,8 +413,8 @@ class _Emitter:
             start = address(
                 "mask", (plan.row[4], plan.column[4] if self.chunked else 0), ("r", "t0")
             )
-            w(f"const float *mask_row = {start};")
-            mask = Track("mask_row", plan.column[4])
+            w(f"const {self.kinds['mask'].c} *mask_row = {start};")
+            mask = Track("mask_row", plan.column[4], self.kinds["mask"])
         w("vf " + ", ".join(f"m{u} = vset1(-INFINITY)" for u in range(_UNROLL)) + ";")
         for at, tail, u in self._row(w):
             with w.block(""):
@@ -471,9 +468,7 @@ class _Emitter:
             return mask.load(at, tail)
         if mask.step == 0:
             return mask.load(at)
-        if mask.step == 1:
-            return f"vload_n({mask.at(at)}, seen - {at})"
-        return f"vgather_n({mask.at(at)}, {mask.step}, seen - {at})"
+        return mask.load(at, f"seen - {at}")
 
     def _products(self, w: Writer, tile: Tile, panels: Panels) -> None:
         """Weighted sums of the values, corrected by earlier chunks; after the last one, the
@@ -504,7 +499,7 @@ class _Emitter:
             for r, _, acc in accs:
                 w(f"{acc} = {acc} * vset1(inverse[{r}]);")
             sides = [
-                Side(address(name, (column,), ("panel",)), row, column)
+                Side(address(name, (column,), ("panel",)), row, column, self.kinds[name])
                 for name, row, column in zip(self.names, plan.row, plan.column, strict=True)
             ]
             tile.finish(w, self.region.epilogue, sides[5 if plan.mask else 4 :], sides[0])

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strop.ir.dtype import DType
 from strop.ir.op import Array
 from strop.kernels.base import (
     Emitted,
@@ -31,7 +32,7 @@ from strop.kernels.base import (
     memory_seconds,
 )
 from strop.kernels.c.tile import Side, Tile, shorter
-from strop.kernels.c.vector import vectorizable
+from strop.kernels.c.vector import loaded, vectorizable
 from strop.kernels.c.writer import Writer
 from strop.kernels.extent import is_symbolic, lesser, may_reach, typical
 from strop.ops.conv import Conv
@@ -131,8 +132,8 @@ def geometry_of(region: Region) -> Geometry | str:
     if not isinstance(op, Conv):
         return "the anchor is not conv"
     inputs = [o.view.dtype for o in (region.operand(0), *region.extras)]
-    if not region.all_f32() or not vectorizable(region.epilogue, [inputs[0], *inputs[1:]]):
-        return "not f32, or the epilogue has no vector form"
+    if not region.all_floats() or not vectorizable(region.epilogue, [inputs[0], *inputs[1:]]):
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     if region.anchors != 2 or region.operand(1).const is None:
         return "weights are not constant, or the bias is not in the epilogue"
     x, w, out = region.operand(0).view, region.operand(1).view, region.out
@@ -265,6 +266,7 @@ class _Emitter:
         self.target = target
         self.g = _geometry(region)
         self.isa = ISAS[target.isa]
+        self.kind = region.operand(0).view.dtype
         self.vectors = -(-self.g.channels // self.isa.lanes)
         self.tail = self.g.channels % self.isa.lanes
         self.runs = [] if self.g.columns.moves else runs(self.g.columns, params.width)
@@ -292,9 +294,9 @@ class _Emitter:
 
     def emitted(self) -> Emitted:
         w = Writer()
-        w("const float *x = a->p[0];", "const float *weights = a->p[1];", "float *y = a->p[2];")
-        for k in range(len(self.g.extras)):
-            w(f"const float *e{k} = a->p[{3 + k}];")
+        w(f"const {self.kind.c} *x = a->p[0];", "const float *weights = a->p[1];", f"{self.region.out.dtype.c} *y = a->p[2];")
+        for k, extra in enumerate(self.region.extras):
+            w(f"const {extra.view.dtype.c} *e{k} = a->p[{3 + k}];")
         with w.block("for (int64_t task = begin; task < end; task++)"):
             self._task(w)
         extras = (In(self.region.anchors + k) for k in range(len(self.g.extras)))
@@ -443,10 +445,10 @@ class _Emitter:
         tile.declare(w)
         if run.taps != ():
             self._products(w, tile, run)
-        sides = [self._side(f"e{k}", s) for k, s in enumerate(g.extras)]
-        tile.finish(w, self.region.epilogue, sides, self._side("y", g.y))
+        sides = [self._side(f"e{k}", s, e.view.dtype) for k, (s, e) in enumerate(zip(g.extras, self.region.extras, strict=True))]
+        tile.finish(w, self.region.epilogue, sides, self._side("y", g.y, self.region.out.dtype))
 
-    def _side(self, base: str, strides: tuple[int, int, int, int]) -> Side:
+    def _side(self, base: str, strides: tuple[int, int, int, int], dtype: DType) -> Side:
         n, channel, row, column = strides
         m = self.g.multiplier
         terms = [base]
@@ -458,7 +460,7 @@ class _Emitter:
             (channel if m > 1 else 0, "m"),
         ]
         terms += [name if s == 1 else f"{name} * {s}" for s, name in parts if s]
-        return Side(" + ".join(terms), column, channel * m)
+        return Side(" + ".join(terms), column, channel * m, dtype)
 
     def _products(self, w: Writer, tile: Tile, run: Run) -> None:
         g = self.g
@@ -469,7 +471,7 @@ class _Emitter:
             "c",
         ]
         w(
-            f"const float *xt = {' + '.join(terms)} + (ow * {g.columns.stride} - {g.columns.pad}) * {column};"
+            f"const {self.kind.c} *xt = {' + '.join(terms)} + (ow * {g.columns.stride} - {g.columns.pad}) * {column};"
         )
         if self.params.unroll:
             for kh in range(g.rows.kernel):
@@ -481,7 +483,7 @@ class _Emitter:
             return
         start, stop = ("kh_from", "kh_to") if g.rows.clips else ("0", str(g.rows.kernel))
         with w.loop("kh", stop, 1, start):
-            w(f"const float *xk = xt + kh * {g.rows.dilation * row};")
+            w(f"const {self.kind.c} *xk = xt + kh * {g.rows.dilation * row};")
             self._kernel_row(w, tile, run, "xk", "kh")
 
     def _kernel_row(self, w: Writer, tile: Tile, run: Run, x: str, kh: str) -> None:
@@ -490,7 +492,7 @@ class _Emitter:
         if run.taps is None:
             with w.loop("kw", "kw_to", start="kw_from"):
                 address = f"{x} + kw * {g.columns.dilation * g.x[3]}"
-                w(f"const vf e = {f'vload_n({address}, {tile.tail})' if tile.tail else f'vload({address})'};")
+                w(f"const vf e = {loaded(self.kind, address, 1, tile.tail)};")
                 w(f"{tile.acc(0, 0)} = vfma(e, vload(wc + ({kh} * {g.columns.kernel} + kw) * VL), {tile.acc(0, 0)});")
             return
         used = sorted({tap for _, tap in run.taps})
@@ -513,11 +515,7 @@ class _Emitter:
         for position in sorted(touched):
             address = f"{x} + {position * g.x[3]}"
             with w.block(""):
-                w(
-                    f"const vf e = vload_n({address}, {tile.tail});"
-                    if tile.tail
-                    else f"const vf e = vload({address});"
-                )
+                w(f"const vf e = {loaded(self.kind, address, 1, tile.tail)};")
                 for pixel, tap in touched[position]:
                     acc = tile.acc(pixel, 0)
                     w(f"{acc} = vfma(e, {names[tap]}, {acc});")

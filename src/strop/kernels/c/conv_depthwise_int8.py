@@ -15,7 +15,7 @@ from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
-from strop.kernels.c import conv_int8
+from strop.kernels.c import conv_direct, conv_int8
 from strop.kernels.c.positions import Geometry, depthwise_geometry
 from strop.kernels.c.tile import Ahead, Side, Tile
 from strop.kernels.c.vector import loaded
@@ -76,7 +76,7 @@ class ConvDepthwiseInt8(Kernel[Params]):
         return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
-        return _Emitter(region, conv_int8.Params(params.mr, 1), target).emitted()
+        return _Emitter(region, conv_direct.Params(params.mr, 1), target).emitted()
 
 
 def _geometry(region: Region) -> Geometry:
@@ -98,10 +98,10 @@ class _Emitter(conv_int8.Emitter):
 
     w_type = "float"
 
-    def __init__(self, region: Region, params: conv_int8.Params, target: Target) -> None:
+    def __init__(self, region: Region, params: conv_direct.Params, target: Target) -> None:
         super().__init__(region, params, target)
         self.signed = False
-        self.x_type = region.operand(0).view.dtype.c
+        self.x_type = self.s_type = region.operand(0).view.dtype.c
         self.fill = "x_zero" if conv_int8.zero_point(region) is not None else "0"
 
     @staticmethod

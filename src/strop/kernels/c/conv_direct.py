@@ -3,6 +3,7 @@
 Positions are (n, h, w) triples; the innermost axis is cut into tiles of ``mr`` positions by ``nv`` vectors of output channels. Weights are
 packed into panels of ``nv`` vectors, [panel][k][nv * lanes]; activations are read in place and broadcast, or, when the convolution pads, from a
 zero-padded copy of the task's input rows in scratch. Output channels must be consecutive; input channels consecutive, or few.
+Activations of 16 bits are widened on the way into scratch, 16-bit weights when they are packed, or, where few rows share them, when they are loaded.
 
 A panel is walked over all positions of a task before the next one, so that it stays in the first or second cache level while the task's
 activations stay in the second.
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.op import Array
 from strop.kernels.base import (
     Emitted,
@@ -28,10 +31,12 @@ from strop.kernels.base import (
     accepted,
     memory_seconds,
 )
-from strop.kernels.c.positions import Geometry, geometry_of, weight_matrices
-from strop.kernels.c.prologue_rows import apply_prologue
+from strop.kernels.c.positions import Geometry, weight_matrices, wide_geometry
+from strop.kernels.c.prologue_rows import Rows, apply_prologue
+from strop.kernels.c.rows import vectors
 from strop.kernels.c.tile import (
     Ahead,
+    NarrowTile,
     Side,
     Tile,
     ahead,
@@ -40,6 +45,7 @@ from strop.kernels.c.tile import (
     product_cycles,
     shorter,
 )
+from strop.kernels.c.vector import loaded, stored, vectorizable
 from strop.kernels.c.writer import Writer, address
 from strop.kernels.extent import constants_of, is_symbolic, lesser, typical
 from strop.target.base import Target
@@ -52,6 +58,8 @@ COPY_CYCLES = 0.3
 #: Share of the shorter one of computing and moving that does not hide behind the other: of tiles that wait for memory alike, those that compute
 #: faster read it faster too.
 _UNHIDDEN = 0.02
+#: Rows up to which 16-bit weights stay so.
+_FEW_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -92,14 +100,7 @@ class ConvDirect(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        geometry = geometry_of(region)
-        if isinstance(geometry, str):
-            return geometry
-        if geometry.c_stride != 1 and geometry.c > 8:
-            return "input channels are not consecutive"
-        if region.has_prologue and (not geometry.flat or geometry.c_stride != 1):
-            return "a prologue needs evenly spaced positions with consecutive channels"
-        return None
+        return awkward(region, wide_geometry(region))
 
     def space(self, region: Region, target: Target) -> list[Params]:
         g = _geometry(region)
@@ -132,7 +133,7 @@ class ConvDirect(Kernel[Params]):
                 if count_v and count_r:
                     cycles += count_v * count_r * product_cycles(g.k, mr, nv, 4 * g.row_step, lanes, per_fma, target)
         cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
-        if region.has_prologue:
+        if region.has_prologue or (g.flat and region.operand(0).view.dtype is not dt.f32):
             cycles += 3.0 * g.n * g.w * (-(-g.c // lanes))
         if g.copies:
             cycles += COPY_CYCLES * g.n * g.groups * g.c * g.padded_h * g.padded_w
@@ -143,17 +144,39 @@ class ConvDirect(Kernel[Params]):
         return Emitter(region, params, target).emitted()
 
 
+def awkward(region: Region, g: Geometry | str) -> str | None:
+    """Why a region of floats with this geometry is not walked here; None when it is."""
+    if isinstance(g, str):
+        return g
+    if not vectorizable(region.epilogue, [e.view.dtype for e in (region.operand(0), *region.extras)]):
+        return "the epilogue has no vector form"
+    if g.c_stride != 1 and g.c > 8:
+        return "input channels are not consecutive"
+    if region.has_prologue and (not g.flat or g.c_stride != 1):
+        return "a prologue needs evenly spaced positions with consecutive channels"
+    return None
+
+
 def _geometry(region: Region) -> Geometry:
-    return accepted(geometry_of(region))
+    return accepted(wide_geometry(region))
+
+
+def _narrow_weights(region: Region, g: Geometry) -> DType | None:
+    """The 16-bit type that packed weights keep: where few rows share them, reading them takes the time; None where they become f32."""
+    kind = region.operand(1).view.dtype
+    return kind if kind in (dt.bf16, dt.f16) and typical(g.positions) <= _FEW_ROWS else None
 
 
 class Emitter:
     """Holds what the pieces of one emission share."""
 
-    #: C types of activations and packed weights.
-    x_type, w_type = "float", "float"
-    #: Bytes of an activation and of a packed weight.
-    item = 4
+    #: C types of activations as tiles read them, and of packed weights; bytes of each.
+    s_type, w_type = "float", "float"
+    s_item = item = 4
+    #: Type of scratch rows where they are converted.
+    scratch_type = dt.f32
+    #: Activations that a step takes together.
+    group = 1
     #: Byte that padding is filled with.
     fill = "0"
 
@@ -162,14 +185,20 @@ class Emitter:
         self.params = params
         self.target = target
         self.g = self.geometry(region)
+        #: C type of activations in memory; another one than tiles read is converted on the way into scratch.
+        self.x_type = region.operand(0).view.dtype.c if region.operand(0).view.dtype.is_float else self.s_type
+        self.narrow = _narrow_weights(region, self.g) if self.s_type == "float" else None
+        if self.narrow is not None:
+            self.w_type, self.item = self.narrow.c, self.narrow.size
         self.lanes = ISAS[target.isa].lanes
         self.vectors = -(-self.g.o // self.lanes)
         self.panels = -(-self.vectors // params.nv)
         self.panel_size = self.depth * params.nv * self.lanes
         self.helpers: list[str] = []
-        #: Rows of a task are first run through the prologue into scratch.
-        self.prologue = region.has_prologue
-        self.row_step = self.g.c if self.prologue else self.g.row_step
+        #: Rows of a task are first run through the prologue, or only converted, into scratch.
+        self.prologue = region.has_prologue or (self.x_type != self.s_type and not self.g.copies)
+        self.group_room = -(-self.g.c // self.group) * self.group
+        self.row_step = self.group_room if self.prologue else self.g.row_step
 
     @staticmethod
     def geometry(region: Region) -> Geometry:
@@ -191,12 +220,12 @@ class Emitter:
             w(f"const {extra.view.dtype.c} *e{k} = a->p[{3 + k}];")
             pointers.append(In(self.region.anchors + k))
         for k in range(len(g.prologue)):
-            w(f"const float *q{k} = a->p[{len(pointers)}];")
+            w(f"const {self.region.prologue_operands[k].view.dtype.c} *q{k} = a->p[{len(pointers)}];")
             pointers.append(In(len(self.region.operands) - self.region.prologues + k))
         self._declare(w, pointers)
         with w.block("for (int64_t task = begin; task < end; task++)"):
             self._task(w)
-        scratch = self.scratch_items * self.item if g.copies or self.prologue else 0
+        scratch = self.scratch_items * self.s_item if g.copies or self.prologue else 0
         return Emitted(w.text(), tuple(pointers), self.tasks, scratch, tuple(self.helpers))
 
     def _declare(self, w: Writer, pointers: list[Pointer]) -> None:
@@ -204,7 +233,7 @@ class Emitter:
 
     def _pack(self) -> Array:
         """Weights of all groups, each packed into panels, k in the order the tile walks."""
-        return np.concatenate([pack_panels(m, self.lanes, self.params.nv) for m in weight_matrices(self.region, self.g)])
+        return np.concatenate([pack_panels(m, self.lanes, self.params.nv, self.narrow or dt.f32) for m in weight_matrices(self.region, self.g)])
 
     @property
     def group_size(self) -> int:
@@ -217,11 +246,11 @@ class Emitter:
         budget = self._activation_budget()
         if g.flat:
             align = self.params.mr
-            rows = max(align, budget // max(1, self.item * g.c) // align * align)
+            rows = max(align, budget // max(1, self.s_item * g.c) // align * align)
             self.axis = g.w
         else:
-            per_row = self.item * g.c * typical(g.padded_w) * g.sh
-            rows = max(1, (budget - self.item * g.c * typical(g.padded_w) * g.halo) // max(1, per_row))
+            per_row = self.s_item * g.c * typical(g.padded_w) * g.sh
+            rows = max(1, (budget - self.s_item * g.c * typical(g.padded_w) * g.halo) // max(1, per_row))
             align = 1
             self.axis = g.h
         axis, outer = typical(self.axis), g.groups * typical(g.n)
@@ -247,7 +276,7 @@ class Emitter:
         self.tasks = g.groups * g.n * self.row_blocks * self.panel_blocks
         self.in_rows = (lesser(rows, g.h) - 1) * g.sh + g.halo + 1
         self.fetch = self._fetch()
-        self.scratch_items = g.c * (rows if self.prologue else self.in_rows * g.padded_w) + 64
+        self.scratch_items = self.group_room * rows + 64 if self.prologue else g.c * self.in_rows * g.padded_w + 64
 
     def _heavy_weights(self) -> bool:
         return self.item * self.group_size * self.g.groups > self.target.l2
@@ -297,8 +326,8 @@ class Emitter:
         if g.copies:
             self._copy_rows(w)
         elif self.prologue:
-            w("float *xs = a->scratch;")
-            apply_prologue(w, self.region, g, self.lanes, "xn", "xs", g.c)
+            w(f"{self.s_type} *xs = a->scratch;")
+            apply_prologue(w, self.region, g, self.lanes, "xn", Rows("xs", self.group_room, self.scratch_type))
         with self._panel_loop(w):
             self._panel(w)
 
@@ -340,7 +369,8 @@ class Emitter:
     def _copy_rows(self, w: Writer) -> None:
         """Zero-padded copy of the input rows of this task into scratch, laid out like the input."""
         g = self.g
-        w(f"{self.x_type} *xs = a->scratch;")
+        kind = self.s_type
+        w(f"{kind} *xs = a->scratch;")
         w(f"const int64_t in_from = from * {g.sh} - {g.pad_top};")
         w(f"const int64_t in_rows = (to - from - 1) * {g.sh} + {g.halo + 1};")
         channels = g.c if g.c_stride != 1 else 1
@@ -349,21 +379,37 @@ class Emitter:
         with w.loop("c", channels) if channels > 1 else w.block(""):
             plane = "xs" + (f" + c * {self.in_rows * line}" if channels > 1 else "")
             with w.block("for (int64_t r = 0; r < in_rows; r++)"):
-                w(f"{self.x_type} *to_row = {plane} + r * {line};")
+                w(f"{kind} *to_row = {plane} + r * {line};")
                 w("const int64_t ih = in_from + r;")
                 with w.block(f"if (ih < 0 || ih >= {g.in_h})"):
-                    w(f"memset(to_row, {self.fill}, {line} * sizeof({self.x_type}));", "continue;")
+                    w(f"memset(to_row, {self.fill}, {line} * sizeof({kind}));", "continue;")
                 w(f"const {self.x_type} *from_row = xn + ih * {g.x_h}" + (f" + c * {g.c_stride};" if channels > 1 else ";"))
                 left, inner = g.pad_left * width, g.in_w_used * width
                 if left:
-                    w(f"memset(to_row, {self.fill}, {left} * sizeof({self.x_type}));")
-                if g.x_w == width:
-                    w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof({self.x_type}));")
+                    w(f"memset(to_row, {self.fill}, {left} * sizeof({kind}));")
+                if self.x_type != kind:
+                    self._convert(w, f"to_row + {left}", width)
+                elif g.x_w == width:
+                    w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof({kind}));")
                 else:
                     with w.loop("i", g.in_w_used), w.loop("j", width):
                         w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
                 if line - left - inner:
-                    w(f"memset(to_row + {left + inner}, {self.fill}, {line - left - inner} * sizeof({self.x_type}));")
+                    w(f"memset(to_row + {left + inner}, {self.fill}, {line - left - inner} * sizeof({kind}));")
+            self._behind_rows(w, f"{plane} + in_rows * {line}")
+
+    def _behind_rows(self, w: Writer, end: str) -> None:
+        """What else is to be done where rows that were copied end."""
+
+    def _convert(self, w: Writer, to: str, width: int) -> None:
+        """Copies the pixels of an input row, ``width`` elements each, from ``from_row`` as the type that tiles read."""
+        g, kind = self.g, self.region.operand(0).view.dtype
+        one = g.x_w == width  # one run
+        with nullcontext() if one else w.loop("i", g.in_w_used):
+            length = g.in_w_used * width if one else width
+            start, target = ("from_row", to) if one else (f"from_row + i * {g.x_w}", f"{to} + i * {width}")
+            for at, tail, _ in vectors(w, length, self.lanes):
+                w(stored(self.scratch_type, f"{target} + {at}", loaded(kind, f"{start} + {at}", 1, tail), 1, tail))
 
     # ---- positions of one panel
 
@@ -393,6 +439,8 @@ class Emitter:
 
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
         """The register tile."""
+        if self.narrow is not None:
+            return NarrowTile(mr, nv, tail, stored=self.narrow)
         return Tile(mr, nv, tail, halves(tail, ISAS[self.target.isa]))
 
     def _any_positions(self, w: Writer, nv: int, tail: int) -> None:
@@ -426,7 +474,7 @@ class Emitter:
         """C text of the address of what position p of row h reads first."""
         g = self.g
         if self.prologue:
-            return f"xs + ({p} - from) * {g.c}"
+            return f"xs + ({p} - from) * {self.row_step}"
         if g.copies:
             return f"xs + (h - from) * {g.sh * g.line} + {p} * {g.sw * g.pixel}"
         if g.flat:
@@ -476,13 +524,13 @@ class Emitter:
                 if extent > 1:
                     nest.enter_context(w.loop(name, extent))
                     terms.append(f"{name} * {stride}")
-            w(f"const {self.x_type} *xk = {' + '.join(terms)};")
+            w(f"const {self.s_type} *xk = {' + '.join(terms)};")
             tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
         types = [e.view.dtype for e in self.region.extras]
         sides = [Side(f"e{k}", s[2], s[3], kind) for k, (s, kind) in enumerate(zip(g.extras, types, strict=True))]
         out = self.region.out.dtype
         tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1, out))
-        parameters = [f"const {self.x_type} *x", f"const {self.w_type} *w", f"{out.c} *y"]
+        parameters = [f"const {self.s_type} *x", f"const {self.w_type} *w", f"{out.c} *y"]
         parameters += [f"const {kind.c} *e{k}" for k, kind in enumerate(types)] + self._more_parameters()
         if self.fetch is not None:
             parameters.append(f"const {self.w_type} *ahead")

@@ -8,7 +8,7 @@ scratch. The epilogue dequantizes, applies activations and quantizes again in re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,26 +23,20 @@ from strop.kernels.base import (
     Pointer,
     Region,
     accepted,
-    memory_seconds,
 )
-from strop.kernels.c import conv_direct
-from strop.kernels.c.positions import Geometry, integer_geometry, weight_matrices
-from strop.kernels.c.tile import IntegerTile, Tile, pack_quads
+from strop.kernels.c import dot_emitter
+from strop.kernels.c.conv_direct import Params
+from strop.kernels.c.dot_emitter import native
+from strop.kernels.c.positions import Geometry, integer_geometry
+from strop.kernels.c.tile import IntegerTile, Tile
 from strop.kernels.c.vector import loaded, mixed
 from strop.kernels.c.writer import Writer, address
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
-_MR = (1, 2, 4, 6, 8, 10, 12, 14)
-_NV = (1, 2, 3, 4)
 #: Products of u8 with i8 that always fit one i32.
 _MOST = 1 << 16
-
-
-@dataclass(frozen=True)
-class Params(conv_direct.Params):
-    """As of ``conv_direct``."""
 
 
 class ConvInt8(Kernel[Params]):
@@ -55,38 +49,12 @@ class ConvInt8(Kernel[Params]):
         return why_not(region) or _awkward(region)
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        g = geometry(region)
-        isa = ISAS[target.isa]
-        width = -(-g.o // isa.lanes)
-        found = [
-            Params(mr, nv)
-            for nv in _NV
-            for mr in _MR
-            if nv <= width and mr <= max(1, g.row_extent) and mr * nv + nv + 1 + _spare(target) <= isa.registers
-        ]
+        found = dot_emitter.register_tiles(geometry(region), target, _spare(target))
         found.sort(key=lambda p: self.cost(region, p, target))
         return found[:8]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        g = geometry(region)
-        lanes = ISAS[target.isa].lanes
-        per_dot = _dot_cycles(target)
-        vectors = -(-g.o // lanes)
-        steps = -(-g.k // 4)
-        whole, rest = divmod(vectors, params.nv)
-        rows, last = divmod(g.row_extent, params.mr)
-        cycles = 0.0
-        for panels, nv in ((whole, params.nv), (1 if rest else 0, rest)):
-            for tiles, mr in ((rows, params.mr), (1 if last else 0, last)):
-                if panels and tiles:
-                    walked = 4 * steps * nv * lanes
-                    rate = 64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0
-                    step = max(mr * nv * per_dot, 4.0, nv * lanes * 4 / rate + 0.5 * mr)
-                    cycles += panels * tiles * (steps * step + 6.0 * mr * nv + 16.0)
-        cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
-        if g.copies:
-            cycles += 0.1 * g.n * g.groups * g.c * g.padded_h * g.padded_w
-        return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+        return dot_emitter.seconds(region, geometry(region), params, target, 4, 1, _dot_cycles(target))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         return Emitter(region, params, target).emitted()
@@ -164,19 +132,20 @@ def _without_bias(epilogue: Expr, index: int) -> Expr:
 def _dot_cycles(target: Target) -> float:
     """Cycles per ``vdot4`` of a vector."""
     lanes = ISAS[target.isa].lanes
-    return lanes / target.fma_lanes * (1.0 if target.extras else 3.0 if target.isa.startswith("avx") else 16.0)
+    return lanes / target.fma_lanes * (1.0 if native("vdot4", target) else 3.0 if target.isa.startswith("avx") else 16.0)
 
 
 def _spare(target: Target) -> int:
     """Registers that a ``vdot4`` needs for itself."""
-    return 0 if target.extras else 4
+    return 0 if native("vdot4", target) else 4
 
 
-class Emitter(conv_direct.Emitter):
+class Emitter(dot_emitter.Emitter):
     """``conv_direct``'s, on bytes."""
 
-    x_type, w_type = "uint8_t", "int8_t"
-    item = 1
+    group = 4
+    s_type, w_type = "uint8_t", "int8_t"
+    s_item = item = 1
 
     @staticmethod
     def geometry(region: Region) -> Geometry:
@@ -196,36 +165,8 @@ class Emitter(conv_direct.Emitter):
         """Which epilogue operand accumulators start with."""
         return _bias(region)
 
-    @property
-    def inner(self) -> int:
-        return -(-self.g.run // 4)
-
-    @property
-    def steps(self) -> int:
-        return self.g.k // self.g.run * self.inner
-
-    @property
-    def depth(self) -> int:
-        return 4 * self.steps
-
-    def _rows(self, tile: Tile) -> list[str]:
-        return [f"xk + k * 4{f' + {r * self.row_step}' if r else ''}" for r in range(tile.mr)]
-
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
         return IntegerTile(mr, nv, tail, flip=self.signed)
-
-    def _matrices(self) -> list[Array]:
-        return weight_matrices(self.region, self.g)
-
-    def _pack(self) -> Array:
-        """Weights of all groups, each run of k filled up to whole quads, in panels."""
-        parts = []
-        for matrix in self._matrices():
-            runs = matrix.reshape(-1, self.g.run, matrix.shape[1])
-            filled = np.zeros((len(runs), 4 * self.inner, matrix.shape[1]), np.int8)
-            filled[:, : self.g.run] = runs
-            parts.append(pack_quads(filled.reshape(-1, matrix.shape[1]), self.lanes, self.params.nv))
-        return np.concatenate(parts)
 
     def _sums(self) -> Array:
         """The sum of each output channel's weights, [groups, whole vectors]."""

@@ -30,7 +30,7 @@ from strop.kernels.base import (
     memory_seconds,
 )
 from strop.kernels.c.positions import Geometry, evenly_spaced, geometry_of, weight_matrices
-from strop.kernels.c.prologue_rows import apply_prologue
+from strop.kernels.c.prologue_rows import Rows, apply_prologue
 from strop.kernels.c.strassen_forms import (
     PRODUCTS,
     QUARTERS,
@@ -282,7 +282,7 @@ class _Emitter:
         g = self.g
         if self.region.has_prologue:
             w(f"const int64_t to = from + {rows};")
-            apply_prologue(w, self.region, g, self.lanes, "x", "s", self.x_row)
+            apply_prologue(w, self.region, g, self.lanes, "x", Rows("s", self.x_row))
             return
         with w.loop("r", rows):
             if g.flat:

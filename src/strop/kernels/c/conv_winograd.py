@@ -9,7 +9,7 @@ those of the next product are fetched during the present one.
 
 Rounding grows with the number of transform points: below 1e-6 of the largest result for 4 points per axis, up to 1e-5 for 8 on both axes
 or 12 on a single one. Tiles whose simulated error on the layer's own filters exceeds 5e-5 of the largest result are not offered. A NaN
-or infinity in the input reaches all outputs of its tile.
+or infinity in the input reaches all outputs of its tile. Inputs and results may be 16-bit floats; all between them is f32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
-from strop.kernels.c.positions import Geometry, geometry_of
+from strop.kernels.c.positions import Geometry, float_geometry
+from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.winograd_cuts import Cuts, Segment, TileType, cut, cuts_of, largest_tiles
 from strop.kernels.c.winograd_emit import Emitter, Params, Sizes, even_axes, pieces_of, sizes_of
 from strop.kernels.c.winograd_matrices import floats
@@ -51,9 +52,11 @@ class ConvWinograd(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        g = geometry_of(region)
+        g = float_geometry(region)
         if isinstance(g, str):
             return g
+        if not vectorizable(region.epilogue, [e.view.dtype for e in (region.operand(0), *region.extras)]):
+            return "the epilogue has no vector form"
         if (g.dh, g.dw) != (1, 1):
             return "dilated"
         if not largest_tiles(g):
@@ -138,7 +141,7 @@ def _simulate(tile: TileType, inputs: Array, filters: Array, kind: type[np.float
 
 
 def _geometry(region: Region) -> Geometry:
-    return accepted(geometry_of(region))
+    return accepted(float_geometry(region))
 
 
 def _blocks(g: Geometry, cuts: Cuts, nv: int, target: Target) -> list[int]:

@@ -1,20 +1,19 @@
 """Pure elementwise regions: any chain of scalar functions over strided, broadcast operands, one pass over the result.
 
-Axes are ordered by the result's strides and merged where all operands allow it. The innermost axis is vectorized when everything is f32, i32
-or 8-bit integers and the result is consecutive along it; f32 operands that are not are gathered. Otherwise scalar loops are left to the compiler.
+Axes are ordered by the result's strides and merged where all operands allow it. The innermost axis is vectorized when everything is a float of up to
+32 bits, i32 or an 8-bit integer and the result is consecutive along it; floats that are not are gathered. Otherwise scalar loops are left to the compiler.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strop.ir import dtype as dt
 from strop.ir.expr import Call, Expr, Input, type_of, walk
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import address
 from strop.kernels.c.units import GRAIN, Units, cut
-from strop.kernels.c.vector import VectorC, loaded, mixed, stored, vector_type
+from strop.kernels.c.vector import FLOATS, VectorC, loaded, mixed, stored, vector_type
 from strop.kernels.c.writer import ScalarC, Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
@@ -70,7 +69,7 @@ def _views(region: Region) -> list[View]:
 def _vector(region: Region) -> bool:
     views = _views(region)
     first, *rest = (s[-1] for s in Axes.merged(views).strides)
-    if first != 1 or any(s not in (0, 1) and v.dtype is not dt.f32 for s, v in zip(rest, views[1:], strict=True)):
+    if first != 1 or any(s not in (0, 1) and v.dtype not in FLOATS for s, v in zip(rest, views[1:], strict=True)):
         return False
     types = [v.dtype for v in views[1:]]
     return mixed(region.epilogue, types) and type_of(region.epilogue, types) in (None, region.out.dtype)
@@ -138,7 +137,7 @@ class _Emitter:
                 place = f"x{index}_row + {at}" if step == 1 else f"x{index}_row + ({at}) * {step}"
                 return loaded(self.types[index], place, step, tail)
 
-            text = VectorC(self.types, load, w, prefix).print(self.region.epilogue)
+            text = VectorC(self.types, load, w, prefix).print(self.region.epilogue, self.region.out.dtype)
             w(stored(self.region.out.dtype, f"y_row + {at}", text, 1, tail))
 
         step = f"{unroll} * VL" if unroll > 1 else "VL"

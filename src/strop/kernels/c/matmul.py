@@ -14,15 +14,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.panels import fits, tile_cycles
 from strop.kernels.c.rows import Tail, Track, address, indices, outer_axes
-from strop.kernels.c.shuffles import square
-from strop.kernels.c.tile import Side, Tile, shorter
+from strop.kernels.c.shuffles import widened_square
+from strop.kernels.c.tile import MemoryTile, Side, shorter
 from strop.kernels.c.vector import vectorizable
-from strop.kernels.c.writer import Writer
+from strop.kernels.c.writer import Writer, from_memory
 from strop.kernels.extent import SymbolicError, constants_of, is_symbolic, typical
 from strop.ops.matmul import MatMul
 from strop.target.base import Target
@@ -122,10 +124,10 @@ def plan_of(region: Region) -> Plan | str:
     op = region.op
     if not isinstance(op, MatMul):
         return "the anchor is not matmul"
-    if not region.all_f32() or not vectorizable(
+    if not region.all_floats() or not vectorizable(
         region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]
     ):
-        return "not f32, or the epilogue has no vector form"
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     a, b = region.operand(0).view, region.operand(1).view
     if 0 in (a.count, b.count, region.out.count):
         return "an operand or the result is empty"
@@ -234,6 +236,12 @@ def _plan(region: Region) -> Plan:
     return plan
 
 
+def kinds_of(region: Region, plan: Plan) -> list[DType]:
+    """Types of the result, the two factors and the epilogue's operands."""
+    factors = [region.operand(k).view.dtype for k in plan.operands]
+    return [region.out.dtype, *factors, *(e.view.dtype for e in region.extras)]
+
+
 class _Emitter:
     """Holds what the pieces of one emission share."""
 
@@ -247,6 +255,7 @@ class _Emitter:
         self.panels = -(-self.vectors // params.nv)
         self.wide = params.nv * self.lanes
         self.names = ["y", "lhs", "rhs", *(f"e{i}" for i in range(len(region.extras)))]
+        self.kinds = kinds_of(region, plan)
         self.helpers: list[str] = []
         self._block()
 
@@ -277,8 +286,8 @@ class _Emitter:
     def emitted(self) -> Emitted:
         plan = self.plan
         w = Writer()
-        for i, name in enumerate(self.names):
-            w(f"{'' if i == 0 else 'const '}float *{name} = a->p[{i}];")
+        for i, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            w(f"{'' if i == 0 else 'const '}{kind.c} *{name} = a->p[{i}];")
         if self.params.pack:
             w("float *packed = a->scratch;")
         blocks = self.panel_blocks * self.row_blocks
@@ -289,9 +298,9 @@ class _Emitter:
                 else "const int64_t outer = task;"
             )
             found = indices(w, "outer", plan.batch.extents, "i")
-            for name, strides in zip(self.names, plan.batch.strides, strict=True):
+            for name, kind, strides in zip(self.names, self.kinds, plan.batch.strides, strict=True):
                 w(
-                    f"{'' if name == 'y' else 'const '}float *{name}_at = {address(name, strides, found)};"
+                    f"{'' if name == 'y' else 'const '}{kind.c} *{name}_at = {address(name, strides, found)};"
                 )
             first, last = "0", str(self.panels)
             if self.panel_blocks > 1:
@@ -352,17 +361,21 @@ class _Emitter:
             first, last = "from", "to"
         w(f"int64_t m = {first};")
         with w.block(f"for (; m + {mr} <= {last}; m += {mr})"):
-            self._call(w, Tile(mr, nv, tail))
+            self._call(w, self._shape(mr, nv, tail))
         if is_symbolic(plan.m % mr):
             for height in shorter(mr):
                 with w.block(f"if (m + {height} <= {last})"):
-                    self._call(w, Tile(height, nv, tail))
+                    self._call(w, self._shape(height, nv, tail))
                     w(f"m += {height};")
         elif plan.m % mr:
             with w.block(f"if (m < {last})"):
-                self._call(w, Tile(plan.m % mr, nv, tail))
+                self._call(w, self._shape(plan.m % mr, nv, tail))
 
-    def _call(self, w: Writer, tile: Tile) -> None:
+    def _shape(self, mr: int, nv: int, tail: Tail) -> MemoryTile:
+        """The register tile."""
+        return MemoryTile(mr, nv, tail, left=self.kinds[1], right=dt.f32 if self.params.pack else self.kinds[2])
+
+    def _call(self, w: Writer, tile: MemoryTile) -> None:
         plan = self.plan
         b = "packed" if self.params.pack else address("rhs_at", (plan.b[1],), ("n",))
         sides = [address("y_at", plan.out, ("m", "n"))]
@@ -378,7 +391,7 @@ class _Emitter:
         step, column = plan.b
         if column == 1:
             with w.loop("k", plan.k):
-                source = Track(address("rhs_at", (step, 1), ("k", "n")), 1)
+                source = Track(address("rhs_at", (step, 1), ("k", "n")), 1, self.kinds[2])
                 packed = Track(address("packed", (wide,), ("k",)), 1)
                 for v in range(nv):
                     at = f"{v} * VL" if v else "0"
@@ -387,49 +400,44 @@ class _Emitter:
         whole = nv - (1 if tail else 0)
         blocks = plan.k // self.lanes * self.lanes if step == 1 and whole else 0
         if blocks:
-            turn = square(self.lanes, 4)
-            if turn.text not in self.helpers:
-                self.helpers.append(turn.text)
             with w.loop("k", blocks, self.lanes), w.loop("v", whole * self.lanes, self.lanes):
                 block = address("rhs_at", (1, column), ("k", "(n + v)"))
                 into = f"packed + k * {wide} + v"
-                w(
-                    f"{turn.name}((const uint32_t *)({block}), {column}, (uint32_t *)({into}), {wide});"
-                )
+                widened_square(w, self.helpers, self.lanes, self.kinds[2], (block, column), (into, wide))
         if blocks != plan.k and whole:
             with w.loop("k", plan.k, 1, blocks), w.loop("v", whole * self.lanes):
-                w(
-                    f"packed[k * {wide} + v] = *({address('rhs_at', (step, column), ('k', '(n + v)'))});"
-                )
+                value = from_memory(f"*({address('rhs_at', (step, column), ('k', '(n + v)'))})", self.kinds[2])
+                w(f"packed[k * {wide} + v] = {value};")
         if tail:
             start = whole * self.lanes
             with w.loop("k", plan.k), w.loop("v", self.lanes):
-                value = f"*({address('rhs_at', (step, column), ('k', f'(n + {start} + v)'))})"
+                value = from_memory(f"*({address('rhs_at', (step, column), ('k', f'(n + {start} + v)'))})", self.kinds[2])
                 w(f"packed[k * {wide} + {start} + v] = v < {tail} ? {value} : 0;")
 
     # ---- the tile
 
-    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
+    def _tile(self, tile: MemoryTile) -> tuple[str, list[str]]:
         """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
         plan = self.plan
         w = Writer()
         tile.declare(w)
         step = tile.nv * self.lanes if self.params.pack else plan.b[0]
         rows = [
-            f"*({address('a', (1, plan.a[1]), (str(r * plan.a[0]), 'k'))})" for r in range(tile.mr)
+            address("a", (1, plan.a[1]), (str(r * plan.a[0]), "k")) for r in range(tile.mr)
         ]
         with w.block(f"for (int64_t k = 0; k < {plan.k}; k++, b += {step})"):
             if self.params.pack or not tile.tail:
                 tile.step(w, "b", rows)
             else:
                 self._masked_step(w, tile, rows)
-        sides = [Side(f"e{i}", row, column) for i, (row, column) in enumerate(plan.extras)]
-        tile.finish(w, self.region.epilogue, sides, Side("y", plan.out[0], plan.out[1]))
+        y, a, _, *extras = self.kinds
+        sides = [Side(f"e{i}", row, column, kind) for i, ((row, column), kind) in enumerate(zip(plan.extras, extras, strict=True))]
+        tile.finish(w, self.region.epilogue, sides, Side("y", plan.out[0], plan.out[1], y))
         parameters = [
-            "const float *a",
-            "const float *b",
-            "float *y",
-            *(f"const float *e{i}" for i in range(len(sides))),
+            f"const {a.c} *a",
+            f"const {tile.right.c} *b",
+            f"{y.c} *y",
+            *(f"const {kind.c} *e{i}" for i, kind in enumerate(extras)),
         ]
         declared, sizes = constants_of(w.text())
         if isinstance(tile.tail, str):
@@ -442,15 +450,15 @@ class _Emitter:
         return name, sizes
 
     @staticmethod
-    def _masked_step(w: Writer, tile: Tile, rows: Sequence[str]) -> None:
+    def _masked_step(w: Writer, tile: MemoryTile, rows: Sequence[str]) -> None:
         """``Tile.step`` on columns in place, the last vector of which is partial."""
-        column = Track("b", 1)
+        column = Track("b", 1, tile.right)
         for v in range(tile.nv):
             tail = tile.tail if v == tile.nv - 1 else 0
             w(f"const vf w{v} = {column.load(f'{v} * VL' if v else '0', tail)};")
         for r, element in enumerate(rows):
             with w.block(""):
-                w(f"const vf e = vset1({element});")
+                w(f"const vf e = {tile.element(element)};")
                 for v in range(tile.nv):
                     w(f"{tile.acc(r, v)} = vfma(e, w{v}, {tile.acc(r, v)});")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, accepted, memory_seconds
-from strop.kernels.c.matmul import Plan, plan_of
+from strop.kernels.c.matmul import Plan, kinds_of, plan_of
 from strop.kernels.c.rows import Finish, Track, address, indices, vectors
 from strop.kernels.c.tile import shorter
 from strop.kernels.c.writer import Writer
@@ -93,6 +93,7 @@ class _Emitter:
         self.plan = plan = _plan(region)
         self.lanes = ISAS[target.isa].lanes
         self.names = ["y", "lhs", "rhs", *(f"e{i}" for i in range(len(region.extras)))]
+        self.kinds = kinds_of(region, plan)
         self.groups = -(-plan.n // self.lanes)  # vectors of columns
         batch = typical(count(plan.batch.extents))
         self.per_task = self.groups
@@ -106,8 +107,8 @@ class _Emitter:
     def emitted(self) -> Emitted:
         plan = self.plan
         w = Writer()
-        for i, name in enumerate(self.names):
-            w(f"{'' if i == 0 else 'const '}float *{name} = a->p[{i}];")
+        for i, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            w(f"{'' if i == 0 else 'const '}{kind.c} *{name} = a->p[{i}];")
         w("float *dots = a->scratch;")
         with w.block("for (int64_t task = begin; task < end; task++)"):
             w(
@@ -116,9 +117,9 @@ class _Emitter:
                 else "const int64_t outer = task;"
             )
             found = indices(w, "outer", plan.batch.extents, "i")
-            for name, strides in zip(self.names, plan.batch.strides, strict=True):
+            for name, kind, strides in zip(self.names, self.kinds, plan.batch.strides, strict=True):
                 w(
-                    f"{'' if name == 'y' else 'const '}float *{name}_at = {address(name, strides, found)};"
+                    f"{'' if name == 'y' else 'const '}{kind.c} *{name}_at = {address(name, strides, found)};"
                 )
             first, tail = "0", plan.n % self.lanes
             last, stop = str(plan.n - tail), plan.n - tail
@@ -164,7 +165,7 @@ class _Emitter:
 
     def _tiles(self, w: Writer, mr: int, columns: int) -> None:
         plan, nr = self.plan, self.params.nr
-        w(f"const float *left = {address('lhs_at', (plan.a[0],), ('m',))};")
+        w(f"const {self.kinds[1].c} *left = {address('lhs_at', (plan.a[0],), ('m',))};")
         whole = columns // nr * nr
         if whole:
             with w.loop("j", whole, nr):
@@ -178,10 +179,11 @@ class _Emitter:
             with w.block(""):
                 at = (f"(m + {r})" if r else "m", "n")
                 tracks = [
-                    Track(address(name, strides, at), strides[1])
-                    for name, strides in zip(
+                    Track(address(name, strides, at), strides[1], kind)
+                    for name, strides, kind in zip(
                         ("y_at", *(f"e{i}_at" for i in range(len(plan.extras)))),
                         (plan.out, *plan.extras),
+                        (self.kinds[0], *self.kinds[3:]),
                         strict=True,
                     )
                 ]
@@ -192,16 +194,16 @@ class _Emitter:
     def _dots(self, w: Writer, mr: int, nr: int) -> None:
         """mr by nr dot products to ``dots`` [mr][lanes] from column j on."""
         plan = self.plan
-        w(f"const float *right = {address('rhs_at', (plan.b[1],), ('(n + j)',))};")
+        w(f"const {self.kinds[2].c} *right = {address('rhs_at', (plan.b[1],), ('(n + j)',))};")
         names = [[f"c{r}_{c}" for c in range(nr)] for r in range(mr)]
         for row in names:
             w("vf " + ", ".join(f"{name} = vzero()" for name in row) + ";")
         for at, tail, _ in vectors(w, plan.k, self.lanes, var="k"):
             with w.block(""):
                 for c in range(nr):
-                    w(f"const vf w{c} = {Track(_plus('right', c * plan.b[1]), 1).load(at, tail)};")
+                    w(f"const vf w{c} = {Track(_plus('right', c * plan.b[1]), 1, self.kinds[2]).load(at, tail)};")
                 for r in range(mr):
-                    w(f"const vf v{r} = {Track(_plus('left', r * plan.a[0]), 1).load(at, tail)};")
+                    w(f"const vf v{r} = {Track(_plus('left', r * plan.a[0]), 1, self.kinds[1]).load(at, tail)};")
                     for c in range(nr):
                         w(f"{names[r][c]} = vfma(v{r}, w{c}, {names[r][c]});")
         for r in range(mr):

@@ -95,10 +95,10 @@ def plan_of(region: Region) -> Plan | str:
     if not isinstance(op, (LayerNorm, RMSNorm, GroupNorm, InstanceNorm)):
         return "the anchor is not a normalization"
     weights = [o.view for o in region.operands[1 : region.anchors] if o is not None]
-    if not region.all_f32() or not vectorizable(
+    if not region.all_floats() or not vectorizable(
         region.epilogue, [e.view.dtype for e in (region.operand(0), *region.extras)]
     ):
-        return "not f32, or the epilogue has no vector form"
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     if region.out.count == 0:
         return "the result is empty"
     shape = region.out.shape
@@ -192,14 +192,15 @@ class _Emitter:
         self.lanes = ISAS[target.isa].lanes
         extras = [f"e{k}" for k in range(len(region.extras))]
         self.names = ["y", "x", "scale", *(["bias"] if self.plan.bias else []), *extras]
+        self.kinds = [region.out.dtype, *(o.view.dtype for o in region.operands if o is not None)]
 
     def emitted(self) -> Emitted:
         plan = self.plan
         rows = count(plan.rows.extents)
         per_task = rows_per_task(rows, plan.length, self.target)
         w = Writer()
-        for k, name in enumerate(self.names):
-            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+        for k, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            w(f"{'' if k == 0 else 'const '}{kind.c} *{name} = a->p[{k}];")
         pointers: tuple[Pointer, ...] = (
             Out(0),
             *(
@@ -211,9 +212,9 @@ class _Emitter:
         )
         with row_loop(w, rows, per_task) as row:
             found = indices(w, row, plan.rows.extents, "i")
-            for name, strides in zip(self.names, plan.rows.strides, strict=True):
+            for name, kind, strides in zip(self.names, self.kinds, plan.rows.strides, strict=True):
                 w(
-                    f"{'' if name == 'y' else 'const '}float *{name}_row = {address(name, strides, found)};"
+                    f"{'' if name == 'y' else 'const '}{kind.c} *{name}_row = {address(name, strides, found)};"
                 )
             if self.params.vectors == 0:
                 self._registers(w)
@@ -240,8 +241,8 @@ class _Emitter:
 
     def _tracks(self, names: list[str]) -> list[Track]:
         return [
-            Track(address(f"{name}_row", strides[:-1], names), strides[-1])
-            for name, strides in zip(self.names, self.plan.final.strides, strict=True)
+            Track(address(f"{name}_row", strides[:-1], names), strides[-1], kind)
+            for name, kind, strides in zip(self.names, self.kinds, self.plan.final.strides, strict=True)
         ]
 
     def _hoist(self, w: Writer, tracks: list[Track]) -> dict[str, str]:
@@ -296,7 +297,7 @@ class _Emitter:
         names = [f"{prefix}{u}" for u in range(unroll)]
         w("vf " + ", ".join(f"{name} = vzero()" for name in names) + ";")
         with nest(w, stats.extents[:-1], "k") as found:
-            x = Track(address("x_row", stats.strides[0][:-1], found), 1)
+            x = Track(address("x_row", stats.strides[0][:-1], found), 1, self.kinds[1])
             for at, tail, u in vectors(w, stats.extents[-1], self.lanes, unroll):
                 if not squares:
                     w(f"{names[u]} = {names[u]} + {x.load(at, tail)};")

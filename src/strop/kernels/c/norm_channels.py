@@ -28,7 +28,7 @@ from strop.kernels.base import (
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import Finish, Track, address, merged, nest
 from strop.kernels.c.vector import vectorizable
-from strop.kernels.c.writer import Writer, literal, reciprocal
+from strop.kernels.c.writer import Writer, from_memory, literal, reciprocal
 from strop.kernels.extent import is_symbolic
 from strop.ops.norm import GroupNorm, InstanceNorm
 from strop.target.base import Target
@@ -66,8 +66,8 @@ def plan_of(region: Region) -> Plan | str:
     if not isinstance(op, (GroupNorm, InstanceNorm)):
         return "the anchor is not a normalization per channel"
     views: list[View] = [region.out, region.operand(0).view, *(e.view for e in region.extras)]
-    if not region.all_f32() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
-        return "not f32, or the epilogue has no vector form"
+    if not region.all_floats() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     if region.out.count == 0:
         return "the result is empty"
     if views[0].strides[1] != 1 or views[1].strides[1] != 1 or region.out.shape[1] == 1:
@@ -134,6 +134,8 @@ class _Emitter:
         self.plan = _plan(region)
         self.lanes = ISAS[target.isa].lanes
         self.names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
+        self.kinds = [v.dtype for v in (region.out, region.operand(0).view, *(e.view for e in region.extras))]
+        self.weights = [region.operand(k).view.dtype for k in (1, 2)]
         self.block = max(1, params.vectors * self.lanes // self.plan.size)  # groups per task
         self.blocks = -(-self.plan.groups // self.block)
         self.room = (
@@ -143,14 +145,15 @@ class _Emitter:
     def emitted(self) -> Emitted:
         plan = self.plan
         w = Writer()
+        (y, x, *extras), (scale, bias) = self.kinds, self.weights
         w(
-            "float *y = a->p[0];",
-            "const float *x = a->p[1];",
-            "const float *scale = a->p[2];",
-            "const float *bias = a->p[3];",
+            f"{y.c} *y = a->p[0];",
+            f"const {x.c} *x = a->p[1];",
+            f"const {scale.c} *scale = a->p[2];",
+            f"const {bias.c} *bias = a->p[3];",
         )
-        for k in range(len(self.region.extras)):
-            w(f"const float *e{k} = a->p[{4 + k}];")
+        for k, kind in enumerate(extras):
+            w(f"const {kind.c} *e{k} = a->p[{4 + k}];")
         w(
             "float *mean = a->scratch;",
             f"float *factor = mean + {self.room}, *rest = factor + {self.room};",
@@ -164,11 +167,11 @@ class _Emitter:
                 if self.blocks > 1
                 else "const int64_t c = 0;"
             )
-            for name, image, column in zip(self.names, plan.image, plan.column, strict=True):
+            for name, kind, image, column in zip(self.names, self.kinds, plan.image, plan.column, strict=True):
                 const = "" if name == "y" else "const "
-                w(f"{const}float *{name}_block = {address(name, (image, column), ('n', 'c'))};")
+                w(f"{const}{kind.c} *{name}_block = {address(name, (image, column), ('n', 'c'))};")
             for k, name in enumerate(("scale", "bias")):
-                w(f"const float *{name}_block = {address(name, (plan.weights[k],), ('c',))};")
+                w(f"const {self.weights[k].c} *{name}_block = {address(name, (plan.weights[k],), ('c',))};")
             rest = plan.groups - (self.blocks - 1) * self.block
             if rest != self.block:
                 with w.block(f"if (c < {(self.blocks - 1) * self.block * plan.size})"):
@@ -213,10 +216,8 @@ class _Emitter:
         )
         with w.loop("k", channels):
             step = self.plan.weights[0]
-            w(
-                f"factor[k] *= scale_block[k{f' * {step}' if step != 1 else ''}];",
-                "mean[k] += rest[k];",
-            )
+            scale = from_memory(f"scale_block[k{f' * {step}' if step != 1 else ''}]", self.weights[0])
+            w(f"factor[k] *= {scale};", "mean[k] += rest[k];")
         self._results(w, channels)
 
     def _sum(self, w: Writer, channels: int, squares: bool) -> None:
@@ -233,11 +234,9 @@ class _Emitter:
                     + ";"
                 )
             with nest(w, self.plan.pixels.extents, "p") as names:
-                w(
-                    f"const float *px = {address('x_block', self.plan.pixels.strides[1], names)} + {at};"
-                )
+                w(f"const {self.kinds[1].c} *px = {address('x_block', self.plan.pixels.strides[1], names)} + {at};")
                 for v, tail in enumerate(tails):
-                    value = Track("px", 1).load(f"{v} * VL", tail)
+                    value = Track("px", 1, self.kinds[1]).load(f"{v} * VL", tail)
                     if squares:
                         w(
                             f"const vf d{v} = {value} - m{v};",
@@ -273,15 +272,15 @@ class _Emitter:
         for at, tails in self._chunks(w, channels):
             offsets = [f"{at} + {v} * VL" for v in range(len(tails))]
             for v, (offset, tail) in enumerate(zip(offsets, tails, strict=True)):
-                bias = Track("bias_block", plan.weights[1]).load(offset, tail)
+                bias = Track("bias_block", plan.weights[1], self.weights[1]).load(offset, tail)
                 w(
                     f"const vf m{v} = vload(mean + {offset}), f{v} = vload(factor + {offset}), b{v} = {bias};"
                 )
             with nest(w, plan.pixels.extents, "p") as names:
                 tracks = [
-                    Track(address(f"{name}_block", strides, names), column)
-                    for name, strides, column in zip(
-                        self.names, plan.pixels.strides, plan.column, strict=True
+                    Track(address(f"{name}_block", strides, names), column, kind)
+                    for name, kind, strides, column in zip(
+                        self.names, self.kinds, plan.pixels.strides, plan.column, strict=True
                     )
                 ]
                 finish = Finish(w, self.region.epilogue, tracks[0], tracks[2:])

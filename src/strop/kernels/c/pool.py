@@ -1,4 +1,4 @@
-"""Maximum and average pools of f32, and maxima of 8-bit integers, in 1 to 3 spatial axes, vectors along the channels, borders clipped, epilogue fused.
+"""Maximum and average pools of floats of up to 32 bits, and maxima of 8-bit integers, in 1 to 3 spatial axes, vectors along the channels, borders clipped, epilogue fused.
 
 ``direct`` folds all taps of a window at every result. ``rows`` folds whole input rows first, down all spatial axes but the last, into
 scratch, and then along the last axis, which takes fewer loads where windows overlap much.
@@ -36,7 +36,7 @@ from strop.kernels.c.rows import (
     rows_per_task,
     vectors,
 )
-from strop.kernels.c.vector import mixed, stored, vector_type
+from strop.kernels.c.vector import FLOATS, mixed, stored, vector_type
 from strop.kernels.c.writer import Writer, literal
 from strop.kernels.extent import SymbolicError, is_symbolic, may_reach
 from strop.ops.base import lowest
@@ -91,8 +91,8 @@ class Pool(Kernel[Params]):
         if not isinstance(region.op, (MaxPool, AveragePool)):
             return "the anchor is not a pool"
         types = [region.operand(0).view.dtype, *(e.view.dtype for e in region.extras)]
-        if not region.all_f32() and not _bytes(region):
-            return "neither f32 nor a maximum of 8-bit integers"
+        if not region.all_floats() and not _bytes(region):
+            return "neither floats of up to 32 bits nor a maximum of 8-bit integers"
         if not mixed(region.epilogue, types):
             return "the epilogue has no vector form"
         if region.out.count == 0:
@@ -170,7 +170,7 @@ class _Emitter:
         self.average = isinstance(region.op, AveragePool)
         #: Type of the elements, and of partial results.
         self.kind = region.operand(0).view.dtype
-        self.held = dt.f32 if self.kind is dt.f32 else dt.i32
+        self.held = dt.f32 if self.kind in FLOATS else dt.i32
         self.w = Writer()
 
     def emitted(self) -> Emitted:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Region, View
 from strop.kernels.extent import lesser
@@ -126,14 +127,38 @@ class Geometry:
 
 def geometry_of(region: Region) -> Geometry | str:
     """The geometry, or the reason why the region has none."""
-    if not region.all_f32():
-        return "not f32"
+    return float_geometry(region) if region.all_f32() else "not f32"
+
+
+def wide_geometry(region: Region) -> Geometry | str:
+    """As ``geometry_of`` for floats of up to 32 bits whose activations are read as f32: rows of 16-bit ones are first widened into scratch,
+    as those of a prologue where the geometry is flat with consecutive channels, else as those that are padded."""
+    whole = float_geometry(region)
+    if isinstance(whole, str) or region.operand(0).view.dtype is dt.f32 or whole.copies or (whole.flat and whole.c_stride == 1):
+        return whole
+    return float_geometry(region, True)
+
+
+def pair_geometry(region: Region) -> Geometry | str:
+    """As ``geometry_of`` for a product of bf16; rows are copied where a pair along k would reach beyond them."""
+    if any(o is None or o.view.dtype is not dt.bf16 for o in region.operands[:2]):
+        return "not a product of bf16"
+    whole = float_geometry(region)
+    if isinstance(whole, str) or whole.copies or whole.run % 2 == 0 or (whole.flat and region.has_prologue):
+        return whole
+    return float_geometry(region, True)
+
+
+def float_geometry(region: Region, copies: bool = False) -> Geometry | str:
+    """As ``geometry_of`` for floats of up to 32 bits, whatever lies how; ``copies``: rows are to be copied in any case."""
+    if not region.all_floats():
+        return "not f32 or 16-bit floats"
     if any(o is not None for o in region.operands[2 : region.anchors]):
         return "the bias is not in the epilogue"
     if isinstance(region.op, Conv):
-        return _conv(region, region.op)
+        return _conv(region, region.op, copies)
     if isinstance(region.op, MatMul):
-        return _matmul(region, region.op)
+        return _matmul(region, region.op, copies)
     return "the anchor is neither conv nor matmul"
 
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.kernels.base import Region
 from strop.kernels.c.positions import Geometry
-from strop.kernels.c.vector import VectorC
+from strop.kernels.c.vector import VectorC, loaded, stored
 from strop.kernels.c.writer import Writer, address
 
 
-def apply_prologue(w: Writer, region: Region, g: Geometry, lanes: int, x: str, scratch: str, row: int) -> None:
+@dataclass(frozen=True)
+class Rows:
+    """Rows in scratch.
+
+    Attributes:
+        base: C name of the first one.
+        step: elements between them; what is behind the channels of a row is filled with zeros.
+        dtype: of the elements.
+    """
+
+    base: str
+    step: int
+    dtype: DType = dt.f32
+
+
+def apply_prologue(w: Writer, region: Region, g: Geometry, lanes: int, x: str, to: Rows) -> None:
     """Writes the loop over the positions ``from`` to ``to`` of a flat region.
 
     Args:
@@ -18,33 +36,30 @@ def apply_prologue(w: Writer, region: Region, g: Geometry, lanes: int, x: str, s
         g: its geometry, flat.
         lanes: floats of a vector.
         x: C name of the first operand.
-        scratch: C name of where the rows go.
-        row: elements between rows in scratch.
+        to: where the rows go.
     """
     full = g.c // lanes * lanes
-    inputs = [dt.f32] * (1 + len(g.prologue))
+    inputs = [region.operand(0).view.dtype, *(o.view.dtype for o in region.prologue_operands)]
 
     def vector(tail: int) -> None:
         def load(index: int) -> str:
             pointer, column = ("from_row", 1) if index == 0 else (f"q{index - 1}_row", g.prologue[index - 1][3])
-            if column == 0:
-                return f"vset1(*{pointer})"
-            where = f"{pointer} + c" if column == 1 else f"{pointer} + c * {column}"
-            if column == 1:
-                return f"vload_n({where}, {tail})" if tail else f"vload({where})"
-            return f"vgather_n({where}, {column}, {tail})" if tail else f"vgather({where}, {column})"
+            where = pointer if column == 0 else f"{pointer} + c" if column == 1 else f"{pointer} + c * {column}"
+            return loaded(inputs[index], where, column, tail)
 
-        text = VectorC(inputs, load, w).print(region.prologue)
-        w(f"vstore_n(to_row + c, {text}, {tail});" if tail else f"vstore(to_row + c, {text});")
+        text = VectorC(inputs, load, w).print(region.prologue, to.dtype)
+        w(stored(to.dtype, "to_row + c", text, 1, tail))
 
     with w.block("for (int64_t p = from; p < to; p++)"):
-        w(f"const float *from_row = {x} + p * {g.x_step};", f"float *to_row = {scratch} + (p - from) * {row};")
+        w(f"const {inputs[0].c} *from_row = {x} + p * {g.x_step};", f"{to.dtype.c} *to_row = {to.base} + (p - from) * {to.step};")
         for k, strides in enumerate(g.prologue):
             image = [("n", strides[0])] if g.n > 1 else []
-            w(f"const float *q{k}_row = {address(f'q{k}', *image, ('p', strides[2]))};")
+            w(f"const {inputs[1 + k].c} *q{k}_row = {address(f'q{k}', *image, ('p', strides[2]))};")
         if full:
             with w.loop("c", full, lanes):
                 vector(0)
         if g.c > full:
             w(f"const int64_t c = {full};")
             vector(g.c - full)
+        for c in range(g.c, to.step):
+            w(f"to_row[{c}] = 0;")

@@ -165,8 +165,8 @@ class ReduceKernel(Kernel[Params]):
         if not isinstance(region.op, Reduce):
             return "the anchor is not reduce"
         types = [dt.f32, *(e.view.dtype for e in region.extras)]
-        if not region.all_f32() or not vectorizable(region.epilogue, types):
-            return "not f32, or the epilogue has no vector form"
+        if not region.all_floats() or not vectorizable(region.epilogue, types):
+            return "not floats of up to 32 bits, or the epilogue has no vector form"
         if region.out.count == 0 or region.operand(0).view.count == 0:
             return "nothing to reduce"
         return None
@@ -277,14 +277,14 @@ class _Emitter:
         self.params = params
         self.target = target
         self.kind = region.op.kind
+        self.kinds = [v.dtype for v in (region.out, region.operand(0).view, *(e.view for e in region.extras))]
         self.plan = plan_of(region, params)
         self.lanes = ISAS[target.isa].lanes
         self.w = Writer()
 
     def emitted(self) -> Emitted:
         w, plan = self.w, self.plan
-        kinds = ["float"] * len(names_of(self.region))
-        with walked(w, self.region, plan, self.params, self.target, kinds) as blocks:
+        with walked(w, self.region, plan, self.params, self.target, [kind.c for kind in self.kinds]) as blocks:
             if self.params.way == "along":
                 self._along()
             else:
@@ -315,7 +315,7 @@ class _Emitter:
                 w(f"const vf {top} = vselect(vabs({name}) < vset1(INFINITY), {name}, vzero());")
         fold = FOLDS[self.kind]
         totals = self._fold_across(fold, loads, "s", tops)
-        tracks = [Track(f"{name}_row", step) for name, step in zip(names_of(self.region), self.plan.step, strict=True)]
+        tracks = [Track(f"{n}_row", step, kind) for n, step, kind in zip(names_of(self.region), self.plan.step, self.kinds, strict=True)]
         finish = Finish(w, self.region.epilogue, tracks[0], tracks[2:])
         for (at, tail), total, top in zip(loads, totals, tops, strict=True):
             with w.block(""):
@@ -374,7 +374,7 @@ class _Emitter:
 
         def element(u: int) -> None:
             place = f"(r + {u}) * {stride}" if u else f"r * {stride}"
-            track = Track(f"{base} + {place}", self.plan.step[1])
+            track = Track(f"{base} + {place}", self.plan.step[1], self.kinds[1])
             for v, (at, tail) in enumerate(loads):
                 a, x = sets[u][v], track.load(at, tail)
                 if fold.step.count("{x}") == 1:
@@ -414,8 +414,8 @@ class _Emitter:
             assert isinstance(node, Input)
             return "value" if node.index == 0 else f"*e{node.index - 1}_row"
 
-        types = [dt.f32] * (1 + len(self.region.extras))
-        w(f"*y_row = {ScalarC(types, load, emit=w).print(self.region.epilogue, dt.f32)};")
+        types = [dt.f32, *self.kinds[2:]]
+        w(f"*y_row = {ScalarC(types, load, emit=w).print(self.region.epilogue, self.kinds[0])};")
 
     def _fold_along(self, fold: Fold, name: str, top: str) -> str:
         """Folds a row; returns the C text of the number."""
@@ -424,7 +424,7 @@ class _Emitter:
         self._declare([names], fold)
         *strides, stride = plan.folded.strides[0]
         with nest(w, plan.folded.extents[:-1], "r") as outer:
-            track = Track(address("x_row", strides, outer), stride)
+            track = Track(address("x_row", strides, outer), stride, self.kinds[1])
             for at, tail, u in vectors(w, plan.folded.extents[-1], self.lanes, self.params.vectors):
                 with w.block(""):
                     w(f"const vf x = {track.load(at, tail)};")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,8 +79,8 @@ def _plan(region: Region) -> _Plan | str:
     if not isinstance(region.op, Resize):
         return "the anchor is not resize"
     op, x, y = region.op, region.operand(0).view, region.out
-    if not region.all_f32() or not vectorizable(region.epilogue, [dt.f32, *(e.view.dtype for e in region.extras)]):
-        return "not f32, or the epilogue has no vector form"
+    if not region.all_floats() or not vectorizable(region.epilogue, [dt.f32, *(e.view.dtype for e in region.extras)]):
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     if op.coordinates == "tf_crop_and_resize":
         return "positions outside the operand get another value"
     if y.count == 0 or x.count == 0:
@@ -157,7 +157,7 @@ class _Emitter:
     def emitted(self) -> Emitted:
         w, plan, shape = self.w, self.plan, self.region.out.shape
         for k, name in enumerate(self.names):
-            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+            w(f"{'' if k == 0 else 'const '}{self.views[k].dtype.c} *{name} = a->p[{k}];")
         for name, axis in zip(("row", "column")[-len(plan.resized) :], plan.resized, strict=True):
             if self._moves(axis):
                 continue
@@ -182,7 +182,7 @@ class _Emitter:
             for k, (name, view) in enumerate(zip(self.names, self.views, strict=True)):
                 moving = plan.around if k == 1 else axes
                 start = address(name, [view.strides[a] for a in moving], places[: len(moving)])
-                w(f"{'' if k == 0 else 'const '}float *{name}_row = {start};")
+                w(f"{'' if k == 0 else 'const '}{view.dtype.c} *{name}_row = {start};")
             if len(plan.resized) == 2 and self._moves(plan.resized[0]):
                 w(f"int32_t r[{plan.taps[0]}];", *([f"float r_weight[{plan.taps[0]}];"] if self.weighted else []))
                 self._position(plan.resized[0], plan.taps[0], places[-1], "r", "r_weight")
@@ -255,12 +255,12 @@ class _Emitter:
             self.w(f"const int64_t c = {self.width - width};")
         return [(at, tail) for at, tail, _ in vectors(self.w, width, self.lanes, 10**9)]
 
-    def _sum(self, loads: Sequence[tuple[str, Tail]], taps: int, short: str, address_of: str, step: int, outer: str = "") -> None:
-        """Adds the taps of an axis, each times its weight; ``address_of`` holds {tap}, ``outer`` is a further factor."""
+    def _sum(self, loads: Sequence[tuple[str, Tail]], taps: int, short: str, place: Track, outer: str = "") -> None:
+        """Adds the taps of an axis, each times its weight; the pointer of ``place`` holds {tap}, ``outer`` is a further factor."""
         w = self.w
 
         def one(k: str) -> None:
-            track = Track(address_of.format(tap=f"{short}[{k}]"), step)
+            track = replace(place, pointer=place.pointer.format(tap=f"{short}[{k}]"))
             if not self.weighted:
                 w(*(f"s{v} = {track.load(at, tail)};" for v, (at, tail) in enumerate(loads)))
                 return
@@ -283,7 +283,7 @@ class _Emitter:
         """Applies the epilogue and stores the block at position ``o`` of the last resized axis."""
         last, lane = self.plan.resized[-1], self.plan.lane
         tracks = [
-            Track(address(f"{name}_row", (view.strides[last], view.strides[lane]), ("o", "c")), view.strides[lane])
+            Track(address(f"{name}_row", (view.strides[last], view.strides[lane]), ("o", "c")), view.strides[lane], view.dtype)
             for name, view in zip(self.names, self.views, strict=True)
         ]
         finish = Finish(self.w, self.region.epilogue, tracks[0], tracks[2:], "once")
@@ -301,18 +301,18 @@ class _Emitter:
                 with ExitStack() as scope:
                     loads = self._enter(scope, head, width)
                     self._declare(len(loads))
-                    self._rows_of_taps(loads, f"{c} + (int64_t){{tap}} * {x.strides[last]}", step)
+                    self._rows_of_taps(loads, Track(f"{c} + (int64_t){{tap}} * {x.strides[last]}", step, x.dtype))
                     self._store(loads)
 
-    def _rows_of_taps(self, loads: Sequence[tuple[str, Tail]], place: str, step: int) -> None:
+    def _rows_of_taps(self, loads: Sequence[tuple[str, Tail]], place: Track) -> None:
         """All taps of both axes."""
         w, plan, x = self.w, self.plan, self.views[1]
         if len(plan.resized) == 1:
-            self._sum(loads, plan.taps[0], "q", place, step)
+            self._sum(loads, plan.taps[0], "q", place)
             return
         with w.loop("t", plan.taps[0]):
             w(f"const int64_t line = (int64_t)r[t] * {x.strides[plan.resized[0]]};")
-            self._sum(loads, plan.taps[1], "q", f"{place} + line", step, "r_weight[t]")
+            self._sum(loads, plan.taps[1], "q", replace(place, pointer=f"{place.pointer} + line"), "r_weight[t]")
 
     def _folded(self) -> None:
         w, plan, x = self.w, self.plan, self.views[1]
@@ -324,12 +324,12 @@ class _Emitter:
                 with w.loop("i", x.shape[last]):
                     self._declare(len(loads))
                     place = address("x_row", (step, x.strides[last]), ("c", "i"))
-                    self._sum(loads, plan.taps[0], "r", f"{place} + (int64_t){{tap}} * {x.strides[first]}", step)
+                    self._sum(loads, plan.taps[0], "r", Track(f"{place} + (int64_t){{tap}} * {x.strides[first]}", step, x.dtype))
                     w(*(f"vstore(folded + i * {self.wide} + {at}, s{v});" for v, (at, _) in enumerate(loads)))
                 with w.loop("o", self.region.out.shape[last]):
                     self._taps("column", "q", "o", plan.taps[-1])
                     self._declare(len(loads))
-                    self._sum([(at, 0) for at, _ in loads], plan.taps[1], "q", f"folded + {{tap}} * {self.wide}", 1)
+                    self._sum([(at, 0) for at, _ in loads], plan.taps[1], "q", Track(f"folded + {{tap}} * {self.wide}", 1))
                     self._store(loads)
 
 

@@ -234,7 +234,7 @@ class Finish:
                 return value
             return self._repeated.get(number - 1) or self._extras[number - 1].load(index, tail)
 
-        text = VectorC(self._types, load, self._w).print(self._epilogue)
+        text = VectorC(self._types, load, self._w).print(self._epilogue, self._out.dtype)
         self._w(self._out.store(index, text, tail))
 
 

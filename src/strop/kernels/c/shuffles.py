@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
+from strop.kernels.c.vector import loaded
+from strop.kernels.c.writer import Writer
+
 
 @dataclass(frozen=True)
 class Network:
@@ -84,6 +89,24 @@ class _Lines:
         head = f"static inline {width}void {name}(const {self.element} *x, int64_t x_step, {self.element} *y, int64_t y_step) {{"
         text = "\n".join([typedef, head, *(f"  {line}" for line in self.lines), "}"])
         return Network(name, rows, columns, text)
+
+
+def widened_square(w: Writer, helpers: list[str], lanes: int, kind: DType, source: tuple[str, int], to: tuple[str, int]) -> None:
+    """Writes the transposition of a square of floats of type ``kind`` to f32.
+
+    Args:
+        source, to: C address of the first element, and elements between rows.
+    """
+    turn = square(lanes, 4)
+    if turn.text not in helpers:
+        helpers.append(turn.text)
+    if kind is dt.f32:
+        w(f"{turn.name}((const uint32_t *)({source[0]}), {source[1]}, (uint32_t *)({to[0]}), {to[1]});")
+        return
+    w("float square[VL * VL] __attribute__((aligned(64)));")
+    with w.loop("i_", "VL"):
+        w(f"vstore(square + i_ * VL, {loaded(kind, f'{source[0]} + i_ * {source[1]}', 1)});")
+    w(f"{turn.name}((const uint32_t *)square, VL, (uint32_t *)({to[0]}), {to[1]});")
 
 
 def square(side: int, size: int) -> Network:

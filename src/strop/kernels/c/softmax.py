@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from strop.ir import dtype as dt
 from strop.ir.shape import count
 from strop.kernels.base import Emitted, In, Kernel, Out, Pointer, Region, View, memory_seconds
 from strop.kernels.c.axes import Axes
 from strop.kernels.c.rows import (
     Finish,
+    Tail,
     Track,
     address,
     indices,
@@ -72,8 +74,8 @@ def plan_of(region: Region) -> Plan | str:
     if not isinstance(region.op, (Softmax, LogSoftmax)):
         return "the anchor is not softmax"
     views: list[View] = [region.out, region.operand(0).view, *(e.view for e in region.extras)]
-    if not region.all_f32() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
-        return "not f32, or the epilogue has no vector form"
+    if not region.all_floats() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
+        return "not floats of up to 32 bits, or the epilogue has no vector form"
     if region.out.count == 0:
         return "the result is empty"
     rank = len(region.out.shape)
@@ -161,12 +163,15 @@ class _Emitter:
         self.lanes = ISAS[target.isa].lanes
         self.log = isinstance(region.op, LogSoftmax)
         self.names = ["y", "x", *(f"e{k}" for k in range(len(region.extras)))]
+        self.kinds = [v.dtype for v in (region.out, region.operand(0).view, *(e.view for e in region.extras))]
+        #: Exponentials are stored in the result's place until they are scaled; a 16-bit one would round them twice.
+        self.stores = not self.log and region.out.dtype is dt.f32
 
     def emitted(self) -> Emitted:
         plan = self.plan
         w = Writer()
-        for k, name in enumerate(self.names):
-            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+        for k, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            w(f"{'' if k == 0 else 'const '}{kind.c} *{name} = a->p[{k}];")
         pointers: tuple[Pointer, ...] = (
             Out(0),
             In(0),
@@ -183,8 +188,8 @@ class _Emitter:
                 )
                 row = "line"
             names = indices(w, row, plan.outer.extents, "i")
-            for name, strides, column in zip(
-                self.names, plan.outer.strides, plan.column, strict=True
+            for name, kind, strides, column in zip(
+                self.names, self.kinds, plan.outer.strides, plan.column, strict=True
             ):
                 const = "" if name == "y" else "const "
                 start = (
@@ -192,7 +197,7 @@ class _Emitter:
                     if blocks > 1
                     else address(name, strides, names)
                 )
-                w(f"{const}float *{name}_row = {start};")
+                w(f"{const}{kind.c} *{name}_row = {start};")
             if not plan.along:
                 self._across(w, blocks)
             elif self.params.vectors == 0:
@@ -202,7 +207,7 @@ class _Emitter:
         return Emitted(w.text(), pointers, -(-rows // per_task))
 
     def _tracks(self, steps: tuple[int, ...]) -> list[Track]:
-        return [Track(f"{name}_row", step) for name, step in zip(self.names, steps, strict=True)]
+        return [Track(f"{name}_row", step, kind) for name, step, kind in zip(self.names, steps, self.kinds, strict=True)]
 
     def _scale(self, w: Writer, total: str, suffix: str = "") -> None:
         """Declares what the exponentials are multiplied with, or what is subtracted from x - max.
@@ -215,6 +220,13 @@ class _Emitter:
 
     def _result(self, value: str, suffix: str = "") -> str:
         return f"({value} - scale{suffix})" if self.log else f"({value} * scale{suffix})"
+
+    def _again(self, x: Track, y: Track, at: str, tail: Tail, most: str) -> str:
+        """C text of what the result is made of, in the last pass over a row."""
+        if self.stores:
+            return y.load(at, tail)
+        difference = f"{x.load(at, tail)} - {most}"
+        return difference if self.log else f"vexp({difference})"
 
     # ---- along the axis
 
@@ -246,13 +258,13 @@ class _Emitter:
             with w.block(""):
                 w(f"const vf v = vexp({keep(x.load(at, tail), 'vset1(-INFINITY)', tail)} - most);")
                 w(f"s{u} = s{u} + v;")
-                if not self.log:
+                if self.stores:
                     w(y.store(at, "v", tail))
         self._scale(w, f"vhadd({tree('+', [f's{u}' for u in range(unroll)])})")
         finish = Finish(w, self.region.epilogue, y, extras)
         for at, tail, _ in vectors(w, length, self.lanes, unroll):
             with w.block(""):
-                w(f"const vf v = {f'{x.load(at, tail)} - most' if self.log else y.load(at, tail)};")
+                w(f"const vf v = {self._again(x, y, at, tail, 'most')};")
                 finish.store(at, self._result("v"), tail)
 
     # ---- across the axis
@@ -275,8 +287,8 @@ class _Emitter:
 
         def tracks() -> list[Track]:
             return [
-                Track(f"{address(f'{name}_row', (step,), ('t',))}", column)
-                for name, step, column in zip(self.names, plan.step, plan.column, strict=True)
+                Track(f"{address(f'{name}_row', (step,), ('t',))}", column, kind)
+                for name, step, column, kind in zip(self.names, plan.step, plan.column, self.kinds, strict=True)
             ]
 
         y, x, *extras = tracks()
@@ -289,7 +301,7 @@ class _Emitter:
             for v, (at, tail, _) in enumerate(found):
                 with w.block(""):
                     w(f"const vf v = vexp({x.load(at, tail)} - m{v});", f"s{v} = s{v} + v;")
-                    if not self.log:
+                    if self.stores:
                         w(y.store(at, "v", tail))
         for v in count:
             self._scale(w, f"s{v}", str(v))
@@ -297,9 +309,7 @@ class _Emitter:
             finish = Finish(w, self.region.epilogue, y, extras)
             for v, (at, tail, _) in enumerate(found):
                 with w.block(""):
-                    w(
-                        f"const vf v = {f'{x.load(at, tail)} - m{v}' if self.log else y.load(at, tail)};"
-                    )
+                    w(f"const vf v = {self._again(x, y, at, tail, f'm{v}')};")
                     finish.store(at, self._result("v", str(v)), tail)
 
 

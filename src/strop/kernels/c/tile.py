@@ -110,7 +110,7 @@ class Tile:
             w(f"const vf w{v} = {self._weights(f'{weights} + {v} * VL' if v else weights)};")
         for r, element in enumerate(rows):
             with w.block(""):
-                w(f"const vf e = vset1({element});")
+                w(f"const vf e = {self._element(element)};")
                 for v in range(self.nv):
                     fma = "vfma_half" if self.half and v == self.nv - 1 else "vfma"
                     w(f"{self.acc(r, v)} = {fma}(e, w{v}, {self.acc(r, v)});")
@@ -118,6 +118,10 @@ class Tile:
     def _weights(self, address: str) -> str:
         """C text of a vector of weights."""
         return f"vload({address})"
+
+    def _element(self, row: str) -> str:
+        """C text of what a row multiplies with, in all lanes."""
+        return f"vset1({row})"
 
     def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
         """The loop over ``k`` that takes ``steps`` steps and moves the pointer ``weights``; ``rows`` as in ``step``."""
@@ -157,7 +161,7 @@ class Tile:
 
                 with w.block(""):
                     printer = VectorC(inputs, load, w)
-                    text = printer.print(epilogue)
+                    text = printer.print(epilogue, out.dtype)
                     address = self._address(out, r, v)
                     w(stored(out.dtype, address, text, out.column, self.tail if partial else 0))
 
@@ -185,7 +189,36 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class IntegerTile(Tile):
+class DotTile(Tile):
+    """A tile whose steps add several products to each lane: ``dot`` of a row's ``step_items`` consecutive elements with as many weights."""
+
+    dot: ClassVar[str]
+
+    def step(self, w: Writer, weights: str, rows: Sequence[str]) -> None:
+        """As ``Tile.step``; ``rows`` are C addresses of each row's elements."""
+        for v in range(self.nv):
+            w(f"const vi w{v} = vload_q({weights} + {v * self.step_items} * VL);" if v else f"const vi w0 = vload_q({weights});")
+        for r, address in enumerate(rows):
+            with w.block(""):
+                w(f"const vi e = {self._element(address)};")
+                for v in range(self.nv):
+                    w(f"{self.acc(r, v)} = {self.dot}({self.acc(r, v)}, e, w{v});")
+
+    def _element(self, row: str) -> str:
+        return f"vquad({row})"
+
+
+@dataclass(frozen=True)
+class PairTile(DotTile):
+    """A tile of f32 sums of products of bf16, two per step and lane."""
+
+    dot: ClassVar[str] = "vdot2"
+    step_items: ClassVar[int] = 2
+    item: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class IntegerTile(DotTile):
     """A tile of i32 sums of products of unsigned 8-bit rows with signed 8-bit weights, four per step and lane.
 
     Its accumulators start at what the caller declares as ``start0``, ``start1``, ..., one per column vector. ``flip``: the rows are signed, and
@@ -195,6 +228,7 @@ class IntegerTile(Tile):
     flip: bool = False
 
     accumulates: ClassVar[DType] = dt.i32
+    dot: ClassVar[str] = "vdot4"
     step_items: ClassVar[int] = 4
     item: ClassVar[int] = 1
 
@@ -202,15 +236,8 @@ class IntegerTile(Tile):
         for r in range(self.mr):
             w("vi " + ", ".join(f"{self.acc(r, v)} = start{v}" for v in range(self.nv)) + ";")
 
-    def step(self, w: Writer, weights: str, rows: Sequence[str]) -> None:
-        """As ``Tile.step``; ``rows`` are C addresses of each row's quad."""
-        for v in range(self.nv):
-            w(f"const vi w{v} = vload_q({weights} + {v * 4} * VL);" if v else f"const vi w0 = vload_q({weights});")
-        for r, address in enumerate(rows):
-            with w.block(""):
-                w(f"const vi e = vquad({address}){' ^ (int32_t)0x80808080' if self.flip else ''};")
-                for v in range(self.nv):
-                    w(f"{self.acc(r, v)} = vdot4({self.acc(r, v)}, e, w{v});")
+    def _element(self, row: str) -> str:
+        return f"vquad({row}){' ^ (int32_t)0x80808080' if self.flip else ''}"
 
 
 @dataclass(frozen=True)
@@ -221,6 +248,40 @@ class MixedTile(Tile):
 
     def _weights(self, address: str) -> str:
         return f"vcvt_f(vload_i8({address}))"
+
+
+@dataclass(frozen=True)
+class NarrowTile(Tile):
+    """A tile of f32 sums whose weights are 16-bit floats, widened as they are loaded."""
+
+    stored: DType = dt.bf16
+
+    item: ClassVar[int] = 2
+
+    def _weights(self, address: str) -> str:
+        return loaded(self.stored, address, 1)
+
+
+@dataclass(frozen=True)
+class MemoryTile(Tile):
+    """A tile of f32 sums of floats of up to 32 bits, both factors widened as they are loaded; ``rows`` are C addresses of elements.
+
+    Attributes:
+        left, right: types of the rows' elements and of the column vectors.
+    """
+
+    left: DType = dt.f32
+    right: DType = dt.f32
+
+    def element(self, row: str) -> str:
+        """C text of a row's element in all lanes."""
+        return loaded(self.left, row, 0)
+
+    def _element(self, row: str) -> str:
+        return self.element(row)
+
+    def _weights(self, address: str) -> str:
+        return loaded(self.right, address, 1)
 
 
 def halves(tail: Tail, isa: Isa) -> bool:
@@ -248,13 +309,14 @@ def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int, dtype: DType 
     return np.concatenate(parts) if parts else np.zeros(0, dtype.numpy)
 
 
-def pack_quads(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
-    """As ``pack_panels`` for i8 weights [K, N], four of a column next to each other; K is filled up with zeros. Returns a flat i8 array."""
+def pack_groups(matrix: np.ndarray[Any, Any], lanes: int, nv: int, size: int) -> np.ndarray[Any, Any]:
+    """As ``pack_panels`` for weights [K, N] of any type, ``size`` of a column next to each other; K is filled up with zeros. Returns a flat
+    array of the weights' type."""
     k, n = matrix.shape
-    quads = -(-k // 4)
-    whole = np.zeros((4 * quads, -(-n // lanes) * lanes), np.int8)
+    groups = -(-k // size)
+    whole = np.zeros((size * groups, -(-n // lanes) * lanes), matrix.dtype)
     whole[:k, :n] = matrix
-    turned = np.ascontiguousarray(whole.reshape(quads, 4, -1).transpose(0, 2, 1))
+    turned = np.ascontiguousarray(whole.reshape(groups, size, -1).transpose(0, 2, 1))
     width = nv * lanes
     return np.concatenate([turned[:, start : start + width].reshape(-1) for start in range(0, whole.shape[1], width)])
 

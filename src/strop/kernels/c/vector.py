@@ -1,6 +1,7 @@
 """Scalar expressions as vector C over the instruction names of ``strop.target.isa``: f32 values, i32 for integers, integer masks for bools.
 
-8-bit integers exist only in memory: they are widened to i32 when loaded, and narrowed when stored.
+8-bit integers and 16-bit floats exist only in memory: they are widened to i32 and f32 when loaded, and narrowed when stored; a 16-bit float in the
+midst of an expression is an f32 rounded to it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import Call, Cast, Const, Expr, Input, children, rebuild, type_of, walk
-from strop.kernels.c.writer import literal
+from strop.kernels.c.writer import held, literal
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _CALLS = {
@@ -25,28 +26,31 @@ _OTHER = ("neg", "max", "min", "isnan", "isinf")
 
 
 #: Types that operands and results may have.
-LANES = (dt.f32, dt.i32, dt.u8, dt.i8)
+LANES = (dt.f32, dt.i32, dt.u8, dt.i8, dt.bf16, dt.f16)
+#: Those of them that are computed in f32.
+FLOATS = (dt.f32, dt.bf16, dt.f16)
 #: Integer arithmetic that has a vector form; it is done in i32.
 _INTEGER = ("add", "sub", "mul", "max", "min", "neg", "select", "lt", "le", "gt", "ge", "eq", "ne")
 
 
 def vectorizable(expr: Expr, inputs: Sequence[DType]) -> bool:
-    """True when every operand and the result are f32 and each primitive has a vector form."""
-    return all(i is dt.f32 for i in inputs) and type_of(expr, inputs) in (None, dt.f32) and mixed(expr, inputs)
+    """True when every operand and the result are of FLOATS and each primitive has a vector form."""
+    return all(i in FLOATS for i in inputs) and type_of(expr, inputs) in (None, *FLOATS) and mixed(expr, inputs)
 
 
 def mixed(expr: Expr, inputs: Sequence[DType]) -> bool:
     """True when operands and result are of LANES and each primitive has a vector form on what it gets."""
     if any(i not in LANES for i in inputs) or type_of(expr, inputs) not in (None, *LANES):
         return False
-    integers = any(i is not dt.f32 for i in inputs) or any(isinstance(n, Cast) and n.to is not dt.f32 for n in walk(expr))
+    inputs = [held(i) for i in inputs]
+    integers = any(i is not dt.f32 for i in inputs) or any(isinstance(n, Cast) and held(n.to) is not dt.f32 for n in walk(expr))
     for node in walk(expr):
         if isinstance(node, Cast) and not _has_cast(node, inputs):
             return False
         if isinstance(node, Call) and node.fn not in (*_INFIX, *_CALLS, *_MASKS, *_OTHER):
             return False
         if integers and isinstance(node, Call) and node.fn not in _MASKS:
-            kinds = [t for a in node.args[node.fn == "select" :] if (t := type_of(a, inputs)) is not None]
+            kinds = [t for a in node.args[node.fn == "select" :] if (t := kind_of(a, inputs)) is not None]
             if any(k.is_int for k in kinds) and (node.fn not in _INTEGER or kinds[0] is not dt.i32):
                 return False
         if isinstance(node, Call) and node.fn == "select" and type_of(node, inputs) == dt.boolean:
@@ -56,10 +60,18 @@ def mixed(expr: Expr, inputs: Sequence[DType]) -> bool:
     return True
 
 
+def kind_of(expr: Expr, inputs: Sequence[DType]) -> DType | None:
+    """The type of an expression in registers, where 16-bit floats are f32; None for constants without one."""
+    found = type_of(expr, inputs)
+    return None if found is None else held(found)
+
+
 def _has_cast(node: Cast, inputs: Sequence[DType]) -> bool:
-    given = type_of(node.arg, inputs)
+    given = kind_of(node.arg, inputs)
     if node.to is dt.f32:
         return given in (*LANES, dt.boolean)
+    if held(node.to) is dt.f32:  # wider integers would be rounded twice
+        return given in (dt.f32, dt.u8, dt.i8, dt.boolean)
     if node.to is dt.i32 and given in LANES and given is not dt.f32:
         return True
     if given is dt.f32 and node.to in LANES:  # of what fits only; the narrowing itself does not saturate
@@ -69,7 +81,7 @@ def _has_cast(node: Cast, inputs: Sequence[DType]) -> bool:
 
 def vector_type(dtype: DType) -> str:
     """The C type of a vector of values of a dtype."""
-    return "vf" if dtype is dt.f32 else "vi"
+    return "vf" if held(dtype) is dt.f32 else "vi"
 
 
 def loaded(dtype: DType, address: str, step: int, tail: int | str = 0) -> str:
@@ -80,6 +92,10 @@ def loaded(dtype: DType, address: str, step: int, tail: int | str = 0) -> str:
         if step == 1:
             return f"vload_n({address}, {tail})" if tail else f"vload({address})"
         return f"vgather_n({address}, {step}, {tail})" if tail else f"vgather({address}, {step})"
+    if dtype in FLOATS and step != 1:
+        name, more = ("vset1", "") if step == 0 else ("vgather", f", {step}")
+        rest = ("_n", f", {tail}") if tail and step else ("", "")
+        return f"{name}_{_SUFFIX[dtype]}{rest[0]}({address}{more}{rest[1]})"
     if step == 0:
         return f"vset1_i(*({address}))"
     assert step == 1, "integers are read consecutively"
@@ -93,12 +109,14 @@ def stored(dtype: DType, address: str, value: str, step: int, tail: int | str = 
         if step != 1:
             return f"vscatter_n({address}, {value}, {step}, {tail or 'VL'});"
         return f"vstore_n({address}, {value}, {tail});" if tail else f"vstore({address}, {value});"
+    if dtype in FLOATS and step != 1:
+        return f"vscatter_{_SUFFIX[dtype]}_n({address}, {value}, {step}, {tail or 'VL'});"
     assert step == 1, "integers are written consecutively"
     name = f"vstore_{_SUFFIX[dtype]}"
     return f"{name}_n({address}, {value}, {tail});" if tail else f"{name}({address}, {value});"
 
 
-_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8"}
+_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8", dt.bf16: "bf16", dt.f16: "f16"}
 
 
 class VectorC:
@@ -114,7 +132,7 @@ class VectorC:
     def __init__(
         self, inputs: Sequence[DType], load: Callable[[int], str], emit: Callable[[str], None], prefix: str = "t"
     ) -> None:
-        self._inputs = inputs
+        self._inputs = [held(kind) for kind in inputs]
         self._load = load
         self._emit = emit
         self._prefix = prefix
@@ -122,8 +140,10 @@ class VectorC:
         self._memo: dict[int, str] = {}
         self._made = 0
 
-    def print(self, expr: Expr) -> str:
-        """C text of the result; statements for shared parts go to ``emit`` first."""
+    def print(self, expr: Expr, to: DType | None = None) -> str:
+        """C text of the result; statements for shared parts go to ``emit`` first. ``to``: the type that it is stored in, which rounds it."""
+        if to in FLOATS and isinstance(expr, Cast) and expr.to is to and kind_of(expr.arg, self._inputs) is dt.f32:
+            expr = expr.arg
         expr = self._distinct(expr)
         counts: dict[int, int] = {}
         for node in walk(expr):
@@ -164,7 +184,7 @@ class VectorC:
 
     def _variable(self, node: Expr, text: str) -> str:
         if not text.isidentifier():
-            kind = type_of(node, self._inputs)
+            kind = kind_of(node, self._inputs)
             mask = kind is not None and kind is not dt.f32
             name = f"{self._prefix}{self._made}"
             self._made += 1
@@ -174,13 +194,16 @@ class VectorC:
         return text
 
     def _cast(self, node: Cast, counts: dict[int, int]) -> str:
-        given = type_of(node.arg, self._inputs)
+        given, to = kind_of(node.arg, self._inputs), held(node.to)
         text = self._visit(node.arg, counts)
         if given is dt.boolean:
             return f"vselect({text}, vset1(1.0f), vzero())"
-        if (given is dt.f32) == (node.to is dt.f32):
+        if to is not node.to:
+            wide = text if given is dt.f32 else f"vcvt_f({text})"
+            return wide if type_of(node.arg, self._inputs) is node.to else f"vround_{_SUFFIX[node.to]}({wide})"
+        if (given is dt.f32) == (to is dt.f32):
             return text
-        return f"vcvt_f({text})" if node.to is dt.f32 else f"vcvt_i({text})"
+        return f"vcvt_f({text})" if to is dt.f32 else f"vcvt_i({text})"
 
     @staticmethod
     def _constant(node: Const, integer: bool) -> str:
@@ -190,7 +213,7 @@ class VectorC:
 
     def _call(self, node: Call, counts: dict[int, int]) -> str:
         fn = node.fn
-        integer = any((t := type_of(a, self._inputs)) is not None and t.is_int for a in node.args[fn == "select" :])
+        integer = any((t := kind_of(a, self._inputs)) is not None and t.is_int for a in node.args[fn == "select" :])
         fused = self._fused(node, counts)
         if fused is not None:
             return fused
@@ -217,7 +240,7 @@ class VectorC:
 
     def _fused(self, node: Call, counts: dict[int, int]) -> str | None:
         """a * b + c as one instruction when the product is used only here."""
-        if node.fn != "add" or type_of(node, self._inputs) is not dt.f32:
+        if node.fn != "add" or kind_of(node, self._inputs) is not dt.f32:
             return None
         for product, other in (node.args, node.args[::-1]):
             if isinstance(product, Call) and product.fn == "mul" and counts.get(id(product), 0) == 1:

@@ -17,10 +17,10 @@ from strop.ir import dtype as dt
 from strop.ir.expr import Input
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, In, Out, Packed, Pointer, Region, accepted
-from strop.kernels.c.positions import Geometry, geometry_of
+from strop.kernels.c.positions import Geometry, float_geometry
 from strop.kernels.c.rows import address
 from strop.kernels.c.tile import Side, Tile
-from strop.kernels.c.vector import VectorC
+from strop.kernels.c.vector import VectorC, loaded, stored
 from strop.kernels.c.winograd_cuts import Cuts, TileType, cuts_of
 from strop.kernels.c.winograd_transform import transform_c
 from strop.kernels.c.writer import Writer, define
@@ -73,7 +73,7 @@ class Sizes:
 
 def even_axes(region: Region) -> tuple[bool, bool]:
     """Whether rows and columns are cut into equal tiles, because only a run knows how many there are."""
-    g = accepted(geometry_of(region.origin or region))
+    g = accepted(float_geometry(region.origin or region))
     return is_symbolic(g.h), is_symbolic(g.w)
 
 
@@ -116,8 +116,10 @@ class Emitter:
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
         self.region, self.params, self.target = region, params, target
-        g = accepted(geometry_of(region))
+        g = accepted(float_geometry(region))
         self.g = g
+        self.x_type, self.y_type = region.operand(0).view.dtype, region.out.dtype
+        self.e_types = [e.view.dtype for e in region.extras]
         self.sizes = sizes_of(g, params, target, even_axes(region))
         self.cuts = self.sizes.cuts
         self.lanes = self.sizes.lanes
@@ -128,8 +130,8 @@ class Emitter:
         #: V does not: the next register tile's rows are fetched too.
         self.far_v = 4 * self.sizes.v_size > target.l2 // 2
         #: Inputs, or results and what the epilogue reads, come from further away: those of the next tile are fetched.
-        self.far_x = typical(4 * g.n * g.in_h * g.in_w * g.c) > target.l2 // 2
-        self.far_y = typical(4 * g.n * g.h * g.w * g.o) > target.l2 // 2
+        self.far_x = typical(self.x_type.size * g.n * g.in_h * g.in_w * g.c) > target.l2 // 2
+        self.far_y = typical(self.y_type.size * g.n * g.h * g.w * g.o) > target.l2 // 2
         self.offsets = [sum(len(t.filters) for t in self.cuts.types[:k]) for k in range(len(self.cuts.types) + 1)]
 
     def _panel_blocks(self) -> int:
@@ -156,14 +158,14 @@ class Emitter:
         s = self.sizes
         w = Writer()
         pointers: list[Pointer] = [In(0), Packed(self._pack), Out(0)]
-        w("const float *x = a->p[0];", "const float *filters = a->p[1];", "float *y = a->p[2];")
-        for k in range(len(self.region.extras)):
-            w(f"const float *e{k} = a->p[{3 + k}];")
+        w(f"const {self.x_type.c} *x = a->p[0];", "const float *filters = a->p[1];", f"{self.y_type.c} *y = a->p[2];")
+        for k, kind in enumerate(self.e_types):
+            w(f"const {kind.c} *e{k} = a->p[{3 + k}];")
             pointers.append(In(self.region.anchors + k))
         total = self.offsets[-1]
-        w(f"float *v = a->scratch, *m = v + {s.v_size}, *zeros = m + {s.m_size};")
+        w(f"float *v = a->scratch, *m = v + {s.v_size};", f"{self.x_type.c} *zeros = ({self.x_type.c} *)(m + {s.m_size});")
         w(f"int64_t at_v[{total}], at_m[{total}], rows[{self.cuts.filters}], first[{self.cuts.filters}];")
-        w(f"memset(zeros, 0, {s.ldv} * sizeof(float));")
+        w(f"memset(zeros, 0, {s.ldv} * sizeof({self.x_type.c}));")
         tables = self._tables()
         with w.block("for (int64_t task = begin; task < end; task++)"):
             w(f"const int64_t block = task / {self.split}, pb = task % {self.split};")
@@ -245,14 +247,14 @@ class Emitter:
         with w.block(f"for (int64_t t = 0; t < count{k}; t++)"):
             self._place(w, k, tile)
             w(f"const int64_t ih = th * {tile.h.m * g.sh} + {first_h}, iw = tw * {tile.w.m * g.sw} + {first_w};")
-            w(f"const float *from = x + n * {g.x_n} + ih * {g.x_h} + iw * {g.x_w};")
+            w(f"const {self.x_type.c} *from = x + n * {g.x_n} + ih * {g.x_h} + iw * {g.x_w};")
             call = self._input_function(tile, False).call("from", *where)
             if min(first_h, first_w) >= 0 and not may_reach(last_h, g.in_h + 1) and not may_reach(last_w, g.in_w + 1):
                 w(call)
                 return
             with w.block(f"if (ih >= 0 && ih <= {g.in_h - nh} && iw >= 0 && iw <= {g.in_w - nw})"):
                 w(call, "continue;")
-            w(f"const float *px[{nh * nw}];")
+            w(f"const {self.x_type.c} *px[{nh * nw}];")
             with w.loop("i", nh), w.loop("j", nw):
                 inside = f"ih + i >= 0 && ih + i < {g.in_h} && iw + j >= 0 && iw + j < {g.in_w}"
                 w(f"px[i * {nw} + j] = {inside} ? from + i * {g.x_h} + j * {g.x_w} : zeros;")
@@ -269,12 +271,12 @@ class Emitter:
         w = Writer()
         full = g.c // self.lanes * self.lanes
 
-        def vectors(load: str) -> None:
+        def vectors(tail: int) -> None:
             w(f"vf s[{fh.points}][{fw.inputs}];")
             with w.loop("j", fw.inputs):
                 for i in range(fh.inputs):
                     where = f"px[{i * fw.inputs} + j] + c" if border else f"x + {i * g.x_h} + j * {g.x_w} + c"
-                    w(f"const vf d{i} = {load.format(where)};")
+                    w(f"const vf d{i} = {loaded(self.x_type, where, 1, tail)};")
                     if self.far_x:
                         w(f"__builtin_prefetch(x + {i * g.x_h} + (j + {fw.m * g.sw}) * {g.x_w} + c, 0, 2);")
                 w(*transform_c(fh.bt, [f"d{i}" for i in range(fh.inputs)], [f"s[{i}][j]" for i in range(fh.points)], "t"))
@@ -286,12 +288,13 @@ class Emitter:
 
         if full:
             with w.loop("c", full, self.lanes):
-                vectors("vload({0})")
+                vectors(0)
         if g.c > full:
             with w.block(""):
                 w(f"const int64_t c = {full};")
-                vectors(f"vload_n({{0}}, {g.c - full})")
-        source = "const float *const *px, const float *x" if border else "const float *x"
+                vectors(g.c - full)
+        kind = self.x_type.c
+        source = f"const {kind} *const *px, const {kind} *x" if border else f"const {kind} *x"
         return self._define("transform_input", f"{source}, float *v, const int64_t *at", w)
 
     # ---- one panel
@@ -405,9 +408,9 @@ class Emitter:
         if tail:
             with w.block(""):
                 vector(str(full * self.lanes), tail)
-        sides = "".join(f", const float *e{k}" for k in range(len(self.g.extras)))
+        sides = "".join(f", const {kind.c} *e{k}" for k, kind in enumerate(self.e_types))
         ends = ", int64_t rows, int64_t cols" if over_h or over_w else ""
-        return self._define("transform_output", f"const float *m, const int64_t *at, float *y{sides}{ends}", w)
+        return self._define("transform_output", f"const float *m, const int64_t *at, {self.y_type.c} *y{sides}{ends}", w)
 
     def _fetch(self, w: Writer, columns: int, offset: str) -> None:
         """Fetches what row i of the next tile in the row of tiles will store and read."""
@@ -422,7 +425,7 @@ class Emitter:
         for k, strides in enumerate(self.g.extras):
             if strides[1] == strides[2] == 0:
                 names[k + 1] = f"b{k}"
-                w(f"const vf b{k} = {_load(f'e{k}', strides, 0, offset, tail)};")
+                w(f"const vf b{k} = {self._load(k, 0, offset, tail)};")
         return names
 
     def _store(self, w: Writer, j: int, offset: str, tail: int, shared: dict[int, str]) -> None:
@@ -431,27 +434,21 @@ class Emitter:
         def load(index: int) -> str:
             if index == 0:
                 return f"r{j}"
-            return shared.get(index) or _load(f"e{index - 1}", g.extras[index - 1], j, offset, tail)
+            return shared.get(index) or self._load(index - 1, j, offset, tail)
 
-        text = VectorC([dt.f32] * (1 + len(g.extras)), load, w).print(self.region.epilogue)
-        where = _pixel("y", g.y, j, offset)
-        w(f"vstore_n({where}, {text}, {tail});" if tail else f"vstore({where}, {text});")
+        text = VectorC([dt.f32, *self.e_types], load, w).print(self.region.epilogue, self.y_type)
+        w(stored(self.y_type, _pixel("y", g.y, j, offset), text, 1, tail))
+
+    def _load(self, k: int, j: int, offset: str, tail: int) -> str:
+        """C text of one vector of an epilogue operand."""
+        strides = self.g.extras[k]
+        return loaded(self.e_types[k], _pixel(f"e{k}", strides, j, offset), strides[3], tail)
 
 
 def _pixel(base: str, strides: Sequence[int], j: int, offset: str) -> str:
     """C address of channel ``offset`` of pixel (i, j) of a tile."""
     column = f" + {offset} * {strides[3]}" if strides[3] not in (0, 1) else f" + {offset}" if strides[3] else ""
     return f"{base} + i * {strides[1]} + {j * strides[2]}{column}" if strides[1] or strides[2] else f"{base}{column}"
-
-
-def _load(base: str, strides: Sequence[int], j: int, offset: str, tail: int) -> str:
-    """C text of one vector of an epilogue operand."""
-    where = _pixel(base, strides, j, offset)
-    if strides[3] == 0:
-        return f"vset1(*({where}))"
-    if strides[3] == 1:
-        return f"vload_n({where}, {tail})" if tail else f"vload({where})"
-    return f"vgather_n({where}, {strides[3]}, {tail})" if tail else f"vgather({where}, {strides[3]})"
 
 
 def _at(base: str, strides: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strop.target.isa import integers
+from strop.target.isa import halves, integers
 from strop.target.isa.base import Instr
 from strop.target.isa.portable import PORTABLE, header
 
@@ -52,6 +52,7 @@ AVX2 = PORTABLE.extend(
         Instr("vhmax", "float", "vf x", _fold("max") + " return vany(x != x) ? NAN : _mm_cvtss_f32(m);", expect="vmaxss"),
         Instr("vhmin", "float", "vf x", _fold("min") + " return vany(x != x) ? NAN : _mm_cvtss_f32(m);", expect="vminss"),
         *integers.AVX2_INSTRS,
+        *halves.AVX2_INSTRS,
     ],
     {"avxvnni": [integers.AVX_VNNI]},
 )

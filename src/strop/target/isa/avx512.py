@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from strop.target.isa import integers, vecmath
+from strop.target.isa import halves, integers, vecmath
 from strop.target.isa.base import Instr
 from strop.target.isa.portable import PORTABLE, header
 
@@ -99,6 +99,7 @@ AVX512 = PORTABLE.extend(
         Instr("vhmin", "float", "vf x", "return vany(x != x) ? NAN : _mm512_reduce_min_ps(x);", expect="vminps"),
         *vecmath.AVX512_INSTRS,
         *integers.AVX512_INSTRS,
+        *halves.AVX512_INSTRS,
     ],
-    {"avx512vnni": [integers.AVX512_VNNI]},
+    {"avx512vnni": [integers.AVX512_VNNI], "avx512bf16": halves.AVX512_BF16},
 )

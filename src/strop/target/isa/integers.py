@@ -75,9 +75,9 @@ INSTRS = [
     Instr("vmax_i", "vi", "vi a, vi b", "return __builtin_elementwise_max(a, b);", np.maximum),
     Instr("vmin_i", "vi", "vi a, vi b", "return __builtin_elementwise_min(a, b);", np.minimum),
     Instr(
-        "vquad", "vi", "const uint8_t *p", "int32_t q; memcpy(&q, p, 4); return q - (vi){0};", _quad, needs="4 bytes; the quad in all lanes"
+        "vquad", "vi", "const void *p", "int32_t q; memcpy(&q, p, 4); return q - (vi){0};", _quad, needs="4 bytes of any type, in all lanes"
     ),
-    Instr("vload_q", "vi", "const int8_t *p", "vi r; memcpy(&r, p, sizeof r); return r;", lambda p: p.view(np.int32), needs="VL quads"),
+    Instr("vload_q", "vi", "const void *p", "vi r; memcpy(&r, p, sizeof r); return r;", lambda p: p.view(np.int32), needs="4 bytes of any type per lane"),
     Instr(
         "vdot4",
         "vi",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from strop.target.isa import halves
 from strop.target.isa.base import Instr
 from strop.target.isa.portable import PORTABLE, header
 
@@ -15,8 +16,9 @@ NEON = PORTABLE.extend(
     4,
     32,
     "#include <arm_neon.h>\n" + header(4),
-    [],
+    halves.NEON_INSTRS,
     {
+        "bf16": halves.NEON_BF16,
         "dotprod": [Instr("vdot4", "vi", "vi c, vi a, vi b", _SIGNED, expect="sdot")],
         "i8mm": [
             Instr(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from strop.target.isa import integers, vecmath
+from strop.target.isa import halves, integers, vecmath
 from strop.target.isa.base import Instr, Isa
 
 Array = np.ndarray[Any, Any]
@@ -23,6 +23,7 @@ def header(lanes: int) -> str:
         f"typedef int32_t vi_u __attribute__((vector_size({size}), aligned(4)));\n"
         f"typedef uint8_t vu8 __attribute__((vector_size({lanes}), aligned(1)));\n"
         f"typedef int8_t vi8 __attribute__((vector_size({lanes}), aligned(1)));\n"
+        f"typedef uint16_t vu16 __attribute__((vector_size({2 * lanes}), aligned(2)));\n"
         f"typedef double vd __attribute__((vector_size({2 * size})));\n"
         f"typedef int64_t vl __attribute__((vector_size({2 * size})));\n"
     )
@@ -216,6 +217,7 @@ _BASE = [
     *_EXTREMES,
     *vecmath.INSTRS,
     *integers.INSTRS,
+    *halves.INSTRS,
     *(_lane_call(name, meaning) for name, meaning in _LIBM.items()),
 ]
 

@@ -1,0 +1,94 @@
+"""What kernels share whose instruction adds several products along k to each lane: ``conv_direct``'s emission with k cut into groups of consecutive
+activations. Where a run of them is no multiple of a group, weights of zero meet what lies behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from strop.ir.op import Array
+from strop.kernels.base import Region, memory_seconds
+from strop.kernels.c import conv_direct
+from strop.kernels.c.positions import Geometry, weight_matrices
+from strop.kernels.c.tile import Tile, pack_groups
+from strop.target.base import Target
+from strop.target.isa.table import ISAS
+
+_MR = (1, 2, 4, 6, 8, 10, 12, 14)
+_NV = (1, 2, 3, 4)
+#: Estimated cycles per byte that is copied into a padded scratch.
+_COPY_CYCLES = 0.1
+
+
+def native(instruction: str, target: Target) -> bool:
+    """True when one of the target's optional features has the instruction."""
+    return bool(ISAS[target.isa].used(f"{instruction}()", target.extras))
+
+
+def register_tiles(g: Geometry, target: Target, spare: int) -> list[conv_direct.Params]:
+    """Tiles that fit the registers beside ``spare`` others."""
+    isa = ISAS[target.isa]
+    width = -(-g.o // isa.lanes)
+    return [
+        conv_direct.Params(mr, nv)
+        for nv in _NV
+        for mr in _MR
+        if nv <= width and mr <= max(1, g.row_extent) and mr * nv + nv + 1 + spare <= isa.registers
+    ]
+
+
+def seconds(region: Region, g: Geometry, params: conv_direct.Params, target: Target, group: int, item: int, per_dot: float) -> float:
+    """Estimated time on one core.
+
+    Args:
+        group, item: products per lane and step, bytes of a factor.
+        per_dot: cycles of one instruction.
+    """
+    lanes = ISAS[target.isa].lanes
+    vectors = -(-g.o // lanes)
+    steps = g.k // g.run * -(-g.run // group)
+    whole, rest = divmod(vectors, params.nv)
+    rows, last = divmod(g.row_extent, params.mr)
+    cycles = 0.0
+    for panels, nv in ((whole, params.nv), (1 if rest else 0, rest)):
+        for tiles, mr in ((rows, params.mr), (1 if last else 0, last)):
+            if panels and tiles:
+                walked = group * item * steps * nv * lanes
+                rate = 64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0
+                step = max(mr * nv * per_dot, 4.0, nv * lanes * 4 / rate + 0.5 * mr)
+                cycles += panels * tiles * (steps * step + 6.0 * mr * nv + 16.0)
+    cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
+    if g.copies:
+        cycles += _COPY_CYCLES * item * g.n * g.groups * g.c * g.padded_h * g.padded_w
+    return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+
+
+class Emitter(conv_direct.Emitter):
+    """``conv_direct``'s, ``group`` products per lane and step."""
+
+    @property
+    def inner(self) -> int:
+        return -(-self.g.run // self.group)
+
+    @property
+    def steps(self) -> int:
+        return self.g.k // self.g.run * self.inner
+
+    @property
+    def depth(self) -> int:
+        return self.group * self.steps
+
+    def _rows(self, tile: Tile) -> list[str]:
+        return [f"xk + k * {self.group}{f' + {r * self.row_step}' if r else ''}" for r in range(tile.mr)]
+
+    def _matrices(self) -> list[Array]:
+        return weight_matrices(self.region, self.g)
+
+    def _pack(self) -> Array:
+        """Weights of all groups, each run of k filled up to whole groups, in panels."""
+        parts = []
+        for matrix in self._matrices():
+            runs = matrix.reshape(-1, self.g.run, matrix.shape[1])
+            filled = np.zeros((len(runs), self.group * self.inner, matrix.shape[1]), matrix.dtype)
+            filled[:, : self.g.run] = runs
+            parts.append(pack_groups(filled.reshape(-1, matrix.shape[1]), self.lanes, self.params.nv, self.group))
+        return np.concatenate(parts)
