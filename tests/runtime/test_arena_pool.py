@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -17,7 +18,7 @@ def test_pieces_do_not_overlap_and_large_ones_find_room() -> None:
     pool = ArenaPool(10 * PAGE)
     with pool.lease(PAGE) as small, pool.lease(4 * PAGE) as large, pool.lease(5 * PAGE) as last:
         spans = sorted([(small, small + PAGE), (large, large + 4 * PAGE), (last, last + 5 * PAGE)])
-        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:]))
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
         assert small > large  # small pieces lie at the end
     assert pool.peak == 10 * PAGE and pool.waits == 0
     with pool.lease(10 * PAGE):

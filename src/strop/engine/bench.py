@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from strop.engine.describe import memory_of
+from strop.engine.describe import memory_of, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
 from strop.engine.resident import peak, reset_peak, resident
@@ -198,7 +198,7 @@ def bench(
     measured = None if None in (before, after, grown) else (after or 0) - (before or 0) + (grown or 0)
     batch = batch_of(engine)
     return Report(
-        model=str(engine.manifest.get("model")),
+        model=title(engine),
         target=str(engine.manifest.get("target")),
         threads=context.threads,
         batch=batch,

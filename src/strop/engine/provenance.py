@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from strop.engine.bench import Latency, time_calls
-from strop.engine.describe import StepReport, describe
+from strop.engine.describe import StepReport, describe, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
 from strop.engine.roofline import Peaks
@@ -156,7 +156,7 @@ def profile(
     joules = gauge.found.per(len(rehearsal))
     layers, parts = attribute(read_sources(engine), found.steps, joules, peaks)
     return Profile(
-        found.model, found.target, context.threads, layers, found.steps, parts, Latency.of(whole), gauge.found, joules, peaks
+        title(engine), found.target, context.threads, layers, found.steps, parts, Latency.of(whole), gauge.found, joules, peaks
     )
 
 
@@ -206,7 +206,7 @@ def _finished(layer: LayerProfile, whole: float, joules: float | None, peaks: Pe
     rate = layer.flops / layer.ns * 1e9 if layer.ns > 0 else 0.0
     of_roof = None
     if peaks is not None and layer.ns > 0:
-        of_roof = rate / peaks.attainable(layer.flops, layer.bytes) if layer.flops >= 1 else layer.bytes / layer.ns * 1e9 / peaks.bandwidth
+        of_roof = rate / peaks.attainable(layer.flops, layer.bytes) if layer.flops >= 1 else layer.bytes / layer.ns * 1e9 / peaks.best_bandwidth
     intensity = layer.flops / layer.bytes if layer.bytes > 0 else 0.0
     return replace(
         layer, share=share, joules=None if joules is None else joules * share, intensity=intensity, flops_per_s=rate, of_roof=of_roof

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from strop.engine.bench import MAX_RUNS, SECONDS, Latency, batch_of
-from strop.engine.describe import memory_of
+from strop.engine.describe import memory_of, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
 from strop.engine.resident import peak, reset_peak, resident
@@ -194,10 +195,8 @@ def _run(streams: Sequence[_Stream], clock: _Clock) -> Energy:
     for stream in streams:
         stream.thread.start()
     gauge = Gauge()
-    try:
+    with suppress(threading.BrokenBarrierError):
         clock.start.wait()
-    except threading.BrokenBarrierError:
-        pass
     with gauge:
         for stream in streams:
             stream.thread.join()
@@ -210,4 +209,4 @@ def _run(streams: Sequence[_Stream], clock: _Clock) -> Energy:
 def _figures(engine: Engine, streams: Sequence[_Stream], wall: float) -> StreamFigures:
     times = [t for stream in streams for t in stream.times]
     rate = len(times) / wall
-    return StreamFigures(str(engine.manifest.get("model")), len(times), rate, rate * batch_of(engine), Latency.of(times))
+    return StreamFigures(title(engine), len(times), rate, rate * batch_of(engine), Latency.of(times))
