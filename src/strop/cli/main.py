@@ -27,6 +27,7 @@ VERBS = {
     "run": "Runs an engine or a model once.",
     "bench": "Measures engines or models by throughput, efficiency, latency, accuracy and memory.",
     "profile": "Tells where the time goes, by the model's own layers: every microsecond, byte and joule.",
+    "report": "Makes one page about engines: the five factors, the graph before and after, layers, roofline, memory, candidates, accuracy.",
     "inspect": "Tells what an engine does, step by step.",
     "calibrate": "Finds the range of every value that an int8 build quantizes.",
     "eval": "Tells how good an engine or a model is on samples.",
