@@ -21,10 +21,11 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import batch as rebatch
-from bench import chart, host, nets, report, roofline
+from bench import chart, host, nets, report
 from bench.results import Layer, Peaks, Result, Results, load, merge, save, write_text
 from strop import knobs
 from strop.cli.output import table as print_table
+from strop.engine import roofline
 from strop.engine.build import build
 from strop.engine.describe import describe
 from strop.engine.engine import Engine

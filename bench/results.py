@@ -10,24 +10,12 @@ from typing import Any
 
 from strop.engine.peer_process import OWN
 from strop.engine.ratios import Ratio
+from strop.engine.roofline import Peaks
 from strop.engine.versus import Entry, Row
 from strop.errors import OptionError
 from strop.files import replacing
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """What the cores that were used can do together.
-
-    Attributes:
-        flops: f32 operations per second; a multiply-add counts 2.
-        bandwidth: bytes per second, read and written, when copying more than the caches hold.
-    """
-
-    flops: float
-    bandwidth: float
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from strop import knobs
 from strop.errors import OptionError
@@ -31,6 +32,7 @@ class Trace:
         timings: seconds per stage, in order.
         patches: (pass, rule, note) per applied patch.
         notes: things a user should know about this build, shown by the CLI.
+        sources: the model's nodes as they were read, see ``strop.engine.sources``.
     """
 
     dump_dir: Path | None = None
@@ -40,6 +42,7 @@ class Trace:
     timings: dict[str, float] = field(default_factory=dict)
     patches: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sources: list[Any] = field(default_factory=list)
     fuel: int = field(default_factory=knobs.PATCHES.get)
     _dumped: int = 0
 

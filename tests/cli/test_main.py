@@ -43,7 +43,7 @@ def test_every_verb_is_a_module_with_that_help(verb: str, strop: Strop) -> None:
 
 def test_every_module_is_a_verb_or_shared() -> None:
     folder = Path(output.__file__).parent
-    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "custom_files", "main", "output", "source", "debug_precision"} == set(VERBS)
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "custom_files", "main", "output", "source", "debug_precision", "accuracy", "factors"} == set(VERBS)
 
 
 @pytest.mark.parametrize("arguments", [["polish"], ["build"], ["run", "x", "--seed", "many"], ["build", "m", "--levle", "3"]])

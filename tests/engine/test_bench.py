@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from strop.engine import bench as module
+from strop.engine import resident as module
 from strop.engine.bench import Latency, bench, time_calls, wilson
 from strop.errors import InputError, OptionError
 from tests import tiny_net
@@ -81,23 +81,23 @@ def test_memory_is_the_engines() -> None:
 
 
 def test_the_peak_is_that_of_the_measurement() -> None:
-    if not module._reset_peak():
+    if not module.reset_peak():
         pytest.skip("the system keeps no peak")
-    before = module._peak()
+    before = module.peak()
     ballast = np.ones(64 << 20, np.uint8)
-    during = module._peak()
+    during = module.peak()
     assert before is not None and during is not None
     assert during - before > ballast.nbytes * 0.9
     del ballast
-    assert module._reset_peak()
-    after = module._peak()
+    assert module.reset_peak()
+    after = module.peak()
     assert after is not None and after < during - (32 << 20)
 
 
 def test_report_is_json() -> None:
     found = json.loads(json.dumps(bench(tiny_net.engine(), runs=2, warmup=0, per_step=True).to_json()))
     assert found["model"] == "tiny" and found["runs"] == 2
-    assert {"min", "mean", "p50", "p90", "p95", "p99", "max", "std"} == set(found["latency_ms"])
+    assert {"min", "mean", "p50", "p90", "p95", "p99", "max", "std", "low", "high"} == set(found["latency_ms"])
     assert [step["name"] for step in found["steps"]] == ["conv1", "conv2", "fc"]
 
 

@@ -1,17 +1,32 @@
-"""``strop bench ENGINE|MODEL``: latency, throughput and memory; with ``--vs`` against other runtimes."""
+"""``strop bench ENGINE|MODEL...``: the five factors; several engines and streams at once; with ``--vs`` against other runtimes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from strop.cli.output import StageBar, micros, pairs, show_json, size, table, warn
-from strop.cli.source import SHAPE_HELP, build, is_engine, open_engine, parse_shapes, read_inputs
+from strop.cli.accuracy import AGAINST_HELP, scores
+from strop.cli.factors import factors, streams_rows, streams_table
+from strop.cli.output import StageBar, micros, pairs, parse_size, show_json, table, warn
+from strop.cli.source import (
+    DATA_HELP,
+    PREPROCESS_HELP,
+    SHAPE_HELP,
+    build,
+    is_engine,
+    lazy_engine,
+    parse_shapes,
+    read_inputs,
+)
 from strop.engine.bench import Report, bench
+from strop.engine.engine import Engine
 from strop.engine.peer_process import find_peers, python_of
+from strop.engine.streams import bench_streams
 from strop.engine.versus import Row, Settings, choose_cpus, compare
 from strop.engine.versus_report import mean_lines, notes
 from strop.engine.versus_report import table as versus_table
@@ -19,8 +34,8 @@ from strop.errors import OptionError
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="ENGINE|MODEL", help="Engine file, or ONNX model to build at level 0.")],
-    threads: Annotated[int | None, typer.Option(help="Threads; by default what the engine was built for.")] = None,
+    sources: Annotated[list[Path], typer.Argument(metavar="ENGINE|MODEL...", help="Engine files, or models to build at level 0.")],
+    threads: Annotated[int | None, typer.Option(help="Threads; by default what the engine was built for, 1 with --streams.")] = None,
     runs: Annotated[int | None, typer.Option(help="Runs to measure; by default as many as fit --seconds.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Time to measure; 2 by default.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Runs before the measurement; by default 0.3 s of them.")] = None,
@@ -28,7 +43,17 @@ def command(
         list[str] | None, typer.Option("-i", "--input", help="name=file.npy or file.npz; random arrays otherwise.")
     ] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step.")] = False,
+    per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step; strop profile tells more.")] = False,
+    data: Annotated[Path | None, typer.Option(help=f"For accuracy. {DATA_HELP}")] = None,
+    metric: Annotated[str | None, typer.Option(help="Of accuracy, as for strop eval; by default all that --data and --against allow.")] = None,
+    against: Annotated[Path | None, typer.Option(help=AGAINST_HELP)] = None,
+    labels: Annotated[Path | None, typer.Option(help="A .csv of file,label rows (index,label for arrays).")] = None,
+    preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
+    streams: Annotated[int, typer.Option(min=1, help="Contexts of every engine that run at once.")] = 1,
+    arena_budget: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="Memory that the arenas of all contexts share, e.g. 64M; none: each has its own. By default 1.25 times what the largest needs."),
+    ] = None,
     vs: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Measure a model against onnxruntime,openvino,litert,ncnn,torch.")
     ] = None,
@@ -39,33 +64,63 @@ def command(
     level: Annotated[int | None, typer.Option(help="Effort of the build for --vs; 3 by default.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measures an engine or a model: latency, throughput, memory."""
-    _refuse(vs is not None, {"--runs": runs, "--warmup": warmup, "--input": input, "--per-step": per_step or None})
-    _refuse(vs is None, {"--peers": peers, "--rounds": rounds, "--level": level})
+    """Measures engines or models by throughput, efficiency, latency, accuracy and memory."""
+    several = len(sources) > 1 or streams > 1
+    accuracy = {"--data": data, "--metric": metric, "--against": against, "--labels": labels}
+    alone = {"--runs": runs, "--warmup": warmup, "--input": input, "--per-step": per_step or None, **accuracy}
+    _refuse(vs is not None, {**alone, "--arena-budget": arena_budget}, "with --vs")
+    _refuse(vs is None, {"--peers": peers, "--rounds": rounds, "--level": level}, "without --vs")
+    _refuse(several, alone, "with several engines or streams")
+    _refuse(not several, {"--arena-budget": arena_budget}, "with one stream of one engine")
     if vs is not None:
-        _versus(source, vs, peers, _settings(threads, rounds, seconds), level, shape or [], json)
+        if several:
+            raise OptionError("--vs measures one model", got=f"{len(sources)} models, {streams} streams")
+        _versus(sources[0], vs, peers, _settings(threads, rounds, seconds), level, shape or [], json)
         return
     with StageBar(quiet=json) as bar:
-        engine = open_engine(source, threads=threads, shapes=shape or (), progress=bar)
-    inputs = {**engine.random_inputs(), **read_inputs(engine, input or [])}
-    report = bench(engine, inputs, threads=threads, runs=runs, seconds=seconds, warmup=warmup, per_step=per_step)
+        engines = [lazy_engine(source, threads=threads, shapes=shape or (), progress=bar) for source in sources]
+    if several:
+        _streams(sources, engines, streams, arena_budget, threads or 1, seconds, json)
+        return
+    inputs = {**engines[0].random_inputs(), **read_inputs(engines[0], input)} if input else None
+    report = bench(engines[0], inputs, threads=threads, runs=runs, seconds=seconds, warmup=warmup, per_step=per_step)
+    with StageBar(quiet=json) as bar:
+        found, basis = scores(engines[0], data, metric, against, labels, preprocess, shape or [], bar=bar)
+    _show_one(replace(report, scores=found), basis, json)
+
+
+def _show_one(report: Report, basis: str, json: bool) -> None:
     if json:
         show_json(report.to_json())
         return
-    pairs(_lines(report))
-    if per_step:
+    pairs(factors(report, basis))
+    if report.steps:
         whole = max(1, sum(step.nanoseconds for step in report.steps))
         rows = [(s.name, micros(s.nanoseconds), f"{100 * s.nanoseconds / whole:.1f}") for s in report.steps]
         print("\nleast time per step")
         table(("step", "us", "%"), rows, right=("us", "%"))
 
 
-def _refuse(refused: bool, options: dict[str, object]) -> None:
-    """OptionError when one of the options is given that says nothing with, or without, ``--vs``."""
+def _streams(
+    sources: Sequence[Path], engines: Sequence[Engine], streams: int, budget: str | None, threads: int, seconds: float | None, json: bool
+) -> None:
+    shared = budget != "none"
+    size = None if budget is None or not shared else parse_size(budget, "--arena-budget")
+    report = bench_streams(engines, streams, budget=size, shared=shared, threads=threads, seconds=seconds)
+    if json:
+        show_json(report.to_json())
+        return
+    columns, rows = streams_table(report, [path.stem for path in sources])
+    table(columns, rows, right=columns[1:])
+    print()
+    pairs(streams_rows(report))
+
+
+def _refuse(refused: bool, options: dict[str, object], when: str) -> None:
+    """OptionError when one of the options is given that says nothing there."""
     given = [name for name, value in options.items() if value is not None]
     if refused and given:
-        raise OptionError("options that do not go together", got=", ".join(given), expected=f"none of {', '.join(options)} "
-                          f"{'without' if '--peers' in options else 'with'} --vs")  # fmt: skip
+        raise OptionError("options that do not go together", got=", ".join(given), expected=f"none of {', '.join(options)} {when}")
 
 
 def _settings(threads: int | None, rounds: int | None, seconds: float | None) -> Settings:
@@ -102,18 +157,3 @@ def _show(row: Row) -> None:
     table(found.columns, found.rows, right=found.numbers)
     for line in (*mean_lines([row]), *notes([row])):
         print(line)
-
-
-def _lines(report: Report) -> list[tuple[str, object]]:
-    latency, memory = report.latency, report.memory
-    known = ", ".join(f"{name} {size(value)}" for name, value in memory.items() if value is not None and name != "host_peak")
-    peak = memory["host_peak"]
-    return [
-        ("network", f"{report.model} for {report.target}, {report.threads} thread{'s' * (report.threads != 1)}"),
-        ("measured", f"{report.runs} runs in {report.seconds:.2f} s, after {report.warmup_runs} to warm up"),
-        ("throughput", f"{report.qps:.1f} inferences/s, {report.samples_per_s:.1f} samples/s (batch {report.batch})"),
-        ("latency ms", f"min {latency.min:.3f}  mean {latency.mean:.3f}  p50 {latency.p50:.3f}  p90 {latency.p90:.3f}  "
-                       f"p95 {latency.p95:.3f}  p99 {latency.p99:.3f}  max {latency.max:.3f}"),
-        ("memory", known),
-        ("process peak", "the system does not tell" if peak is None else size(peak)),
-    ]  # fmt: skip

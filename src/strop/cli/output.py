@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -23,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from strop.engine.stages import STAGES
-from strop.errors import StropError
+from strop.errors import OptionError, StropError
 
 _WIDE = 1000
 
@@ -82,6 +83,14 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def parse_size(text: str, where: str) -> int:
+    """Bytes of a text such as ``64M``, ``1.5GiB`` or ``4096``; OptionError when it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise OptionError("unusable number of bytes", where=where, got=text, expected="a number with K, M or G behind it")
+    return int(float(found[1]) * 1024 ** " KMG".index(found[2].upper() or " "))
 
 
 def number(count: float) -> str:

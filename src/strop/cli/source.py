@@ -99,6 +99,13 @@ def open_engine(
     return build(path, level=0, threads=threads, shapes=parse_shapes(shapes), progress=progress)
 
 
+def lazy_engine(path: Path, **options: Any) -> Engine:
+    """``open_engine``, with the native part of an engine file left to be loaded at first use, so that this can be measured."""
+    if is_engine(path) and not options.get("shapes"):
+        return Engine(path, threads=options.get("threads"))
+    return open_engine(path, **options)
+
+
 def open_any_engine(path: Path) -> Engine:
     """Opens an engine of any machine without loading its code; every byte is checked.
 

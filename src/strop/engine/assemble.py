@@ -194,6 +194,7 @@ class Assembler:
             "estimated_ns": round(step.chosen.cost(region, self.lowered.target) * 1e9),
             "measured_ns": None if step.seconds is None else round(step.seconds * 1e9),
             "candidates": len(step.candidates),
+            "tried": [[t.label, round(t.estimated * 1e9), None if t.measured is None else round(t.measured * 1e9), t.verdict] for t in step.tried],
             "rounding": step.chosen.kernel.error(region, step.chosen.params),
         }
 
@@ -228,6 +229,11 @@ class Assembler:
     def _tensor(self, name: str, value: Value) -> Tensor:
         return Tensor(name, value.dtype, tuple(map(self.dims.number, value.shape)))
 
+    def _buffers(self) -> list[list[Any]]:
+        """What lies in the arena: value, offset, bytes, first and last step that need it."""
+        lives = sorted(self.memory.lives.items(), key=lambda item: (item[1], self.memory.offsets[item[0]]))
+        return [[b.name, self.memory.offsets[b], highest(b.size), first, last] for b, (first, last) in lives]
+
     def _manifest(self, graph: Graph, extra: dict[str, Any], code_bytes: int) -> dict[str, Any]:
         target = self.lowered.target
         return {
@@ -244,6 +250,7 @@ class Assembler:
                 "code": code_bytes,
             },
             "steps": self.records,
+            "buffers": self._buffers(),
             **extra,
         }
 

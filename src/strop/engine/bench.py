@@ -1,7 +1,7 @@
-"""Measuring an engine: latency, throughput and memory of repeated runs.
+"""Measuring an engine by the five factors: throughput, efficiency, latency, accuracy and memory.
 
     report = bench(engine, seconds=2.0)
-    report.qps, report.latency.p50, report.to_json()
+    report.qps, report.joules_per_inference, report.latency.p50, report.memory, report.to_json()
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from strop.engine.describe import memory_of
+from strop.engine.describe import memory_of, title
+from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
+from strop.engine.resident import peak, reset_peak, resident
 from strop.errors import OptionError
 from strop.runtime.context import Context, StepTime
+from strop.runtime.session import Session
 
 #: Seconds that are measured, and that come before without being measured, when nothing else is asked for.
 SECONDS = 2.0
@@ -31,7 +32,9 @@ MAX_RUNS = 1_000_000
 
 @dataclass(frozen=True)
 class Latency:
-    """Time per run in milliseconds. ``pNN`` is the time that NN of 100 runs did not exceed (linear interpolation)."""
+    """Time per run in milliseconds. ``pNN`` is the time that NN of 100 runs did not exceed (linear interpolation); ``low`` and ``high``
+    are the 95 % confidence interval of the median, from order statistics: it asks nothing of the distribution (H. A. David and
+    H. N. Nagaraja, 2003, "Order Statistics", 7.1)."""
 
     min: float
     mean: float
@@ -41,17 +44,43 @@ class Latency:
     p99: float
     max: float
     std: float
+    low: float
+    high: float
 
     @classmethod
     def of(cls, nanoseconds: Sequence[int]) -> Latency:
         """The statistics of measured runs; at least one."""
         if not nanoseconds:
             raise OptionError("no run was measured", expected="at least one")
-        times = np.asarray(nanoseconds, np.float64) / 1e6
+        times = np.sort(np.asarray(nanoseconds, np.float64) / 1e6)
         p50, p90, p95, p99 = (float(p) for p in np.percentile(times, (50, 90, 95, 99)))
+        low, high = median_ranks(len(times))
         return cls(
-            float(times.min()), float(times.mean()), p50, p90, p95, p99, float(times.max()), float(times.std())
-        )
+            float(times[0]), float(times.mean()), p50, p90, p95, p99, float(times[-1]), float(times.std()),
+            float(times[low]), float(times[high]),
+        )  # fmt: skip
+
+
+def median_ranks(count: int, z: float = 1.959964) -> tuple[int, int]:
+    """Positions, from 0, among ``count`` sorted values between which the median lies with 95 % confidence: the normal approximation
+    of the binomial distribution of how many values lie below it."""
+    spread = z * math.sqrt(count) / 2
+    return max(0, math.floor(count / 2 - spread)), min(count - 1, math.ceil(count / 2 + spread))
+
+
+@dataclass(frozen=True)
+class Cold:
+    """The first inference, in milliseconds: ``load`` of the engine file (its pages in the system's cache), making a ``context``, and the
+    ``first`` run in it."""
+
+    load: float
+    context: float
+    first: float
+
+    @property
+    def total(self) -> float:
+        """From the file to the first result."""
+        return self.load + self.context + self.first
 
 
 @dataclass(frozen=True)
@@ -68,10 +97,14 @@ class Report:
         seconds: wall time of the measured runs together.
         qps: inferences (runs) per second of wall time.
         samples_per_s: ``qps * batch``.
-        latency: of one run.
-        memory: bytes: ``weights`` and ``code`` (shared by all contexts), ``arena`` and ``scratch`` (of this one),
-            ``host_peak`` (resident memory of the process at its peak while measuring; None where the system does not tell).
+        latency: of one run in steady state.
+        cold: the first one.
+        energy: of the measured runs.
+        memory: bytes: ``weights`` and ``code`` (shared by all contexts), ``arena`` and ``scratch`` (of this one), ``io`` (inputs and
+            outputs), ``predicted``: what loading and running adds to the process by the engine's own figures, ``measured``: what
+            it added, ``host_peak``: all resident memory of the process at its peak while measuring. None where the system does not tell.
         steps: least time per step, when asked for.
+        scores: how good it is, where there were data; see ``strop.engine.evaluate``.
     """
 
     model: str
@@ -84,13 +117,30 @@ class Report:
     qps: float
     samples_per_s: float
     latency: Latency
+    cold: Cold
+    energy: Energy
     memory: dict[str, int | None]
     steps: tuple[StepTime, ...] = ()
+    scores: tuple[Any, ...] = ()
+
+    @property
+    def joules_per_inference(self) -> float | None:
+        """None without a meter."""
+        return self.energy.per(self.runs)
+
+    @property
+    def samples_per_joule(self) -> float | None:
+        """None without a meter."""
+        joules = self.joules_per_inference
+        return None if not joules else self.batch / joules
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts and numbers; times in ms under ``latency_ms``, of steps in ns."""
+        """Plain dicts and numbers; times in ms under ``latency_ms`` and ``cold_ms``, of steps in ns."""
         found = asdict(self)
-        found["latency_ms"] = found.pop("latency")
+        found["latency_ms"], found["cold_ms"] = found.pop("latency"), {**found.pop("cold"), "total": self.cold.total}
+        found["energy"] = self.energy.to_json()
+        found["joules_per_inference"], found["samples_per_joule"] = self.joules_per_inference, self.samples_per_joule
+        found["scores"] = [score.to_json() for score in self.scores]
         return found
 
 
@@ -103,6 +153,7 @@ def bench(
     seconds: float | None = None,
     warmup: int | None = None,
     per_step: bool = False,
+    gauge: Gauge | None = None,
 ) -> Report:
     """Runs an engine again and again on the same inputs, outputs going to the same arrays.
 
@@ -114,6 +165,7 @@ def bench(
         seconds: how long to measure when ``runs`` is None; None for 2 s.
         warmup: runs before the measurement; None for 0.3 s of them, at least one.
         per_step: also find the least time of every step, in further runs.
+        gauge: of energy; None for the best meter of this machine.
 
     Raises:
         OptionError: an unusable number.
@@ -122,23 +174,31 @@ def bench(
     _check("runs", runs, 1)
     _check("seconds", seconds, 0)
     _check("warmup", warmup, 0)
-    arrays = {k: np.asarray(v) for k, v in (engine.random_inputs() if inputs is None else inputs).items()}
-    with_peak = _reset_peak()
+    load, grown = _load(engine)
+    arrays = {k: np.ascontiguousarray(v) for k, v in (engine.random_inputs() if inputs is None else inputs).items()}
+    with_peak = reset_peak()
+    before, started = resident(), time.perf_counter_ns()
     context = engine.context(threads=threads)
     try:
-        outputs = {t.name: np.empty(t.shape, t.dtype.numpy) for t in engine.outputs if not t.is_computed}
-        warmed = _repeat(context, arrays, outputs, warmup, WARMUP_SECONDS, least=0 if warmup == 0 else 1)
-        started = time.perf_counter_ns()
-        times = _repeat(context, arrays, outputs, runs, SECONDS if seconds is None else seconds, least=1)
-        wall = (time.perf_counter_ns() - started) / 1e9
-        peak = _peak() if with_peak else None
+        made = time.perf_counter_ns()
+        call = context.bind(arrays, context.new_outputs())
+        bound = time.perf_counter_ns()
+        call()
+        cold = Cold(load, (made - started) / 1e6, (time.perf_counter_ns() - bound) / 1e6)
+        warmed = time_calls(call, runs=warmup, seconds=WARMUP_SECONDS, least=1) if warmup != 0 else []
+        after = resident()
+        with gauge if gauge is not None else Gauge() as meter:
+            started = time.perf_counter_ns()
+            times = time_calls(call, runs=runs, seconds=SECONDS if seconds is None else seconds)
+            wall = (time.perf_counter_ns() - started) / 1e9
         steps = context.profile(arrays, runs=min(max(len(times), 1), 50)) if per_step else ()
-        memory = _memory(engine, context, peak)
+        memory = _memory(engine, context, arrays)
     finally:
         context.close()
-    batch = _batch(engine)
+    measured = None if None in (before, after, grown) else (after or 0) - (before or 0) + (grown or 0)
+    batch = batch_of(engine)
     return Report(
-        model=str(engine.manifest.get("model")),
+        model=title(engine),
         target=str(engine.manifest.get("target")),
         threads=context.threads,
         batch=batch,
@@ -148,9 +208,26 @@ def bench(
         qps=len(times) / wall,
         samples_per_s=len(times) * batch / wall,
         latency=Latency.of(times),
-        memory=memory,
+        cold=cold,
+        energy=meter.found,
+        memory={**memory, "measured": measured, "host_peak": peak() if with_peak else None},
         steps=steps,
     )
+
+
+def _load(engine: Engine) -> tuple[float, int | None]:
+    """Milliseconds that loading the engine file takes, and the bytes by which the process grows; of one that is loaded already a second
+    time, for as long as this takes."""
+    before, started = resident(), time.perf_counter_ns()
+    if engine.is_loaded:
+        with Session(engine.path):
+            seconds = (time.perf_counter_ns() - started) / 1e6
+            after = resident()
+    else:
+        assert engine.session is not None
+        seconds = (time.perf_counter_ns() - started) / 1e6
+        after = resident()
+    return seconds, None if before is None or after is None else after - before
 
 
 def time_calls(
@@ -185,50 +262,27 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
-def _repeat(
-    context: Context,
-    inputs: Mapping[str, NDArray[Any]],
-    outputs: Mapping[str, NDArray[Any]],
-    runs: int | None,
-    seconds: float,
-    least: int,
-) -> list[int]:
-    return time_calls(lambda: context.run(inputs, out=outputs), runs=runs, seconds=seconds, least=least)
-
-
 def _check(name: str, value: float | None, least: int) -> None:
     if value is not None and not (least <= value <= MAX_RUNS and math.isfinite(value)):
         raise OptionError(f"unusable number of {name}", got=value, expected=f"{least} to {MAX_RUNS}")
 
 
-def _batch(engine: Engine) -> int:
+def batch_of(engine: Engine) -> int:
+    """Samples per run: the first dim that all inputs share, else 1."""
     leading = {t.shape[0] for t in engine.inputs if t.shape}
     return leading.pop() if len(leading) == 1 else 1
 
 
-def _memory(engine: Engine, context: Context, peak: int | None) -> dict[str, int | None]:
-    figures = context.memory
+def _memory(engine: Engine, context: Context, inputs: Mapping[str, NDArray[Any]]) -> dict[str, int | None]:
+    """The engine's own figures. What loading and running it adds to the process is its file, which is mapped whole, its code once more,
+    as the system loads it, and a context's arena, scratch and outputs."""
+    figures, code = context.memory, memory_of(engine).code
+    outputs = sum(array.nbytes for array in context.new_outputs().values())
     return {
         "weights": figures.weights,
         "arena": figures.arena,
         "scratch": figures.scratch,
-        "code": memory_of(engine).code,
-        "host_peak": peak,
+        "code": code,
+        "io": outputs + sum(array.nbytes for array in inputs.values()),
+        "predicted": engine.path.stat().st_size + code + figures.arena + figures.scratch + outputs,
     }
-
-
-def _reset_peak() -> bool:
-    """Lets the kernel start the process's peak of resident memory anew (proc(5): clear_refs, value 5)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return True
-    return False
-
-
-def _peak() -> int | None:
-    """Bytes of resident memory at the peak since ``_reset_peak``."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None

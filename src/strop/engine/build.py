@@ -12,6 +12,7 @@ from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
 from strop.engine.options import check, machine_of
 from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
+from strop.engine.sources import sources_of
 from strop.engine.stages import Stage
 from strop.frontend.network import Network
 from strop.frontend.table import read
@@ -113,6 +114,7 @@ def portable(model: Model, shapes: Shapes | None, trace: Trace, **options: Any) 
     with Stage(trace, "frontend"):
         graph = read(model, shapes, **options)
         verify(graph, "imported")
+        trace.sources = sources_of(graph)
         trace.dump("frontend.ir", lambda: show_graph(graph))
     with Stage(trace, "optimize"):
         return optimize(graph, trace)
@@ -131,7 +133,7 @@ def _finish(graph: Graph, machine: Target, level: int, budget: float | None, tra
         trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
         if trace.debug >= 4:
             trace.log(4, "\n".join(parts.module.units()))
-        sections = parts.sections(graph, {"level": level, "notes": trace.notes, **facts}, trace)
+        sections = parts.sections(graph, {"level": level, "notes": trace.notes, "sources": trace.sources, **facts}, trace)
     with Stage(trace, "engine"):
         return Engine.from_sections(sections)
 

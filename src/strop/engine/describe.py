@@ -16,6 +16,9 @@ from strop.runtime.context import StepTime
 
 T = TypeVar("T")
 
+#: Names that exporters give to any model.
+_ANY_MODEL = frozenset({"", "none", "model", "graph", "main", "main_graph", "torch_jit", "torch-jit-export", "tf2onnx", "paddle2onnx"})
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -152,6 +155,12 @@ def describe(engine: Engine, times: Sequence[StepTime] = ()) -> Description:
         steps=steps,
         notes=tuple(map(str, notes)),
     )
+
+
+def title(engine: Engine) -> str:
+    """What people call the network: the model's name, or that of the engine file where exporters give every model the same."""
+    name = str(engine.manifest.get("model"))
+    return engine.path.stem if name.lower() in _ANY_MODEL and engine.path.stem != "engine" else name
 
 
 def memory_of(engine: Engine) -> Memory:

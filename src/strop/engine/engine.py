@@ -19,6 +19,7 @@ from strop.engine.format import EngineFile, Section, SectionKind, read_sections,
 from strop.errors import EngineFileError, OptionError
 from strop.files import replacing
 from strop.ir.dtype import DType
+from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import Context, MemoryFigures, StepTime
 from strop.runtime.ports import TensorInfo
 from strop.runtime.session import Session
@@ -72,6 +73,11 @@ class Engine:
             self._session = Session(self.path, threads=self._threads or self.manifest.get("threads"))
         return self._session
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the native part is in memory."""
+        return self._session is not None
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the engine file, whole or not at all."""
         target = Path(path)
@@ -96,9 +102,10 @@ class Engine:
         """Runs on named inputs and returns named outputs; InputError when an array does not fit."""
         return self.session.run(inputs, out=out)
 
-    def context(self, *, threads: int | None = None) -> Context:
-        """A context of its own: arena, threads, bindings. Contexts run concurrently."""
-        return self.session.context(threads=threads)
+    def context(self, *, threads: int | None = None, arenas: ArenaPool | None = None) -> Context:
+        """A context of its own: arena, threads, bindings. Contexts run concurrently; those that take their memory out of one pool of
+        ``arenas``, also of several engines, as far as there is room for them at once."""
+        return self.session.context(threads=threads, arenas=arenas)
 
     def profile(self, inputs: Mapping[str, ArrayLike] | None = None, *, runs: int = 10) -> tuple[StepTime, ...]:
         """Least time per step over ``runs`` runs; random inputs when none are given."""

@@ -214,3 +214,9 @@ def _hits(array: Array, labels: Array, k: int) -> Array:
         raise InputError("there are not as many labels as rows of the first output", got=f"{len(labels)} labels", expected=f"{len(rows)}")
     best = np.argsort(-rows, axis=1, kind="stable")[:, :k]
     return np.asarray((best == np.asarray(labels).reshape(-1, 1)).any(axis=1))
+
+
+def usual_metrics(samples: Samples, reference: Run | None) -> list[str | Plugin]:
+    """What is worth asking when nothing is asked for: top1 and top5 of samples with labels, agreement and SQNR beside a reference."""
+    labelled = not samples.once and next((b.labels is not None for b in samples), False)
+    return (["top1", "top5"] if labelled else []) + (["agreement", "sqnr"] if reference is not None else [])

@@ -31,6 +31,11 @@ class Verdict:
     hint: str | None = None
 
 
+def origins(verdicts: Sequence[Verdict]) -> tuple[tuple[str, str], ...]:
+    """(name, op type) of every node, in order, each name once."""
+    return tuple({v.name: v.op_type for v in verdicts}.items())
+
+
 def reason(error: StropError) -> str:
     """One line without the place, which a verdict names by itself."""
     parts = [error.what]

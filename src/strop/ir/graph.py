@@ -102,10 +102,15 @@ class Node:
 
 
 class Graph:
-    """A program: inputs, constants, nodes in a topological order, outputs."""
+    """A program: inputs, constants, nodes in a topological order, outputs.
+
+    Attributes:
+        origins: (name, op type) of every node of the model that a frontend read it from, in order, those that left no node here too.
+    """
 
     def __init__(self, name: str = "graph") -> None:
         self.name = name
+        self.origins: tuple[tuple[str, str], ...] = ()
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.nodes: list[Node] = []

@@ -40,6 +40,23 @@ from strop.trace import Trace
 _MAX_BYTES = 1 << 40
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A candidate of a step.
+
+    Attributes:
+        label: kernel and parameters.
+        estimated: seconds on one core that its cost model expects.
+        measured: seconds that it took, or None.
+        verdict: why it is not used (``wrong``, ``crashed``, ``hung``, ``broken``), or empty.
+    """
+
+    label: str
+    estimated: float
+    measured: float | None = None
+    verdict: str = ""
+
+
 @dataclass(eq=False)
 class Step:
     """One kernel launch with open or chosen candidates.
@@ -53,6 +70,7 @@ class Step:
         copy: why it is a copy step, or empty.
         swaps: True when a copy changes the order of axes.
         seconds: measured time of the chosen candidate on one core, if tuning measured it.
+        tried: what is known about its candidates, best first; those that do not work last.
         values: per result the value of the graph that it is, and the model's node that the value ends.
     """
 
@@ -64,6 +82,7 @@ class Step:
     copy: str = ""
     swaps: bool = False
     seconds: float | None = None
+    tried: tuple[Tried, ...] = ()
     values: tuple[tuple[str, str], ...] = ()
 
 

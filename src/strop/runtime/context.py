@@ -15,7 +15,8 @@ import numpy as np
 from numpy import empty, ndarray
 from numpy.typing import ArrayLike
 
-from strop.errors import InputError, RuntimeFailure
+from strop.errors import EngineFileError, InputError, RuntimeFailure
+from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.binding import Binding
 from strop.runtime.error_struct import ErrorStruct
 from strop.runtime.library import Library, MemoryStruct, TensorStruct
@@ -76,11 +77,13 @@ class Context:
         threads: how many threads a run uses.
     """
 
-    def __init__(self, engine: EngineView, threads: int) -> None:
-        """Make a context; `threads` of 0 is one per processor that this process may use.
+    def __init__(self, engine: EngineView, threads: int, arenas: ArenaPool | None = None) -> None:
+        """Make a context; `threads` of 0 is one per processor that this process may use. With `arenas` it has no memory of its own
+        and takes some out of the pool for as long as a run lasts.
 
         Raises:
             RuntimeFailure: no memory for the arena, or the threads cannot be started.
+            OptionError: the pool is too small for the context.
         """
         self._engine = engine
         self._lib = engine.lib
@@ -93,15 +96,23 @@ class Context:
         self._error = ErrorStruct()
         self._error_at = byref(self._error)
         self._handle = c_void_p()
-        code = self._lib.strop_context_create(
-            engine.handle, threads, byref(self._handle), self._error_at
-        )
+        if arenas is not None and not hasattr(self._lib, "strop_context_create_lean"):
+            raise EngineFileError(
+                "the runtime in the engine file cannot share arenas", where=engine.where, hint="build the engine again with this version of Strop"
+            )
+        create = self._lib.strop_context_create if arenas is None else self._lib.strop_context_create_lean
+        code = create(engine.handle, threads, byref(self._handle), self._error_at)
         self._lib.check(code, self._error, engine.where)
         self._finalizer = finalizer(
             self, self._lib.strop_context_destroy, self._handle, engine.keep
         )
         self.threads: int = self._lib.strop_context_threads(self._handle)
         self._call: Callable[..., int] = self._lib.strop_context_call
+        self._arenas = arenas
+        if arenas is not None:
+            self._room: int = self._lib.strop_context_room(self._handle)
+            arenas.check(self._room, engine.where)
+            self._call = self._call_in_pool
         self._arguments = (
             self._handle,
             self._input_slots.pointers,
@@ -268,7 +279,7 @@ class Context:
             slots[1].point_at(index, array)
             arrays.append(array)
         # While the interpreter lock is held no other thread can close the context, and the runtime itself refuses two at a time.
-        keeps_lock = self._engine.brief and self.threads == 1 and not self._is_dynamic
+        keeps_lock = self._engine.brief and self.threads == 1 and not self._is_dynamic and self._arenas is None
         run = self._run_bound
         if keeps_lock:
             run = self._lib.strop_context_call_held if self._finalizer.alive else self._refuse
@@ -300,6 +311,20 @@ class Context:
         finally:
             self._lock.release()
 
+    def _call_in_pool(self, *arguments: object) -> int:
+        """The native call with memory out of the pool."""
+        return self._in_pool(partial(self._lib.strop_context_call, *arguments))
+
+    def _in_pool(self, call: Callable[[], int]) -> int:
+        """A native call while memory out of the pool is lent to the context."""
+        assert self._arenas is not None
+        with self._arenas.lease(self._room) as address:
+            code: int = self._lib.strop_context_lend(self._handle, address, self._room, self._error_at)
+            if code == 0:
+                code = call()
+                self._lib.strop_context_lend(self._handle, None, 0, None)
+            return code
+
     def _check_code(self, code: int, error: ErrorStruct) -> None:
         self._lib.check(code, error, self._engine.where)
 
@@ -327,7 +352,8 @@ class Context:
             )
             return code
 
-        self._run(self._by_position(inputs), None, measure)
+        then = measure if self._arenas is None else partial(self._in_pool, measure)
+        self._run(self._by_position(inputs), None, then)
         return tuple(StepTime(name, time) for name, time in zip(names, times, strict=True))
 
     def _run(
@@ -408,6 +434,11 @@ class Context:
             self._check_open()
             self._lib.strop_context_memory(self._handle, byref(figures))
         return MemoryFigures(figures.weights, figures.arena, figures.scratch)
+
+    @property
+    def room(self) -> int:
+        """Bytes that a run takes out of a pool; 0 for a context with memory of its own."""
+        return 0 if self._arenas is None else self._room
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:

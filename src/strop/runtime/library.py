@@ -115,6 +115,9 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 #: Functions that a runtime of the same interface may lack; they are missed when they are called.
 _OPTIONAL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "strop_context_run_steps": (c_int32, (c_void_p, c_uint32, c_uint32, _ERROR)),
+    "strop_context_create_lean": (c_int32, (c_void_p, c_int32, POINTER(c_void_p), _ERROR)),
+    "strop_context_lend": (c_int32, (c_void_p, c_void_p, c_uint64, _ERROR)),
+    "strop_context_room": (c_uint64, (c_void_p,)),
     "strop_context_operand": (
         c_int32,
         (c_void_p, c_uint32, c_uint32, POINTER(c_void_p), POINTER(c_uint64), _ERROR),

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from strop.engine.format import EngineFile, Source
 from strop.errors import EngineFileError, OptionError, RuntimeFailure
 from strop.ir.dtype import BY_CODE
+from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import (
     Context,
     EngineView,
@@ -119,8 +120,8 @@ class Session:
         """The time of every step; see Context.profile."""
         return self._context().profile(inputs, runs=runs)
 
-    def context(self, *, threads: int | None = None) -> Context:
-        """A new context; None for the session's own number of threads.
+    def context(self, *, threads: int | None = None, arenas: ArenaPool | None = None) -> Context:
+        """A new context; None for the session's own number of threads. With ``arenas`` its memory comes out of that pool.
 
         Raises:
             OptionError: an impossible number of threads.
@@ -129,7 +130,7 @@ class Session:
         count = self._threads if threads is None else _check_threads(threads)
         with self._life:
             self._check_open()
-            return Context(self._view, count)
+            return Context(self._view, count, arenas)
 
     def _context(self) -> Context:
         """The calling thread's context."""

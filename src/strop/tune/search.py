@@ -27,7 +27,7 @@ from types import FrameType
 
 from strop.errors import KernelError, OptionError
 from strop.kernels.base import Candidate, Region
-from strop.lower.pipeline import Lowered, Step
+from strop.lower.pipeline import Lowered, Step, Tried
 from strop.target.base import Target
 from strop.target.detect import runs_here
 from strop.trace import Trace
@@ -52,6 +52,8 @@ _RIVAL = 3.0
 #: Candidates and bytes of packed arrays that are compiled and measured together.
 _BATCH, _BATCH_BYTES = 48, 1 << 30
 _MOST_FLUSHED = 128 << 20
+#: Candidates of a step that an engine file tells about.
+_MOST_TRIED = 12
 
 
 def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace) -> None:
@@ -86,6 +88,8 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace) -> No
             search.note_foreign()
         for task in tasks:
             _choose(task, book, trace)
+    for task in tasks:
+        _note_tried(task, lowered.target)
     text = _show(tasks, lowered.target)
     trace.log(2, f"tune: candidates by estimate and measured time\n{text}")
     trace.dump("tune.choices.txt", lambda: text)
@@ -359,6 +363,19 @@ def _choose(task: Task, book: _Book, trace: Trace) -> None:
         step.chosen = known[0] if known else step.candidates[0]
         result = task.results.get(step.chosen.label)
         step.seconds = result / 1e9 if isinstance(result, int) else None
+
+
+def _note_tried(task: Task, target: Target) -> None:
+    """Tells a task's steps what is known about its candidates: all that were measured, and the estimate's favourites."""
+    found = []
+    for candidate in task.candidates:
+        result = task.results.get(candidate.label)
+        seconds, verdict = (result / 1e9, "") if isinstance(result, int) else (None, result or "")
+        found.append(Tried(candidate.label, candidate.cost(task.region, target), seconds, verdict))
+    found.sort(key=lambda t: (bool(t.verdict), t.measured is None, t.measured or t.estimated))
+    for step in task.steps:
+        chosen = [t for t in found if t.label == step.chosen.label]
+        step.tried = (*chosen, *(t for t in found if t.label != step.chosen.label))[:_MOST_TRIED]
 
 
 _MEANING = {

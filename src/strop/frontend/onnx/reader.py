@@ -29,7 +29,7 @@ from strop.errors import ModelError
 from strop.frontend.onnx import wire
 from strop.frontend.onnx.importer import Importer
 from strop.frontend.onnx.tensors import TensorReader
-from strop.frontend.verdicts import Verdict, combined
+from strop.frontend.verdicts import Verdict, combined, origins
 from strop.ir.graph import Graph
 from strop.ir.shape import Dim
 
@@ -58,6 +58,7 @@ def read_onnx(source: Source, shapes: Shapes | None = None) -> Graph:
     importer = _import(source, shapes)
     if importer.errors:
         raise combined(importer.errors, len(importer.verdicts))
+    importer.graph.origins = origins(importer.verdicts)
     return importer.graph
 
 

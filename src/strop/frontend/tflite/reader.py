@@ -9,7 +9,7 @@ from typing import Any
 from strop.errors import UnsupportedError
 from strop.frontend.tflite.importer import Importer
 from strop.frontend.tflite.model import load
-from strop.frontend.verdicts import Verdict, combined
+from strop.frontend.verdicts import Verdict, combined, origins
 from strop.ir.graph import Graph
 from strop.ir.op import Array
 
@@ -35,6 +35,7 @@ def read(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, sig
     importer = _import(model, shapes, signature)
     if importer.errors:
         raise combined(importer.errors, len(importer.verdicts))
+    importer.graph.origins = origins(importer.verdicts)
     return importer.graph
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from strop.frontend.torch.importer import Importer
 from strop.frontend.torch.program import Examples, labels_of, program_of
-from strop.frontend.verdicts import Verdict, combined
+from strop.frontend.verdicts import Verdict, combined, origins
 from strop.ir.graph import Graph
 
 
@@ -35,6 +35,7 @@ def read(
     importer = _import(model, shapes, example_inputs, dynamic_shapes)
     if importer.errors:
         raise combined(importer.errors, len(importer.verdicts))
+    importer.graph.origins = origins(importer.verdicts)
     return importer.graph
 
 

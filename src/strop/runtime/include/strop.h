@@ -177,6 +177,15 @@ STROP_API void strop_engine_memory(const strop_engine *engine, strop_memory_info
 STROP_API int strop_context_create(strop_engine *engine, int32_t threads, strop_context **context,
                                    strop_error *error);
 STROP_API void strop_context_destroy(strop_context *context);
+
+/* A context without memory for arena and scratch: contexts that do not run at once can use the same
+ * memory one after the other. It runs only between lending it at least strop_context_room() bytes, aligned
+ * to 64, and taking them away by lending NULL; what they hold is lost in between. */
+STROP_API int strop_context_create_lean(strop_engine *engine, int32_t threads, strop_context **context,
+                                        strop_error *error);
+STROP_API int strop_context_lend(strop_context *context, void *memory, uint64_t size, strop_error *error);
+STROP_API uint64_t strop_context_room(const strop_context *context);
+
 STROP_API int32_t strop_context_threads(const strop_context *context);
 STROP_API void strop_context_memory(const strop_context *context, strop_memory_info *info);
 

@@ -9,6 +9,7 @@
 #include "pool.h"
 
 #define PAGE 4096u
+#define LENT_ALIGNMENT 64u
 
 /* ---- one user at a time -------------------------------------------------------------------- */
 
@@ -37,8 +38,10 @@ void strop_context_destroy(strop_context *context)
 {
     if (!context)
         return;
-    platform_free(context->arena, context->arena_size);
-    platform_free(context->scratch, context->scratch_stride * (size_t)context->threads);
+    if (!context->is_lent) {
+        platform_free(context->arena, context->arena_size);
+        platform_free(context->scratch, context->scratch_stride * (size_t)context->threads);
+    }
     free(context->steps);
     free(context->ranges);
     free(context->operands);
@@ -60,8 +63,10 @@ static bool allocate(strop_context *context)
 
     context->arena_size = h->arena_bytes;
     context->scratch_stride = (h->scratch_bytes + PAGE - 1) / PAGE * PAGE;
-    context->arena = platform_allocate(context->arena_size);
-    context->scratch = platform_allocate(context->scratch_stride * threads);
+    if (!context->is_lent) {
+        context->arena = platform_allocate(context->arena_size);
+        context->scratch = platform_allocate(context->scratch_stride * threads);
+    }
     context->steps = calloc((size_t)h->n_steps + 1, sizeof *context->steps);
     context->ranges = calloc((size_t)h->n_steps * threads + 1, sizeof *context->ranges);
     context->operands = calloc((size_t)h->n_args + 1, sizeof *context->operands);
@@ -71,7 +76,7 @@ static bool allocate(strop_context *context)
     context->symbols = calloc((size_t)h->n_syms + 1, sizeof *context->symbols);
     context->dims = calloc(4 * (size_t)h->n_dims + 1, sizeof *context->dims);
     context->step_dims = calloc((size_t)h->n_step_dims + 1, sizeof *context->step_dims);
-    return context->arena && context->scratch && context->steps && context->ranges &&
+    return (context->is_lent || (context->arena && context->scratch)) && context->steps && context->ranges &&
            context->operands && context->is_bound && context->bound && context->rooms && context->symbols && context->dims &&
            context->step_dims;
 }
@@ -180,7 +185,8 @@ static void resolve_operands(strop_context *context)
     const engine_plan *plan = &context->engine->plan;
 
     for (uint32_t i = 0; i < plan->header->n_args; i++)
-        if (plan->args[i].space == STROP_SPACE_ARENA || plan->args[i].space == STROP_SPACE_WEIGHTS)
+        if ((plan->args[i].space == STROP_SPACE_ARENA && context->arena) ||
+            plan->args[i].space == STROP_SPACE_WEIGHTS)
             context_resolve(context, i);
 }
 
@@ -195,8 +201,8 @@ void context_apply(strop_context *context)
     resolve_operands(context);
 }
 
-int strop_context_create(strop_engine *engine, int32_t threads, strop_context **result,
-                         strop_error *error)
+static int create(strop_engine *engine, int32_t threads, bool is_lent, strop_context **result,
+                  strop_error *error)
 {
     strop_context *context;
     char buffer[128];
@@ -223,6 +229,7 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
         return strop_fail(error, STROP_ERR_SYSTEM, "%s: out of memory", engine->where);
     engine_retain(engine);
     context->engine = engine;
+    context->is_lent = is_lent;
     context->threads = threads;
     context->n_steps = engine->plan.header->n_steps;
     if (!allocate(context)) {
@@ -251,6 +258,60 @@ int strop_context_create(strop_engine *engine, int32_t threads, strop_context **
     context_apply(context);
     *result = context;
     return STROP_OK;
+}
+
+int strop_context_create(strop_engine *engine, int32_t threads, strop_context **context,
+                         strop_error *error)
+{
+    return create(engine, threads, false, context, error);
+}
+
+int strop_context_create_lean(strop_engine *engine, int32_t threads, strop_context **context,
+                              strop_error *error)
+{
+    return create(engine, threads, true, context, error);
+}
+
+/* ---- lent memory --------------------------------------------------------------------------- */
+
+static size_t lent_arena(const strop_context *context)
+{
+    return (context->arena_size + PAGE - 1) / PAGE * PAGE;
+}
+
+static int lend(strop_context *context, uint8_t *memory, uint64_t size, strop_error *error)
+{
+    const uint64_t need = strop_context_room(context);
+
+    if (!context->is_lent)
+        return strop_fail(error, STROP_ERR_ARGUMENT, "%s: the context has memory of its own",
+                          context->engine->where);
+    if (memory && (size < need || (uintptr_t)memory % LENT_ALIGNMENT != 0))
+        return strop_fail(error, STROP_ERR_ARGUMENT,
+                          "%s: %" PRIu64 " bytes at %p are lent; %" PRIu64 " are needed, aligned to %u",
+                          context->engine->where, size, (void *)memory, need, LENT_ALIGNMENT);
+    if (memory != context->arena) {
+        context->arena = memory;
+        context->scratch = memory ? memory + lent_arena(context) : NULL;
+        resolve_operands(context);
+    }
+    return STROP_OK;
+}
+
+int strop_context_lend(strop_context *context, void *memory, uint64_t size, strop_error *error)
+{
+    int code = context_enter(context, error);
+
+    if (code)
+        return code;
+    code = lend(context, memory, size, error);
+    context_leave(context);
+    return code;
+}
+
+uint64_t strop_context_room(const strop_context *context)
+{
+    return lent_arena(context) + (uint64_t)context->scratch_stride * (uint64_t)context->threads;
 }
 
 /* ---- questions ----------------------------------------------------------------------------- */

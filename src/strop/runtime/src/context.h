@@ -40,6 +40,7 @@ struct strop_context {
     uint8_t *arena;
     uint8_t *scratch; /* threads times scratch_stride */
     size_t arena_size, scratch_stride;
+    bool is_lent; /* arena and scratch are the caller's, or NULL */
     struct custom_state *custom;
     bool decided[2]; /* what the bool of the last jump but one, and of the last one, was */
     int failed; /* of the current run: what became of a size that a step found */

@@ -149,12 +149,20 @@ static int run(strop_context *context, uint64_t *nanoseconds, strop_error *error
     return run_some(context, 0, context->n_steps, nanoseconds, error);
 }
 
+static int no_memory(const strop_context *context, strop_error *error)
+{
+    return strop_fail(error, STROP_ERR_UNBOUND, "%s: the context was lent no memory",
+                      context->engine->where);
+}
+
 static int check_bound(const strop_context *context, strop_error *error)
 {
     const strop_engine *engine = context->engine;
     const uint32_t n = engine->plan.header->n_inputs + engine->plan.header->n_outputs;
     char buffer[256];
 
+    if (!context->arena)
+        return no_memory(context, error);
     for (uint32_t i = 0; i < n; i++)
         if (!context->is_bound[i])
             return strop_fail(error, STROP_ERR_UNBOUND, "%s: %s is not bound", engine->where,
@@ -229,6 +237,8 @@ int strop_context_call(strop_context *context, const void *const *inputs, void *
 
     if (code)
         return code;
+    if (!context->arena)
+        code = no_memory(context, error);
     for (uint32_t i = 0; i < h->n_inputs && !code; i++)
         code = context_bind(context, i, inputs[i], error);
     for (uint32_t i = 0; i < h->n_outputs && !code; i++)

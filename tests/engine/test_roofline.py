@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from bench import roofline
+from bench import roofline as command
 from strop.codegen import toolchain
+from strop.engine import roofline
 from strop.errors import TargetError
 from strop.target.detect import TARGETS, host, runs_here
 
@@ -46,5 +47,5 @@ def test_another_machine_is_refused() -> None:
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert roofline.main(["--target", "vax"]) == 1
+    assert command.main(["--target", "vax"]) == 1
     assert "unknown target" in capsys.readouterr().err
