@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, micros, pairs, show_json, size, table, warn
-from strop.cli.source import SHAPE_HELP, build, is_engine, open_engine, parse_shapes, read_inputs
+from strop.cli.source import (
+    SHAPE_HELP,
+    SIGNATURE_HELP,
+    build,
+    is_engine,
+    open_engine,
+    parse_shapes,
+    read_inputs,
+)
 from strop.engine.bench import Report, bench
 from strop.engine.peer_process import find_peers, python_of
 from strop.engine.versus import Row, Settings, choose_cpus, compare
@@ -28,6 +36,7 @@ def command(
         list[str] | None, typer.Option("-i", "--input", help="name=file.npy or file.npz; random arrays otherwise.")
     ] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step.")] = False,
     vs: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Measure a model against onnxruntime,openvino,litert,ncnn,torch.")
@@ -43,10 +52,10 @@ def command(
     _refuse(vs is not None, {"--runs": runs, "--warmup": warmup, "--input": input, "--per-step": per_step or None})
     _refuse(vs is None, {"--peers": peers, "--rounds": rounds, "--level": level})
     if vs is not None:
-        _versus(source, vs, peers, _settings(threads, rounds, seconds), level, shape or [], json)
+        _versus(source, vs, peers, _settings(threads, rounds, seconds), level, shape or [], signature, json)
         return
     with StageBar(quiet=json) as bar:
-        engine = open_engine(source, threads=threads, shapes=shape or (), progress=bar)
+        engine = open_engine(source, threads=threads, shapes=shape or (), signature=signature, progress=bar)
     inputs = {**engine.random_inputs(), **read_inputs(engine, input or [])}
     report = bench(engine, inputs, threads=threads, runs=runs, seconds=seconds, warmup=warmup, per_step=per_step)
     if json:
@@ -76,7 +85,7 @@ def _settings(threads: int | None, rounds: int | None, seconds: float | None) ->
 
 
 def _versus(
-    model: Path, names: str, environment: Path | None, settings: Settings, level: int | None, shapes: list[str], json: bool
+    model: Path, names: str, environment: Path | None, settings: Settings, level: int | None, shapes: list[str], signature: str | None, json: bool
 ) -> None:
     """Builds a model and measures it against other runtimes; an error after the table when Strop has no figures."""
     peers = find_peers([name.strip() for name in names.split(",") if name.strip()])
@@ -85,7 +94,7 @@ def _versus(
         raise OptionError("other runtimes do not read engines", where=str(model), expected="the ONNX model it was built of")
     with StageBar(quiet=json) as bar:
         engine = build(
-            model, level=3 if level is None else level, threads=settings.threads, shapes=parse_shapes(shapes), progress=bar
+            model, level=3 if level is None else level, threads=settings.threads, shapes=parse_shapes(shapes), signature=signature, progress=bar
         )
     row = compare(engine, model, peers, python, settings, progress=warn if sys.stderr.isatty() else None)
     if json:
