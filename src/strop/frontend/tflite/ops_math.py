@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from strop.frontend.tflite.context import NodeContext
-from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.emission import NodeWriter
+from strop.frontend.tflite.grid import Grid
+from strop.frontend.tflite.records import OutTensor
+from strop.frontend.tflite.registry import tflite_op, writes
 from strop.ir import dtype as dt
+from strop.ir import expr as ex
+from strop.ir.dtype import DType
+from strop.ir.expr import cast_array
 from strop.ir.graph import Value
-from strop.ops.elementwise import Cast
+from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.quantize import Dequantize, Quantize
 
 #: Operators of one operand: function and params.
 UNARY: dict[str, tuple[str, dict[str, float]]] = {
@@ -172,3 +181,268 @@ def fake_quant(node: NodeContext) -> Value:
     shifted = node.apply("sub", node.apply("clip", x, lo=bottom, hi=top), node.like(bottom, x))
     whole = node.apply("floor", node.apply("affine", shifted, alpha=1.0 / scale, beta=0.5))
     return node.apply("affine", whole, alpha=scale, beta=bottom)
+
+
+# ---- written
+
+
+#: Operators by function and params, where they are of one or two operands and of floats.
+_DIRECT = {(fn, tuple(params.values())): code for code, (fn, params) in UNARY.items()} | {(fn, ()): code for code, fn in BINARY.items()}
+#: Options of those that have any.
+_OPTIONS = {
+    "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions", "POW": "PowOptions", "MAXIMUM": "MaximumMinimumOptions",
+    "MINIMUM": "MaximumMinimumOptions", "EXP": "ExpOptions", "COS": "CosOptions", "SQUARE": "SquareOptions", "NEG": "NegOptions", "ABS": "AbsOptions",
+    "SIGN": "SignOptions", "HARD_SWISH": "HardSwishOptions", "EQUAL": "EqualOptions", "NOT_EQUAL": "NotEqualOptions", "LESS": "LessOptions",
+    "LESS_EQUAL": "LessEqualOptions", "GREATER": "GreaterOptions", "GREATER_EQUAL": "GreaterEqualOptions", "LOGICAL_AND": "LogicalAndOptions",
+    "LOGICAL_OR": "LogicalOrOptions", "LOGICAL_NOT": "LogicalNotOptions", "FLOOR_MOD": "FloorModOptions", "ATAN2": "ATan2Options",
+    "BITWISE_XOR": "BitwiseXorOptions", "RIGHT_SHIFT": "RightShiftOptions",
+}  # fmt: skip
+#: Element types that kernels of operators compute in; others only f32.
+_FLOAT, _NUMBER = (dt.f32,), (dt.f32, dt.i32, dt.i64)
+_TYPES = {
+    **dict.fromkeys(("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "NEG", "FLOOR_MOD"), _NUMBER),
+    **dict.fromkeys(("EQUAL", "NOT_EQUAL"), (*_NUMBER, dt.boolean)),
+    **dict.fromkeys(("DIV", "POW", "ABS", "SIGN", "FLOOR_DIV"), (dt.f32, dt.i32)),
+    **dict.fromkeys(("LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT"), (dt.boolean,)),
+    **dict.fromkeys(("BITWISE_XOR", "RIGHT_SHIFT"), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)),
+    "SELECT_V2": (dt.f32, dt.i8, dt.u8, dt.i16, dt.i32, dt.i64, dt.boolean),
+}
+
+
+def _takes(code: str, types: Sequence[DType]) -> bool:
+    return all(d in _TYPES.get(code, _FLOAT) for d in types)
+
+
+@writes(Elementwise)
+def write_elementwise(w: NodeWriter) -> None:
+    """An operator where there is one, a fused activation or bias at best, else the operators of the function's expression."""
+    op = w.op
+    assert isinstance(op, Elementwise)
+    params = tuple(op.param.values())
+    if w.fuses(op.fn, params) or (op.fn == "add" and _fuses_bias(w)):
+        return
+    code = _DIRECT.get((op.fn, params))
+    if code is not None and _takes(code, [w.value(k).dtype for k in range(len(w.node.inputs))]):
+        w.emit(code, [w.operand(k) for k in range(len(w.node.inputs))], None, _OPTIONS.get(code, ""))
+        return
+    _Expression(w).run(op)
+
+
+def _fuses_bias(w: NodeWriter) -> bool:
+    """Makes a constant per channel the bias of the product before it."""
+    for k in range(2):
+        value, other = w.value(k), w.value(1 - k)
+        maker = w.only_maker(value)
+        channels = value.shape[-1] if value.shape else 0
+        if maker is None or other.const is None or maker.code != "FULLY_CONNECTED" or len(maker.inputs) > 2 or other.const.size != channels:
+            continue
+        if other.shape[-1:] != (channels,) or maker.fields.get("FusedActivationFunction") or w.node.output.shape != value.shape:
+            continue
+        maker.inputs.append(w.operand(1 - k) if other.type.rank == 1 else w.const(other.const.reshape(-1), "bias"))
+        w.takes_over(maker)
+        return True
+    return False
+
+
+class _Expression:
+    """The expression of an elementwise function, an operator per primitive."""
+
+    def __init__(self, w: NodeWriter) -> None:
+        self._w = w
+        self._known: dict[int, OutTensor | float] = {}
+
+    def run(self, op: Elementwise) -> None:
+        """Emits it; the last operator gives the node's result."""
+        w, expr = self._w, op.expr()
+        found = self._value(expr)
+        if isinstance(found, float) or found not in w.writing.makers or any(found is w.operand(k) for k in range(len(w.node.inputs))):
+            given = w.like(found, w.result()) if isinstance(found, float) else found
+            w.reshaped(w.emit("BROADCAST_TO", [given, w.shape(w.node.output.shape)], [w.temporary(w.node.output.shape)]), w.node.output.shape, w.result())
+            return
+        maker = w.writing.makers.pop(found)
+        maker.outputs[maker.outputs.index(found)] = w.result()
+        w.writing.names.discard(found.name)
+        w.writing.makers[w.result()] = maker
+
+    def _value(self, expr: ex.Expr) -> OutTensor | float:
+        if id(expr) not in self._known:
+            self._known[id(expr)] = self._made(expr)
+        return self._known[id(expr)]
+
+    def _made(self, expr: ex.Expr) -> OutTensor | float:
+        w = self._w
+        if isinstance(expr, ex.Input):
+            return w.operand(expr.index)
+        if isinstance(expr, ex.Const):
+            return float(expr.value)
+        if isinstance(expr, ex.Cast):
+            inner = self._value(expr.arg)
+            return inner if isinstance(inner, float) else w.emit("CAST", [inner], [self._like(inner, expr.to)], "CastOptions")
+        if not isinstance(expr, ex.Call):
+            raise w.refused("its expression has no counterpart", got=ex.show(expr))
+        args = [self._value(a) for a in expr.args]
+        if all(isinstance(a, float) for a in args):
+            return float(ex.PRIMITIVES[expr.fn].numpy(*args))
+        return self._call(expr.fn, args)
+
+    def _call(self, fn: str, args: Sequence[OutTensor | float]) -> OutTensor:
+        w = self._w
+        if fn in _COMPOSED:
+            return self._composed(fn, args)
+        code = _PRIMITIVES.get(fn)
+        tensors = self._tensors(fn, args)
+        counted = tensors[1:] if fn == "select" else tensors
+        if code is None or not _takes(code, [t.dtype for t in counted]):
+            raise w.refused(f"{fn} has no operator for these types", got=", ".join(str(t.dtype) for t in tensors), hint="export the network in f32")
+        shape = np.broadcast_shapes(*(t.shape for t in tensors))
+        dtype = dt.boolean if ex.PRIMITIVES[fn].result == "bool" else counted[0].dtype
+        free = {len(shape) - len(t.shape) + k for t in tensors for k in t.free}
+        result = w.writing.made(f"{w.node.name}:{fn}", dtype, shape, sorted(free))
+        return w.emit(code, tensors, [result], _OPTIONS.get(code, "SelectV2Options" if code == "SELECT_V2" else ""))
+
+    def _tensors(self, fn: str, args: Sequence[OutTensor | float]) -> list[OutTensor]:
+        """Arguments with numbers as constants of the type that they meet."""
+        typed = args[1:] if fn == "select" else args
+        dtype = next((a.dtype for a in typed if isinstance(a, OutTensor)), self._w.node.output.dtype)
+        return [a if isinstance(a, OutTensor) else self._w.const(cast_array(np.asarray(a), dtype)) for a in args]
+
+    def _composed(self, fn: str, args: Sequence[OutTensor | float]) -> OutTensor:
+        inputs = [ex.Input(k) for k in range(len(args))]
+        body = _COMPOSED[fn](*inputs)
+        self._keep = body  # its parts stay alive as long as their ids are known
+
+        def value(expr: ex.Expr) -> OutTensor | float:
+            if isinstance(expr, ex.Input):
+                return args[expr.index]
+            if isinstance(expr, ex.Const):
+                return float(expr.value)
+            assert isinstance(expr, ex.Call)
+            return self._call(expr.fn, [value(a) for a in expr.args])
+
+        found = value(body)
+        assert isinstance(found, OutTensor)
+        return found
+
+    def _like(self, tensor: OutTensor, dtype: DType) -> OutTensor:
+        return self._w.writing.made(f"{self._w.node.name}:cast", dtype, tensor.shape, tensor.free)
+
+
+#: Operators of the primitives.
+_PRIMITIVES = {
+    "add": "ADD", "sub": "SUB", "mul": "MUL", "div": "DIV", "floordiv": "FLOOR_DIV", "floormod": "FLOOR_MOD", "min": "MINIMUM", "max": "MAXIMUM",
+    "pow": "POW", "atan2": "ATAN2", "neg": "NEG", "abs": "ABS", "sign": "SIGN", "sqrt": "SQRT", "exp": "EXP", "log": "LOG", "tanh": "TANH",
+    "sin": "SIN", "cos": "COS", "floor": "FLOOR", "ceil": "CEIL", "round": "ROUND", "lt": "LESS", "le": "LESS_EQUAL", "gt": "GREATER",
+    "ge": "GREATER_EQUAL", "eq": "EQUAL", "ne": "NOT_EQUAL", "xor": "NOT_EQUAL", "and": "LOGICAL_AND", "or": "LOGICAL_OR", "not": "LOGICAL_NOT",
+    "select": "SELECT_V2", "bitxor": "BITWISE_XOR", "shr": "RIGHT_SHIFT",
+}  # fmt: skip
+
+
+def _erf(x: ex.Expr) -> ex.Expr:
+    """Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7."""
+    t = 1.0 / (1.0 + 0.3275911 * ex.call("abs", x))
+    series: ex.Expr = ex.Const(0.0)
+    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = (series + factor) * t if not isinstance(series, ex.Const) else factor * t
+    return ex.call("sign", x) * (1.0 - series * ex.call("exp", -(x * x)))
+
+
+#: Primitives without an operator, by those that have one.
+_COMPOSED: dict[str, Callable[..., ex.Expr]] = {
+    "expm1": lambda x: ex.call("exp", x) - 1.0,
+    "log1p": lambda x: ex.call("log", x + 1.0),
+    "erf": _erf,
+    "tan": lambda x: ex.call("sin", x) / ex.call("cos", x),
+    "asin": lambda x: ex.call("atan2", x, ex.call("sqrt", 1.0 - x * x)),
+    "acos": lambda x: ex.call("atan2", ex.call("sqrt", 1.0 - x * x), x),
+    "atan": lambda x: ex.call("atan2", x, x * 0.0 + 1.0),
+    "sinh": lambda x: 0.5 * (ex.call("exp", x) - ex.call("exp", -x)),
+    "cosh": lambda x: 0.5 * (ex.call("exp", x) + ex.call("exp", -x)),
+    "asinh": lambda x: ex.call("sign", x) * ex.call("log", ex.call("abs", x) + ex.call("sqrt", x * x + 1.0)),
+    "acosh": lambda x: ex.call("log", x + ex.call("sqrt", x * x - 1.0)),
+    "atanh": lambda x: 0.5 * ex.call("log", (1.0 + x) / (1.0 - x)),
+    "trunc": lambda x: ex.call("sign", x) * ex.call("floor", ex.call("abs", x)),
+    "fmod": lambda x, y: x - y * (ex.call("sign", x / y) * ex.call("floor", ex.call("abs", x / y))),
+    "fma": lambda x, y, z: x * y + z,
+    "isnan": lambda x: ex.call("ne", x, x),
+    "isinf": lambda x: ex.call("eq", ex.call("abs", x), math.inf),
+    "bitnot": lambda x: ex.call("bitxor", x, -1),
+}
+
+
+@writes("gelu", "gelu_tanh")
+def write_gelu(w: NodeWriter) -> None:
+    if w.value(0).dtype is dt.f32:
+        w.emit("GELU", [w.operand(0)], None, "GeluOptions", Approximate=w.op.label == "gelu_tanh")
+    else:
+        write_elementwise(w)
+
+
+@writes("leaky_relu")
+def write_leaky_relu(w: NodeWriter) -> None:
+    assert isinstance(w.op, Elementwise)
+    if w.value(0).dtype is dt.f32:
+        w.emit("LEAKY_RELU", [w.operand(0)], None, "LeakyReluOptions", Alpha=w.op.param["alpha"])
+    else:
+        write_elementwise(w)
+
+
+@writes("prelu")
+def write_prelu(w: NodeWriter) -> None:
+    """The slope is a constant without the batch's axis; others are computed by the expression."""
+    slope, x = w.value(1).const, w.value(0)
+    if x.dtype is not dt.f32 or slope is None or x.type.rank < 2 or slope.ndim > x.type.rank or (slope.ndim == x.type.rank and slope.shape[0] != 1):
+        write_elementwise(w)
+        return
+    shape = (1,) * (x.type.rank - slope.ndim) + slope.shape
+    w.emit("PRELU", [w.operand(0), w.const(slope.reshape(shape[1:]), "slope")])
+
+
+@writes("silu")
+def write_silu(w: NodeWriter) -> None:
+    """x * LOGISTIC(x)."""
+    if w.value(0).dtype is not dt.f32:
+        write_elementwise(w)
+        return
+    x = w.operand(0)
+    gate = w.emit("LOGISTIC", [x], [w.temporary(w.node.output.shape)])
+    w.emit("MUL", [x, gate], None, "MulOptions")
+
+
+@writes("affine")
+def write_affine(w: NodeWriter) -> None:
+    """alpha * x + beta, without what does nothing."""
+    assert isinstance(w.op, Elementwise)
+    alpha, beta, x = w.op.param["alpha"], w.op.param["beta"], w.operand(0)
+    if x.dtype is not dt.f32:
+        write_elementwise(w)
+    elif beta == 0.0:
+        w.emit("MUL", [x, w.like(alpha, x)], None, "MulOptions")
+    else:
+        made = x if alpha == 1.0 else w.emit("MUL", [x, w.like(alpha, x)], [w.temporary(w.node.output.shape)], "MulOptions")
+        w.emit("ADD", [made, w.like(beta, x)], None, "AddOptions")
+
+
+@writes("where")
+def write_where(w: NodeWriter) -> None:
+    w.emit("SELECT_V2", [w.operand(k) for k in range(3)], None, "SelectV2Options")
+
+
+@writes(Cast)
+def write_cast(w: NodeWriter) -> None:
+    w.emit("CAST", [w.operand(0)], None, "CastOptions")
+
+
+@writes(Quantize, Dequantize)
+def write_requantize(w: NodeWriter) -> None:
+    """The grid is the stored tensor's."""
+    op, stored = w.op, (w.result() if isinstance(w.op, Quantize) else w.operand(0))
+    assert isinstance(op, (Quantize, Dequantize))
+    scale = w.array(1, "the scale")
+    zero = w.array(2, "the zero point") if w.node.has(2) else np.zeros(scale.shape, np.int64)
+    rank = len(stored.shape)
+    wide = (1,) * (rank - scale.ndim) + scale.shape
+    axes = [k for k, d in enumerate(wide) if d != 1]
+    if op.block or len(axes) > 1 or scale.dtype != np.float32 or stored.dtype not in (dt.i8, dt.u8, dt.i16, dt.i32):
+        raise w.refused("only grids of one scale, or of one per index of an axis, of 8 or 16 bits are supported", got=f"{stored.dtype}, scale {scale.dtype}{list(scale.shape)}")
+    stored.grid = Grid(scale.reshape(-1), zero.reshape(-1).astype(np.int64), axes[0] if axes else 0)
+    w.emit("QUANTIZE" if isinstance(op, Quantize) else "DEQUANTIZE", [w.operand(0)])
