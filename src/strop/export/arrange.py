@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from strop.export.expand import expand, expand_softmax
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Type
+from strop.ir.op import Op, Type
 from strop.ops.channels_last import ChannelsLast, first_perm, last_perm
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.data import Reshape, Transpose
@@ -33,6 +34,8 @@ from strop.optimize import (
 from strop.optimize.base import Options
 from strop.trace import Trace
 
+#: What a reshape costs, beside a transposition and turning a node.
+_RESHAPE = 1 << 16
 #: Ops that know channels first only.
 _FIRST = (Conv, ConvTranspose, MaxPool, AveragePool, LRN)
 _PASSES = (cancel_transposes, eliminate_noops, fold_constants, eliminate_common, eliminate_dead)
@@ -45,18 +48,21 @@ def arrange(graph: Graph, trace: Trace, turn_ends: bool = False) -> Graph:
         graph: portable; it is not changed.
         turn_ends: inputs and outputs of rank 4 are [N, H, W, C] too.
     """
-    result = graph.clone()
+    result = expand(graph)
     if turn_ends:
         result = _with_turned_ends(result)
     for node in list(result.nodes):
         if isinstance(node.op, MatMul):
             _flatten(result, node)
+        elif isinstance(node.op, Reshape):
+            _shuffle(result, node)
     for node in list(result.nodes):
         _wrap(result, node)
     result.toposort()
-    options = Options()
+    options = Options(view_price=_RESHAPE)
     for module in _PASSES:
         module.run(result, trace, options)
+    expand_softmax(result)
     return result
 
 
@@ -151,6 +157,39 @@ def _flatten(graph: Graph, node: Node) -> None:
     graph.remove(node)
     graph.rename_node(product, node.name)
     graph.rename(product.output, old.name)
+
+
+def _shuffle(graph: Graph, node: Node) -> None:
+    """Lets a channel shuffle work where channels are last.
+
+    Before: Reshape(Transpose(Reshape(x[N, C, H, W] -> [N, G, C/G, H, W]), 02134) -> [N, C, H, W]).
+    After: the same over [N, H, W, C], between two transpositions that others cancel.
+    Unless: something else reads what is between.
+    """
+    inner = node.operand(0).producer
+    outer = inner.operand(0).producer if inner is not None and isinstance(inner.op, Transpose) else None
+    if outer is None or inner is None or not isinstance(outer.op, Reshape) or not isinstance(inner.op, Transpose):
+        return
+    x, parts = outer.operand(0), outer.output
+    rank = x.type.rank
+    if rank < 3 or node.output.shape != x.shape or inner.op.perm != (0, 2, 1, *range(3, rank + 1)) or parts.shape != (x.shape[0], *parts.shape[1:3], *x.shape[2:]):
+        return
+    if any(len(v.uses) != 1 or graph.is_output(v) for v in (parts, inner.output)):
+        return
+    spatial = tuple(x.shape[2:])
+
+    def step(op: Op, value: Value, by: Node) -> Value:
+        return graph.add(op, [value], name=f"{by.name}.last", source=by.source, before=node).output
+
+    found = step(Transpose(last_perm(rank)), x, outer)
+    found = step(Reshape((x.shape[0], *spatial, *parts.shape[1:3])), found, outer)
+    found = step(Transpose((*range(rank - 1), rank, rank - 1)), found, inner)
+    found = step(Reshape((x.shape[0], *spatial, x.shape[1])), found, node)
+    found = step(Transpose(first_perm(rank)), found, node)
+    name = node.output.name
+    graph.replace_uses(node.output, found)
+    graph.remove(node)
+    graph.rename(found, name)
 
 
 def _has_channels(value: Value) -> bool:

@@ -408,6 +408,21 @@ def write_silu(w: NodeWriter) -> None:
     w.emit("MUL", [x, gate], None, "MulOptions")
 
 
+@writes("hard_sigmoid")
+def write_hard_sigmoid(w: NodeWriter) -> None:
+    """min(max(6 alpha x + 6 beta, 0), 6) / 6, whose limits an addition takes in."""
+    assert isinstance(w.op, Elementwise)
+    alpha, beta, x = w.op.param["alpha"], w.op.param["beta"], w.operand(0)
+    if x.dtype is not dt.f32:
+        write_elementwise(w)
+        return
+    shape = w.node.output.shape
+    if not math.isclose(6 * alpha, 1.0, rel_tol=1e-6):
+        x = w.emit("MUL", [x, w.like(6 * alpha, x)], [w.temporary(shape)], "MulOptions")
+    x = w.emit("ADD", [x, w.like(6 * beta, x)], [w.temporary(shape)], "AddOptions", FusedActivationFunction=3)
+    w.emit("MUL", [x, w.like(1 / 6, x)], None, "MulOptions")
+
+
 @writes("affine")
 def write_affine(w: NodeWriter) -> None:
     """alpha * x + beta, without what does nothing."""

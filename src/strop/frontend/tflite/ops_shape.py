@@ -308,7 +308,12 @@ def range_(node: NodeContext) -> Value:
 
 @writes(Reshape, Identity)
 def write_reshape(w: NodeWriter) -> None:
-    w.reshaped(w.operand(0), w.node.output.shape, w.result())
+    """Of reshapes behind each other only the last one counts."""
+    maker, x = w.only_maker(w.value(0)), w.operand(0)
+    if maker is not None and maker.code == "RESHAPE" and maker.inputs[0] is not None:
+        w.drop(maker)
+        x = maker.inputs[0]
+    w.reshaped(x, w.node.output.shape, w.result())
 
 
 @writes(Transpose)
