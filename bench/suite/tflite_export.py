@@ -29,7 +29,6 @@ from strop.engine.peer_process import PeerError
 from strop.errors import StropError
 from strop.frontend.tflite.model import load
 
-
 Array = NDArray[Any]
 #: Largest difference of floats relative to the largest output: of f32, and of weights of fewer bits, which only has to be sane.
 TOLERANCE = {"fp32": 1e-5, "fp16": 3e-2}

@@ -115,7 +115,7 @@ def conversion(
     trace = Trace(progress=progress)
     graph = portable(model, shapes, trace, **reading)
     with trace.stage("arrange"):
-        arranged = arrange(graph, trace, layout == "channels_last")
+        arranged = arrange(graph, trace, format.direct, layout == "channels_last")
     with trace.stage("write"):
         written = format.write(arranged)
         data = format.to_bytes(written)

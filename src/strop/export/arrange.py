@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from strop.export.expand import expand, expand_softmax
+from strop.export.expand import Direct, expand, expand_softmax
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op, Type
@@ -41,14 +41,15 @@ _FIRST = (Conv, ConvTranspose, MaxPool, AveragePool, LRN)
 _PASSES = (cancel_transposes, eliminate_noops, fold_constants, eliminate_common, eliminate_dead)
 
 
-def arrange(graph: Graph, trace: Trace, turn_ends: bool = False) -> Graph:
+def arrange(graph: Graph, trace: Trace, direct: Direct, turn_ends: bool = False) -> Graph:
     """The graph with channels last inside.
 
     Args:
         graph: portable; it is not changed.
+        direct: which elementwise functions the format has an operator for.
         turn_ends: inputs and outputs of rank 4 are [N, H, W, C] too.
     """
-    result = expand(graph)
+    result = expand(graph, direct)
     if turn_ends:
         result = _with_turned_ends(result)
     for node in list(result.nodes):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -11,12 +10,9 @@ import numpy as np
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.grid import Grid
-from strop.frontend.tflite.records import OutTensor
 from strop.frontend.tflite.registry import tflite_op, writes
 from strop.ir import dtype as dt
-from strop.ir import expr as ex
 from strop.ir.dtype import DType
-from strop.ir.expr import cast_array
 from strop.ir.graph import Value
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.quantize import Dequantize, Quantize
@@ -213,19 +209,28 @@ def _takes(code: str, types: Sequence[DType]) -> bool:
     return all(d in _TYPES.get(code, _FLOAT) for d in types)
 
 
+def direct(op: Elementwise, types: Sequence[DType]) -> bool:
+    """Whether there is an operator for a function over operands of these types; others are taken apart (``strop.export.expand``)."""
+    if op.fn in ("gelu", "gelu_tanh", "leaky_relu", "prelu"):
+        return types[0] is dt.f32
+    if op.fn == "where":
+        return _takes("SELECT_V2", types[1:])
+    code = _DIRECT.get((op.fn, tuple(op.param.values())))
+    return code is not None and _takes(code, types)
+
+
 @writes(Elementwise)
 def write_elementwise(w: NodeWriter) -> None:
-    """An operator where there is one, a fused activation or bias at best, else the operators of the function's expression."""
+    """An operator where there is one, a fused activation or bias at best."""
     op = w.op
     assert isinstance(op, Elementwise)
-    params = tuple(op.param.values())
+    params, types = tuple(op.param.values()), [v.dtype for v in w.node.operands]
     if w.fuses(op.fn, params) or (op.fn == "add" and _fuses_bias(w)):
         return
-    code = _DIRECT.get((op.fn, params))
-    if code is not None and _takes(code, [w.value(k).dtype for k in range(len(w.node.inputs))]):
-        w.emit(code, [w.operand(k) for k in range(len(w.node.inputs))], None, _OPTIONS.get(code, ""))
-        return
-    _Expression(w).run(op)
+    if not direct(op, types):
+        raise w.refused("there is no operator for these types", got=", ".join(map(str, types)), hint="export the network in f32")
+    code = _DIRECT[op.fn, params]
+    w.emit(code, [w.operand(k) for k in range(len(types))], None, _OPTIONS.get(code, ""))
 
 
 def _fuses_bias(w: NodeWriter) -> bool:
@@ -244,197 +249,25 @@ def _fuses_bias(w: NodeWriter) -> bool:
     return False
 
 
-class _Expression:
-    """The expression of an elementwise function, an operator per primitive."""
-
-    def __init__(self, w: NodeWriter) -> None:
-        self._w = w
-        self._known: dict[int, OutTensor | float] = {}
-
-    def run(self, op: Elementwise) -> None:
-        """Emits it; the last operator gives the node's result."""
-        w, expr = self._w, op.expr()
-        found = self._value(expr)
-        if isinstance(found, float) or found not in w.writing.makers or any(found is w.operand(k) for k in range(len(w.node.inputs))):
-            given = w.like(found, w.result()) if isinstance(found, float) else found
-            w.reshaped(w.emit("BROADCAST_TO", [given, w.shape(w.node.output.shape)], [w.temporary(w.node.output.shape)]), w.node.output.shape, w.result())
-            return
-        maker = w.writing.makers.pop(found)
-        maker.outputs[maker.outputs.index(found)] = w.result()
-        w.writing.names.discard(found.name)
-        w.writing.makers[w.result()] = maker
-
-    def _value(self, expr: ex.Expr) -> OutTensor | float:
-        if id(expr) not in self._known:
-            self._known[id(expr)] = self._made(expr)
-        return self._known[id(expr)]
-
-    def _made(self, expr: ex.Expr) -> OutTensor | float:
-        w = self._w
-        if isinstance(expr, ex.Input):
-            return w.operand(expr.index)
-        if isinstance(expr, ex.Const):
-            return float(expr.value)
-        if isinstance(expr, ex.Cast):
-            inner = self._value(expr.arg)
-            return inner if isinstance(inner, float) else w.emit("CAST", [inner], [self._like(inner, expr.to)], "CastOptions")
-        if not isinstance(expr, ex.Call):
-            raise w.refused("its expression has no counterpart", got=ex.show(expr))
-        args = [self._value(a) for a in expr.args]
-        if all(isinstance(a, float) for a in args):
-            return float(ex.PRIMITIVES[expr.fn].numpy(*args))
-        return self._call(expr.fn, args)
-
-    def _call(self, fn: str, args: Sequence[OutTensor | float]) -> OutTensor:
-        w = self._w
-        if fn in _COMPOSED:
-            return self._composed(fn, args)
-        code = _PRIMITIVES.get(fn)
-        tensors = self._tensors(fn, args)
-        counted = tensors[1:] if fn == "select" else tensors
-        if code is None or not _takes(code, [t.dtype for t in counted]):
-            raise w.refused(f"{fn} has no operator for these types", got=", ".join(str(t.dtype) for t in tensors), hint="export the network in f32")
-        shape = np.broadcast_shapes(*(t.shape for t in tensors))
-        dtype = dt.boolean if ex.PRIMITIVES[fn].result == "bool" else counted[0].dtype
-        free = {len(shape) - len(t.shape) + k for t in tensors for k in t.free}
-        result = w.writing.made(f"{w.node.name}:{fn}", dtype, shape, sorted(free))
-        return w.emit(code, tensors, [result], _OPTIONS.get(code, "SelectV2Options" if code == "SELECT_V2" else ""))
-
-    def _tensors(self, fn: str, args: Sequence[OutTensor | float]) -> list[OutTensor]:
-        """Arguments with numbers as constants of the type that they meet."""
-        typed = args[1:] if fn == "select" else args
-        dtype = next((a.dtype for a in typed if isinstance(a, OutTensor)), self._w.node.output.dtype)
-        return [a if isinstance(a, OutTensor) else self._w.const(cast_array(np.asarray(a), dtype)) for a in args]
-
-    def _composed(self, fn: str, args: Sequence[OutTensor | float]) -> OutTensor:
-        inputs = [ex.Input(k) for k in range(len(args))]
-        body = _COMPOSED[fn](*inputs)
-        self._keep = body  # its parts stay alive as long as their ids are known
-
-        def value(expr: ex.Expr) -> OutTensor | float:
-            if isinstance(expr, ex.Input):
-                return args[expr.index]
-            if isinstance(expr, ex.Const):
-                return float(expr.value)
-            assert isinstance(expr, ex.Call)
-            return self._call(expr.fn, [value(a) for a in expr.args])
-
-        found = value(body)
-        assert isinstance(found, OutTensor)
-        return found
-
-    def _like(self, tensor: OutTensor, dtype: DType) -> OutTensor:
-        return self._w.writing.made(f"{self._w.node.name}:cast", dtype, tensor.shape, tensor.free)
-
-
-#: Operators of the primitives.
-_PRIMITIVES = {
-    "add": "ADD", "sub": "SUB", "mul": "MUL", "div": "DIV", "floordiv": "FLOOR_DIV", "floormod": "FLOOR_MOD", "min": "MINIMUM", "max": "MAXIMUM",
-    "pow": "POW", "atan2": "ATAN2", "neg": "NEG", "abs": "ABS", "sign": "SIGN", "sqrt": "SQRT", "exp": "EXP", "log": "LOG", "tanh": "TANH",
-    "sin": "SIN", "cos": "COS", "floor": "FLOOR", "ceil": "CEIL", "round": "ROUND", "lt": "LESS", "le": "LESS_EQUAL", "gt": "GREATER",
-    "ge": "GREATER_EQUAL", "eq": "EQUAL", "ne": "NOT_EQUAL", "xor": "NOT_EQUAL", "and": "LOGICAL_AND", "or": "LOGICAL_OR", "not": "LOGICAL_NOT",
-    "select": "SELECT_V2", "bitxor": "BITWISE_XOR", "shr": "RIGHT_SHIFT",
-}  # fmt: skip
-
-
-def _erf(x: ex.Expr) -> ex.Expr:
-    """Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7."""
-    t = 1.0 / (1.0 + 0.3275911 * ex.call("abs", x))
-    series: ex.Expr = ex.Const(0.0)
-    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series = (series + factor) * t if not isinstance(series, ex.Const) else factor * t
-    return ex.call("sign", x) * (1.0 - series * ex.call("exp", -(x * x)))
-
-
-#: Primitives without an operator, by those that have one.
-_COMPOSED: dict[str, Callable[..., ex.Expr]] = {
-    "expm1": lambda x: ex.call("exp", x) - 1.0,
-    "log1p": lambda x: ex.call("log", x + 1.0),
-    "erf": _erf,
-    "tan": lambda x: ex.call("sin", x) / ex.call("cos", x),
-    "asin": lambda x: ex.call("atan2", x, ex.call("sqrt", 1.0 - x * x)),
-    "acos": lambda x: ex.call("atan2", ex.call("sqrt", 1.0 - x * x), x),
-    "atan": lambda x: ex.call("atan2", x, x * 0.0 + 1.0),
-    "sinh": lambda x: 0.5 * (ex.call("exp", x) - ex.call("exp", -x)),
-    "cosh": lambda x: 0.5 * (ex.call("exp", x) + ex.call("exp", -x)),
-    "asinh": lambda x: ex.call("sign", x) * ex.call("log", ex.call("abs", x) + ex.call("sqrt", x * x + 1.0)),
-    "acosh": lambda x: ex.call("log", x + ex.call("sqrt", x * x - 1.0)),
-    "atanh": lambda x: 0.5 * ex.call("log", (1.0 + x) / (1.0 - x)),
-    "trunc": lambda x: ex.call("sign", x) * ex.call("floor", ex.call("abs", x)),
-    "fmod": lambda x, y: x - y * (ex.call("sign", x / y) * ex.call("floor", ex.call("abs", x / y))),
-    "fma": lambda x, y, z: x * y + z,
-    "isnan": lambda x: ex.call("ne", x, x),
-    "isinf": lambda x: ex.call("eq", ex.call("abs", x), math.inf),
-    "bitnot": lambda x: ex.call("bitxor", x, -1),
-}
-
-
 @writes("gelu", "gelu_tanh")
 def write_gelu(w: NodeWriter) -> None:
-    if w.value(0).dtype is dt.f32:
-        w.emit("GELU", [w.operand(0)], None, "GeluOptions", Approximate=w.op.label == "gelu_tanh")
-    else:
-        write_elementwise(w)
+    w.emit("GELU", [w.operand(0)], None, "GeluOptions", Approximate=w.op.label == "gelu_tanh")
 
 
 @writes("leaky_relu")
 def write_leaky_relu(w: NodeWriter) -> None:
     assert isinstance(w.op, Elementwise)
-    if w.value(0).dtype is dt.f32:
-        w.emit("LEAKY_RELU", [w.operand(0)], None, "LeakyReluOptions", Alpha=w.op.param["alpha"])
-    else:
-        write_elementwise(w)
+    w.emit("LEAKY_RELU", [w.operand(0)], None, "LeakyReluOptions", Alpha=w.op.param["alpha"])
 
 
 @writes("prelu")
 def write_prelu(w: NodeWriter) -> None:
-    """The slope is a constant without the batch's axis; others are computed by the expression."""
-    slope, x = w.value(1).const, w.value(0)
-    if x.dtype is not dt.f32 or slope is None or x.type.rank < 2 or slope.ndim > x.type.rank or (slope.ndim == x.type.rank and slope.shape[0] != 1):
-        write_elementwise(w)
-        return
+    """The slope is a constant without the batch's axis."""
+    slope, x = w.array(1, "the slope"), w.value(0)
+    if x.type.rank < 2 or slope.ndim > x.type.rank or (slope.ndim == x.type.rank and slope.shape[0] != 1):
+        raise w.refused("a slope per sample is not supported", got=f"{list(slope.shape)} for {x.type}")
     shape = (1,) * (x.type.rank - slope.ndim) + slope.shape
     w.emit("PRELU", [w.operand(0), w.const(slope.reshape(shape[1:]), "slope")])
-
-
-@writes("silu")
-def write_silu(w: NodeWriter) -> None:
-    """x * LOGISTIC(x)."""
-    if w.value(0).dtype is not dt.f32:
-        write_elementwise(w)
-        return
-    x = w.operand(0)
-    gate = w.emit("LOGISTIC", [x], [w.temporary(w.node.output.shape)])
-    w.emit("MUL", [x, gate], None, "MulOptions")
-
-
-@writes("hard_sigmoid")
-def write_hard_sigmoid(w: NodeWriter) -> None:
-    """min(max(6 alpha x + 6 beta, 0), 6) / 6, whose limits an addition takes in."""
-    assert isinstance(w.op, Elementwise)
-    alpha, beta, x = w.op.param["alpha"], w.op.param["beta"], w.operand(0)
-    if x.dtype is not dt.f32:
-        write_elementwise(w)
-        return
-    shape = w.node.output.shape
-    if not math.isclose(6 * alpha, 1.0, rel_tol=1e-6):
-        x = w.emit("MUL", [x, w.like(6 * alpha, x)], [w.temporary(shape)], "MulOptions")
-    x = w.emit("ADD", [x, w.like(6 * beta, x)], [w.temporary(shape)], "AddOptions", FusedActivationFunction=3)
-    w.emit("MUL", [x, w.like(1 / 6, x)], None, "MulOptions")
-
-
-@writes("affine")
-def write_affine(w: NodeWriter) -> None:
-    """alpha * x + beta, without what does nothing."""
-    assert isinstance(w.op, Elementwise)
-    alpha, beta, x = w.op.param["alpha"], w.op.param["beta"], w.operand(0)
-    if x.dtype is not dt.f32:
-        write_elementwise(w)
-    elif beta == 0.0:
-        w.emit("MUL", [x, w.like(alpha, x)], None, "MulOptions")
-    else:
-        made = x if alpha == 1.0 else w.emit("MUL", [x, w.like(alpha, x)], [w.temporary(w.node.output.shape)], "MulOptions")
-        w.emit("ADD", [made, w.like(beta, x)], None, "AddOptions")
 
 
 @writes("where")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import strop.frontend.tflite  # noqa: F401 (registers the functions)
 from strop.errors import StropError, UnsupportedError
 from strop.frontend.tflite.emission import NodeWriter, Writing
+from strop.frontend.tflite.ops_math import direct
 from strop.frontend.tflite.records import OutGraph
 from strop.frontend.tflite.registry import WRITERS
 from strop.frontend.tflite.serialize import serialize as to_bytes
@@ -13,7 +14,7 @@ from strop.ir.graph import Graph, Node
 from strop.ops.custom import Layer
 from strop.ops.elementwise import Elementwise
 
-__all__ = ["to_bytes", "write"]
+__all__ = ["direct", "to_bytes", "write"]
 
 
 def write(graph: Graph) -> OutGraph:
