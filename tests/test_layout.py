@@ -23,7 +23,7 @@ GROUPS = (
     ("ops", "target"),
     ("frontend", "optimize", "quantize"),
     ("kernels",),
-    ("lower", "codegen"),
+    ("lower", "codegen", "export"),
     ("tune",),
     ("engine",),
     ("custom",),

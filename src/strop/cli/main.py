@@ -24,6 +24,7 @@ from strop.version import __version__
 VERBS = {
     "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
     "build": "Makes an engine file of a model.",
+    "convert": "Writes a model as a .tflite or an optimized ONNX file.",
     "run": "Runs an engine or a model once.",
     "bench": "Measures an engine or a model: latency, throughput, memory.",
     "inspect": "Tells what an engine does, step by step.",

@@ -12,7 +12,8 @@ from strop.errors import ModelError, ShapeError, UnsupportedError
 from strop.frontend.emit import Emitter
 from strop.frontend.names import free_name
 from strop.frontend.tflite.dense import densified
-from strop.frontend.tflite.model import BROKEN, DTYPES, Grid, Model, Operator, Subgraph, Tensor
+from strop.frontend.tflite.grid import Grid
+from strop.frontend.tflite.model import BROKEN, DTYPES, Model, Operator, Subgraph, Tensor
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Value

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from strop.frontend.tflite.context import NodeContext
-from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.emission import NodeWriter
+from strop.frontend.tflite.registry import tflite_op, writes
 from strop.frontend.tflite.sizes import index_of
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
-from strop.ops.data import Concat, Expand, Pad, Slice, Split, Tile
+from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Tile, Transpose
 from strop.ops.sizes import Iota
 
 #: Behind the end of every axis.
@@ -300,3 +301,108 @@ def range_(node: NodeContext) -> Value:
         raise node.malformed("the range is too long", got=count)
     found = start.astype(np.float64 if start.dtype.kind == "f" else np.int64) + np.arange(count) * step.astype(np.float64 if step.dtype.kind == "f" else np.int64)
     return node.const(cast_array(found, dt.from_numpy(start.dtype)))
+
+
+# ---- written
+
+
+@writes(Reshape, Identity)
+def write_reshape(w: NodeWriter) -> None:
+    """Of reshapes behind each other only the last one counts."""
+    maker, x = w.only_maker(w.value(0)), w.operand(0)
+    if maker is not None and maker.code == "RESHAPE" and maker.inputs[0] is not None:
+        w.drop(maker)
+        x = maker.inputs[0]
+    w.reshaped(x, w.node.output.shape, w.result())
+
+
+@writes(Transpose)
+def write_transpose(w: NodeWriter) -> None:
+    """A reshape where only axes of size 1 move."""
+    op = w.op
+    assert isinstance(op, Transpose)
+    shape = w.value(0).shape
+    if [p for p in op.perm if shape[p] != 1] == sorted(p for p in op.perm if shape[p] != 1):
+        w.reshaped(w.operand(0), w.node.output.shape, w.result())
+    else:
+        w.turned(w.operand(0), op.perm, w.result())
+
+
+@writes(Concat)
+def write_concat(w: NodeWriter) -> None:
+    op = w.op
+    assert isinstance(op, Concat)
+    axis = op.axis % w.value(0).type.rank
+    w.emit("CONCATENATION", [w.operand(k) for k in range(len(w.node.inputs))], None, "ConcatenationOptions", Axis=axis)
+
+
+@writes(Split)
+def write_split(w: NodeWriter) -> None:
+    """SPLIT into equal parts, else SPLIT_V."""
+    op = w.op
+    assert isinstance(op, Split)
+    axis, sizes = op.axis % w.value(0).type.rank, w.static(op.sizes)
+    results = [w.result(k) for k in range(len(sizes))]
+    if len(set(sizes)) == 1:
+        w.emit("SPLIT", [w.const(np.asarray(axis, np.int32), "axis"), w.operand(0)], results, "SplitOptions", NumSplits=len(sizes))
+    else:
+        operands = [w.operand(0), w.ints(sizes, "sizes"), w.const(np.asarray(axis, np.int32), "axis")]
+        w.emit("SPLIT_V", operands, results, "SplitVOptions", NumSplits=len(sizes))
+
+
+@writes(Slice)
+def write_slice(w: NodeWriter) -> None:
+    """SLICE where every element in between is kept, else STRIDED_SLICE; a whole free axis is left out of both."""
+    op, shape = w.op, w.value(0).shape
+    assert isinstance(op, Slice)
+    cuts = dict(zip(op.axes, zip(op.starts, op.stops, op.steps, strict=True), strict=True))
+    begin, end, step, begins, ends = [], [], [], 0, 0
+    for axis, size in enumerate(shape):
+        start, stop, stride = cuts.get(axis, (0, size, 1))
+        if axis not in cuts or (isinstance(start, int) and stop == size and stride > 0):
+            stop, ends = 0, ends | 1 << axis
+        start, stop = w.static((start, stop))
+        if stride < 0 and stop < 0:
+            stop, ends = 0, ends | 1 << axis
+        begin.append(start)
+        end.append(stop)
+        step.append(stride)
+    if all(s == 1 for s in step):
+        lengths = [-1 if ends >> k & 1 else e - b for k, (b, e) in enumerate(zip(begin, end, strict=True))]
+        w.emit("SLICE", [w.operand(0), w.ints(begin, "begin"), w.ints(lengths, "size")], None, "SliceOptions")
+        return
+    operands = [w.operand(0), w.ints(begin, "begin"), w.ints(end, "end"), w.ints(step, "strides")]
+    w.emit("STRIDED_SLICE", operands, None, "StridedSliceOptions", BeginMask=begins, EndMask=ends)
+
+
+@writes(Pad)
+def write_pad(w: NodeWriter) -> None:
+    """PAD with zeros, PADV2 with another number, MIRROR_PAD of what is reflected; what is cut off is sliced away first."""
+    op, x, shape = w.op, w.operand(0), w.value(0).shape
+    assert isinstance(op, Pad)
+    rank = len(shape)
+    if op.mode not in ("constant", "reflect"):
+        raise w.refused("this kind of padding is not supported", got=op.mode, expected="constant, reflect")
+    if any(p < 0 for p in op.pads):
+        kept = w.static(shape)
+        begin = [max(-p, 0) for p in op.pads[:rank]]
+        size = [d - b - max(-p, 0) for d, b, p in zip(kept, begin, op.pads[rank:], strict=True)]
+        x = w.emit("SLICE", [x, w.ints(begin, "begin"), w.ints(size, "size")], [w.temporary(size)], "SliceOptions")
+    table = w.const(np.asarray([[max(b, 0), max(a, 0)] for b, a in zip(op.pads[:rank], op.pads[rank:], strict=True)], np.int32), "paddings")
+    if op.mode == "reflect":
+        w.emit("MIRROR_PAD", [x, table], None, "MirrorPadOptions", Mode=0)
+    elif op.value == 0:
+        w.emit("PAD", [x, table], None, "PadOptions")
+    else:
+        w.emit("PADV2", [x, table, w.like(op.value, x)], None, "PadV2Options")
+
+
+@writes(Expand)
+def write_expand(w: NodeWriter) -> None:
+    w.emit("BROADCAST_TO", [w.operand(0), w.ints(w.static(w.node.output.shape), "shape")], None, "BroadcastToOptions")
+
+
+@writes(Tile)
+def write_tile(w: NodeWriter) -> None:
+    assert isinstance(w.op, Tile)
+    w.emit("TILE", [w.operand(0), w.ints(w.static(w.op.repeats), "multiples")], None, "TileOptions")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from strop.frontend.dims import ratio
 from strop.frontend.tflite.context import NodeContext
+from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.ops_shape import paddings
-from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.registry import tflite_op, writes
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ops.data import Pad, Slice
@@ -122,3 +125,38 @@ def batch_to_space_nd(node: NodeContext) -> Value:
     starts = [crops[k] for k in cut]
     stops = [sh.sub(found.shape[1 + k], crops[count + k]) for k in cut]
     return node.step(Slice.of(found.shape, starts, stops, [1 + k for k in cut]), found)
+
+
+# ---- written
+
+#: Coordinates of a Resize by the options (AlignCorners, HalfPixelCenters).
+_COORDINATES = {"asymmetric": (False, False), "half_pixel": (False, True), "pytorch_half_pixel": (False, True), "half_pixel_symmetric": (False, True), "align_corners": (True, False)}
+
+
+@writes(Resize)
+def write_resize(w: NodeWriter) -> None:
+    """RESIZE_BILINEAR, or RESIZE_NEAREST_NEIGHBOR with the options that pick the same elements."""
+    op, x = w.op, w.value(0)
+    assert isinstance(op, Resize) and w.last, "resizing is arranged channels-last"
+    if op.mode == "cubic" or op.antialias or op.roi or x.type.rank != 4 or op.sizes[:2] != (x.shape[0], x.shape[3]):
+        raise w.refused("only nearest and bilinear resizing of two spatial axes is supported", got=f"mode {op.mode}, {x.type} to {op.sizes}")
+    before, after = w.static(x.shape[1:3]), w.static(op.sizes[2:])
+    linear = op.mode == "linear"
+    fits = [c for c in dict.fromkeys(_COORDINATES.values()) if all(_equal(op, linear, c, b, a, k) for k, (b, a) in enumerate(zip(before, after, strict=True)))]
+    if not fits:
+        raise w.refused("TensorFlow Lite does not resize at these positions", got=f"{op.coordinates}, {op.nearest}, {before} to {after}", expected="half_pixel, align_corners or asymmetric")
+    corners, half = fits[0]
+    code, options = ("RESIZE_BILINEAR", "ResizeBilinearOptions") if linear else ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions")
+    w.emit(code, [w.operand(0), w.ints(after, "size")], None, options, AlignCorners=corners, HalfPixelCenters=half)
+
+
+def _equal(op: Resize, linear: bool, options: tuple[bool, bool], before: int, after: int, axis: int) -> bool:
+    """Whether resizing one axis gives the same with these options, tried on numbers that tell."""
+    corners, half = options
+    ours = op.replace(sizes=(after,), scales=(op.scales[2 + axis],))
+    theirs = Resize(
+        (after,), (after / before,), op.mode, "align_corners" if corners else "half_pixel" if half else "asymmetric",
+        "round_prefer_ceil" if corners or half else "floor",
+    )  # fmt: skip
+    x = np.arange(before, dtype=np.float32)
+    return bool(np.allclose(ours.reference(x)[0], theirs.reference(x)[0], atol=1e-4 if linear else 0.0))
