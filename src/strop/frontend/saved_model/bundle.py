@@ -70,15 +70,32 @@ class Bundle:
             count *= size
         if entry.size != count * kind.size:
             raise ModelError("a variable's bytes do not fit its shape", where=where, got=f"{entry.size} bytes", expected=f"{count * kind.size} for {kind}{list(shape)}")
-        file = self._file(entry.shard_id)
-        if not 0 <= entry.offset <= len(file) - entry.size:
-            raise ModelError("a variable reaches past the end of its file", where=where, got=f"bytes {entry.offset} to {entry.offset + entry.size}", expected=f"at most {len(file)}")
-        raw: Array = file[entry.offset : entry.offset + entry.size]
+        raw = self._bytes(entry, where)
         if masked(raw) != entry.crc32c:
             raise ModelError("a variable is damaged: its checksum differs", where=where, hint="check that the file was copied completely")
         if kind is dt.boolean:
             return np.not_equal(raw, 0).reshape(shape)
         return raw.view(kind.numpy).reshape(shape) if entry.offset % kind.size == 0 else np.frombuffer(raw.tobytes(), kind.numpy).reshape(shape)
+
+    def text(self, key: str) -> bytes:
+        """The only element of a variable of strings: its length, a checksum of that, its bytes.
+
+        Raises:
+            ModelError: there is none of this key, or it is damaged.
+        """
+        where = f"variable {key} of {self._prefix}"
+        entry: Any = messages.parse("BundleEntry", self._entries[key], where)
+        raw = self._bytes(entry, where).tobytes()
+        length, at = sorted_table.varint(raw, 0, where)
+        if entry.dtype != tensors.STRING or entry.shape.dim or at + 4 + length != len(raw):
+            raise ModelError("a variable is no single string", where=where, got=f"{tensors.type_name(entry.dtype)}, {len(raw)} bytes")
+        return raw[at + 4 :]
+
+    def _bytes(self, entry: Any, where: str) -> Array:
+        file = self._file(entry.shard_id)
+        if entry.size < 0 or not 0 <= entry.offset <= len(file) - entry.size:
+            raise ModelError("a variable reaches past the end of its file", where=where, got=f"bytes {entry.offset} to {entry.offset + entry.size}", expected=f"at most {len(file)}")
+        return file[entry.offset : entry.offset + entry.size]
 
     def _file(self, shard: int) -> Array:
         """The bytes of a shard, whose name is made of its number alone."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from strop.errors import ModelError
 from strop.frontend.saved_model.program import Body, Node, Ref
 
-_ENTER, _NEXT, _EXIT = frozenset(("Enter", "RefEnter")), frozenset(("NextIteration", "RefNextIteration")), frozenset(("Exit", "RefExit"))
-_MERGE, _SWITCH = frozenset(("Merge", "RefMerge")), frozenset(("Switch", "RefSwitch"))
+_ENTER, _NEXT, _EXIT, _MERGE, _SWITCH = "Enter", "NextIteration", "Exit", "Merge", "Switch"
 
 
 @dataclass
@@ -51,11 +50,21 @@ class Frames:
         self._body = body
         self._users: dict[str, list[Node]] = {}
         self._loops: dict[str, Loop] = {}
-        #: Whether there are branches that are told by Switch.
-        self.branches = any(n.op in _SWITCH for n in body.nodes.values())
         for node in body.nodes.values():
             for ref in node.inputs:
                 self._users.setdefault(ref.node, []).append(node)
+        #: Nodes that only say on which side of a branch those are that wait for them.
+        self.pivots = frozenset(n.name for n in body.nodes.values() if self._is_pivot(n))
+        for node in body.nodes.values():
+            for name in self.pivots.intersection(node.controls):
+                self._users.setdefault(name, []).append(node)
+
+    def _is_pivot(self, node: Node) -> bool:
+        """Whether a node is the Identity of one side of a condition that is switched by itself."""
+        if node.op != "Identity" or not node.inputs:
+            return False
+        switch = self._body.nodes.get(node.inputs[0].node)
+        return switch is not None and switch.op == _SWITCH and len(switch.inputs) == 2 and switch.inputs[0] == switch.inputs[1]
 
     def loop_of(self, exit_node: Node) -> Loop:
         """The loop that an Exit leaves.
@@ -74,26 +83,26 @@ class Frames:
     def _malformed(self, node: Node) -> ModelError:
         return ModelError("an Exit leaves no loop", where=f"node {node.name} ({node.op})", expected="Enter, Merge, Switch, NextIteration around a LoopCond")
 
-    def _input(self, node: Node, index: int, ops: frozenset[str]) -> Node:
+    def _input(self, node: Node, index: int, op: str) -> Node:
         if index >= len(node.inputs):
             raise self._malformed(node)
         found = self._body.node(node.inputs[index].node)
-        if found.op not in ops:
+        if found.op != op:
             raise self._malformed(node)
         return found
 
     def _found(self, exit_node: Node) -> Loop:
         switch = self._input(exit_node, 0, _SWITCH)
-        condition = self._input(switch, 1, frozenset(("LoopCond",)))
+        condition = self._input(switch, 1, "LoopCond")
         enter = next(
-            (self._body.node(r.node) for r in self._input(switch, 0, _MERGE).inputs if self._body.node(r.node).op in _ENTER), None
+            (self._body.node(r.node) for r in self._input(switch, 0, _MERGE).inputs if self._body.node(r.node).op == _ENTER), None
         )
         if enter is None:
             raise self._malformed(exit_node)
         frame = _frame(enter)
         loop = Loop(frame, condition.name)
         for node in self._body.nodes.values():
-            if node.op in _MERGE and len(node.inputs) == 2:
+            if node.op == _MERGE and len(node.inputs) == 2:
                 self._variable(loop, node)
         loop.needs = [ref.node for ref in loop.starts]
         loop.inside = frozenset(self._inside(loop))
@@ -102,8 +111,8 @@ class Frames:
     def _variable(self, loop: Loop, merge: Node) -> None:
         """Adds a Merge that is a variable of the loop."""
         sources = [self._body.node(ref.node) for ref in merge.inputs]
-        enters = [n for n in sources if n.op in _ENTER and _frame(n) == loop.name]
-        backs = [n for n in sources if n.op in _NEXT]
+        enters = [n for n in sources if n.op == _ENTER and _frame(n) == loop.name]
+        backs = [n for n in sources if n.op == _NEXT]
         if len(enters) != 1 or len(backs) != 1 or not enters[0].inputs or not backs[0].inputs:
             return
         place = len(loop.merges)
@@ -111,8 +120,8 @@ class Frames:
         loop.starts.append(enters[0].inputs[0])
         loop.next.append(backs[0].inputs[0])
         for switch in self._users.get(merge.name, ()):
-            if switch.op in _SWITCH and switch.inputs[0].node == merge.name and switch.inputs[-1].node == loop.condition:
-                loop.exits += [(n.name, place) for n in self._users.get(switch.name, ()) if n.op in _EXIT and n.inputs[0].index == 0]
+            if switch.op == _SWITCH and switch.inputs[0].node == merge.name and switch.inputs[-1].node == loop.condition:
+                loop.exits += [(n.name, place) for n in self._users.get(switch.name, ()) if n.op == _EXIT and n.inputs[0].index == 0]
 
     def _inside(self, loop: Loop) -> set[str]:
         exits = {name for name, _ in loop.exits}

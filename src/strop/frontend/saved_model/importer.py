@@ -26,16 +26,14 @@ MAX_READ, MAX_DEPTH = 1 << 18, 48
 #: Ops that change a variable.
 WRITES = frozenset((
     "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "Assign", "AssignAdd", "AssignSub", "ScatterUpdate", "ScatterAdd",
-    "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterNdUpdate", "ResourceStridedSliceAssign",
+    "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterNdUpdate", "ResourceStridedSliceAssign", "AssignVariableXlaConcatND",
 ))  # fmt: skip
 #: What an import function may run into on a node that TensorFlow does not make; anything else is a defect.
 _BAD_NODE = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 #: All results of a node in the branch that is not taken.
 _DEAD: Sequence[Operand] = (Dead(),)
 #: Ops that read operands which are not there in the branch that is not taken.
-_MERGES = frozenset(("Merge", "RefMerge"))
-#: Ops through which a branch's constants are told where they belong.
-_PIVOTS = frozenset(("Identity", "Switch", "RefSwitch"))
+_MERGES = frozenset(("Merge",))
 
 
 @dataclass
@@ -156,12 +154,10 @@ class Importer:
 
     def _needs(self, scope: Scope, name: str) -> list[str]:
         node = scope.body.node(name)
-        if node.op in ("Exit", "RefExit"):
+        if node.op == "Exit":
             return self.frames(scope).loop_of(node).needs
         names = [ref.node for ref in node.inputs]
-        if node.controls and scope.body.name == "" and self.frames(scope).branches:
-            names += [c for c in node.controls if c in scope.body.nodes and scope.body.nodes[c].op in _PIVOTS]
-        return names
+        return names + [c for c in node.controls if c in self.frames(scope).pivots] if node.controls else names
 
     def frames(self, scope: Scope) -> Frames:
         """The loops and branches that a graph is made of where it is older than functions for them."""
@@ -198,10 +194,10 @@ class Importer:
         self._count += 1
         if self._count > MAX_READ:
             raise ModelError("there are too many nodes in all calls and rounds", where=scope.body.where, expected=f"at most {MAX_READ}")
-        if node.op in ("Exit", "RefExit"):
+        if node.op == "Exit":
             return self._exit(scope, node)
         operands = [self._result(scope, ref) for ref in node.inputs]
-        if node.op in ("Switch", "RefSwitch") and len(node.inputs) == 2 and node.inputs[1].node in scope.ends:
+        if node.op == "Switch" and len(node.inputs) == 2 and node.inputs[1].node in scope.ends:
             return [operands[0], operands[0]]
         if node.op not in _MERGES and any(isinstance(o, Dead) for o in operands):
             return _DEAD
@@ -228,18 +224,16 @@ class Importer:
             return self._failed(context, error)
         self.verdicts.append(Verdict(name, node.op, 0, True))
         if conditions and node.op not in _MERGES:
-            results = [r if isinstance(r, (Dead, Unknown, Guarded)) else Guarded(r, conditions) for r in results]
+            results = [_guarded(r, conditions) for r in results]
         return results
 
     def _conditions(self, scope: Scope, node: Node, operands: Sequence[Operand]) -> tuple[tuple[Value, bool], ...] | None:
         """What must hold for a node to run; None where it is known that it does not."""
         found: dict[tuple[Value, bool], None] = {}
         given: list[Operand] = list(operands)
-        if scope.frames is not None and scope.frames.branches:
-            for control in node.controls:
-                known = scope.owner(control).known.get(control)
-                if known and scope.body.nodes[control].op in _PIVOTS:
-                    given.append(known[0])
+        for control in node.controls:
+            if control in self.frames(scope).pivots:
+                given.append(scope.owner(control).known[control][0])
         for operand in given:
             if isinstance(operand, Dead) and node.op not in _MERGES:
                 return None
@@ -340,6 +334,15 @@ class Importer:
             return flag, lambda: self.read(inner, found.next)
 
         return round_
+
+
+def _guarded(operand: Operand, conditions: tuple[tuple[Value, bool], ...]) -> Operand:
+    """An operand under further conditions, outer ones first."""
+    if isinstance(operand, (Dead, Unknown)):
+        return operand
+    if isinstance(operand, Guarded):
+        return Guarded(operand.operand, tuple(dict.fromkeys((*conditions, *operand.conditions))))
+    return Guarded(operand, conditions)
 
 
 def _rank(shape: Any) -> int | None:

@@ -17,7 +17,10 @@ _PACKAGE = "strop_tensorflow"
 #: A message a line: number, ``*`` where it repeats, name, type.
 _SCHEMA = """
 SavedModel: 1 schema int64; 2* meta_graphs MetaGraph
-MetaGraph: 1 info Info; 2 graph_def Graph; 3 saver_def Saver; 5* signature_def SignatureEntry
+MetaGraph: 1 info Info; 2 graph_def Graph; 3 saver_def Saver; 5* signature_def SignatureEntry; 7 object_graph_def Objects
+Objects: 2* concrete_functions CapturesEntry
+CapturesEntry: 1 key string; 2 value Captures
+Captures: 2* bound_inputs int32
 Info: 4* tags string; 5 tensorflow_version string
 Saver: 1 filename_tensor_name string; 3 restore_op_name string
 SignatureEntry: 1 key string; 2 value Signature
@@ -38,6 +41,9 @@ List: 2* s bytes; 3* i int64; 4* f float; 5* b bool; 6* type int32; 7* shape Sha
 Shape: 2* dim Dim; 3 unknown_rank bool
 Dim: 1 size int64
 Tensor: 1 dtype int32; 2 tensor_shape Shape; 4 tensor_content bytes; 5* float_val float; 6* double_val double; 7* int_val int32; 8* string_val bytes; 10* int64_val int64; 11* bool_val bool; 13* half_val int32; 16* uint32_val uint32; 17* uint64_val uint64
+ObjectGraph: 1* nodes Object
+Object: 2* attributes SavedTensor
+SavedTensor: 1 name string; 2 full_name string; 3 checkpoint_key string
 BundleHeader: 1 num_shards int32; 2 endianness int32
 BundleEntry: 1 dtype int32; 2 shape Shape; 3 shard_id int32; 4 offset int64; 5 size int64; 6 crc32c fixed32; 7* slices Slice
 Slice: 1* extent Dim

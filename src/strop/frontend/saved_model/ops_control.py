@@ -97,7 +97,7 @@ def while_(node: NodeContext) -> list[Operand]:
 # ---- branches of graphs without functions
 
 
-@tf_op("Switch", "RefSwitch", ports=("output_false", "output_true"))
+@tf_op("Switch", ports=("output_false", "output_true"))
 def switch(node: NodeContext) -> list[Operand]:
     """The operand as the result of the side that the condition takes."""
     condition, data = _truth(node, node.stored(1)), node.operand(0)
@@ -108,7 +108,7 @@ def switch(node: NodeContext) -> list[Operand]:
     return [Guarded(data, ((condition, False),)), Guarded(data, ((condition, True),))]
 
 
-@tf_op("Merge", "RefMerge", ports=("output", "value_index"))
+@tf_op("Merge", ports=("output", "value_index"))
 def merge(node: NodeContext) -> list[Operand]:
     """The operand that is there, and its number."""
     alive = [(k, o) for k, o in enumerate(node.operands) if not isinstance(o, Dead)]
@@ -170,11 +170,9 @@ def list_from_tensor(node: NodeContext) -> Listed:
     return Listed(x.dtype, None, x, x.shape[1:])
 
 
-@tf_op("TensorListStack", "TensorListConcatV2", ports=("tensor", "lengths"))
+@tf_op("TensorListStack")
 def list_stack(node: NodeContext) -> Value:
     """All elements, on a new axis."""
-    if node.op == "TensorListConcatV2":
-        raise node.unsupported("joining elements of lists along their first axis is not supported")
     return whole(node, node.listed(0))
 
 

@@ -130,7 +130,7 @@ def no_nan(node: NodeContext) -> Value:
     return node.apply("where", node.apply("eq", deciding, node.like(0, deciding)), node.like(0, found), found)
 
 
-@tf_op("AddN", "AccumulateNV2")
+@tf_op("AddN")
 def add_n(node: NodeContext) -> Value:
     total = node.stored(0)
     for value in node.values(1):
@@ -198,17 +198,18 @@ def fake_quant(node: NodeContext) -> Value:
     """Forces x onto 2^bits values between min and max, which are nudged such that 0 is one of them (TensorFlow's fake quantization)."""
     x, bits = node.floats(0), int(node.attr("num_bits", "i", 8))
     if node.op == "FakeQuantWithMinMaxArgs":
-        low, high = (np.asarray(node.attr(name, "f", default), np.float64) for name, default in (("min", -6.0), ("max", 6.0)))
+        low, high = (np.asarray(node.attr(name, "f", default), np.float32) for name, default in (("min", -6.0), ("max", 6.0)))
     else:
-        low, high = (node.array(k, what).astype(np.float64) for k, what in ((1, "min"), (2, "max")))
+        low, high = (node.array(k, what).astype(np.float32) for k, what in ((1, "min"), (2, "max")))
     if not 2 <= bits <= 16 or (low > 0).any() or (high < 0).any() or (low >= high).any():
         raise node.malformed("the range does not fit", got=f"{low} to {high}, {bits} bits", expected="a range around 0")
     first, last = (1 if node.attr("narrow_range", "b", False) else 0), (1 << bits) - 1
-    scale = (high - low) / (last - first)
-    zero = np.clip(np.round(first - low / scale), first, last)
-    bottom, top, step = (node.const(a.astype(x.dtype.numpy)) for a in ((first - zero) * scale, (last - zero) * scale, scale))
+    scale = (high - low) / np.float32(last - first)
+    zero = np.clip(np.floor(first - low / scale + np.float32(0.5)), first, last)
+    numbers = ((first - zero) * scale, (last - zero) * scale, scale, 1 / scale)
+    bottom, top, step, inverse = (node.const(a.astype(x.dtype.numpy)) for a in numbers)
     shifted = node.apply("sub", node.apply("min", node.apply("max", x, bottom), top), bottom)
-    whole = node.apply("floor", node.apply("add", node.apply("div", shifted, step), node.like(0.5, x)))
+    whole = node.apply("floor", node.apply("add", node.apply("mul", shifted, inverse), node.like(0.5, x)))
     return node.apply("add", node.apply("mul", whole, step), bottom)
 
 
@@ -216,8 +217,8 @@ def fake_quant(node: NodeContext) -> Value:
 
 
 @tf_op(
-    "Identity", "Snapshot", "StopGradient", "PreventGradient", "CheckNumerics", "ReadVariableOp", "Enter", "RefEnter", "NextIteration",
-    "RefNextIteration", "LoopCond", "EnsureShape", "DebugIdentityV2", "RefIdentity", "OptimizationBarrier",
+    "Identity", "Snapshot", "StopGradient", "PreventGradient", "CheckNumerics", "ReadVariableOp", "Enter", "NextIteration", "LoopCond",
+    "EnsureShape",
 )  # fmt: skip
 def identity(node: NodeContext) -> Operand:
     """The operand; a variable where its elements are read. What it claims about them is not checked."""

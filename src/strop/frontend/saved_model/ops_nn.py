@@ -15,7 +15,6 @@ from strop.frontend.tensorflow.windows import (
     same_pads,
     transposed,
 )
-from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
@@ -114,7 +113,7 @@ def conv_transpose(node: NodeContext) -> Value:
     return back(node, transposed(node, x, w, None, shape, strides, pads, dilations))
 
 
-@tf_op("BiasAdd", "BiasAddV1")
+@tf_op("BiasAdd")
 def bias_add(node: NodeContext) -> Value:
     x, bias = node.stored(0), node.stored(1)
     if not node.channels_axis():
@@ -242,9 +241,3 @@ def l2_loss(node: NodeContext) -> Value:
 @tf_op("BroadcastTo")
 def broadcast_to(node: NodeContext) -> Value:
     return node.step(Expand(node.dims(1, "shape")), node.stored(0))
-
-
-@tf_op("NoOp", "Assert", "Print", "PrintV2")
-def no_op(node: NodeContext) -> list[Value]:
-    """What has no results, or only tells: not looked at."""
-    return [node.scalar(0, dt.i32)]

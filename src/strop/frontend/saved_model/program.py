@@ -178,6 +178,8 @@ def load(path: Path, signature: str | None) -> Program:
     if meta.saver_def.restore_op_name:
         program.keys = restored(program, meta.saver_def.restore_op_name)
         program.bundle = Bundle(folder / "variables" / "variables") if program.keys else None
+        if program.bundle is not None:
+            program.keys |= captured(program, program.bundle, meta.object_graph_def.concrete_functions)
     return program
 
 
@@ -194,7 +196,7 @@ def frozen(data: bytes, name: str, signature: str | None) -> Program:
     graph, functions = _bodies(proto)
     if not graph.nodes:
         raise ModelError("the file is no TensorFlow graph", where=name, got="no nodes")
-    read = {ref.node for node in graph.nodes.values() for ref in node.inputs}
+    read = {name for node in graph.nodes.values() for name in (*(ref.node for ref in node.inputs), *node.controls)}
     inputs = {node.name: _placeholder(node) for node in graph.nodes.values() if node.op == "Placeholder"}
     outputs = {n.name: Tensor(Ref(n.name, "", 0), tensors.DTYPES[1], None) for n in graph.nodes.values() if n.name not in read and n.op not in _SILENT}
     if not outputs:
@@ -328,6 +330,38 @@ def restored(program: Program, name: str) -> dict[str, str]:
     start = _ref(name, "the restore op", main=True).node
     found: dict[str, str] = {}
     _assignments(program, program.graph, [start], {}, found, 0)
+    return found
+
+
+#: Variable that says what a checkpoint's objects are and which keys they are saved under.
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def captured(program: Program, bundle: Bundle, functions: Sequence[Any]) -> dict[str, str]:
+    """Keys of saved variables by the nodes that make them, as functions capture objects, whose numbers the checkpoint knows too.
+
+    Where an object stands for another one, as Keras 3's variables do, the graph's restore op assigns nodes that no function reads.
+
+    Args:
+        program: the model.
+        bundle: its variables.
+        functions: what they capture, by name: the object graph's concrete functions.
+
+    Raises:
+        ModelError: the checkpoint's list of objects is damaged.
+    """
+    if _OBJECTS not in bundle:
+        return {}
+    objects = messages.parse("ObjectGraph", bundle.text(_OBJECTS), _OBJECTS).nodes
+    bound = {entry.key: list(entry.value.bound_inputs) for entry in functions}
+    found: dict[str, str] = {}
+    for node in program.graph.nodes.values():
+        numbers = bound.get(called_function(node), [])
+        for number, ref in zip(numbers, node.inputs[len(node.inputs) - len(numbers) :], strict=False):
+            handle = _variable(program.graph, ref, {})
+            keys = [a.checkpoint_key for a in objects[number].attributes if a.name == "VARIABLE_VALUE"] if 0 <= number < len(objects) else []
+            if handle and len(keys) == 1 and len(numbers) <= len(node.inputs):
+                found[handle] = keys[0]
     return found
 
 
