@@ -49,6 +49,9 @@ FRONTENDS = (
         ("example_inputs", "dynamic_shapes"),
     ),
     Frontend("TensorFlow Lite", "strop.frontend.tflite.reader", "tflite", "pip install 'strop[tflite]'", (formats.TFLITE,), ("signature",)),
+    Frontend(
+        "TensorFlow", "strop.frontend.saved_model.reader", "onnx", "pip install onnx", (formats.SAVED_MODEL, formats.GRAPH_DEF), ("signature",)
+    ),
 )  # fmt: skip
 
 #: What may help with models that no frontend reads.

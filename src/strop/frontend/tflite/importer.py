@@ -7,11 +7,11 @@ from typing import Any
 
 from strop.errors import ModelError, OptionError, StropError, UnsupportedError
 from strop.frontend.names import free_name
+from strop.frontend.shapes import input_shapes
 from strop.frontend.tflite import custom, sizes
 from strop.frontend.tflite.context import NodeContext, Scope, Session
 from strop.frontend.tflite.model import Model, Operator, Signature, Subgraph
 from strop.frontend.tflite.registry import RULES
-from strop.frontend.tflite.shapes import input_shapes
 from strop.frontend.verdicts import Verdict, reason
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type

@@ -6,6 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from strop.frontend.tensorflow.windows import (
+    convolved,
+    kernel_of,
+    pooled,
+    positive,
+    same_padding,
+    same_pads,
+    transposed,
+)
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.records import OutTensor
@@ -32,48 +41,18 @@ def _pads(node: NodeContext, sizes: Sequence[Dim], kernel: Sequence[int], stride
         return (0,) * (2 * len(kernel))
     if kind != SAME:
         raise node.malformed("unknown padding", got=kind, expected="0 (SAME) or 1 (VALID)")
-    found = same_pads(sizes, kernel, strides, dilations)
-    if found is None:
-        raise node.unsupported(
-            "SAME padding of a free size depends on its rest by the stride", got=f"sizes {sh.show(sizes)}, strides {tuple(strides)}",
-            hint=f"give the sizes ranges in steps of the strides, such as 32..640%{max(strides)}",
-        )  # fmt: skip
-    return found
-
-
-def same_pads(sizes: Sequence[Dim], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...] | None:
-    """What SAME padding is, as ``_pads`` reads it; None where it depends on a free size."""
-    totals = []
-    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        reach = sh.add(sh.mul(sh.sub(sh.ceildiv(size, stride), 1), stride), (k - 1) * dilation + 1)
-        total = sh.maximum(sh.sub(reach, size), 0)
-        if not isinstance(total, int):
-            return None
-        totals.append(total)
-    return (*(t // 2 for t in totals), *(t - t // 2 for t in totals))
-
-
-def _positive(node: NodeContext, numbers: Sequence[int]) -> tuple[int, ...]:
-    if any(n < 1 for n in numbers):
-        raise node.malformed("strides, dilations and kernels are positive", got=tuple(numbers))
-    return tuple(numbers)
+    return same_pads(node, sizes, kernel, strides, dilations)
 
 
 def _convolved(node: NodeContext, axes: str, perm: Sequence[int], depthwise: bool) -> Value:
     """A convolution, channels last; ``axes`` are the letters of the spatial axes in the options."""
     x, w = node.floats(0), node.weights(1, perm)
     rank = len(axes)
-    if x.type.rank != rank + 2:
-        raise node.malformed("operand 0 has another rank", got=x.type, expected=rank + 2)
-    strides = _positive(node, [node.option(f"Stride{a}") for a in axes])
-    dilations = _positive(node, [node.option(f"Dilation{a}Factor") for a in axes])
-    _, taken, *kernel = sh.static(w.shape, node.where)
-    channels = x.shape[-1]
-    if not isinstance(channels, int) or taken < 1 or channels % taken or (depthwise and taken != 1):
-        raise node.malformed("the weights do not fit the channels", got=f"{x.type}, {w.type}")
+    kernel, groups = kernel_of(node, x, w, rank, depthwise)
+    strides = positive(node, [node.option(f"Stride{a}") for a in axes])
+    dilations = positive(node, [node.option(f"Dilation{a}Factor") for a in axes])
     pads = _pads(node, x.shape[1:-1], kernel, strides, dilations)
-    op = Conv(strides, pads, dilations, channels // taken, "NHWC")
-    return node.activated(node.step(op, x, w, node.bias(2, 0, 1)))
+    return node.activated(convolved(node, x, w, node.bias(2, 0, 1), strides, pads, dilations, groups))
 
 
 @tflite_op("CONV_2D")
@@ -101,19 +80,9 @@ def transpose_conv(node: NodeContext) -> Value:
     if len(shape) != 4 or x.type.rank != 4:
         raise node.malformed("operands have another rank", got=f"{shape}, {x.type}", expected="4 sizes, x of rank 4")
     w = node.weights(1, (3, 0, 1, 2))
-    strides = _positive(node, [node.option(f"Stride{a}") for a in "HW"])
-    kernel, sizes = sh.static(w.shape[2:], node.where), sh.static(x.shape[1:3], node.where)
-    pads = _pads(node, shape[1:3], kernel, strides, (1, 1))
-    before, after, extra = list(pads[:2]), [0, 0], [0, 0]
-    for k in range(2):
-        rest = (sizes[k] - 1) * strides[k] + kernel[k] - before[k] - shape[1 + k]
-        after[k], extra[k] = max(rest, 0), max(-rest, 0)
-    bias = node.bias(3, 2, 1)
-    op = ConvTranspose(strides, (*before, *after), (1, 1), 1, tuple(extra))
-    result = node.channels_last(node.step(op, node.channels_first(x), w, bias))
-    if result.shape[1:3] != tuple(shape[1:3]):
-        raise node.malformed("the result has another size than it should", got=result.type, expected=shape)
-    return node.activated(result)
+    strides = positive(node, [node.option(f"Stride{a}") for a in "HW"])
+    pads = _pads(node, shape[1:3], sh.static(w.shape[2:], node.where), strides, (1, 1))
+    return node.activated(transposed(node, x, w, node.bias(3, 2, 1), shape[1:3], strides, pads, (1, 1)))
 
 
 @tflite_op("FULLY_CONNECTED")
@@ -170,10 +139,10 @@ def _pooled(node: NodeContext, op: type[MaxPool] | type[AveragePool], x: Value) 
     """A pool with the window of the options, channels last."""
     if x.type.rank != 4:
         raise node.malformed("operand 0 has another rank", got=x.type, expected=4)
-    kernel = _positive(node, [node.option("FilterHeight"), node.option("FilterWidth")])
-    strides = _positive(node, [node.option("StrideH"), node.option("StrideW")])
+    kernel = positive(node, [node.option("FilterHeight"), node.option("FilterWidth")])
+    strides = positive(node, [node.option("StrideH"), node.option("StrideW")])
     pads = _pads(node, x.shape[1:3], kernel, strides, (1, 1))
-    return node.channels_last(node.step(op(kernel, strides, pads, (1, 1)), node.channels_first(x)))
+    return pooled(node, op, x, kernel, strides, pads)
 
 
 # ---- along the last axis
@@ -261,7 +230,7 @@ def _windowed(
     """x, padded by an operator of its own where neither kind of padding is what is wanted, and the kind."""
     if not any(pads):
         return x, VALID
-    if tuple(pads) == same_pads(shape[1:-1], kernel, strides, dilations):
+    if tuple(pads) == same_padding(shape[1:-1], kernel, strides, dilations):
         return x, SAME
     return padded(w, x, shape, pads, fill)[0], VALID
 
@@ -326,7 +295,7 @@ def write_conv_transpose(w: NodeWriter) -> None:
     whole = [(size - 1) * s + k for size, s, k in zip(spatial, strides, kernel, strict=True)]
     packed, bias = _packed(w, weights, (1, 2, 3, 0)), _bias(w, channels)
     fields: dict[str, object] = {"StrideH": strides[0], "StrideW": strides[1]}
-    same = same_pads(out[1:3], kernel, strides, (1, 1))
+    same = same_padding(out[1:3], kernel, strides, (1, 1))
     ends = [pads[2 + k] - extra[k] for k in range(2)]
     fits = [-(-out[1 + k] // strides[k]) == spatial[k] for k in range(2)]
     if same == (*pads[:2], *ends) and all(fits):
@@ -415,7 +384,7 @@ def write_pool(w: NodeWriter) -> None:
         x, fields["Padding"] = _windowed(w, x, shape, kernel, strides, wanted, (1, 1), least)
         _given(w, out, [x], "MAX_POOL_2D", "Pool2DOptions", **fields)
         return
-    same = tuple(wanted) == same_pads(shape[1:-1], kernel, strides, (1, 1))
+    same = tuple(wanted) == same_padding(shape[1:-1], kernel, strides, (1, 1))
     if not any(wanted) or (same and not op.count_include_pad):
         fields["Padding"] = SAME if any(wanted) else VALID
         _given(w, out, [x], "AVERAGE_POOL_2D", "Pool2DOptions", **fields)
