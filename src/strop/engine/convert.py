@@ -7,10 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from strop.engine.build import Model, Shapes, portable
-from strop.errors import OptionError
-from strop.export.arrange import arrange
+import numpy as np
+
+from strop.engine.build import Model, Shapes, on_this_machine, portable
+from strop.engine.watch import observe
+from strop.errors import OptionError, StropError
+from strop.export import integers
+from strop.export.arrange import arrange, plain
 from strop.frontend.table import WRITERS, writer
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
+from strop.ir.graph import Graph
+from strop.quantize import ranges
+from strop.quantize.data import samples
+from strop.quantize.table import Table
 from strop.trace import Progress, Trace
 
 if TYPE_CHECKING:
@@ -20,6 +30,8 @@ if TYPE_CHECKING:
 FORMATS = tuple(WRITERS)
 #: Of a .tflite file.
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int16x8")
+#: Activations of files of integers.
+_KINDS = {"int8": dt.i8, "int16x8": dt.i16}
 #: Of inputs and outputs.
 LAYOUTS = ("model", "channels_last")
 #: In order, for progress.
@@ -111,15 +123,63 @@ def conversion(
 ) -> Converted:
     """As ``convert``, with what the file holds."""
     _check(to, precision, layout)
+    if precision not in _KINDS and (input_dtype, output_dtype) != (None, None):
+        raise OptionError("only files of integers have inputs and outputs of other types", where="argument input_dtype or output_dtype", expected=", ".join(_KINDS))
     format = writer(to)
     trace = Trace(progress=progress)
     graph = portable(model, shapes, trace, **reading)
     with trace.stage("arrange"):
         arranged = arrange(graph, trace, format.direct, layout == "channels_last")
+    written: OutGraph = format.write(arranged)
+    told: dict[str, Any] = {}
+    with trace.stage("quantize"):
+        if precision == "fp16":
+            _note_lost(integers.half(written), trace)
+        elif precision == "dynamic":
+            integers.dynamic(written)
+        elif precision in _KINDS:
+            found = integers.Integers(written, ranges_of(arranged, written, calibration, calibrator, preprocess, batches, trace), _KINDS[precision])
+            found.run()
+            found.ends(*(end_type(given, what, precision) for given, what in ((input_dtype, "input_dtype"), (output_dtype, "output_dtype"))))
+            told["floats"] = found.floats
     with trace.stage("write"):
-        written = format.write(arranged)
         data = format.to_bytes(written)
-    return Converted(data, summary_of(written), trace.notes)
+    return Converted(data, {**summary_of(written), **told}, trace.notes)
+
+
+def _note_lost(count: int, trace: Trace) -> None:
+    if count:
+        trace.note(f"fp16: {count} weights are beyond 65504 and saturate")
+
+
+def ranges_of(arranged: Graph, written: OutGraph, calibration: Any, calibrator: str, preprocess: str, batches: int | None, trace: Trace) -> Table:
+    """The ranges of a file's float tensors, by the names of the arranged graph's values."""
+    if isinstance(calibration, Table):
+        return calibration
+    graph, names = plain(arranged)
+    own = {names[name]: name for name in integers.needed(written)}
+    found = samples(calibration, graph.inputs, limit=batches, preprocess=preprocess)
+    if found.note:
+        trace.note(f"calibration: {found.note}")
+    seen = observe(graph, [graph.values[name] for name in own], found, on_this_machine, trace)
+    table = seen.table(ranges.parse(calibrator))
+    return Table({own[name]: entry for name, entry in table.entries.items()})
+
+
+def end_type(given: Any, what: str, precision: str) -> DType:
+    """The type of inputs or outputs that a user gives: a DType, its name, or a numpy dtype.
+
+    Raises:
+        OptionError: another type than f32 and the integers of the precision.
+    """
+    allowed = (dt.f32, *((dt.i16,) if precision == "int16x8" else (dt.i8, dt.u8)))
+    try:
+        found = dt.f32 if given is None else given if isinstance(given, DType) else dt.BY_NAME.get(str(given)) or dt.from_numpy(np.dtype(given))
+    except (TypeError, StropError):
+        found = None
+    if found is None or found not in allowed:
+        raise OptionError("inputs and outputs cannot have this type", where=f"argument {what}", got=given, expected=", ".join(map(str, allowed)))
+    return found
 
 
 def summary_of(written: OutGraph) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from strop.export.expand import Direct, expand, expand_softmax
+from strop.export.expand import expand, expand_softmax
+from strop.export.functions import Direct
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op, Type

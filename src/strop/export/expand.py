@@ -14,10 +14,9 @@ from functools import partial
 import numpy as np
 
 from strop.export.apart import Apart, apply
-from strop.export.functions import function
+from strop.export.functions import Direct, function
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Op
 from strop.ops.attention import Attention
@@ -31,9 +30,6 @@ from strop.ops.quantize import Dequantize
 from strop.ops.reduce import Reduce
 from strop.ops.sizes import Iota
 from strop.ops.softmax import LogSoftmax, Softmax
-
-#: Whether the format has an operator for an elementwise function over operands of these types.
-Direct = Callable[[Elementwise, Sequence[DType]], bool]
 
 
 def expand(graph: Graph, direct: Direct) -> Graph:

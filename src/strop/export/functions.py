@@ -15,16 +15,19 @@ from strop.ir.expr import cast_array
 from strop.ir.graph import Value
 from strop.ops.elementwise import Cast, Elementwise, make
 
+#: Whether the format has an operator for an elementwise function over these operands.
+Direct = Callable[[Elementwise, Sequence[Value]], bool]
+
 #: Names of the elementwise functions that are one primitive, where they differ.
 _NAMES = {"floormod": "mod", "select": "where"}
 
 
-def function(a: Apart, direct: Callable[[Elementwise, Sequence[DType]], bool]) -> Value | None:
+def function(a: Apart, direct: Direct) -> Value | None:
     """A function's expression as one op per primitive; None for a function that is ``direct``."""
     op = a.node.op
     assert isinstance(op, Elementwise)
     types = [v.dtype for v in a.node.operands]
-    if direct(op, types):
+    if direct(op, a.node.operands):
         return None
     special = _SPECIAL.get(op.fn) if types[0] is dt.f32 else None
     if special is not None:

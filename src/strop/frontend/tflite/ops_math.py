@@ -14,6 +14,7 @@ from strop.frontend.tflite.registry import tflite_op, writes
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.graph import Value
+from strop.ir.op import Array
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.quantize import Dequantize, Quantize
 
@@ -209,9 +210,12 @@ def _takes(code: str, types: Sequence[DType]) -> bool:
     return all(d in _TYPES.get(code, _FLOAT) for d in types)
 
 
-def direct(op: Elementwise, types: Sequence[DType]) -> bool:
-    """Whether there is an operator for a function over operands of these types; others are taken apart (``strop.export.expand``)."""
-    if op.fn in ("gelu", "gelu_tanh", "leaky_relu", "prelu"):
+def direct(op: Elementwise, operands: Sequence[Value]) -> bool:
+    """Whether there is an operator for a function over these operands; others are taken apart (``strop.export.expand``)."""
+    types = [v.dtype for v in operands]
+    if op.fn == "prelu":
+        return types[0] is dt.f32 and _slope(operands[1], operands[0].type.rank) is not None
+    if op.fn in ("gelu", "gelu_tanh", "leaky_relu"):
         return types[0] is dt.f32
     if op.fn == "where":
         return _takes("SELECT_V2", types[1:])
@@ -227,7 +231,7 @@ def write_elementwise(w: NodeWriter) -> None:
     params, types = tuple(op.param.values()), [v.dtype for v in w.node.operands]
     if w.fuses(op.fn, params) or (op.fn == "add" and _fuses_bias(w)):
         return
-    if not direct(op, types):
+    if not direct(op, w.node.operands):
         raise w.refused("there is no operator for these types", got=", ".join(map(str, types)), hint="export the network in f32")
     code = _DIRECT[op.fn, params]
     w.emit(code, [w.operand(k) for k in range(len(types))], None, _OPTIONS.get(code, ""))
@@ -260,14 +264,19 @@ def write_leaky_relu(w: NodeWriter) -> None:
     w.emit("LEAKY_RELU", [w.operand(0)], None, "LeakyReluOptions", Alpha=w.op.param["alpha"])
 
 
+def _slope(value: Value, rank: int) -> Array | None:
+    """A slope without the batch's axis, as PRELU has it; None where it is computed or differs by sample."""
+    slope = value.const
+    if slope is None or rank < 2 or slope.ndim > rank or (slope.ndim == rank and slope.shape[0] != 1):
+        return None
+    return slope.reshape(((1,) * (rank - slope.ndim) + slope.shape)[1:])
+
+
 @writes("prelu")
 def write_prelu(w: NodeWriter) -> None:
-    """The slope is a constant without the batch's axis."""
-    slope, x = w.array(1, "the slope"), w.value(0)
-    if x.type.rank < 2 or slope.ndim > x.type.rank or (slope.ndim == x.type.rank and slope.shape[0] != 1):
-        raise w.refused("a slope per sample is not supported", got=f"{list(slope.shape)} for {x.type}")
-    shape = (1,) * (x.type.rank - slope.ndim) + slope.shape
-    w.emit("PRELU", [w.operand(0), w.const(slope.reshape(shape[1:]), "slope")])
+    slope = _slope(w.value(1), w.value(0).type.rank)
+    assert slope is not None, "other slopes are taken apart"
+    w.emit("PRELU", [w.operand(0), w.const(slope, "slope")])
 
 
 @writes("where")

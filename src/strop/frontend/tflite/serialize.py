@@ -1,7 +1,7 @@
 """Records of a TFLite file to its bytes, by the schema's own builder functions. Equal records give equal bytes.
 
 Schema: tensorflow/lite/schema/schema.fbs, version 3. Data of buffers starts at multiples of 16 bytes and equal data is stored once;
-in files that a flatbuffer cannot hold, it lies behind it.
+in files that a flatbuffer cannot hold, it lies behind it. Constants have no names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from strop.frontend.tflite.grid import Grid
 from strop.frontend.tflite.model import DTYPES
 from strop.frontend.tflite.records import OutGraph, OutOperator, OutTensor
 from strop.frontend.tflite.versions import runtime_version, version_of
+from strop.ir.op import Array
 
 #: Where data of buffers may start.
 ALIGN = 16
@@ -24,6 +25,9 @@ ALIGN = 16
 MOST_INSIDE = 1_900_000_000
 #: Key of the only signature, as TensorFlow's converter writes it.
 SIGNATURE = "serving_default"
+
+#: Fields of one byte that are no bool.
+_BYTES = ("Type", "BuiltinOptionsType", "DeprecatedBuiltinCode", "FusedActivationFunction", "Padding", "InDataType", "OutDataType", "Mode", "OutputType")
 
 _TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items() if dtype is not None}
 
@@ -73,6 +77,7 @@ class _Serializer:
 
     def _flatbuffer(self, places: Sequence[tuple[int, int]]) -> bytes:
         self._b = flatbuffers.Builder(1 << 12)
+        self._vectors: dict[tuple[str, bytes], int] = {}
         buffers = self._tables([self._buffer(data, *place) for data, place in zip(self._buffers, places, strict=True)])
         codes = self._tables([self._code(*code) for code in self._codes])
         graphs = self._tables([self._subgraph()])
@@ -87,19 +92,17 @@ class _Serializer:
     # ---- tables
 
     def _table(self, name: str, **values: Any) -> int:
-        """A table; sequences of integers, arrays and texts become vectors and strings; None is left out."""
-        ready = {}
+        """A table; sequences of integers and texts become vectors and strings; None is left out. Fields of one byte lie together."""
+        ready: dict[str, Any] = {}
         for key, value in values.items():
             if isinstance(value, str):
                 value = self._b.CreateSharedString(value)
             elif isinstance(value, (list, tuple)):
-                value = self._b.CreateNumpyVector(np.asarray(value, np.int32))
-            elif isinstance(value, np.ndarray):
-                value = self._b.CreateNumpyVector(value)
+                value = self._vector(np.asarray(value, np.int32))
             if value is not None:
                 ready[key] = value
         getattr(tflite, f"{name}Start")(self._b)
-        for key, value in ready.items():
+        for key, value in sorted(ready.items(), key=lambda item: isinstance(item[1], bool) or item[0] in _BYTES):
             getattr(tflite, f"{name}Add{key}")(self._b, value)
         found: int = getattr(tflite, f"{name}End")(self._b)
         return found
@@ -130,7 +133,7 @@ class _Serializer:
         operators = self._tables([self._operator(o) for o in self._graph.operators])
         return self._table(
             "SubGraph", Tensors=tensors, Operators=operators, Inputs=self._indices(self._graph.inputs.values()),
-            Outputs=self._indices(self._graph.outputs.values()), Name="main",
+            Outputs=self._indices(self._graph.outputs.values()),
         )  # fmt: skip
 
     def _indices(self, tensors: Iterable[OutTensor | None]) -> tuple[int, ...]:
@@ -140,12 +143,21 @@ class _Serializer:
         signature = tuple(-1 if k in tensor.free else d for k, d in enumerate(tensor.shape)) if tensor.free else None
         return self._table(
             "Tensor", Shape=tensor.shape or None, Type=getattr(tflite.TensorType, _TYPE_NAMES[tensor.dtype]), Buffer=self._of[tensor],
-            Name=tensor.name, Quantization=None if tensor.grid is None else self._grid(tensor.grid), ShapeSignature=signature,
+            Name=None if tensor.data is not None else tensor.name, Quantization=None if tensor.grid is None else self._grid(tensor.grid), ShapeSignature=signature,
         )  # fmt: skip
 
     def _grid(self, grid: Grid) -> int:
-        scale, zero = grid.scale.astype(np.float32).reshape(-1), grid.zero.astype(np.int64).reshape(-1)
-        return self._table("QuantizationParameters", Scale=scale, ZeroPoint=zero, QuantizedDimension=grid.axis)
+        return self._table(
+            "QuantizationParameters", Scale=self._vector(grid.scale.astype(np.float32)), ZeroPoint=self._vector(grid.zero.astype(np.int64)),
+            QuantizedDimension=grid.axis,
+        )  # fmt: skip
+
+    def _vector(self, array: Array) -> int:
+        """A vector; equal ones are stored once."""
+        key = (array.dtype.str, array.tobytes())
+        if key not in self._vectors:
+            self._vectors[key] = self._b.CreateNumpyVector(array.reshape(-1))
+        return self._vectors[key]
 
     def _operator(self, operator: OutOperator) -> int:
         options = self._options(operator.options, operator.fields) if operator.options else None
