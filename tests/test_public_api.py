@@ -40,6 +40,7 @@ PUBLIC = [
     "__version__",
     "build",
     "calibrate",
+    "convert",
     "custom",
     "layers",
     "load",

@@ -86,7 +86,8 @@ def _own(path: Path, shapes: dict[str, tuple[int, ...]], state: dict[str, Array]
     return inputs, [np.stack(column) for column in zip(*rows, strict=True)]
 
 
-def _peer(path: Path, names: Sequence[str], inputs: Sequence[Array], environment: Path | None) -> list[Array]:
+def peer_outputs(path: Path, names: Sequence[str], inputs: Sequence[Array], environment: Path | None) -> list[Array]:
+    """LiteRT's outputs; inputs, by position, and outputs have the steps as a further first axis."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for k, (name, array) in enumerate(zip(names, inputs, strict=True)):
@@ -127,7 +128,7 @@ def examine(path: Path, environment: Path | None, level: int, steps: int, stream
     except StropError as error:
         return Outcome(path.name, "refused", " ".join(str(error).split())[:160])
     try:
-        agrees, told = agreement(own, _peer(path, names, inputs, environment))
+        agrees, told = agreement(own, peer_outputs(path, names, inputs, environment))
     except PeerError as error:
         return Outcome(path.name, "failed", f"LiteRT: {error}")
     integers = any("INT8" in t.type for t in subgraph.tensors)

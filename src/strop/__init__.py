@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from strop import custom
     from strop.engine.build import build
     from strop.engine.calibrate import calibrate
+    from strop.engine.convert import convert
     from strop.frontend import network as layers
     from strop.frontend.network import Network
 
@@ -63,6 +64,7 @@ __all__ = [
     "__version__",
     "build",
     "calibrate",
+    "convert",
     "custom",
     "layers",
     "load",
@@ -73,6 +75,7 @@ _LAZY = {
     "Network": "strop.frontend.network",
     "build": "strop.engine.build",
     "calibrate": "strop.engine.calibrate",
+    "convert": "strop.engine.convert",
     "custom": "strop.custom",
     "layers": "strop.frontend.network",
 }

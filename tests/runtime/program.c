@@ -45,6 +45,7 @@ static int check_questions(const strop_engine *engine)
     EXPECT(strop_engine_step_info(engine, 3, &step, &error) == STROP_ERR_ARGUMENT);
     EXPECT(memcmp(strop_engine_manifest(engine, &size), "{\"name\":", 8) == 0 && size == 21);
     EXPECT(strop_engine_graph(engine, &size) != NULL && size > 0);
+    EXPECT(strop_engine_attachment(engine, "nothing", &size) == NULL && size == 0);
     strop_engine_memory(engine, &memory);
     EXPECT(memory.weights == 128 && memory.arena == sizeof a && memory.scratch == 4 * COLUMNS);
     EXPECT(strop_cpu_supports(strop_engine_target(engine)) && strop_cpu_supports(strop_cpu_target()));

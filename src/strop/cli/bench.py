@@ -17,6 +17,7 @@ from strop.cli.source import (
     DATA_HELP,
     PREPROCESS_HELP,
     SHAPE_HELP,
+    SIGNATURE_HELP,
     build,
     is_engine,
     lazy_engine,
@@ -43,6 +44,7 @@ def command(
         list[str] | None, typer.Option("-i", "--input", help="name=file.npy or file.npz; random arrays otherwise.")
     ] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step; strop profile tells more.")] = False,
     data: Annotated[Path | None, typer.Option(help=f"For accuracy. {DATA_HELP}")] = None,
     metric: Annotated[str | None, typer.Option(help="Of accuracy, as for strop eval; by default all that --data and --against allow.")] = None,
@@ -75,10 +77,10 @@ def command(
     if vs is not None:
         if several:
             raise OptionError("--vs measures one model", got=f"{len(sources)} models, {streams} streams")
-        _versus(sources[0], vs, peers, _settings(threads, rounds, seconds), level, shape or [], json)
+        _versus(sources[0], vs, peers, _settings(threads, rounds, seconds), level, shape or [], signature, json)
         return
     with StageBar(quiet=json) as bar:
-        engines = [lazy_engine(source, threads=threads, shapes=shape or (), progress=bar) for source in sources]
+        engines = [lazy_engine(source, threads=threads, shapes=shape or (), signature=signature, progress=bar) for source in sources]
     if several:
         _streams(sources, engines, streams, arena_budget, threads or 1, seconds, json)
         return
@@ -131,7 +133,7 @@ def _settings(threads: int | None, rounds: int | None, seconds: float | None) ->
 
 
 def _versus(
-    model: Path, names: str, environment: Path | None, settings: Settings, level: int | None, shapes: list[str], json: bool
+    model: Path, names: str, environment: Path | None, settings: Settings, level: int | None, shapes: list[str], signature: str | None, json: bool
 ) -> None:
     """Builds a model and measures it against other runtimes; an error after the table when Strop has no figures."""
     peers = find_peers([name.strip() for name in names.split(",") if name.strip()])
@@ -140,7 +142,7 @@ def _versus(
         raise OptionError("other runtimes do not read engines", where=str(model), expected="the ONNX model it was built of")
     with StageBar(quiet=json) as bar:
         engine = build(
-            model, level=3 if level is None else level, threads=settings.threads, shapes=parse_shapes(shapes), progress=bar
+            model, level=3 if level is None else level, threads=settings.threads, shapes=parse_shapes(shapes), signature=signature, progress=bar
         )
     row = compare(engine, model, peers, python, settings, progress=warn if sys.stderr.isatty() else None)
     if json:

@@ -13,6 +13,7 @@ from strop.cli.source import (
     DATA_HELP,
     PREPROCESS_HELP,
     SHAPE_HELP,
+    SIGNATURE_HELP,
     check_output,
     parse_shapes,
 )
@@ -30,6 +31,7 @@ def command(
     batches: Annotated[int | None, typer.Option(min=1, help="Batches to use at most.")] = None,
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="Range table to merge in; repeatable.")] = None,
     tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Write a TensorRT calibration cache.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -42,7 +44,7 @@ def command(
     others = [load(path) for path in merge or ()]
     with StageBar(quiet=json) as bar:
         found = calibrate(
-            model, data, calibrator=calibrator, shapes=parse_shapes(shape or ()), batches=batches, preprocess=preprocess, progress=bar
+            model, data, calibrator=calibrator, shapes=parse_shapes(shape or ()), signature=signature, batches=batches, preprocess=preprocess, progress=bar
         )
     for other in others:
         found.merge(other)

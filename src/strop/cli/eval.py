@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import StageBar, pairs, show_json, warn
-from strop.cli.source import DATA_HELP, PREPROCESS_HELP, SHAPE_HELP, load_function, open_engine
+from strop.cli.source import (
+    DATA_HELP,
+    PREPROCESS_HELP,
+    SHAPE_HELP,
+    SIGNATURE_HELP,
+    load_function,
+    open_engine,
+)
 from strop.engine.evaluate import METRICS, evaluate
 from strop.quantize.data import samples
 
@@ -23,12 +30,13 @@ def command(
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     threads: Annotated[int | None, typer.Option(help="Threads; by default what the engine was built for.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tells how good an engine or a model is on samples."""
     metrics = [load_function(m) if ":" in m else m for m in (part.strip() for part in metric.split(",")) if m]
     with StageBar(quiet=json) as bar:
-        engine = open_engine(source, threads=threads, shapes=shape or (), progress=bar)
+        engine = open_engine(source, threads=threads, shapes=shape or (), signature=signature, progress=bar)
         other = None if against is None else open_engine(against, threads=threads, shapes=(), progress=bar)
     found = samples(data, engine.inputs, limit=batches, preprocess=preprocess, labels=labels)
     scores = evaluate(engine.run, found, metrics, None if other is None else other.run)

@@ -24,6 +24,7 @@ from strop.version import __version__
 VERBS = {
     "demo": "Builds the packaged LeNet and shows what became of it: fused layers, accuracy, latency.",
     "build": "Makes an engine file of a model.",
+    "convert": "Writes a model as a .tflite or an optimized ONNX file.",
     "run": "Runs an engine or a model once.",
     "bench": "Measures engines or models by throughput, efficiency, latency, accuracy and memory.",
     "profile": "Tells where the time goes, by the model's own layers: every microsecond, byte and joule.",
@@ -36,6 +37,7 @@ VERBS = {
     "debug": "Finds the smallest failing part of a model, what makes it fail, and what costs accuracy.",
     "dump": "Prints the text inside an engine or a model.",
     "ops": "Lists ONNX ops with the opsets they are read from, PyTorch or TensorFlow Lite ops, or the kernels.",
+    "benchmark_model": "Times a TensorFlow Lite model with the flags of LiteRT's benchmark_model.",
     "trtexec": "Builds and times a network with the options of TensorRT's trtexec.",
     "knobs": "Lists the environment variables, their values and defaults.",
 }

@@ -10,7 +10,15 @@ import numpy as np
 import typer
 
 from strop.cli.output import StageBar, show_json, table
-from strop.cli.source import SHAPE_HELP, Array, check_output, open_engine, read_inputs, write_npz
+from strop.cli.source import (
+    SHAPE_HELP,
+    SIGNATURE_HELP,
+    Array,
+    check_output,
+    open_engine,
+    read_inputs,
+    write_npz,
+)
 from strop.engine.engine import Engine
 from strop.errors import InputError
 
@@ -25,13 +33,14 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of --random.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads; by default what the engine was built for.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Runs an engine or a model once."""
     if output is not None:
         check_output(output, "--output")
     with StageBar(quiet=json) as bar:
-        engine = open_engine(source, threads=threads, shapes=shape or (), progress=bar)
+        engine = open_engine(source, threads=threads, shapes=shape or (), signature=signature, progress=bar)
     results = engine.run(_inputs(engine, input or [], random, seed))
     if output is not None:
         write_npz(output, results)

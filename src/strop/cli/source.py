@@ -31,6 +31,8 @@ SHAPE_HELP = (
     "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8; or name==16000 for an input that always has this value. "
     "name[]=1..100: how large sizes may become that the elements of this value decide, or that it gets from data. Repeatable."
 )
+#: Of the option --signature.
+SIGNATURE_HELP = "Key of the signature to read, of a TensorFlow Lite model with several; the main one if left out."
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
 CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
@@ -89,19 +91,22 @@ def open_engine(
     *,
     threads: int | None = None,
     shapes: Sequence[str] = (),
+    signature: str | None = None,
     progress: Progress | None = None,
 ) -> Engine:
     """Loads an engine file, or builds a model at level 0 in memory."""
     if is_engine(path):
         if shapes:
             raise OptionError("an engine's shapes are fixed", where="--shape", hint="give --shape to strop build")
+        if signature is not None:
+            raise OptionError("an engine has one signature", where="--signature", got=signature, hint="give --signature to strop build")
         return load(path, threads=threads)
-    return build(path, level=0, threads=threads, shapes=parse_shapes(shapes), progress=progress)
+    return build(path, level=0, threads=threads, shapes=parse_shapes(shapes), signature=signature, progress=progress)
 
 
 def lazy_engine(path: Path, **options: Any) -> Engine:
     """``open_engine``, with the native part of an engine file left to be loaded at first use, so that this can be measured."""
-    if is_engine(path) and not options.get("shapes"):
+    if is_engine(path) and not options.get("shapes") and options.get("signature") is None:
         return Engine(path, threads=options.get("threads"))
     return open_engine(path, **options)
 

@@ -215,6 +215,7 @@ class Assembler:
             Section(SectionKind.KERNELS, self.module.used.section, [kernels]),
             Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime]),
             Section(SectionKind.WEIGHTS, "weights", list(self.weights.pieces)),
+            *(Section(SectionKind.ATTACHMENT, name, [data]) for name, data in graph.carried.items()),
         ]
 
     def _plan(self, graph: Graph) -> Plan:

@@ -15,6 +15,7 @@ HDF5 = "a Keras model (HDF5)"
 KERAS = "a Keras model"
 LAYERS = "a network of layers"
 SAVED_MODEL = "a TensorFlow SavedModel"
+GRAPH_DEF = "a frozen TensorFlow graph"
 
 #: (place, bytes at that place, what such a file is)
 _MAGIC = (
@@ -51,6 +52,8 @@ def _kind_of_path(path: Path) -> str | None:
             return None
         with path.open("rb") as file:
             head = file.read(_HEAD)
+        if path.suffix == ".pb" and head[:1] == b"\n":  # its first field is a node; an ONNX model begins with its version
+            return GRAPH_DEF
         return _kind_of_archive(path) if head[:4] == b"PK\x03\x04" else _kind_of_bytes(head)
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return None

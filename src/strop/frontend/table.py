@@ -40,6 +40,9 @@ class Frontend:
     options: tuple[str, ...] = ()
 
 
+#: Modules with ``write(graph)`` and ``to_bytes`` of what that answers, by the format's name, and the frontend of the same format.
+WRITERS = {"tflite": ("strop.frontend.tflite.writer", "TensorFlow Lite")}
+
 FRONTENDS = (
     Frontend("ONNX", "strop.frontend.onnx.reader", "onnx", "pip install onnx", (None,)),
     Frontend(
@@ -48,6 +51,9 @@ FRONTENDS = (
     ),
     Frontend("layer", "strop.frontend.network.stored", "numpy", "pip install numpy", (formats.LAYERS,)),
     Frontend("TensorFlow Lite", "strop.frontend.tflite.reader", "tflite", "pip install 'strop[tflite]'", (formats.TFLITE,), ("signature",)),
+    Frontend(
+        "TensorFlow", "strop.frontend.saved_model.reader", "onnx", "pip install onnx", (formats.SAVED_MODEL, formats.GRAPH_DEF), ("signature",)
+    ),
 )  # fmt: skip
 
 #: What may help with models that no frontend reads.
@@ -94,6 +100,29 @@ def judge(model: Any, shapes: Shapes | None = None, **options: Any) -> tuple[lis
     return found
 
 
+def writer(format: str) -> Any:
+    """The module that writes a format.
+
+    Raises:
+        OptionError: an unknown format, or a package that is not installed.
+    """
+    if format not in WRITERS:
+        raise OptionError("files of this format are not written", got=format, expected=", ".join(WRITERS))
+    module, name = WRITERS[format]
+    frontend = next(f for f in FRONTENDS if f.name == name)
+    _demand(frontend, f"writing {name} files", "write")
+    return import_module(module)
+
+
+def _demand(frontend: Frontend, where: str, does: str) -> None:
+    """OptionError unless a frontend's package is installed."""
+    if find_spec(frontend.package) is None:
+        raise OptionError(
+            f"the package {frontend.package} is not installed", where=where,
+            expected=f"the package {frontend.package}, which {does}s {frontend.name} models", hint=frontend.install,
+        )  # fmt: skip
+
+
 def _reader(model: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The module that reads a model, and the options that are given."""
     frontend = _frontend(model)
@@ -103,13 +132,7 @@ def _reader(model: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
         raise OptionError(
             f"{'an' if frontend.name[0] in 'AEIOU' else 'a'} {frontend.name} model takes no {foreign[0]}", where=f"argument {foreign[0]}", expected="shapes", hint="leave it out"
         )
-    if find_spec(frontend.package) is None:
-        raise OptionError(
-            f"the package {frontend.package} is not installed",
-            where=f"reading {_name(model)}",
-            expected=f"the package {frontend.package}, which reads {frontend.name} models",
-            hint=frontend.install,
-        )
+    _demand(frontend, f"reading {_name(model)}", "read")
     return import_module(frontend.reader), given
 
 

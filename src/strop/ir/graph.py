@@ -116,6 +116,8 @@ class Graph:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.output_names: list[str] = []
+        #: Bytes by name that engines keep for the API that the model belongs to; no stage reads them.
+        self.carried: dict[str, bytes] = {}
         self._node_names: set[str] = set()
 
     # ---- building
@@ -338,6 +340,7 @@ class Graph:
     def clone(self, change: Callable[[Value], Type] | None = None) -> Graph:
         """A copy that shares constant arrays; ``change`` may give graph inputs other types (results are inferred anew)."""
         copy = Graph(self.name)
+        copy.carried = dict(self.carried)
         mapped: dict[Value, Value] = {}
         for value in self.inputs:
             mapped[value] = copy.add_input(value.name, change(value) if change else value.type)

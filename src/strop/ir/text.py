@@ -146,6 +146,8 @@ def show_attribute(value: Any) -> str:
         return show_dim(value)
     if isinstance(value, tuple):
         return "[" + ",".join(show_attribute(item) for item in value) + "]"
+    if isinstance(value, Op):  # printed only: no op that a graph is read with has one
+        return f"{value.label}{show_attributes(value)}"
     raise GraphError("an attribute value has no text form", got=f"{type(value).__name__} {value!r}")
 
 

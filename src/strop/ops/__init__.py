@@ -1,6 +1,7 @@
 """What each operator means. Importing this package registers every family."""
 
 import strop.ops.attention as attention
+import strop.ops.channels_last as channels_last
 import strop.ops.control as control
 import strop.ops.conv as conv
 import strop.ops.cumulative as cumulative
@@ -25,6 +26,7 @@ import strop.ops.softmax as softmax
 
 __all__ = [
     "attention",
+    "channels_last",
     "control",
     "conv",
     "cumulative",

@@ -26,10 +26,12 @@ class Options:
             not exact) are left out. By default what ``STROP_STRICT_NANS`` says.
         fold_bytes: a constant result larger than this is only computed when it is not much larger than
             the constants it is made of.
+        view_price: what a transposition that only moves axes of size 1 costs; 0 where a reshape is no step.
     """
 
     strict_nans: bool = field(default_factory=lambda: bool(knobs.STRICT_NANS.get()))
     fold_bytes: int = 1 << 20
+    view_price: int = 0
 
 
 #: A pass edits a graph in place.

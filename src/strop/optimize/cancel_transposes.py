@@ -9,7 +9,7 @@ After:
     bytes. That is a minimum cut: ops are nodes, a value needed in both orders costs its transposition.
 Unless:
     nothing would be saved: the number of transpositions never grows. Those that only move axes of size
-    1 cost nothing and become reshapes.
+    1 become reshapes and cost nothing, or ``Options.view_price``.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ class _Tensor:
 class _Plan:
     """The choice for one permutation: a value of order 0 turned by ``perm`` is of order 1."""
 
-    def __init__(self, graph: Graph, perm: Perm) -> None:
+    def __init__(self, graph: Graph, perm: Perm, view_price: int = 0) -> None:
         self.graph = graph
+        self.view_price = view_price
         self.perms = (perm, inverse(perm))  # by the order of what is turned
         self.orders = _Orders()
         self.links: set[int] = set()
@@ -193,7 +194,7 @@ class _Plan:
         """What it costs to have a tensor in both orders."""
         source = tensor.source
         if is_free(source, self.perms[self.order(source)]):
-            return 0
+            return self.view_price
         symbols = {s.name: s.opt for s in sh.symbols(source.shape)}
         return ONE + (sh.evaluate(sh.volume(source.shape), symbols) << 20)
 
@@ -328,7 +329,7 @@ def run(graph: Graph, trace: Trace, options: Options) -> None:
     """Runs the pass."""
     perms = {n.op.perm for n in graph.nodes if isinstance(n.op, Transpose)}
     for perm in sorted({min(p, inverse(p)) for p in perms}):
-        plan = _Plan(graph, perm)
+        plan = _Plan(graph, perm, options.view_price)
         chosen = plan.choose()
         patch = _Rebuild(plan, chosen).run()
         if not patch.replaced:  # nothing to turn, or nothing that is read

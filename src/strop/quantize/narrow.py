@@ -44,6 +44,7 @@ def narrow(graph: Graph, decisions: Decisions) -> Narrowed:
     made: dict[tuple[Value, DType], Value] = {}
     stored: dict[Value, Value] = {}  # as its maker gives it
     result = found.graph
+    result.carried = dict(graph.carried)
     for value in graph.inputs:
         made[value, value.dtype] = stored[value] = result.add_input(value.name, value.type)
     for value in graph.values.values():

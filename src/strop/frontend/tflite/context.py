@@ -8,23 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from strop.errors import ModelError, ShapeError, UnsupportedError
-from strop.frontend.emit import Emitter
+from strop.errors import ModelError, UnsupportedError
 from strop.frontend.names import free_name
+from strop.frontend.tensorflow.node import TensorFlowNode, new_symbol
 from strop.frontend.tflite.dense import densified
-from strop.frontend.tflite.model import BROKEN, DTYPES, Grid, Model, Operator, Subgraph, Tensor
+from strop.frontend.tflite.grid import Grid
+from strop.frontend.tflite.model import BROKEN, DTYPES, Model, Operator, Subgraph, Tensor
 from strop.ir import dtype as dt
-from strop.ir import shape as sh
 from strop.ir.graph import Graph, Value
-from strop.ir.op import Array, Op, Type
-from strop.ir.shape import Dim, Sym
-from strop.ops.data import Transpose
+from strop.ir.op import Array, Type
+from strop.ir.shape import Sym
 from strop.ops.elementwise import Cast
 from strop.ops.quantize import STORED, Dequantize, Quantize
-from strop.ops.sizes import Sizes
 
-#: Most elements of a value.
-MAX_ELEMENTS = 1 << 31
 #: ActivationFunctionType: function and params.
 _ACTIVATIONS: dict[int, tuple[str, dict[str, float]]] = {
     1: ("relu", {}),
@@ -72,11 +68,7 @@ class Session:
 
     def symbol(self, wanted: str, most: int) -> Sym:
         """A new computed size, 0 to ``most``."""
-        stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in wanted).strip("_").lstrip("0123456789") or "size"
-        taken = self.symbols | {s.name for v in self.graph.inputs for s in sh.symbols(v.shape)}
-        name = free_name(stem, taken, mark="_", first=2)
-        self.symbols.add(name)
-        return Sym(name, 0, min(most, 8), most)
+        return new_symbol(self.graph, self.symbols, wanted, most)
 
     def variable(self, name: str, type: Type) -> Variable:
         """State by name; it begins as a graph input."""
@@ -148,7 +140,7 @@ _REQUIRED = object()
 
 
 @dataclass
-class NodeContext(Emitter):
+class NodeContext(TensorFlowNode):
     """One operator.
 
     Attributes:
@@ -165,6 +157,10 @@ class NodeContext(Emitter):
     def session(self) -> Session:
         """What all operators share."""
         return self.scope.session
+
+    @property
+    def symbolic(self) -> dict[Value, Array]:
+        return self.session.symbolic
 
     # ---- options
 
@@ -248,41 +244,6 @@ class NodeContext(Emitter):
         """How an operand's integers stand for real numbers."""
         return _grid(self.tensor(index))
 
-    def array(self, index: int, what: str) -> Array:
-        """The elements, as stored, of an operand that must be known when the model is built."""
-        value = self.stored(index)
-        if value.const is None:
-            raise self.unsupported(
-                f"operand {what} must be known when the model is built", got=f"{value.name}, which is computed",
-                hint="give the inputs fixed shapes with --shape, or make it a constant when the model is converted",
-            )  # fmt: skip
-        return value.const
-
-    def ints(self, index: int, what: str) -> tuple[int, ...]:
-        """A known list of integers."""
-        array = self.array(index, what)
-        if array.ndim > 1 or array.dtype.kind not in "iu":
-            raise self.malformed(f"operand {what} is no list of integers", got=f"{array.dtype}{list(array.shape)}")
-        return tuple(int(v) for v in array.reshape(-1))
-
-    def integer(self, index: int, what: str) -> int:
-        """A known integer."""
-        found = self.ints(index, what)
-        if len(found) != 1:
-            raise self.malformed(f"operand {what} must have one element", got=len(found))
-        return found[0]
-
-    def dims(self, index: int, what: str) -> tuple[Dim, ...]:
-        """A list of sizes, known or computed from free dims."""
-        held = self.session.symbolic.get(self.stored(index))
-        return self.ints(index, what) if held is None else tuple(held.reshape(-1).tolist())
-
-    def axis(self, axis: int, rank: int) -> int:
-        """A non-negative axis."""
-        if rank == 0:
-            raise ShapeError("a scalar has no axes", where=self.where, got=f"axis {axis}")
-        return sh.normalize_axis(axis, rank, self.where)
-
     def rank(self, index: int, *allowed: int) -> int:
         """Rank of an operand; UnsupportedError unless it is one of ``allowed``."""
         rank = self.stored(index).type.rank
@@ -322,24 +283,6 @@ class NodeContext(Emitter):
 
     # ---- results
 
-    def step(self, op: Op, *operands: Value | None) -> Value:
-        found = super().step(op, *operands)
-        if sh.is_static(found.shape) and found.type.count > MAX_ELEMENTS:
-            raise self.malformed("a value is too large", got=found.type, expected=f"at most {MAX_ELEMENTS} elements")
-        return found
-
-    def turned(self, value: Value, perm: Sequence[int]) -> Value:
-        """A value with its axes in another order."""
-        return value if tuple(perm) == tuple(range(len(perm))) else self.step(Transpose(tuple(perm)), value)
-
-    def channels_first(self, value: Value) -> Value:
-        """[N, spatial.., C] as [N, C, spatial..]."""
-        return self.turned(value, (0, value.type.rank - 1, *range(1, value.type.rank - 1)))
-
-    def channels_last(self, value: Value) -> Value:
-        """[N, C, spatial..] as [N, spatial.., C]."""
-        return self.turned(value, (0, *range(2, value.type.rank), 1))
-
     def dequantized(self, value: Value, grid: Grid) -> Value:
         """Integers of a grid as f32."""
         if value.dtype not in STORED:
@@ -371,15 +314,7 @@ class NodeContext(Emitter):
 
     def sizes(self, dims: Array) -> Value:
         """Sizes as data, in the result's type."""
-        kind = self.result().dtype or dt.i32
-        if all(isinstance(d, int) for d in dims.reshape(-1)):
-            return self.const(dims.astype(kind.numpy))
-        data = self.steps(Sizes(tuple(dims.reshape(-1).tolist()), dims.ndim == 0))[0]
-        value = self.cast(data, kind)
-        if dims.ndim > 1:
-            value = self.reshape(value, dims.shape)
-        self.session.symbolic[value] = dims
-        return value
+        return self.held(dims, self.result().dtype or dt.i32)
 
     def give(self, index: int, value: Value) -> None:
         """Makes a value the result of this number, in the type that the file gives it."""

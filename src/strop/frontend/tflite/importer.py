@@ -7,11 +7,11 @@ from typing import Any
 
 from strop.errors import ModelError, OptionError, StropError, UnsupportedError
 from strop.frontend.names import free_name
+from strop.frontend.shapes import input_shapes
 from strop.frontend.tflite import custom, sizes
 from strop.frontend.tflite.context import NodeContext, Scope, Session
 from strop.frontend.tflite.model import Model, Operator, Signature, Subgraph
 from strop.frontend.tflite.registry import RULES
-from strop.frontend.tflite.shapes import input_shapes
 from strop.frontend.verdicts import Verdict, reason
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
@@ -32,9 +32,10 @@ class Importer:
         shapes: of inputs by name, or ranges of free dims by their names.
         name: of the graph.
         signature: key of the signature that is read; None for the main subgraph.
+        keep: every tensor of the subgraph that is computed is an output, named ``tensor:NUMBER``.
     """
 
-    def __init__(self, model: Model, shapes: Mapping[str, Any] | None, name: str, signature: str | None = None) -> None:
+    def __init__(self, model: Model, shapes: Mapping[str, Any] | None, name: str, signature: str | None = None, keep: bool = False) -> None:
         self.model = model
         self.graph = Graph(name)
         self.session = Session(model, self.graph)
@@ -42,6 +43,11 @@ class Importer:
         self.errors: list[StropError] = []
         self._shapes = dict(shapes or {})
         self._signature = _signature(model, signature)
+        self._keep = keep
+        self.number = 0 if self._signature is None else self._signature.subgraph
+        #: Of tensors by number: their types, and ``in:`` or ``out:`` and the name of the graph's input or output that holds them.
+        self.types: dict[int, Type] = {}
+        self.places: dict[int, str] = {}
         self._names: set[str] = set()
         self._count = 0
 
@@ -53,13 +59,13 @@ class Importer:
             UnsupportedError: an input or output of a type that is not supported.
             OptionError: ``shapes`` does not fit it.
         """
-        number = 0 if self._signature is None else self._signature.subgraph
-        subgraph = self.model.subgraphs[number]
+        subgraph = self.model.subgraphs[self.number]
         scope = Scope(self.session, subgraph)
         self._inputs(scope)
         self.session.reserved.update(t.name for t in subgraph.tensors)
-        self._walk(scope, [number])
+        self._walk(scope, [self.number])
         self._outputs(scope)
+        self.types = {number: value.type for number, value in scope.stored.items()}
 
     # ---- inputs and outputs
 
@@ -75,6 +81,7 @@ class Importer:
             if tensor.dtype is None:
                 raise UnsupportedError(f"element type {tensor.type} is not supported", where=f"input {name}")
             scope.stored[index] = self.graph.add_input(name, Type(tensor.dtype, shapes[name]))
+            self.places[index] = f"in:{name}"
 
     def _outputs(self, scope: Scope) -> None:
         subgraph = scope.subgraph
@@ -87,6 +94,12 @@ class Importer:
                 continue
             values.append(scope.value(index))
             given.append(name)
+            self.places.setdefault(index, f"out:{name}")
+        for index, value in scope.stored.items():
+            if self._keep and index not in self.places and value.const is None and not subgraph.tensors[index].variable:
+                values.append(value)
+                given.append(free_name(f"tensor:{index}", given))
+                self.places[index] = f"out:{given[-1]}"
         for name, variable in self.session.variables.items():
             values.append(variable.value)
             given.append(variable.given.name + NEXT)
@@ -190,6 +203,17 @@ class Importer:
         value, name = scope.stored[index], scope.label + scope.subgraph.tensors[index].name
         if value.producer is not None and value.name not in self.session.reserved and name and name not in self.graph.values:
             self.graph.rename(value, name)
+
+
+def input_names(model: Model, signature: str | None = None) -> dict[int, str]:
+    """Names of the graph's inputs by the numbers of their tensors.
+
+    Raises:
+        OptionError: there is no such signature.
+    """
+    chosen = _signature(model, signature)
+    subgraph = model.subgraphs[chosen.subgraph if chosen else 0]
+    return _unique(subgraph.inputs, subgraph, chosen.inputs if chosen else {}, "input")
 
 
 def _signature(model: Model, key: str | None) -> Signature | None:

@@ -16,6 +16,7 @@ import numpy as np
 import tflite
 
 from strop.errors import ModelError
+from strop.frontend.tflite.grid import Grid
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.op import Array
@@ -51,30 +52,6 @@ def _names(schema: Any) -> dict[int, str]:
 OPERATORS = _names(tflite.BuiltinOperator)
 _TYPES = _names(tflite.TensorType)
 _OPTIONS, _OPTIONS_2 = _names(tflite.BuiltinOptions), _names(getattr(tflite, "BuiltinOptions2", object))
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How integers stand for real numbers: real = (integer - zero) * scale.
-
-    Attributes:
-        scale: f32, one number or one per index of ``axis``.
-        zero: i64, as many.
-        axis: quantized dimension, of a grid with several scales.
-    """
-
-    scale: Array
-    zero: Array
-    axis: int
-
-    def same(self, other: Grid | None) -> bool:
-        """Whether another grid is equal."""
-        return (
-            other is not None
-            and np.array_equal(self.scale, other.scale)
-            and np.array_equal(self.zero, other.zero)
-            and (self.scale.size == 1 or self.axis == other.axis)
-        )
 
 
 @dataclass(frozen=True)

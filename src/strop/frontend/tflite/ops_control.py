@@ -8,19 +8,11 @@ import numpy as np
 
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.registry import tflite_op
-from strop.ir import dtype as dt
-from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ops.control import LoopBegin, LoopEnd
 
 #: Most rounds of a loop.
 MAX_ROUNDS = (1 << 31) - 1
-
-
-def _flag(node: NodeContext, value: Value) -> Value:
-    if value.dtype is not dt.boolean or sh.volume(value.shape) != 1:
-        raise node.malformed("a condition is one bool", got=value.type)
-    return node.reshape(value, ())
 
 
 def _stateless(node: NodeContext, before: dict[str, Value]) -> None:
@@ -37,7 +29,7 @@ def _values(node: NodeContext) -> dict[str, Value]:
 @tflite_op("IF")
 def if_(node: NodeContext) -> Sequence[Value]:
     """Both branches are computed, and the condition picks; a known one takes its branch."""
-    condition, operands = _flag(node, node.stored(0)), [node.stored(k) for k in range(1, len(node))]
+    condition, operands = node.flag(node.stored(0)), [node.stored(k) for k in range(1, len(node))]
     branches = node.option("ThenSubgraphIndex"), node.option("ElseSubgraphIndex")
     if condition.const is not None:
         return node.inline(branches[0 if condition.const.item() else 1], operands, "taken")
@@ -58,11 +50,11 @@ def while_(node: NodeContext) -> Sequence[Value]:
     condition, body = node.option("CondSubgraphIndex"), node.option("BodySubgraphIndex")
     carried = [node.stored(k) for k in range(len(node))]
     before = _values(node)
-    first = _flag(node, _one(node, node.inline(condition, carried, "before")))
+    first = node.flag(_one(node, node.inline(condition, carried, "before")))
     name = node.session.fresh(node.name)
     begin = node.graph.add(LoopBegin(name), [first, *carried], name=node.name, source=(node.name,), outputs=[f"{name}:round"])
     after = node.inline(body, begin.outputs[1:], "body")
-    again = _flag(node, _one(node, node.inline(condition, after, "after")))
+    again = node.flag(_one(node, node.inline(condition, after, "after")))
     _stateless(node, before)
     for old, new in zip(carried, after, strict=True):
         if old.type != new.type:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from strop.frontend.tflite.context import NodeContext
-from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.emission import NodeWriter
+from strop.frontend.tflite.registry import tflite_op, writes
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
@@ -111,3 +112,70 @@ def matrix_diag(node: NodeContext) -> Value:
     (size,) = sh.static(x.shape[-1:], node.where)
     eye = node.const(np.eye(size, dtype=np.bool_))
     return node.apply("where", eye, node.reshape(x, (*x.shape, 1)), node.like(0, x))
+
+
+# ---- written
+
+
+@writes(Gather)
+def write_gather(w: NodeWriter) -> None:
+    """Indices that count from the end are made to count from the front where they are constant; computed ones are taken to do so."""
+    op, at = w.op, w.value(1)
+    assert isinstance(op, Gather)
+    axis = op.axis % w.value(0).type.rank
+    indices = w.operand(1)
+    if at.const is not None:
+        size = w.value(0).shape[axis]
+        array = at.const
+        if (array < 0).any():
+            (size,) = w.static((size,))
+            array = np.where(array < 0, array + size, array)
+        indices = w.const(array.astype(np.int32), "indices")
+    w.emit("GATHER", [w.operand(0), indices], None, "GatherOptions", Axis=axis)
+
+
+@writes(GatherND)
+def write_gather_nd(w: NodeWriter) -> None:
+    assert isinstance(w.op, GatherND)
+    if w.op.batch_dims:
+        raise w.refused("batch axes are not supported", got=w.op.batch_dims, expected=0)
+    w.emit("GATHER_ND", [w.operand(0), w.operand(1)], None, "GatherNdOptions")
+
+
+@writes(ArgReduce)
+def write_arg_reduce(w: NodeWriter) -> None:
+    """The first of equal elements."""
+    op, x = w.op, w.value(0)
+    assert isinstance(op, ArgReduce)
+    if op.last:
+        raise w.refused("the last of equal elements is not supported")
+    code = "ARG_MAX" if op.kind == "max" else "ARG_MIN"
+    axis = w.const(np.asarray(op.axis % x.type.rank, np.int32), "axis")
+    options = {"ArgMaxOptions" if op.kind == "max" else "ArgMinOptions": 3}
+    (name,) = options
+    shape = w.node.output.shape
+    if not op.keepdims:
+        w.emit(code, [w.operand(0), axis], None, name, OutputType=4)
+        return
+    kept = tuple(d for k, d in enumerate(shape) if k != op.axis % x.type.rank)
+    w.reshaped(w.emit(code, [w.operand(0), axis], [w.temporary(kept)], name, OutputType=4), shape, w.result())
+
+
+@writes(TopK)
+def write_top_k(w: NodeWriter) -> None:
+    """The largest along the last axis; indices are i32 there."""
+    op, x = w.op, w.value(0)
+    assert isinstance(op, TopK)
+    if not op.largest or op.axis % x.type.rank != x.type.rank - 1 or not isinstance(op.k, int):
+        raise w.refused("only the largest along the last axis, as many as are known, are supported", got=f"axis {op.axis}, k {op.k}, largest {op.largest}")
+    narrow = w.temporary(w.node.outputs[1].shape, dt.i32)
+    w.emit("TOPK_V2", [w.operand(0), w.const(np.asarray(op.k, np.int32), "k")], [w.result(0), narrow], "TopKV2Options")
+    w.emit("CAST", [narrow], [w.result(1)], "CastOptions")
+
+
+@writes(CumSum)
+def write_cumsum(w: NodeWriter) -> None:
+    op, x = w.op, w.value(0)
+    assert isinstance(op, CumSum)
+    axis = w.const(np.asarray(op.axis % x.type.rank, np.int32), "axis")
+    w.emit("CUMSUM", [w.operand(0), axis], None, "CumsumOptions", Exclusive=op.exclusive, Reverse=op.reverse)

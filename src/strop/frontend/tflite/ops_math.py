@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from strop.frontend.tflite.context import NodeContext
-from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.emission import NodeWriter
+from strop.frontend.tflite.grid import Grid
+from strop.frontend.tflite.registry import tflite_op, writes
 from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.graph import Value
-from strop.ops.elementwise import Cast
+from strop.ir.op import Array
+from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.quantize import Dequantize, Quantize
 
 #: Operators of one operand: function and params.
 UNARY: dict[str, tuple[str, dict[str, float]]] = {
@@ -172,3 +178,128 @@ def fake_quant(node: NodeContext) -> Value:
     shifted = node.apply("sub", node.apply("clip", x, lo=bottom, hi=top), node.like(bottom, x))
     whole = node.apply("floor", node.apply("affine", shifted, alpha=1.0 / scale, beta=0.5))
     return node.apply("affine", whole, alpha=scale, beta=bottom)
+
+
+# ---- written
+
+
+#: Operators by function and params, where they are of one or two operands and of floats.
+_DIRECT = {(fn, tuple(params.values())): code for code, (fn, params) in UNARY.items()} | {(fn, ()): code for code, fn in BINARY.items()}
+#: Options of those that have any.
+_OPTIONS = {
+    "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions", "POW": "PowOptions", "MAXIMUM": "MaximumMinimumOptions",
+    "MINIMUM": "MaximumMinimumOptions", "EXP": "ExpOptions", "COS": "CosOptions", "SQUARE": "SquareOptions", "NEG": "NegOptions", "ABS": "AbsOptions",
+    "SIGN": "SignOptions", "HARD_SWISH": "HardSwishOptions", "EQUAL": "EqualOptions", "NOT_EQUAL": "NotEqualOptions", "LESS": "LessOptions",
+    "LESS_EQUAL": "LessEqualOptions", "GREATER": "GreaterOptions", "GREATER_EQUAL": "GreaterEqualOptions", "LOGICAL_AND": "LogicalAndOptions",
+    "LOGICAL_OR": "LogicalOrOptions", "LOGICAL_NOT": "LogicalNotOptions", "FLOOR_MOD": "FloorModOptions", "ATAN2": "ATan2Options",
+    "BITWISE_XOR": "BitwiseXorOptions", "RIGHT_SHIFT": "RightShiftOptions",
+}  # fmt: skip
+#: Element types that kernels of operators compute in; others only f32.
+_FLOAT, _NUMBER = (dt.f32,), (dt.f32, dt.i32, dt.i64)
+_TYPES = {
+    **dict.fromkeys(("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "NEG", "FLOOR_MOD"), _NUMBER),
+    **dict.fromkeys(("EQUAL", "NOT_EQUAL"), (*_NUMBER, dt.boolean)),
+    **dict.fromkeys(("DIV", "POW", "ABS", "SIGN", "FLOOR_DIV"), (dt.f32, dt.i32)),
+    **dict.fromkeys(("LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT"), (dt.boolean,)),
+    **dict.fromkeys(("BITWISE_XOR", "RIGHT_SHIFT"), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)),
+    "SELECT_V2": (dt.f32, dt.i8, dt.u8, dt.i16, dt.i32, dt.i64, dt.boolean),
+}
+
+
+def _takes(code: str, types: Sequence[DType]) -> bool:
+    return all(d in _TYPES.get(code, _FLOAT) for d in types)
+
+
+def direct(op: Elementwise, operands: Sequence[Value]) -> bool:
+    """Whether there is an operator for a function over these operands; others are taken apart (``strop.export.expand``)."""
+    types = [v.dtype for v in operands]
+    if op.fn == "prelu":
+        return types[0] is dt.f32 and _slope(operands[1], operands[0].type.rank) is not None
+    if op.fn in ("gelu", "gelu_tanh", "leaky_relu"):
+        return types[0] is dt.f32
+    if op.fn == "where":
+        return _takes("SELECT_V2", types[1:])
+    code = _DIRECT.get((op.fn, tuple(op.param.values())))
+    return code is not None and _takes(code, types)
+
+
+@writes(Elementwise)
+def write_elementwise(w: NodeWriter) -> None:
+    """An operator where there is one, a fused activation or bias at best."""
+    op = w.op
+    assert isinstance(op, Elementwise)
+    params, types = tuple(op.param.values()), [v.dtype for v in w.node.operands]
+    if w.fuses(op.fn, params) or (op.fn == "add" and _fuses_bias(w)):
+        return
+    if not direct(op, w.node.operands):
+        raise w.refused("there is no operator for these types", got=", ".join(map(str, types)), hint="export the network in f32")
+    code = _DIRECT[op.fn, params]
+    w.emit(code, [w.operand(k) for k in range(len(types))], None, _OPTIONS.get(code, ""))
+
+
+def _fuses_bias(w: NodeWriter) -> bool:
+    """Makes a constant per channel the bias of the product before it."""
+    for k in range(2):
+        value, other = w.value(k), w.value(1 - k)
+        maker = w.only_maker(value)
+        channels = value.shape[-1] if value.shape else 0
+        if maker is None or other.const is None or maker.code != "FULLY_CONNECTED" or len(maker.inputs) > 2 or other.const.size != channels:
+            continue
+        if other.shape[-1:] != (channels,) or maker.fields.get("FusedActivationFunction") or w.node.output.shape != value.shape:
+            continue
+        maker.inputs.append(w.operand(1 - k) if other.type.rank == 1 else w.const(other.const.reshape(-1), "bias"))
+        w.takes_over(maker)
+        return True
+    return False
+
+
+@writes("gelu", "gelu_tanh")
+def write_gelu(w: NodeWriter) -> None:
+    w.emit("GELU", [w.operand(0)], None, "GeluOptions", Approximate=w.op.label == "gelu_tanh")
+
+
+@writes("leaky_relu")
+def write_leaky_relu(w: NodeWriter) -> None:
+    assert isinstance(w.op, Elementwise)
+    w.emit("LEAKY_RELU", [w.operand(0)], None, "LeakyReluOptions", Alpha=w.op.param["alpha"])
+
+
+def _slope(value: Value, rank: int) -> Array | None:
+    """A slope without the batch's axis, as PRELU has it; None where it is computed or differs by sample."""
+    slope = value.const
+    if slope is None or rank < 2 or slope.ndim > rank or (slope.ndim == rank and slope.shape[0] != 1):
+        return None
+    return slope.reshape(((1,) * (rank - slope.ndim) + slope.shape)[1:])
+
+
+@writes("prelu")
+def write_prelu(w: NodeWriter) -> None:
+    slope = _slope(w.value(1), w.value(0).type.rank)
+    assert slope is not None, "other slopes are taken apart"
+    w.emit("PRELU", [w.operand(0), w.const(slope, "slope")])
+
+
+@writes("where")
+def write_where(w: NodeWriter) -> None:
+    w.emit("SELECT_V2", [w.operand(k) for k in range(3)], None, "SelectV2Options")
+
+
+@writes(Cast)
+def write_cast(w: NodeWriter) -> None:
+    w.emit("CAST", [w.operand(0)], None, "CastOptions")
+
+
+@writes(Quantize, Dequantize)
+def write_requantize(w: NodeWriter) -> None:
+    """The grid is the stored tensor's."""
+    op, stored = w.op, (w.result() if isinstance(w.op, Quantize) else w.operand(0))
+    assert isinstance(op, (Quantize, Dequantize))
+    scale = w.array(1, "the scale")
+    zero = w.array(2, "the zero point") if w.node.has(2) else np.zeros(scale.shape, np.int64)
+    rank = len(stored.shape)
+    wide = (1,) * (rank - scale.ndim) + scale.shape
+    axes = [k for k, d in enumerate(wide) if d != 1]
+    if op.block or len(axes) > 1 or scale.dtype != np.float32 or stored.dtype not in (dt.i8, dt.u8, dt.i16, dt.i32):
+        raise w.refused("only grids of one scale, or of one per index of an axis, of 8 or 16 bits are supported", got=f"{stored.dtype}, scale {scale.dtype}{list(scale.shape)}")
+    stored.grid = Grid(scale.reshape(-1), zero.reshape(-1).astype(np.int64), axes[0] if axes else 0)
+    w.emit("QUANTIZE" if isinstance(op, Quantize) else "DEQUANTIZE", [w.operand(0)])

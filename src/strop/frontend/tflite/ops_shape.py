@@ -6,29 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from strop.frontend.tensorflow.slices import (
+    evenly,
+    flipped,
+    indexed,
+    mirrored,
+    paddings,
+    parted,
+    resolved,
+    sliced,
+    squeezed,
+    stacked,
+    unsqueezed,
+    unstacked,
+)
 from strop.frontend.tflite.context import NodeContext
-from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.emission import NodeWriter
+from strop.frontend.tflite.registry import tflite_op, writes
 from strop.frontend.tflite.sizes import index_of
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
-from strop.ops.data import Concat, Expand, Pad, Slice, Split, Tile
+from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Tile, Transpose
 from strop.ops.sizes import Iota
 
-#: Behind the end of every axis.
-_END = 1 << 40
-
 # ---- views
-
-
-def resolved(node: NodeContext, shape: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, ...]:
-    """A shape whose only -1 stands for what is left."""
-    if list(wanted).count(-1) > 1 or any(isinstance(d, int) and d < -1 for d in wanted):
-        raise node.malformed("a shape is negative", got=list(wanted))
-    rest = sh.volume(tuple(d for d in wanted if d != -1))
-    return tuple(sh.floordiv(sh.volume(tuple(shape)), rest) if d == -1 and rest != 0 else 0 if d == -1 else d for d in wanted)
 
 
 @tflite_op("RESHAPE")
@@ -44,18 +48,12 @@ def reshape(node: NodeContext) -> Value:
 @tflite_op("SQUEEZE")
 def squeeze(node: NodeContext) -> Value:
     x = node.moved(0)
-    axes = {node.axis(a, x.type.rank) for a in node.option_ints("SqueezeDims")}
-    axes = axes or {k for k, d in enumerate(x.shape) if d == 1}
-    if any(x.shape[a] != 1 for a in axes):
-        raise node.malformed("an axis that goes has another size than 1", got=x.type, expected=sorted(axes))
-    return node.reshape(x, tuple(d for k, d in enumerate(x.shape) if k not in axes))
+    return squeezed(node, x, node.option_ints("SqueezeDims"))
 
 
 @tflite_op("EXPAND_DIMS")
 def expand_dims(node: NodeContext) -> Value:
-    x = node.moved(0)
-    axis = node.axis(node.integer(1, "axis"), x.type.rank + 1)
-    return node.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+    return unsqueezed(node, node.moved(0), node.integer(1, "axis"))
 
 
 @tflite_op("TRANSPOSE")
@@ -85,34 +83,19 @@ def concatenation(node: NodeContext) -> Value:
 @tflite_op("PACK")
 def pack(node: NodeContext) -> Value:
     """Operands side by side on a new axis."""
-    parts = [node.moved(k) for k in range(len(node))]
-    if not parts or len({p.type for p in parts}) > 1:
-        raise node.malformed("the operands differ in type", got=[str(p.type) for p in parts])
-    axis = node.axis(node.option("Axis"), parts[0].type.rank + 1)
-    parts = [node.reshape(p, (*p.shape[:axis], 1, *p.shape[axis:])) for p in parts]
-    return node.step(Concat(axis), *parts) if len(parts) > 1 else parts[0]
+    return stacked(node, [node.moved(k) for k in range(len(node))], node.option("Axis"))
 
 
 def _split(node: NodeContext, x: Value, axis: int, sizes: Sequence[Dim]) -> Sequence[Value]:
     if len(sizes) != len(node.operator.outputs):
         raise node.malformed("the parts differ from the results in number", got=len(sizes), expected=len(node.operator.outputs))
-    return node.steps(Split(axis, tuple(sizes)), x) if len(sizes) > 1 else [x]
-
-
-def _evenly(node: NodeContext, size: Dim, count: int) -> list[Dim]:
-    if count < 1 or sh.mul(sh.floordiv(size, count), count) != size:
-        raise node.malformed("the axis cannot be cut into so many parts", got=size, expected=f"a multiple of {count}")
-    return [sh.floordiv(size, count)] * count
+    return parted(node, x, axis, sizes)
 
 
 @tflite_op("UNPACK")
 def unpack(node: NodeContext) -> Sequence[Value]:
     x = node.moved(0)
-    axis, count = node.axis(node.option("Axis"), x.type.rank), len(node.operator.outputs)
-    if x.shape[axis] != count:
-        raise node.malformed("the axis has another size than there are results", got=x.type, expected=count)
-    parts = _split(node, x, axis, [1] * count)
-    return [node.reshape(p, (*x.shape[:axis], *x.shape[axis + 1 :])) for p in parts]
+    return unstacked(node, x, node.axis(node.option("Axis"), x.type.rank), len(node.operator.outputs))
 
 
 @tflite_op("SPLIT")
@@ -120,7 +103,7 @@ def split(node: NodeContext) -> Sequence[Value]:
     """Operands: axis, x."""
     x = node.moved(1)
     axis = node.axis(node.integer(0, "axis"), x.type.rank)
-    return _split(node, x, axis, _evenly(node, x.shape[axis], len(node.operator.outputs)))
+    return _split(node, x, axis, evenly(node, x.shape[axis], len(node.operator.outputs)))
 
 
 @tflite_op("SPLIT_V")
@@ -137,25 +120,7 @@ def split_v(node: NodeContext) -> Sequence[Value]:
 @tflite_op("SLICE")
 def slice_(node: NodeContext) -> Value:
     """From begin, as many as size; -1 goes to the end."""
-    x, begin, size = node.moved(0), node.dims(1, "begin"), node.dims(2, "size")
-    if not len(begin) == len(size) == x.type.rank:
-        raise node.malformed("begin and size do not fit", got=f"{begin}, {size}", expected=f"{x.type.rank} numbers")
-    if any(isinstance(s, int) and s < -1 for s in size) or any(isinstance(b, int) and b < 0 for b in begin):
-        raise node.malformed("begin or size is negative", got=f"{begin}, {size}")
-    stops = [_END if s == -1 else sh.add(b, s) for b, s in zip(begin, size, strict=True)]
-    for d, stop in zip(x.shape, stops, strict=True):
-        if isinstance(d, int) and isinstance(stop, int) and d < stop != _END:
-            raise node.malformed("the slice leaves the tensor", got=stops, expected=x.type)
-    return _cut(node, x, [(k, b, e, 1) for k, (b, e) in enumerate(zip(begin, stops, strict=True))])
-
-
-def _cut(node: NodeContext, x: Value, cuts: Sequence[tuple[int, Dim, Dim, int]]) -> Value:
-    """(axis, start, stop, step) of axes of which not everything is kept."""
-    real = [c for c in cuts if not (c[1] == 0 and c[3] == 1 and c[2] in (_END, x.shape[c[0]]))]
-    if not real:
-        return x
-    axes, starts, stops, steps = zip(*real, strict=True)
-    return node.step(Slice.of(x.shape, starts, stops, axes, steps), x)
+    return sliced(node, node.moved(0), node.dims(1, "begin"), node.dims(2, "size"))
 
 
 @tflite_op("STRIDED_SLICE")
@@ -165,55 +130,17 @@ def strided_slice(node: NodeContext) -> Value:
     begin, end, step = (list(node.dims(k, what)) for k, what in ((1, "begin"), (2, "end"), (3, "strides")))
     if not len(begin) == len(end) == len(step):
         raise node.malformed("begin, end and strides differ in number", got=f"{begin}, {end}, {step}")
-    index = index_of(node, begin, end, step)  # type: ignore[arg-type]
-    taken = sum(1 for i in index if i is not None and i is not Ellipsis)
-    if taken > x.type.rank or index.count(Ellipsis) > 1:
-        raise node.malformed("there are more indices than axes", got=len(begin), expected=x.type.rank)
-    cuts: list[tuple[int, Dim, Dim, int]] = []
-    layout: list[int | None] = []  # axes of the result: one of x, or a new one
-    axis = 0
-    for entry in index:
-        if entry is Ellipsis:
-            layout += range(axis, axis + x.type.rank - taken)
-            axis += x.type.rank - taken
-        elif entry is None:
-            layout.append(None)
-        elif isinstance(entry, slice):
-            stride = int(entry.step)
-            if stride == 0:
-                raise node.malformed("a stride is 0")
-            first = (0 if stride > 0 else _END) if entry.start is None else entry.start
-            last = (_END if stride > 0 else -_END) if entry.stop is None else entry.stop
-            cuts.append((axis, first, last, stride))
-            layout.append(axis)
-            axis += 1
-        else:
-            size = x.shape[axis]
-            if isinstance(size, int) and not -size <= entry < size:
-                raise node.malformed("an index is out of range", got=entry, expected=f"below {size}")
-            cuts.append((axis, entry, _END if entry == -1 else sh.add(entry, 1), 1))
-            axis += 1
-    layout += range(axis, x.type.rank)
-    found = _cut(node, x, cuts)
-    return node.reshape(found, tuple(1 if a is None else found.shape[a] for a in layout))
+    return indexed(node, x, index_of(node, begin, end, step))
 
 
 @tflite_op("REVERSE_V2")
 def reverse_v2(node: NodeContext) -> Value:
     x = node.moved(0)
     axes = sorted({node.axis(a, x.type.rank) for a in node.ints(1, "axis")})
-    return _cut(node, x, [(a, _END, -_END, -1) for a in axes])
+    return flipped(node, x, axes)
 
 
 # ---- padding and repeating
-
-
-def paddings(node: NodeContext, index: int, rank: int) -> tuple[int, ...]:
-    """Before every axis, then after every axis."""
-    found = node.array(index, "paddings")
-    if found.shape != (rank, 2) or found.dtype.kind not in "iu" or (found.size and (found.min() < 0 or found.max() > 1 << 30)):
-        raise node.malformed("paddings do not fit", got=f"{found.dtype}{list(found.shape)}", expected=f"[{rank}, 2] integers from 0 on")
-    return tuple(int(v) for v in found.T.reshape(-1))
 
 
 @tflite_op("PAD", "PADV2")
@@ -237,19 +164,7 @@ def pad(node: NodeContext) -> Value:
 def mirror_pad(node: NodeContext) -> Value:
     """REFLECT leaves out the edge, SYMMETRIC repeats it."""
     x = node.moved(0)
-    pads, rank = paddings(node, 1, x.type.rank), x.type.rank
-    if node.option("Mode") == 0:
-        return node.step(Pad(pads, "reflect"), x)
-    for axis in range(rank):
-        (size,) = sh.static(x.shape[axis : axis + 1], node.where)
-        before, after = pads[axis], pads[rank + axis]
-        if before > size or after > size:
-            raise node.malformed("paddings are larger than the axis", got=(before, after), expected=size)
-        parts = [_cut(node, x, [(axis, before - 1, -_END, -1)])] if before else []
-        parts.append(x)
-        parts += [_cut(node, x, [(axis, _END, -after - 1 if after < size else -_END, -1)])] if after else []
-        x = node.step(Concat(axis), *parts) if len(parts) > 1 else x
-    return x
+    return mirrored(node, x, paddings(node, 1, x.type.rank), node.option("Mode") != 0)
 
 
 @tflite_op("TILE")
@@ -300,3 +215,108 @@ def range_(node: NodeContext) -> Value:
         raise node.malformed("the range is too long", got=count)
     found = start.astype(np.float64 if start.dtype.kind == "f" else np.int64) + np.arange(count) * step.astype(np.float64 if step.dtype.kind == "f" else np.int64)
     return node.const(cast_array(found, dt.from_numpy(start.dtype)))
+
+
+# ---- written
+
+
+@writes(Reshape, Identity)
+def write_reshape(w: NodeWriter) -> None:
+    """Of reshapes behind each other only the last one counts."""
+    maker, x = w.only_maker(w.value(0)), w.operand(0)
+    if maker is not None and maker.code == "RESHAPE" and maker.inputs[0] is not None:
+        w.drop(maker)
+        x = maker.inputs[0]
+    w.reshaped(x, w.node.output.shape, w.result())
+
+
+@writes(Transpose)
+def write_transpose(w: NodeWriter) -> None:
+    """A reshape where only axes of size 1 move."""
+    op = w.op
+    assert isinstance(op, Transpose)
+    shape = w.value(0).shape
+    if [p for p in op.perm if shape[p] != 1] == sorted(p for p in op.perm if shape[p] != 1):
+        w.reshaped(w.operand(0), w.node.output.shape, w.result())
+    else:
+        w.turned(w.operand(0), op.perm, w.result())
+
+
+@writes(Concat)
+def write_concat(w: NodeWriter) -> None:
+    op = w.op
+    assert isinstance(op, Concat)
+    axis = op.axis % w.value(0).type.rank
+    w.emit("CONCATENATION", [w.operand(k) for k in range(len(w.node.inputs))], None, "ConcatenationOptions", Axis=axis)
+
+
+@writes(Split)
+def write_split(w: NodeWriter) -> None:
+    """SPLIT into equal parts, else SPLIT_V."""
+    op = w.op
+    assert isinstance(op, Split)
+    axis, sizes = op.axis % w.value(0).type.rank, w.static(op.sizes)
+    results = [w.result(k) for k in range(len(sizes))]
+    if len(set(sizes)) == 1:
+        w.emit("SPLIT", [w.const(np.asarray(axis, np.int32), "axis"), w.operand(0)], results, "SplitOptions", NumSplits=len(sizes))
+    else:
+        operands = [w.operand(0), w.ints(sizes, "sizes"), w.const(np.asarray(axis, np.int32), "axis")]
+        w.emit("SPLIT_V", operands, results, "SplitVOptions", NumSplits=len(sizes))
+
+
+@writes(Slice)
+def write_slice(w: NodeWriter) -> None:
+    """SLICE where every element in between is kept, else STRIDED_SLICE; a whole free axis is left out of both."""
+    op, shape = w.op, w.value(0).shape
+    assert isinstance(op, Slice)
+    cuts = dict(zip(op.axes, zip(op.starts, op.stops, op.steps, strict=True), strict=True))
+    begin, end, step, begins, ends = [], [], [], 0, 0
+    for axis, size in enumerate(shape):
+        start, stop, stride = cuts.get(axis, (0, size, 1))
+        if axis not in cuts or (isinstance(start, int) and stop == size and stride > 0):
+            stop, ends = 0, ends | 1 << axis
+        start, stop = w.static((start, stop))
+        if stride < 0 and stop < 0:
+            stop, ends = 0, ends | 1 << axis
+        begin.append(start)
+        end.append(stop)
+        step.append(stride)
+    if all(s == 1 for s in step):
+        lengths = [-1 if ends >> k & 1 else e - b for k, (b, e) in enumerate(zip(begin, end, strict=True))]
+        w.emit("SLICE", [w.operand(0), w.ints(begin, "begin"), w.ints(lengths, "size")], None, "SliceOptions")
+        return
+    operands = [w.operand(0), w.ints(begin, "begin"), w.ints(end, "end"), w.ints(step, "strides")]
+    w.emit("STRIDED_SLICE", operands, None, "StridedSliceOptions", BeginMask=begins, EndMask=ends)
+
+
+@writes(Pad)
+def write_pad(w: NodeWriter) -> None:
+    """PAD with zeros, PADV2 with another number, MIRROR_PAD of what is reflected; what is cut off is sliced away first."""
+    op, x, shape = w.op, w.operand(0), w.value(0).shape
+    assert isinstance(op, Pad)
+    rank = len(shape)
+    if op.mode not in ("constant", "reflect"):
+        raise w.refused("this kind of padding is not supported", got=op.mode, expected="constant, reflect")
+    if any(p < 0 for p in op.pads):
+        kept = w.static(shape)
+        begin = [max(-p, 0) for p in op.pads[:rank]]
+        size = [d - b - max(-p, 0) for d, b, p in zip(kept, begin, op.pads[rank:], strict=True)]
+        x = w.emit("SLICE", [x, w.ints(begin, "begin"), w.ints(size, "size")], [w.temporary(size)], "SliceOptions")
+    table = w.const(np.asarray([[max(b, 0), max(a, 0)] for b, a in zip(op.pads[:rank], op.pads[rank:], strict=True)], np.int32), "paddings")
+    if op.mode == "reflect":
+        w.emit("MIRROR_PAD", [x, table], None, "MirrorPadOptions", Mode=0)
+    elif op.value == 0:
+        w.emit("PAD", [x, table], None, "PadOptions")
+    else:
+        w.emit("PADV2", [x, table, w.like(op.value, x)], None, "PadV2Options")
+
+
+@writes(Expand)
+def write_expand(w: NodeWriter) -> None:
+    w.emit("BROADCAST_TO", [w.operand(0), w.ints(w.static(w.node.output.shape), "shape")], None, "BroadcastToOptions")
+
+
+@writes(Tile)
+def write_tile(w: NodeWriter) -> None:
+    assert isinstance(w.op, Tile)
+    w.emit("TILE", [w.operand(0), w.ints(w.static(w.op.repeats), "multiples")], None, "TileOptions")

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from strop.errors import UnsupportedError
-from strop.frontend.tflite.importer import Importer
+from strop.frontend.tflite.importer import NEXT, Importer
 from strop.frontend.tflite.model import load
+from strop.frontend.tflite.sheets import sheet_of
+from strop.frontend.tflite_sheet import SHEET, STATE, SheetVariable
 from strop.frontend.verdicts import Verdict, combined, origins
 from strop.ir.graph import Graph
 from strop.ir.op import Array
 
 
-def read(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> Graph:
+def read(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, signature: str | None = None, *, keep: bool = False) -> Graph:
     """Reads a TFLite model as it is: one import function per operator, nothing optimized.
 
     Quantized tensors become Dequantize -> op on floats -> Quantize; inputs and outputs have the file's types. Every node's ``source``
@@ -25,6 +29,9 @@ def read(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, sig
         model: path of a .tflite file, or its bytes.
         shapes: shapes of inputs by name, or ranges of free dims by name; see ``strop.ir.ranges``.
         signature: key of a signature, whose names inputs and outputs then have; None for the first subgraph and the tensors' names.
+        keep: every tensor that the subgraph computes is an output, to be looked at.
+
+    The graph carries a sheet, see ``strop.frontend.tflite_sheet``, for programs that know the file's tensors by their numbers.
 
     Raises:
         ModelError: the file is truncated or inconsistent.
@@ -32,10 +39,17 @@ def read(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, sig
         ShapeError: operands of an operator do not fit together.
         OptionError: ``shapes`` or ``signature`` does not fit the model.
     """
-    importer = _import(model, shapes, signature)
+    importer = _import(model, shapes, signature, keep)
     if importer.errors:
         raise combined(importer.errors, len(importer.verdicts))
     importer.graph.origins = origins(importer.verdicts)
+    session = importer.session
+    states = [(v.given.name, session.initial[name]) for name, v in session.variables.items()]
+    variables = tuple(SheetVariable(name, name + NEXT, array.nbytes) for name, array in states)
+    sheet = sheet_of(importer.model, importer.number, signature, importer.types, importer.places, variables)
+    importer.graph.carried[SHEET] = sheet.text().encode()
+    if states:
+        importer.graph.carried[STATE] = b"".join(np.ascontiguousarray(array).tobytes() for _, array in states)
     return importer.graph
 
 
@@ -60,10 +74,10 @@ def initial_state(model: str | Path | bytes, shapes: Mapping[str, Any] | None = 
     return {variable.given.name: session.initial[name] for name, variable in session.variables.items()}
 
 
-def _import(model: str | Path | bytes, shapes: Mapping[str, Any] | None, signature: str | None) -> Importer:
+def _import(model: str | Path | bytes, shapes: Mapping[str, Any] | None, signature: str | None, keep: bool = False) -> Importer:
     if not isinstance(model, (str, Path, bytes)):
         raise UnsupportedError("this kind of model is not read", got=type(model).__qualname__, expected="a .tflite file or its bytes")
     name = "model" if isinstance(model, bytes) else Path(model).stem
-    importer = Importer(load(model), shapes, name, signature)
+    importer = Importer(load(model), shapes, name, signature, keep)
     importer.run()
     return importer

@@ -1,12 +1,16 @@
-"""The table of builtin operators: their names in the schema to import functions."""
+"""The tables of builtin operators: their names in the schema to import functions, and ops to the functions that write them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from strop.frontend.tflite.context import NodeContext
 from strop.ir.graph import Value
+from strop.ir.op import Op
+
+if TYPE_CHECKING:
+    from strop.frontend.tflite.emission import NodeWriter
 
 #: Emits the ops for one operator and returns its results in order. An integer result is taken as stored; a float one of a quantized
 #: tensor is quantized to its grid.
@@ -27,6 +31,30 @@ def tflite_op(*names: str) -> Callable[[HandlerT], HandlerT]:
         for name in names:
             if RULES.setdefault(name, function) is not function:
                 raise ValueError(f"two rules for {name}")
+        return function
+
+    return register
+
+
+#: Emits the operators for one node.
+WriteHandler = Callable[["NodeWriter"], None]
+WriteHandlerT = TypeVar("WriteHandlerT", bound=WriteHandler)
+
+#: By class of op, or by name of an elementwise function.
+WRITERS: dict[type[Op] | str, WriteHandler] = {}
+
+
+def writes(*ops: type[Op] | str) -> Callable[[WriteHandlerT], WriteHandlerT]:
+    """Registers the function that writes nodes of the given ops; of one that is named twice, the function is a defect.
+
+    Args:
+        ops: classes of ops, or names of elementwise functions.
+    """
+
+    def register(function: WriteHandlerT) -> WriteHandlerT:
+        for op in ops:
+            if WRITERS.setdefault(op, function) is not function:
+                raise ValueError(f"two functions write {op}")
         return function
 
     return register

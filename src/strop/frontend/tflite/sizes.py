@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from strop.frontend.tensorflow import slices
 from strop.frontend.tflite.context import NodeContext
 from strop.ir import shape as sh
 from strop.ir.graph import Value
@@ -47,22 +48,10 @@ def _strided(node: NodeContext, x: Array, begin: Array, end: Array, step: Array)
     return x[index_of(node, begin.tolist(), end.tolist(), step.tolist())]
 
 
-def index_of(node: NodeContext, begin: list[int], end: list[int], step: list[int]) -> tuple[Any, ...]:
+def index_of(node: NodeContext, begin: list[Any], end: list[Any], step: list[Any]) -> tuple[Any, ...]:
     """A strided slice as numpy writes it."""
     masks = {name: node.option(f"{name}Mask", 0) for name in ("Begin", "End", "Ellipsis", "NewAxis", "ShrinkAxis")}
-    found: list[Any] = []
-    for k, (b, e, s) in enumerate(zip(begin, end, step, strict=True)):
-        bit = 1 << k
-        if masks["Ellipsis"] & bit:
-            found.append(Ellipsis)
-        elif masks["NewAxis"] & bit:
-            found.append(None)
-        elif masks["ShrinkAxis"] & bit:
-            found.append(b)
-        else:
-            last = b + e if node.option("Offset", False) else e
-            found.append(slice(None if masks["Begin"] & bit else b, None if masks["End"] & bit else last, s))
-    return tuple(found)
+    return slices.index_of(begin, end, step, masks, bool(node.option("Offset", False)))
 
 
 def _reshaped(node: NodeContext, x: Array, *shape: Array) -> Any:

@@ -162,6 +162,11 @@ STROP_API int strop_engine_step_info(const strop_engine *engine, uint32_t index,
 STROP_API const char *strop_engine_manifest(const strop_engine *engine, size_t *size);
 STROP_API const char *strop_engine_graph(const strop_engine *engine, size_t *size);
 
+/* Bytes that the engine carries for a program above it, by their name; NULL where it has none of the
+ * name. They live as long as the engine. */
+STROP_API const void *strop_engine_attachment(const strop_engine *engine, const char *name,
+                                              size_t *size);
+
 /* The target whose code was chosen, and the instruction set that code names itself. */
 STROP_API const char *strop_engine_target(const strop_engine *engine);
 STROP_API const char *strop_engine_isa(const strop_engine *engine);

@@ -288,6 +288,20 @@ const char *strop_engine_graph(const strop_engine *engine, size_t *size)
     return text_of(engine, STROP_SECTION_GRAPH, size);
 }
 
+const void *strop_engine_attachment(const strop_engine *engine, const char *name, size_t *size)
+{
+    for (uint32_t i = 0; i < engine->file.n_sections; i++) {
+        const strop_section_record *section = &engine->file.sections[i];
+
+        if (section->kind == STROP_SECTION_ATTACHMENT && strcmp(section->name, name) == 0) {
+            *size = section->size;
+            return engine->file.data + section->offset;
+        }
+    }
+    *size = 0;
+    return NULL;
+}
+
 const char *strop_engine_target(const strop_engine *engine)
 {
     return engine->code.target;

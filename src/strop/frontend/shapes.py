@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from strop.errors import OptionError
-from strop.frontend.tflite.model import Tensor
 from strop.ir.ranges import Free, parse_shape
 from strop.ir.shape import Dim, Sym
 
 
-def input_shapes(inputs: Mapping[str, Tensor], given: Mapping[str, str | Sequence[Any]]) -> dict[str, tuple[Dim, ...]]:
+class Declared(Protocol):
+    """What a file says about an input: its sizes, and the axes that it leaves open."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def free(self) -> Sequence[int]: ...
+
+
+def input_shapes(inputs: Mapping[str, Declared], given: Mapping[str, str | Sequence[Any]]) -> dict[str, tuple[Dim, ...]]:
     """Per input its shape.
 
     Args:

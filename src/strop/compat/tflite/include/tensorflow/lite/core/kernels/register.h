@@ -1,0 +1,7 @@
+/* register.h - where older or newer code includes it from. */
+#ifndef STROP_TENSORFLOW_LITE_CORE_KERNELS_REGISTER_H
+#define STROP_TENSORFLOW_LITE_CORE_KERNELS_REGISTER_H
+
+#include "tensorflow/lite/kernels/register.h"
+
+#endif /* STROP_TENSORFLOW_LITE_CORE_KERNELS_REGISTER_H */

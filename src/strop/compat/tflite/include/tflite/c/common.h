@@ -1,0 +1,7 @@
+/* common.h - where older or newer code includes it from. */
+#ifndef STROP_TFLITE_C_COMMON_H
+#define STROP_TFLITE_C_COMMON_H
+
+#include "tensorflow/lite/c/common.h"
+
+#endif /* STROP_TFLITE_C_COMMON_H */

@@ -1,0 +1,7 @@
+/* error_reporter.h - where older or newer code includes it from. */
+#ifndef STROP_TFLITE_ERROR_REPORTER_H
+#define STROP_TFLITE_ERROR_REPORTER_H
+
+#include "tensorflow/lite/error_reporter.h"
+
+#endif /* STROP_TFLITE_ERROR_REPORTER_H */

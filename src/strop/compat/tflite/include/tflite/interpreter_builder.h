@@ -1,0 +1,7 @@
+/* interpreter_builder.h - where older or newer code includes it from. */
+#ifndef STROP_TFLITE_INTERPRETER_BUILDER_H
+#define STROP_TFLITE_INTERPRETER_BUILDER_H
+
+#include "tensorflow/lite/interpreter_builder.h"
+
+#endif /* STROP_TFLITE_INTERPRETER_BUILDER_H */

@@ -1,0 +1,7 @@
+/* op_resolver.h - where older or newer code includes it from. */
+#ifndef STROP_TFLITE_OP_RESOLVER_H
+#define STROP_TFLITE_OP_RESOLVER_H
+
+#include "tensorflow/lite/op_resolver.h"
+
+#endif /* STROP_TFLITE_OP_RESOLVER_H */

@@ -1,0 +1,155 @@
+"""Elementwise functions that TensorFlow Lite has no operator for, by those that it has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from strop.export.apart import Apart
+from strop.ir import dtype as dt
+from strop.ir import expr as ex
+from strop.ir.dtype import DType
+from strop.ir.expr import cast_array
+from strop.ir.graph import Value
+from strop.ops.elementwise import Cast, Elementwise, make
+
+#: Whether the format has an operator for an elementwise function over these operands.
+Direct = Callable[[Elementwise, Sequence[Value]], bool]
+
+#: Names of the elementwise functions that are one primitive, where they differ.
+_NAMES = {"floormod": "mod", "select": "where"}
+
+
+def function(a: Apart, direct: Direct) -> Value | None:
+    """A function's expression as one op per primitive; None for a function that is ``direct``."""
+    op = a.node.op
+    assert isinstance(op, Elementwise)
+    types = [v.dtype for v in a.node.operands]
+    if direct(op, a.node.operands):
+        return None
+    special = _SPECIAL.get(op.fn) if types[0] is dt.f32 else None
+    if special is not None:
+        return special(a)
+    if op.fn not in _COMPOSED and isinstance(op.expr(), ex.Call) and all(isinstance(c, ex.Input) for c in ex.children(op.expr())):
+        return None  # a primitive that nothing is known for, which the writer refuses by name
+    found = _Expression(a).value(op.expr())
+    return found if isinstance(found, Value) else None
+
+
+class _Expression:
+    """The expression of an elementwise function."""
+
+    def __init__(self, a: Apart) -> None:
+        self._a = a
+        self._known: dict[ex.Expr, Value | float] = {}
+
+    def value(self, expr: ex.Expr) -> Value | float:
+        """An expression's value; a number where it has no operand."""
+        if expr not in self._known:
+            self._known[expr] = self._made(expr)
+        return self._known[expr]
+
+    def _made(self, expr: ex.Expr) -> Value | float:
+        if isinstance(expr, ex.Input):
+            return self._a.node.operand(expr.index)
+        if isinstance(expr, ex.Const):
+            return float(expr.value)
+        if isinstance(expr, ex.Cast):
+            inner = self.value(expr.arg)
+            return inner if isinstance(inner, float) else self._a.step(Cast(expr.to), inner)
+        assert isinstance(expr, ex.Call), "an elementwise expression is made of operands, numbers, casts and calls"
+        args = [self.value(arg) for arg in expr.args]
+        if all(isinstance(arg, float) for arg in args):
+            return float(ex.PRIMITIVES[expr.fn].numpy(*args))
+        return self._call(expr.fn, args)
+
+    def _call(self, fn: str, args: Sequence[Value | float]) -> Value:
+        composed = _COMPOSED.get(fn)
+        typed = args[1:] if fn == "select" else args
+        dtype = next((a.dtype for a in typed if isinstance(a, Value)), self._a.node.outputs[0].dtype)
+        if composed is not None and dtype in composed[0]:
+            return self._over(composed[1](*(ex.Input(k) for k in range(len(args)))), args)
+        values = [a if isinstance(a, Value) else self._a.const(cast_array(np.asarray(a), dtype)) for a in args]
+        return self._a.step(make(_NAMES.get(fn, fn)), *values)
+
+    def _over(self, expr: ex.Expr, args: Sequence[Value | float]) -> Value:
+        def value(part: ex.Expr) -> Value | float:
+            if isinstance(part, ex.Input):
+                return args[part.index]
+            if isinstance(part, ex.Const):
+                return float(part.value)
+            assert isinstance(part, ex.Call)
+            return self._call(part.fn, [value(arg) for arg in part.args])
+
+        found = value(expr)
+        assert isinstance(found, Value)
+        return found
+
+
+def _erf(x: ex.Expr) -> ex.Expr:
+    """Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7."""
+    t = 1.0 / (1.0 + 0.3275911 * ex.call("abs", x))
+    series: ex.Expr = ex.Const(1.061405429)
+    for factor in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = series * t + factor
+    return ex.call("sign", x) * (1.0 - series * t * ex.call("exp", -(x * x)))
+
+
+_FLOAT, _INTEGER = (dt.f32,), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)
+#: Primitives without an operator, for the types that are given, by those that have one.
+_COMPOSED: dict[str, tuple[Sequence[DType], Callable[..., ex.Expr]]] = {
+    "expm1": (_FLOAT, lambda x: ex.call("exp", x) - 1.0),
+    "log1p": (_FLOAT, lambda x: ex.call("log", x + 1.0)),
+    "erf": (_FLOAT, _erf),
+    "tan": (_FLOAT, lambda x: ex.call("sin", x) / ex.call("cos", x)),
+    "asin": (_FLOAT, lambda x: ex.call("atan2", x, ex.call("sqrt", 1.0 - x * x))),
+    "acos": (_FLOAT, lambda x: ex.call("atan2", ex.call("sqrt", 1.0 - x * x), x)),
+    "atan": (_FLOAT, lambda x: ex.call("atan2", x, x * 0.0 + 1.0)),
+    "sinh": (_FLOAT, lambda x: 0.5 * (ex.call("exp", x) - ex.call("exp", -x))),
+    "cosh": (_FLOAT, lambda x: 0.5 * (ex.call("exp", x) + ex.call("exp", -x))),
+    "asinh": (_FLOAT, lambda x: ex.call("sign", x) * ex.call("log", ex.call("abs", x) + ex.call("sqrt", x * x + 1.0))),
+    "acosh": (_FLOAT, lambda x: ex.call("log", x + ex.call("sqrt", x * x - 1.0))),
+    "atanh": (_FLOAT, lambda x: 0.5 * ex.call("log", (1.0 + x) / (1.0 - x))),
+    "trunc": (_FLOAT, lambda x: ex.call("sign", x) * ex.call("floor", ex.call("abs", x))),
+    "fmod": (_FLOAT, lambda x, y: x - y * (ex.call("sign", x / y) * ex.call("floor", ex.call("abs", x / y)))),
+    "isnan": (_FLOAT, lambda x: ex.call("ne", x, x)),
+    "isinf": (_FLOAT, lambda x: ex.call("eq", ex.call("abs", x), math.inf)),
+    "xor": ((dt.boolean,), lambda x, y: ex.call("ne", x, y)),
+    "bitnot": (_INTEGER, lambda x: ex.call("bitxor", x, -1)),
+}
+
+
+# ---- of floats, by fewer operators than their expressions have
+
+
+def _silu(a: Apart) -> Value:
+    x = a.node.operand(0)
+    return a.apply("mul", x, a.apply("sigmoid", x))
+
+
+def _hard_sigmoid(a: Apart) -> Value:
+    """min(max(6 alpha x + 6 beta, 0), 6) / 6, whose limits an addition takes in."""
+    op, x = a.node.op, a.node.operand(0)
+    assert isinstance(op, Elementwise)
+    alpha, beta = op.param["alpha"], op.param["beta"]
+    x = x if math.isclose(6 * alpha, 1.0, rel_tol=1e-6) else a.apply("mul", x, 6 * alpha)
+    return a.apply("mul", a.apply("clip", a.apply("add", x, 6 * beta), lo=0.0, hi=6.0), 1 / 6)
+
+
+def _affine(a: Apart) -> Value:
+    op, x = a.node.op, a.node.operand(0)
+    assert isinstance(op, Elementwise)
+    alpha, beta = op.param["alpha"], op.param["beta"]
+    x = x if alpha == 1.0 and beta != 0.0 else a.apply("mul", x, alpha)
+    return x if beta == 0.0 else a.apply("add", x, beta)
+
+
+def _prelu(a: Apart) -> Value:
+    """max(x, 0) + slope * min(x, 0)."""
+    x, slope = a.node.operand(0), a.node.operand(1)
+    return a.apply("add", a.apply("relu", x), a.apply("mul", slope, a.apply("min", x, 0.0)))
+
+
+_SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu}
