@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from strop.quantize.equalize import equalize
 from strop.quantize.pipeline import describe, observed
 from strop.quantize.precision import Decisions, decide, layers
 from strop.quantize.table import Table
+from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
 from strop.trace import Trace
 
@@ -109,7 +110,12 @@ def reduce_precision(
     verify(result, "portable")
     trace.dump("quantize.ranges.txt", calibrated.table.text)
     trace.dump("quantize.ir", lambda: show(result))
-    facts = {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator.text, "why": dict(decisions.why)}
+    stored = list(stored_layers(graph, decisions))
+    if stored:
+        note_stored(stored, trace)
+    facts: dict[str, Any] = {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator.text, "why": dict(decisions.why)}
+    if stored:
+        facts["weights"] = [asdict(each) for each in stored]
 
     def explain(data: Any, preprocess: str = request.preprocess, batches: int = ISOLATED_BATCHES) -> AccuracyReport:
         found = samples(data, graph.inputs, preprocess=preprocess)
@@ -127,6 +133,16 @@ def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:
     result, count = equalize(graph)
     trace.note(f"equalized: {count} pairs of convolutions")
     return result
+
+
+def note_stored(stored: Sequence[StoredLayer], trace: Trace) -> None:
+    """Tells sizes and errors of weights that are stored as integers."""
+    worst = min(stored, key=lambda each: each.sqnr)
+    floats, bytes = sum(each.floats for each in stored), sum(each.bytes for each in stored)
+    trace.note(
+        f"weights of {len(stored)} layers take {bytes / 1e6:.2f} MB instead of {floats / 1e6:.2f} MB; signal to noise at least {worst.sqnr:.1f} dB "
+        f"({worst.name})"
+    )
 
 
 def note_slow(lowered: Lowered, facts: Mapping[str, Any], trace: Trace) -> None:
