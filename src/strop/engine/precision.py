@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from strop.engine.auto_precision import Network, by_accuracy, by_time, timer
 from strop.engine.evaluate import Plugin
@@ -122,6 +122,27 @@ def reduce_precision(
         return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain)
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A network that was trained for int8, as ``strop.quantize.prepare_qat`` makes it: it knows its ranges."""
+
+    layer_precision: Mapping[str, str]
+
+    @property
+    def ranges(self) -> Table:
+        """Of every value that is stored as integers."""
+
+    def to_graph(self) -> Graph:
+        """The network in floats."""
+
+
+def trained(model: Any, calibration: Any, ranges: Any, layers: Mapping[str, str] | None) -> tuple[Any, Mapping[str, str] | None]:
+    """Ranges and precisions of layers: those that were trained, where a user gives nothing else."""
+    if not isinstance(model, Trained) or calibration is not None or ranges is not None:
+        return ranges, layers
+    return model.ranges, layers or model.layer_precision
 
 
 def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:

@@ -15,11 +15,9 @@ from strop.ir.graph import Graph, Node
 from strop.ir.op import Array
 from strop.ops.mixed import LIMITS
 from strop.ops.quantize import Dequantize
-from strop.quantize.grid import SYMMETRIC
+from strop.quantize.grid import LEAST, SYMMETRIC
 from strop.quantize.precision import Decisions, layer_name, layers, weight_axis, weight_bits
 
-#: Least scale, so that a group of zeros has one.
-_LEAST = np.float32(2.0**-100)
 #: What the largest 4-bit weight of a group is divided by, to find its scale: 7 keeps it, -8 turns the sign, more saturates it.
 _DIVISORS = (-8.0, 7.0, -7.5, 7.5, -8.5, 8.0, -9.0, 8.5)
 
@@ -49,7 +47,7 @@ def grouped(columns: Array, bits: int, group: int) -> tuple[Array, Array]:
     chosen = least = None
     for divisor in (float(SYMMETRIC),) if bits == 8 else _DIVISORS:
         scale = (np.abs(most) if bits == 8 else most) / np.float32(divisor)
-        scale = np.where(np.abs(scale) < _LEAST, _LEAST, scale).astype(np.float32)
+        scale = np.where(np.abs(scale) < LEAST, LEAST, scale).astype(np.float32)
         error = ((np.clip(np.rint(blocks / scale), low, high) * scale - blocks) ** 2).sum(1, keepdims=True)
         better = error < least if least is not None else np.ones(error.shape, bool)
         chosen = scale if chosen is None else np.where(better, scale, chosen)
