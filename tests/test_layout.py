@@ -37,7 +37,9 @@ DEMO_DATA_SEEN_BY = {"cli"}
 #: What a process that only runs engines imports of the engine folder, and what these may import.
 FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum")
 #: Files that import modules by name at run time, so that a process without the compiler can load engines.
-LAZY_FILES = {"__init__.py", "compat/shims.py", "cli/main.py", "cli/source.py", "cli/dump.py", "frontend/table.py", "compat/tflite/source.py"}
+LAZY_FILES = {
+    "__init__.py", "quantize/__init__.py", "compat/shims.py", "compat/tflite/source.py", "cli/main.py", "cli/source.py", "cli/dump.py", "frontend/table.py",
+}  # fmt: skip
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
@@ -115,7 +117,7 @@ def layer_problem(importer: str, imported: str) -> str | None:
     if there == "":
         return "nothing inside Strop imports the public package"
     if here == "":  # the public package names what it offers
-        return None if imported.startswith("strop.frontend.network") or there in ("custom", "engine", "errors", "target", "version") else "not offered to users"
+        return None if imported.startswith(("strop.frontend.network", "strop.quantize")) or there in ("custom", "engine", "errors", "target", "version") else "not offered to users"
     if here == "runtime":
         allowed = there == "runtime" or imported in RUNTIME_SEES
         return None if allowed else "the runtime sees errors, dtypes and the format's constants"

@@ -44,6 +44,7 @@ PUBLIC = [
     "custom",
     "layers",
     "load",
+    "quantize",
 ]
 ENGINE = [
     "accuracy_report", "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",

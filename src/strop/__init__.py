@@ -36,7 +36,7 @@ from strop.target.base import Target
 from strop.version import __version__
 
 if TYPE_CHECKING:
-    from strop import custom
+    from strop import custom, quantize
     from strop.engine.build import build
     from strop.engine.calibrate import calibrate
     from strop.engine.convert import convert
@@ -68,6 +68,7 @@ __all__ = [
     "custom",
     "layers",
     "load",
+    "quantize",
 ]
 
 #: Public names whose modules are imported at first use; a name that its module does not have is the module.
@@ -78,6 +79,7 @@ _LAZY = {
     "convert": "strop.engine.convert",
     "custom": "strop.custom",
     "layers": "strop.frontend.network",
+    "quantize": "strop.quantize",
 }
 
 

@@ -18,6 +18,7 @@ X = np.zeros((4, *tiny_net.INPUT_SHAPE[1:]), np.float32)
 
 BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
     "precision": ({"precision": "int9"}, OptionError, "unknown precision"),
+    "group of weights": ({"precision": "w4:many"}, OptionError, "unusable group of weights"),
     "layer": ({"layer_precision": {"conv7": "int8"}}, OptionError, "no layer matches"),
     "precision of a layer": ({"layer_precision": {"conv1": "auto"}}, OptionError, "unknown precision of a layer"),
     "calibrator": ({"precision": "int8", "calibrator": "median"}, OptionError, "unknown calibrator"),

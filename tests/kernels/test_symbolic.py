@@ -20,8 +20,9 @@ from strop.kernels.oracle import expected, random_operands
 from strop.kernels.table import KERNELS, candidates, refusal, refusals
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.elementwise import Cast, Elementwise
-from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedMatMul
 from strop.ops.recurrent import Recurrent
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions

@@ -15,8 +15,9 @@ from strop.lower.prepare import prepare
 from strop.lower.regions import Group, form
 from strop.ops.conv import Conv
 from strop.ops.data import Concat, Reshape
-from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedMatMul
 from strop.ops.pool import MaxPool
 from strop.ops.quantize import Dequantize, Quantize
 from tests.graphs import Builder

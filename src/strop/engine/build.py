@@ -11,7 +11,14 @@ from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
 from strop.engine.options import check, machine_of
-from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
+from strop.engine.precision import (
+    CALIBRATOR,
+    Request,
+    Trained,
+    note_slow,
+    reduce_precision,
+    trained,
+)
 from strop.engine.sources import sources_of
 from strop.engine.stages import Stage
 from strop.frontend.network import Network
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.nn import Module
 
-Model = Union[str, Path, bytes, "ModelProto", "ExportedProgram", "Module", Graph, Network]
+Model = Union[str, Path, bytes, "ModelProto", "ExportedProgram", "Module", Graph, Network, Trained]
 Shapes = Mapping[str, Union[str, Sequence[Union[int, str]]]]
 
 
@@ -62,7 +69,7 @@ def build(
 
     Args:
         model: path of an ONNX, .tflite or .pt2 file, bytes of an ONNX or .tflite file, a loaded ModelProto, a PyTorch module, an ExportedProgram, a
-            Network, or a Graph.
+            Network, a Graph, or what ``strop.quantize.prepare_qat`` made, whose ranges count where no others are given.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
@@ -102,6 +109,7 @@ def build(
 
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
+        ranges, layer_precision = trained(model, calibration, ranges, layer_precision)
         request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize)
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
     engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)

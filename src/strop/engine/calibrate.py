@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ def calibrate(
     calibrator: str = CALIBRATOR,
     shapes: Shapes | None = None,
     signature: str | None = None,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
     batches: int | None = None,
     preprocess: str = "unit",
     dump: str | Path | None = None,
@@ -27,7 +30,7 @@ def calibrate(
     """The range of every value that an int8 form of the model would quantize. ``table.save(path)`` keeps them; ``build`` takes them.
 
     Args:
-        model, shapes, signature, dump, progress: as for ``strop.engine.build.build``.
+        model, shapes, signature, example_inputs, dynamic_shapes, dump, progress: as for ``strop.engine.build.build``.
         data: samples, see ``strop.quantize.data``; None for random inputs.
         calibrator: see ``strop.quantize.ranges``.
         batches: to use at most; None for all.
@@ -38,7 +41,7 @@ def calibrate(
         OptionError: an unknown calibrator.
     """
     trace = Trace(Path(dump) if dump else None, None, progress)
-    graph = portable(model, shapes, trace, signature=signature)
+    graph = portable(model, shapes, trace, signature=signature, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     request = Request("int8", calibration=data, calibrator=calibrator, batches=batches, preprocess=preprocess, bias_correction=False)
     found = calibrate_graph(graph, Decisions("int8"), request, on_this_machine, trace).table
     return Table(found.entries, trace.notes)

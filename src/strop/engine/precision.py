@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from strop.engine.auto_precision import Network, automatic, by_accuracy, by_time, timer
 from strop.engine.evaluate import Plugin
@@ -26,6 +26,7 @@ from strop.quantize.narrow import NARROW
 from strop.quantize.pipeline import describe, observed
 from strop.quantize.precision import Decisions, decide, layers
 from strop.quantize.table import Table
+from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
 from strop.trace import Trace
 
@@ -118,13 +119,39 @@ def reduce_precision(
     verify(result, "portable")
     trace.dump("quantize.ranges.txt", calibrated.table.text)
     trace.dump("quantize.ir", lambda: show(result))
-    facts = {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator.text, "why": dict(decisions.why)}
+    stored = list(stored_layers(graph, decisions))
+    if stored:
+        note_stored(stored, trace)
+    facts: dict[str, Any] = {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator.text, "why": dict(decisions.why)}
+    if stored:
+        facts["weights"] = [asdict(each) for each in stored]
 
     def explain(data: Any, preprocess: str = request.preprocess, batches: int = ISOLATED_BATCHES) -> AccuracyReport:
         found = samples(data, graph.inputs, preprocess=preprocess)
         return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain)
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A network that was trained for int8, as ``strop.quantize.prepare_qat`` makes it: it knows its ranges."""
+
+    layer_precision: Mapping[str, str]
+
+    @property
+    def ranges(self) -> Table:
+        """Of every value that is stored as integers."""
+
+    def to_graph(self) -> Graph:
+        """The network in floats."""
+
+
+def trained(model: Any, calibration: Any, ranges: Any, layers: Mapping[str, str] | None) -> tuple[Any, Mapping[str, str] | None]:
+    """Ranges and precisions of layers: those that were trained, where a user gives nothing else."""
+    if not isinstance(model, Trained) or calibration is not None or ranges is not None:
+        return ranges, layers
+    return model.ranges, layers or model.layer_precision
 
 
 def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:
@@ -136,6 +163,16 @@ def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:
     result, count = equalize(graph)
     trace.note(f"equalized: {count} pairs of convolutions")
     return result
+
+
+def note_stored(stored: Sequence[StoredLayer], trace: Trace) -> None:
+    """Tells sizes and errors of weights that are stored as integers."""
+    worst = min(stored, key=lambda each: each.sqnr)
+    floats, bytes = sum(each.floats for each in stored), sum(each.bytes for each in stored)
+    trace.note(
+        f"weights of {len(stored)} layers take {bytes / 1e6:.2f} MB instead of {floats / 1e6:.2f} MB; signal to noise at least {worst.sqnr:.1f} dB "
+        f"({worst.name})"
+    )
 
 
 def note_slow(lowered: Lowered, facts: Mapping[str, Any], trace: Trace) -> None:

@@ -12,6 +12,7 @@ from strop.quantize.narrow import NARROW, narrow
 from strop.quantize.pipeline import quantize
 from strop.quantize.precision import Decisions
 from strop.quantize.table import Table
+from strop.quantize.weights import store_weights
 from strop.trace import Trace
 
 
@@ -30,6 +31,7 @@ def rewrite(graph: Graph, decisions: Decisions, calibrated: Calibrated, trace: T
         graph: portable, f32; it is not changed.
     """
     result = quantize(graph, decisions, calibrated.table)
+    store_weights(result, decisions)
     if calibrated.means:
         correct(graph, result, calibrated.means)
     if any(p in NARROW for p in (decisions.default, *decisions.nodes.values())):

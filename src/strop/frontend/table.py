@@ -71,7 +71,7 @@ def read(model: Any, shapes: Shapes | None = None, **options: Any) -> Graph:
     """Reads a model as it is, nothing optimized.
 
     Args:
-        model: path or bytes of a model file, a model in memory, a Network, or a Graph, which is answered as it is.
+        model: path or bytes of a model file, a model in memory, what has a method ``to_graph``, as a Network, or a Graph, which is answered as it is.
         shapes: shapes of inputs by name, or dims by the model's names of them; see ``strop.ir.ranges``.
         options: of the frontend, None for what is not given.
 
@@ -84,6 +84,9 @@ def read(model: Any, shapes: Shapes | None = None, **options: Any) -> Graph:
         return model
     if isinstance(model, Network):
         return graph_of(model, shapes)
+    if hasattr(model, "to_graph"):
+        made: Graph = model.to_graph()
+        return made
     reader, given = _reader(model, options)
     graph: Graph = reader.read(model, shapes, **given)
     return graph
@@ -92,7 +95,7 @@ def read(model: Any, shapes: Shapes | None = None, **options: Any) -> Graph:
 def judge(model: Any, shapes: Shapes | None = None, **options: Any) -> tuple[list[Verdict], Graph]:
     """What would become of every node of a model, without building anything, and the graph of those that can be read, which may be
     empty. Arguments and errors as ``read``, but for ops that are not supported."""
-    if isinstance(model, (Graph, Network)):
+    if isinstance(model, Graph) or hasattr(model, "to_graph"):
         graph = read(model, shapes)
         return [Verdict(node.name, node.op.label, 0, True) for node in graph.nodes], graph
     reader, given = _reader(model, options)

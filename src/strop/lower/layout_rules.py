@@ -12,8 +12,9 @@ from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.custom import ANY, CHANNELS_LAST, Layer
 from strop.ops.data import Concat, Identity, Pad, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
-from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.quantize import Dequantize, Quantize
@@ -22,7 +23,7 @@ from strop.ops.resize import Resize
 
 #: Ops over N, C, spatial... that are fastest with channels innermost.
 SPATIAL: tuple[type[Op], ...] = (
-    Conv, ConvTranspose, IntegerConv, MaxPool, AveragePool, LRN, InstanceNorm, GroupNorm, Resize,
+    Conv, ConvTranspose, IntegerConv, MixedConv, MaxPool, AveragePool, LRN, InstanceNorm, GroupNorm, Resize,
 )  # fmt: skip
 #: Ops that keep the order of what they read.
 _FOLLOWS: tuple[type[Op], ...] = (Elementwise, Cast, Quantize, Dequantize, Identity, Slice, Split, Concat, Pad)
@@ -34,7 +35,7 @@ PLANAR_CHANNELS = 4
 
 def channel_axis(op: Op, rank: int) -> int:
     """Logical axis of the channels of a spatial op's data."""
-    return op.channel_axis(rank) if isinstance(op, Conv) else op.plain().channel_axis(rank) if isinstance(op, IntegerConv) else 1
+    return op.channel_axis(rank) if isinstance(op, Conv) else op.plain().channel_axis(rank) if isinstance(op, (IntegerConv, MixedConv)) else 1
 
 
 def is_spatial(op: Op) -> bool:

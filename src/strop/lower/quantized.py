@@ -9,10 +9,7 @@ Unless:
     activations have a scale per channel or weights one per input, something is not known that must be, centred weights do not fit i8, or sums
     might not fit i32: then the layer is computed in floats.
 
-Before:
-    MatMul(x, Dequantize(w))
-After:
-    MixedMatMul(x, w) * w_scale, which reads weights in a quarter of the bytes.
+Products of floats with dequantized weights: see ``lower/mixed.py``.
 
 Before:
     Quantize(reshape(Dequantize(x))), Quantize(Concat(Dequantize(x), ..)), Quantize(MaxPool(Dequantize(x)))
@@ -30,11 +27,12 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array, Op
+from strop.lower.mixed import mix
 from strop.lower.regions import anchors_of, read_later
 from strop.ops.conv import Conv
 from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
-from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
 from strop.ops.quantize import Dequantize, Quantize
@@ -54,8 +52,8 @@ def integrate(graph: Graph) -> None:
     for node in list(graph.nodes):
         if isinstance(node.op, (Conv, MatMul)):
             _product(graph, node)
-        if isinstance(node.op, MatMul) and node in graph.nodes:
-            _mixed(graph, node)
+        if isinstance(node.op, (Conv, MatMul)) and node in graph.nodes:
+            mix(graph, node)
     _sink(graph)
     for node in list(graph.nodes):
         if isinstance(node.op, Quantize) and node in graph.nodes:
@@ -127,21 +125,6 @@ def _product(graph: Graph, node: Node) -> None:
     graph.replace_uses(last.output, real)
     if last is not node:
         graph.remove(last)
-    graph.remove(node)
-
-
-def _mixed(graph: Graph, node: Node) -> None:
-    """A product of floats with dequantized weights: with the integers, then scaled per column."""
-    op, w = node.op, _stored(node.operand(1))
-    assert isinstance(op, MatMul)
-    if w is None or w.value.const is None or op.transpose_a or node.operand(0).dtype is not dt.f32 or node.operand(0).type.rank < 2:
-        return
-    weights, factor = _centred(w), _factor(node, w, np.ones((), np.float32))
-    if weights is None or factor is None:
-        return
-    made = _Chain(graph, node, node)
-    product = made.add(MixedMatMul(op.transpose_b), node.operand(0), graph.add_const(weights, w.value.name))
-    graph.replace_uses(node.output, made.add(make("mul"), product, graph.add_const(factor, f"{node.name}.scale")))
     graph.remove(node)
 
 

@@ -23,8 +23,9 @@ from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.custom import Layer
 from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
-from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.norm import LRN, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.quantize import Dequantize, Quantize
@@ -42,7 +43,7 @@ FUSING: tuple[type[Op], ...] = (
 
 
 #: Anchors whose kernels apply an epilogue, and read operands, of LANES.
-INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedMatMul)
+INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedConv, MixedMatMul)
 
 
 #: Primitives that a prologue may repeat for every block of output channels.

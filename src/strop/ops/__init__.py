@@ -11,6 +11,7 @@ import strop.ops.elementwise as elementwise
 import strop.ops.index as index
 import strop.ops.integer as integer
 import strop.ops.matmul as matmul
+import strop.ops.mixed as mixed
 import strop.ops.norm as norm
 import strop.ops.pool as pool
 import strop.ops.quantize as quantize
@@ -36,6 +37,7 @@ __all__ = [
     "index",
     "integer",
     "matmul",
+    "mixed",
     "norm",
     "pool",
     "quantize",

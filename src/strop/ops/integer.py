@@ -1,9 +1,9 @@
-"""Products of 8-bit integers, exact in i32 (ONNX MatMulInteger and ConvInteger), and of floats with 8-bit weights."""
+"""Products of 8-bit integers, exact in i32 (ONNX MatMulInteger and ConvInteger)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -151,49 +151,6 @@ class IntegerConv(_Product):
             plain = {"strides": (1,) * rank, "pads": (0,) * (2 * rank), "dilations": (1,) * rank}
             op = cls(**{**plain, **attributes})  # type: ignore[arg-type]
             yield _sample(op, x, w, x_zero, w_zero, kinds, rng)
-
-
-@dataclass(frozen=True)
-class MixedMatMul(Op):
-    """matmul(x, w) of floats with weights that are whole numbers of 8 bits.
-
-    Operands: f32 x[.., M, K] and i8 w[K, N]. Result: f32[.., M, N].
-
-    Attributes:
-        transpose_b: w is [N, K].
-    """
-
-    name: ClassVar[str] = "mixed_matmul"
-
-    transpose_b: bool = False
-
-    def plain(self) -> MatMul:
-        """The same product of f32 values."""
-        return MatMul(transpose_b=self.transpose_b)
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        base.expect(self, inputs, 2)
-        if inputs[0].dtype is not dt.f32 or inputs[1].dtype is not dt.i8 or inputs[1].rank != 2:
-            raise self.fail("operands do not fit", inputs, "f32 and a matrix of i8")
-        return self.plain().infer([inputs[0], Type(dt.f32, inputs[1].shape)])
-
-    def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        return self.plain().reference(inputs[0], inputs[1].astype(np.float32))
-
-    def cost(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Cost:
-        return Cost(self.plain().cost(inputs, outputs).flops, base.moved((*inputs, *outputs)).bytes)
-
-    def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program | None:
-        program = self.plain().loops([inputs[0], Type(dt.f32, inputs[1].shape)], outputs)
-        assert program is not None
-        (stage,) = program.stages
-        body = ex.substitute(stage.body, lambda e: ex.Cast(dt.f32, e) if isinstance(e, Load) and e.source == 1 else None)
-        return Program((replace(stage, body=body),))
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
-        for x, w, turned in (((3, 8), (8, 5), False), ((2, 9, 20), (33, 20), True), ((16, 64), (64, 40), False), ((7,), (7, 3), False)):
-            yield Sample(cls(turned), (base.random_array(rng, x), base.random_array(rng, w, dt.i8, -128, 127)))
 
 
 Dims = tuple[int, ...]

@@ -12,7 +12,7 @@ from strop.ir.op import Array
 from strop.ops.base import highest, lowest
 
 #: Least scale: keeps quotients by it finite, also where a range is a single number or all zeros.
-_LEAST = 2.0**-100
+LEAST = 2.0**-100
 #: Largest magnitude of a symmetric 8-bit integer; -128 is not used, so that the negative of a weight is a weight.
 SYMMETRIC = 127
 
@@ -64,14 +64,14 @@ def symmetric(most: float) -> Grid:
 
 
 def _scale(step: float) -> float:
-    return float(np.float32(max(step, _LEAST)))
+    return float(np.float32(max(step, LEAST)))
 
 
 def weight_scales(array: Array, axis: int) -> Array:
     """Per index of an axis the scale of the symmetric grid that holds all weights there, float32."""
     others = tuple(k for k in range(array.ndim) if k != axis)
     most = np.abs(array.astype(np.float64)).max(axis=others)
-    return np.asarray(np.maximum(most / SYMMETRIC, _LEAST).astype(np.float32))
+    return np.asarray(np.maximum(most / SYMMETRIC, LEAST).astype(np.float32))
 
 
 def quantized_weights(array: Array, scales: Array, axis: int) -> Array:

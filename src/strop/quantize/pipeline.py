@@ -43,7 +43,7 @@ def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
     result = graph.clone()
     found = place(result, decisions)
     for group in found.groups:
-        grid = _grid(group, table)
+        grid = grid_of(group, table)
         for value in group:
             _insert(result, value, found.readers[value], grid)
     for node in found.layers:
@@ -53,7 +53,8 @@ def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
     return result
 
 
-def _grid(group: list[Value], table: Table) -> Grid:
+def grid_of(group: list[Value], table: Table) -> Grid:
+    """The grid that values share, over the ranges of those that have one; OptionError when none has."""
     known = [table[v.name] for v in group if v.name in table]
     if not known:
         raise OptionError(

@@ -11,11 +11,14 @@ from strop.ir import dtype as dt
 from strop.ir.graph import Graph, Node
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedConv
 
 #: Of a whole build; ``auto`` chooses for each layer by accuracy and time.
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "w8", "w4", "auto")
 #: Of one layer.
 LAYER_PRECISIONS = PRECISIONS[:-1]
+#: Of weights alone: bits, and weights of a column that share a scale where ``w4:64`` does not say so; 0: all of them.
+WEIGHTS = {"w8": (8, 0), "w4": (4, 32)}
 #: Patterns that stand for places in the network.
 FIRST, LAST = "@first", "@last"
 
@@ -37,7 +40,9 @@ class Decisions:
     def of(self, node: Node) -> str:
         """The precision of a node: fp32 for one that int8 does not serve."""
         asked = self.nodes.get(node.name, self.default)
-        return "fp32" if asked == "int8" and not is_layer(node) else asked
+        if asked == "int8":
+            return asked if is_layer(node) else "fp32"
+        return "fp32" if weight_bits(asked) is not None and not has_weights(node) else asked
 
     def named(self, node: Node) -> bool:
         """True when the node's precision was asked for by name."""
@@ -59,6 +64,30 @@ def is_layer(node: Node) -> bool:
     if isinstance(op, MatMul):
         return weight.const.ndim == 2 and not op.transpose_a
     return not isinstance(op, ConvTranspose) or op.groups == 1
+
+
+def has_weights(node: Node) -> bool:
+    """True for what kernels with stored integer weights compute: products with a known matrix, and convolutions of one tap."""
+    if not is_layer(node) or isinstance(node.op, ConvTranspose):
+        return False
+    if isinstance(node.op, MatMul):
+        return node.operand(0).type.rank >= 2
+    return MixedConv.of(node.op, node.operand(1).type.static_shape, 8, 0) is not None if isinstance(node.op, Conv) else False
+
+
+def weight_bits(precision: str) -> tuple[int, int] | None:
+    """Bits and group of a precision of weights alone, as ``w4`` or ``w4:64``; None for another one.
+
+    Raises:
+        OptionError: the group is no number of weights.
+    """
+    name, colon, group = precision.partition(":")
+    if name not in WEIGHTS:
+        return None
+    if colon and not (group.isascii() and group.isdigit() and len(group) < 8):
+        raise OptionError("unusable group of weights", got=precision, expected=f"{name}:N with N weights that share a scale, 0 for all of a column")
+    bits, default = WEIGHTS[name]
+    return bits, int(group) if colon else default
 
 
 def weight_axis(node: Node) -> int:
@@ -83,20 +112,20 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
     """The precision of every node by the default and by patterns; of several that match the last one counts.
 
     Args:
-        precision: a row of PRECISIONS; ``auto`` starts from int8.
+        precision: a row of PRECISIONS, or ``w4:64``; ``auto`` starts from int8.
         patterns: shell-like pattern over layer names (those of the model's nodes) to a row of LAYER_PRECISIONS; ``@first`` and
             ``@last`` are the first and the last layer.
 
     Raises:
         OptionError: an unknown precision, or a pattern that no node matches.
     """
-    if precision not in PRECISIONS:
+    if precision not in PRECISIONS and weight_bits(precision) is None:
         raise OptionError("unknown precision", got=precision, expected=", ".join(PRECISIONS))
     found: dict[str, str] = {}
     places = layers(graph)
     ends = {FIRST: places[:1], LAST: places[-1:]}
     for pattern, wanted in (patterns or {}).items():
-        if wanted not in LAYER_PRECISIONS:
+        if wanted not in LAYER_PRECISIONS and weight_bits(wanted) is None:
             raise OptionError("unknown precision of a layer", where=pattern, got=wanted, expected=", ".join(LAYER_PRECISIONS))
         matched = ends.get(pattern) or [n for n in graph.nodes if any(fnmatchcase(s, pattern) for s in (*n.source, n.name))]
         if not matched:

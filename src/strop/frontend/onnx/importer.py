@@ -22,7 +22,7 @@ from strop.frontend.onnx.inputs import (
     static_type,
 )
 from strop.frontend.onnx.operands import Known, Listed, Operand, Symbolic, Unknown
-from strop.frontend.onnx.order import captured, check_text, check_unique, sorted_nodes
+from strop.frontend.onnx.order import captured, check_text, check_unique, half_bytes, sorted_nodes
 from strop.frontend.onnx.registry import RULES, Rule, find
 from strop.frontend.onnx.scope import Scope, attributes_of, without
 from strop.frontend.onnx.tensors import TensorReader, element_type
@@ -78,6 +78,7 @@ class Importer:
         self._node_names: set[str] = set()
         self._unread: list[Value] = []
         self._count = 0
+        self._packed = half_bytes(model.graph)
         self._initializers = {t.name: i for i, t in enumerate(model.graph.initializer)}
         self._infos = {info.name: info for info in model.graph.value_info}
 
@@ -184,7 +185,7 @@ class Importer:
         if found is None and scope.depth == 0 and name in self._initializers:
             index = self._initializers[name]
             array = self.reader.read(
-                self.model.graph.initializer[index], f"initializer {name}", self.spans.get(index)
+                self.model.graph.initializer[index], f"initializer {name}", self.spans.get(index), name in self._packed
             )
             found = scope.names[name] = Known(name, array)
         if found is None and scope.parent is not None:

@@ -31,6 +31,7 @@ from strop.ops.elementwise import make
 from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
+from strop.ops.quantize import Dequantize
 from strop.ops.reduce import Reduce
 from strop.ops.softmax import Softmax
 
@@ -178,7 +179,8 @@ def qgemm(node: NodeContext) -> Operand:
 
 @onnx_op("MatMulNBits", domain=DOMAIN)
 def matmul_n_bits(node: NodeContext) -> Operand:
-    """x[.., K] times known weights [N, K] that are kept in 2, 4 or 8 bits with a scale per block of K; made floats here."""
+    """x[.., K] times known weights [N, K] that are kept in 2, 4 or 8 bits with a scale per block of K; zero points that are no integers are
+    taken off here."""
     rows, columns = node.integer("K"), node.integer("N")
     bits, block = node.integer("bits", 4), node.integer("block_size")
     node.ignore("accuracy_level", "weight_prepacked")
@@ -191,17 +193,17 @@ def matmul_n_bits(node: NodeContext) -> Operand:
     scales = node.constant(2, "scales")
     if scales.size != columns * blocks:
         raise node.malformed("scales do not fit", got=scales.shape, expected=f"{columns * blocks} numbers")
-    zero = np.full((columns, blocks, 1), 1 << (bits - 1), np.float32)
+    zero = np.full((columns, blocks), 1 << (bits - 1), np.uint8)
     if node.optional(3) is not None:
         given = node.constant(3, "zero_points")
-        if given.dtype == np.uint8:
-            zero = _unpacked(node, given, bits, (columns, blocks))[..., None]
-        else:
-            zero = given.astype(np.float32).reshape(columns, blocks, 1)
-    real = (levels - zero) * scales.astype(np.float32).reshape(columns, blocks, 1)
-    weights = real.reshape(columns, -1)[:, :rows].astype(scales.dtype)
-    product = node.step(MatMul(transpose_b=True), node.operand(0), node.const(weights))
-    return _with_bias(node, product, node.optional(5))
+        if given.dtype != np.uint8:
+            real = (levels - given.astype(np.float32).reshape(columns, blocks, 1)) * scales.astype(np.float32).reshape(columns, blocks, 1)
+            weights = node.const(real.reshape(columns, -1)[:, :rows].astype(scales.dtype))
+            return _with_bias(node, node.step(MatMul(transpose_b=True), node.operand(0), weights), node.optional(5))
+        zero = _unpacked(node, given, bits, (columns, blocks))
+    whole = node.const(np.ascontiguousarray(levels.reshape(columns, -1)[:, :rows]))
+    read = node.step(Dequantize(1, block), whole, node.const(scales.reshape(columns, blocks)), node.const(zero))
+    return _with_bias(node, node.step(MatMul(transpose_b=True), node.operand(0), read), node.optional(5))
 
 
 def _unpacked(node: NodeContext, packed: Array, bits: int, shape: tuple[int, ...]) -> Array:
@@ -212,4 +214,4 @@ def _unpacked(node: NodeContext, packed: Array, bits: int, shape: tuple[int, ...
         raise node.malformed("packed numbers do not fit", got=f"{packed.dtype}{list(packed.shape)}")
     shifts = (np.arange(each) * bits).astype(np.uint8)
     parts = packed.reshape(*shape[:-1], width, 1) >> shifts & ((1 << bits) - 1)
-    return np.asarray(parts.reshape(*shape[:-1], width * each)[..., : shape[-1]], np.float32)
+    return np.asarray(parts.reshape(*shape[:-1], width * each)[..., : shape[-1]], np.uint8)

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from strop.errors import ModelError
+from strop.frontend.onnx.tensors import HALF_BYTES
 
 
 def check_text(message: Message, where: str) -> None:
@@ -117,6 +118,14 @@ def captured(node: NodeProto) -> set[str]:
         if attribute.type == AttributeProto.GRAPH:
             found |= _free(attribute.g)
     return found
+
+
+def half_bytes(graph: GraphProto) -> set[str]:
+    """Initializers of 4-bit integers that are only dequantized, so that the number of their bits does not matter to any node."""
+    found = {t.name for t in graph.initializer if t.data_type in HALF_BYTES}
+    for node in graph.node if found else ():
+        found -= captured(node) | (set(node.input) if node.op_type != "DequantizeLinear" else set())
+    return found - {o.name for o in graph.output}
 
 
 def _free(graph: GraphProto) -> set[str]:

@@ -32,6 +32,10 @@ _TYPED = {
 }
 
 
+#: Types of 4 bits, and those of 8 that hold the same numbers.
+HALF_BYTES: dict[int, DType] = {TensorProto.INT4: dt.i8, TensorProto.UINT4: dt.u8}
+
+
 def element_type(code: int, where: str) -> DType:
     """The DType of an ONNX elem_type; UnsupportedError names types such as STRING or FLOAT8E4M3FN."""
     found = dt.BY_CODE.get(code)
@@ -72,18 +76,21 @@ class TensorReader:
         self.data = data
         self._maps: dict[Path, np.memmap[tuple[int], np.dtype[np.uint8]]] = {}
 
-    def read(self, tensor: TensorProto, where: str, span: tuple[int, int] | None = None) -> Array:
+    def read(self, tensor: TensorProto, where: str, span: tuple[int, int] | None = None, halves: bool = False) -> Array:
         """The array of a tensor.
 
         Args:
             tensor: the tensor; its name is used in messages.
             where: what the tensor belongs to, for messages.
             span: (offset, bytes) in the model file of data that ``wire.split`` left out.
+            halves: 4-bit integers may come as 8-bit ones.
 
         Raises:
             ModelError: sizes that do not agree, external data that is missing or out of bounds.
             UnsupportedError: an element type or storage form that is not supported.
         """
+        if halves and tensor.data_type in HALF_BYTES:
+            return self._half_bytes(tensor, where, span)
         dtype = element_type(tensor.data_type, where)
         dims = tuple(tensor.dims)
         check_shape(dims, where)
@@ -109,6 +116,18 @@ class TensorReader:
             _check_length(raw.size, size, where)
             return _view(raw, dtype, dims)
         return _typed(tensor, dtype, dims, where)
+
+    def _half_bytes(self, tensor: TensorProto, where: str, span: tuple[int, int] | None) -> Array:
+        """4-bit integers, two in a byte, the first in its lower half (onnx.proto, TensorProto.DataType), as 8-bit integers."""
+        dims = tuple(tensor.dims)
+        check_shape(dims, where)
+        packed = TensorProto()
+        packed.CopyFrom(tensor)
+        packed.data_type = TensorProto.UINT8
+        packed.dims[:] = [-(-prod(dims) // 2)]
+        bytes = self.read(packed, where, span)
+        both = np.stack([bytes & 15, bytes >> 4], -1).reshape(-1)[: prod(dims)].reshape(dims)
+        return both if HALF_BYTES[tensor.data_type] is dt.u8 else ((both ^ 8).astype(np.int8) - np.int8(8))
 
     def read_sparse(self, sparse: SparseTensorProto, where: str) -> Array:
         """The dense array of a sparse tensor in coordinate form (indices [NNZ] or [NNZ, rank])."""

@@ -512,20 +512,23 @@ class Emitter:
         """How a tile walks k."""
         return walk_of(self.g, self.in_rows)
 
-    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
-        """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
-        g = self.g
-        w = Writer()
-        self._start(w, tile)
-        walk = self._walk()
+    def _walk_products(self, w: Writer, tile: Tile) -> None:
+        """The loops over k."""
         with ExitStack() as nest:
             terms = ["x"]
-            for name, extent, stride in walk.outer:
+            for name, extent, stride in self._walk().outer:
                 if extent > 1:
                     nest.enter_context(w.loop(name, extent))
                     terms.append(f"{name} * {stride}")
             w(f"const {self.s_type} *xk = {' + '.join(terms)};")
             tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
+
+    def _tile(self, tile: Tile) -> tuple[str, list[str]]:
+        """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
+        g = self.g
+        w = Writer()
+        self._start(w, tile)
+        self._walk_products(w, tile)
         types = [e.view.dtype for e in self.region.extras]
         sides = [Side(f"e{k}", s[2], s[3], kind) for k, (s, kind) in enumerate(zip(g.extras, types, strict=True))]
         out = self.region.out.dtype

@@ -11,8 +11,9 @@ from strop.ir.op import Array
 from strop.kernels.base import Region, View
 from strop.kernels.extent import lesser
 from strop.ops.conv import Conv
-from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 
 Strides = tuple[int, int, int, int]  # of n, h, w, channel
 
@@ -171,10 +172,12 @@ def integer_geometry(region: Region) -> Geometry | str:
 
 
 def mixed_geometry(region: Region) -> Geometry | str:
-    """As ``geometry_of`` for a product of floats with 8-bit weights, whatever its dtypes."""
-    if not isinstance(region.op, MixedMatMul):
-        return "the anchor is no product of floats with 8-bit weights"
-    return _matmul(region, region.op.plain())
+    """As ``geometry_of`` for a product of floats with weights of 8 or 4 bits, whatever its dtypes."""
+    if isinstance(region.op, MixedMatMul):
+        return _matmul(region, region.op.plain())
+    if isinstance(region.op, MixedConv):
+        return _conv(region, region.op.plain())
+    return "the anchor is no product of floats with 8-bit weights"
 
 
 def depthwise_geometry(region: Region) -> Geometry | str:

@@ -108,6 +108,10 @@ class Tile:
         """
         for v in range(self.nv):
             w(f"const vf w{v} = {self._weights(f'{weights} + {v} * VL' if v else weights)};")
+        self._multiply(w, rows)
+
+    def _multiply(self, w: Writer, rows: Sequence[str]) -> None:
+        """Adds the products of the weights ``w0``, ... with one broadcast element per row."""
         for r, element in enumerate(rows):
             with w.block(""):
                 w(f"const vf e = {self._element(element)};")
@@ -242,12 +246,35 @@ class IntegerTile(DotTile):
 
 @dataclass(frozen=True)
 class MixedTile(Tile):
-    """A tile of f32 sums whose weights are 8-bit integers, widened as they are loaded."""
+    """A tile of f32 sums whose weights are integers, widened as they are loaded. ``bits``: 8, or 4: then a byte holds two weights of a
+    column, the lower half the first, each with 8 added. ``scaled``: the caller declares vectors ``s0``, ... that they are multiplied with,
+    ``shifted``: and ``b0``, ... that are added then.
+    """
+
+    bits: int = 8
+    scaled: bool = False
+    shifted: bool = False
 
     item: ClassVar[int] = 1
 
     def _weights(self, address: str) -> str:
         return f"vcvt_f(vload_i8({address}))"
+
+    def pair(self, w: Writer, weights: str, rows: Sequence[str], more: Sequence[str]) -> None:
+        """Multiplies the one or two weights per column in the bytes at ``weights``, as ``step``; ``more`` are the elements that meet the
+        second ones, none where these only fill the byte up, or with 8 bits."""
+        for v in range(self.nv):
+            kind = "u8" if self.bits == 4 else "i8"
+            w(f"const vi q{v} = vload_{kind}({weights}{f' + {v} * VL' if v else ''});")
+        for half, elements in enumerate((rows, more)):
+            if not elements:
+                continue
+            with w.block(""):
+                for v in range(self.nv):
+                    whole = f"q{v}" if self.bits == 8 else f"q{v} >> 4" if half else f"q{v} & 15"
+                    real = f"vcvt_f({whole})"
+                    w(f"const vf w{v} = {f'vfma({real}, s{v}, b{v})' if self.shifted else f'{real} * s{v}'};")
+                self._multiply(w, elements)
 
 
 @dataclass(frozen=True)
