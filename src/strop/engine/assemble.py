@@ -13,7 +13,10 @@ import numpy as np
 
 from strop.codegen import toolchain
 from strop.codegen.c import Module
+from strop.codegen.triton import ALIGNED, GpuModule
 from strop.engine.arena import MemoryPlan
+from strop.engine.cubins import PREFIX, Code, GpuKernel
+from strop.engine.cubins import encode as encode_cubins
 from strop.engine.custom_section import CustomKind, CustomStep, CustomTensor, encode_custom
 from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
@@ -26,10 +29,12 @@ from strop.ir.op import Array
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
 from strop.kernels.extent import SymbolicError, dim_of, greater, highest, lesser, lowest, typical
+from strop.kernels.triton.emit import GpuEmitted
 from strop.lower.pipeline import Lowered, Step
 from strop.lower.placement import Placement
 from strop.ops.custom import Layer
 from strop.runtime.library import runtime_name
+from strop.target.cuda import is_gpu
 from strop.trace import Trace
 
 _ALIGNMENT = 64
@@ -68,7 +73,7 @@ class Assembler:
         self.lowered = lowered
         self.memory = memory
         self.weights = Weights()
-        self.module = Module(lowered.target)
+        self.module: Module | GpuModule = GpuModule(lowered.target) if is_gpu(lowered.target) else Module(lowered.target)
         self.steps: list[PlanStep] = []
         self.records: list[dict[str, Any]] = []
         self.custom: list[CustomStep] = []
@@ -98,9 +103,9 @@ class Assembler:
 
     def _emit(self, index: int, step: Step) -> None:
         emitted = step.chosen.emit(step.region, self.lowered.target)
-        kernel = self._kernel(step, emitted)
         args = tuple(self._arg(step, emitted, k) for k in range(len(emitted.pointers)))
-        self.scratch = max(self.scratch, emitted.scratch)
+        kernel = self._kernel(step, emitted, args)
+        self.scratch = max(self.scratch, emitted.workspace if isinstance(emitted, GpuEmitted) else emitted.scratch)
         dims = tuple(self.dims.index(dim) for dim in emitted.dims)
         tasks = self.dims.number(dim_of(_tasks(step, emitted)))
         self._note_computed(index, step, emitted)
@@ -108,8 +113,11 @@ class Assembler:
         self.steps.append(PlanStep(step.region.name, kernel, args, tasks, dims=dims))
         self.records.append(self._record(step, emitted))
 
-    def _kernel(self, step: Step, emitted: Emitted) -> int:
+    def _kernel(self, step: Step, emitted: Emitted, args: tuple[Arg, ...]) -> int:
         """The number of the step's kernel; notes a step whose code is found by name."""
+        if isinstance(self.module, GpuModule):
+            assert isinstance(emitted, GpuEmitted)
+            return self.module.add(emitted, [arg.offset % ALIGNED == 0 for arg in args], step.chosen.label, step.region.name)
         external = emitted.external
         if external is None:
             return self.module.add(emitted, step.chosen.label, step.region.name)
@@ -200,10 +208,8 @@ class Assembler:
 
     def sections(self, graph: Graph, extra: dict[str, Any], trace: Trace) -> list[Section]:
         """All sections; compiles the kernels."""
-        target = self.lowered.target
         done: Callable[[int, int], None] = lambda k, n: trace.report("codegen", k, n)  # noqa: E731
-        kernels = _bytes(self.module.compile(done))
-        runtime = _bytes(toolchain.runtime_library(target))
+        kernels, name, runtime = self._code(done)
         plan = encode_plan(self._plan(graph), self.weights.size)
         manifest = json.dumps(self._manifest(graph, extra, len(kernels)), sort_keys=True, separators=(",", ":"))
         custom = [Section(SectionKind.CUSTOM, "custom", [encode_custom(self.custom)])] if self.custom else []
@@ -212,20 +218,34 @@ class Assembler:
             Section(SectionKind.GRAPH, "graph", [show_graph(graph).encode()]),
             Section(SectionKind.PLAN, "plan", [plan]),
             *custom,
-            Section(SectionKind.KERNELS, self.module.used.section, [kernels]),
-            Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime]),
+            Section(SectionKind.KERNELS, name, [kernels]),
+            *runtime,
             Section(SectionKind.WEIGHTS, "weights", list(self.weights.pieces)),
             *(Section(SectionKind.ATTACHMENT, name, [data]) for name, data in graph.carried.items()),
         ]
+
+    def _code(self, done: Callable[[int, int], None]) -> tuple[bytes, str, list[Section]]:
+        """The compiled kernels, the name of their section, and the runtime that the file carries: none for a GPU, whose driver is the runtime."""
+        target, module = self.lowered.target, self.module
+        if isinstance(module, GpuModule):
+            codes = [Code(c.function, c.code, c.shared, c.warps) for c in module.compile(done)]
+            table = [GpuKernel(tuple((c.cubin, c.grid) for c in k.calls), k.workspace, k.locks) for k in module.kernels]
+            return encode_cubins(codes, table), f"{PREFIX}{target.cpu}", []
+        kernels, runtime = _bytes(module.compile(done)), _bytes(toolchain.runtime_library(target))
+        return kernels, module.used.section, [Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime])]
 
     def _plan(self, graph: Graph) -> Plan:
         inputs = tuple(self._tensor(v.name, v) for v in graph.inputs)
         outputs = tuple(self._tensor(n, v) for n, v in zip(graph.output_names, graph.outputs, strict=True))
         symbols = tuple(Symbol(s.name, s.min, s.opt, s.max, self.setters.get(s.name)) for s in self.dims.symbols)
         return Plan(
-            inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, len(self.module.functions), True,
+            inputs, outputs, tuple(self.steps), self.memory.size, self.scratch, self._kernels(), True,
             symbols, tuple(self.dims.instructions), tuple(self.jumps),
         )  # fmt: skip
+
+    def _kernels(self) -> int:
+        """How many kernels the steps name by number."""
+        return len(self.module.kernels) if isinstance(self.module, GpuModule) else len(self.module.functions)
 
     def _tensor(self, name: str, value: Value) -> Tensor:
         return Tensor(name, value.dtype, tuple(map(self.dims.number, value.shape)))

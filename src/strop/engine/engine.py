@@ -9,18 +9,20 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from strop import knobs
+from strop.engine.cubins import PREFIX
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
 from strop.errors import EngineFileError, OptionError
 from strop.files import replacing
 from strop.ir.dtype import DType
 from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import Context, MemoryFigures, StepTime
+from strop.runtime.gpu_session import GpuSession
 from strop.runtime.ports import TensorInfo
 from strop.runtime.session import Session
 
@@ -44,7 +46,7 @@ class Engine:
         self.path = Path(path)
         self._file = EngineFile(self.path)
         self._threads = threads
-        self._session: Session | None = None
+        self._session: Session | GpuSession | None = None
         self._manifest: dict[str, Any] | None = None
         self.explain: Callable[..., Any] | None = None
 
@@ -63,12 +65,14 @@ class Engine:
         return engine
 
     @property
-    def session(self) -> Session:
-        """The native session; loads it at first use.
+    def session(self) -> Session | GpuSession:
+        """The native session, or that of a GPU's driver; loads it at first use.
 
         Raises:
             TargetError: this machine cannot run the engine's code.
         """
+        if self._session is None and any(e.kind == SectionKind.KERNELS and e.name.startswith(PREFIX) for e in self._file.sections):
+            self._session = GpuSession(self.path)
         if self._session is None:
             self._session = Session(self.path, threads=self._threads or self.manifest.get("threads"))
         return self._session
@@ -104,8 +108,8 @@ class Engine:
 
     def context(self, *, threads: int | None = None, arenas: ArenaPool | None = None) -> Context:
         """A context of its own: arena, threads, bindings. Contexts run concurrently; those that take their memory out of one pool of
-        ``arenas``, also of several engines, as far as there is room for them at once."""
-        return self.session.context(threads=threads, arenas=arenas)
+        ``arenas``, also of several engines, as far as there is room for them at once. That of a GPU is a ``GpuContext``."""
+        return cast(Context, self.session.context(threads=threads, arenas=arenas))
 
     def profile(self, inputs: Mapping[str, ArrayLike] | None = None, *, runs: int = 10) -> tuple[StepTime, ...]:
         """Least time per step over ``runs`` runs; random inputs when none are given."""

@@ -23,8 +23,8 @@ from strop.ops.attention import Attention
 from strop.ops.data import Expand, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
 from strop.ops.index import OneHot, TopK, Trilu
-from strop.ops.integer import MixedMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.quantize import Dequantize
 from strop.ops.reduce import Reduce
@@ -108,13 +108,14 @@ def _attention(a: Apart) -> Value | None:
     return a.step(MatMul(), a.step(Softmax(-1), scores), v)
 
 
-def _mixed_matmul(a: Apart) -> Value | None:
-    """Whole numbers as floats, which they are exactly."""
-    op, w = a.node.op, a.node.operand(1)
-    assert isinstance(op, MixedMatMul)
-    if w.const is None:
+def _mixed(a: Apart) -> Value | None:
+    """The product with the weights as the floats that they stand for."""
+    op = a.node.op
+    assert isinstance(op, (MixedMatMul, MixedConv))
+    known = [v.const for v in a.node.operands[1:]]
+    if any(array is None for array in known):
         return None
-    return a.step(op.plain(), a.node.operand(0), a.const(w.const.astype(np.float32)))
+    return a.step(op.plain(), a.node.operand(0), a.const(op.real(*(array for array in known if array is not None))))
 
 
 def _dequantize(a: Apart) -> Value | None:
@@ -224,7 +225,8 @@ _FIRST: dict[type[Op], Callable[[Apart], Sequence[Value] | Value | None]] = {
     InstanceNorm: _instance_norm,
     Iota: _iota,
     LayerNorm: _layer_norm,
-    MixedMatMul: _mixed_matmul,
+    MixedConv: _mixed,
+    MixedMatMul: _mixed,
     OneHot: _one_hot,
     RMSNorm: _rms_norm,
     Reduce: _reduce,

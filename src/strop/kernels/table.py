@@ -42,8 +42,22 @@ from strop.kernels.c import (
     unique,
 )
 from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, lowest
+from strop.kernels.triton import (
+    conv_gemm,
+    depthwise,
+    flash_attention,
+    fold,
+    gemm,
+    loops,
+    norm_rows,
+    pointwise,
+    pooling,
+    softmax_rows,
+)
 from strop.target.base import Target
+from strop.target.cuda import is_gpu
 
+#: Kernels in C, for processors.
 KERNELS: tuple[Kernel[Any], ...] = (
     attention.KERNEL,
     conv_bf16.KERNEL,
@@ -82,13 +96,32 @@ KERNELS: tuple[Kernel[Any], ...] = (
     naive.KERNEL,
 )
 
+#: Kernels in Triton, for GPUs.
+GPU_KERNELS: tuple[Kernel[Any], ...] = (
+    conv_gemm.KERNEL,
+    depthwise.KERNEL,
+    flash_attention.KERNEL,
+    fold.KERNEL,
+    gemm.KERNEL,
+    norm_rows.KERNEL,
+    pointwise.KERNEL,
+    pooling.KERNEL,
+    softmax_rows.KERNEL,
+    loops.KERNEL,
+)
+
+
+def kernels_for(target: Target) -> tuple[Kernel[Any], ...]:
+    """The kernels that make code for a target."""
+    return GPU_KERNELS if is_gpu(target) else KERNELS
+
 
 def candidates(region: Region, target: Target) -> list[Candidate]:
     """Everything that can do the region, cheapest by the cost model first; stable for equal costs."""
     typical = region.typical()
     found = [
         candidate
-        for kernel in KERNELS
+        for kernel in kernels_for(target)
         if _declined(kernel, region, target) is None
         for params in kernel.space(typical, target)
         if (candidate := Candidate(kernel, params))
@@ -146,5 +179,5 @@ def _may_read_nothing(region: Region) -> bool:
 
 def refusals(region: Region, target: Target) -> dict[str, str]:
     """Reason per kernel that does not accept the region, for error messages and reports."""
-    reasons = {kernel.name: refusal(kernel, region, target) for kernel in KERNELS}
+    reasons = {kernel.name: refusal(kernel, region, target) for kernel in kernels_for(target)}
     return {name: reason for name, reason in reasons.items() if reason is not None}

@@ -35,6 +35,7 @@ from strop.ops.data import Pad, Reshape, Slice, Split, within
 from strop.ops.integer import IntegerConv
 from strop.ops.mixed import MixedConv
 from strop.target.base import Target
+from strop.target.cuda import is_gpu
 from strop.trace import Trace
 
 #: Largest value that memory is planned for.
@@ -128,7 +129,7 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
     prepared = prepare(graph)
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
-    groups = regions.form(prepared)
+    groups = regions.form(prepared, is_gpu(target))
     layout = Layout(prepared, groups)
     computed = set(prepared.setters())
     steps = []

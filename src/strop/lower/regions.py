@@ -99,8 +99,8 @@ def is_pointwise(op: Op) -> bool:
     return isinstance(op, (Elementwise, Cast, Expand)) or (isinstance(op, (Quantize, Dequantize)) and op.block == 0)
 
 
-def form(graph: Graph) -> list[Group | Node]:
-    """Groups and view nodes in an order in which they can run."""
+def form(graph: Graph, gpu: bool = False) -> list[Group | Node]:
+    """Groups and view nodes in an order in which they can run. On a GPU epilogues take floats of any width, and nothing is a prologue."""
     groups: dict[Loop | None, dict[Value, Group]] = {}
     items: list[Group | Node] = []
     anchored = anchors_of(graph)
@@ -113,14 +113,14 @@ def form(graph: Graph) -> list[Group | Node]:
         # only groups of the same loop are joined: what lies around a loop is not computed again in every round
         made = groups.setdefault(inside.get(id(node)), {})
         if is_pointwise(node.op):
-            group = _elementwise(graph, node, made, read_later(node, anchored))
+            group = _elementwise(graph, node, made, read_later(node, anchored), gpu)
             items = [i for i in items if i is not group and not (isinstance(i, Group) and not i.nodes)]
         else:
             group = _anchor(node)
         items.append(group)
         for value in node.outputs:
             made[value] = group
-    return fuse_prologues(graph, items, inside)
+    return items if gpu else fuse_prologues(graph, items, inside)
 
 
 def fuse_prologues(graph: Graph, items: list[Group | Node], inside: Mapping[int, Loop] | None = None) -> list[Group | Node]:
@@ -212,9 +212,9 @@ def read_later(node: Node, anchored: Mapping[Value, int]) -> bool:
     return any(is_pointwise(user.op) and any(anchored.get(v, -1) > here for v in user.operands) for user in node.output.users)
 
 
-def _elementwise(graph: Graph, node: Node, made: dict[Value, Group], alone: bool) -> Group:
+def _elementwise(graph: Graph, node: Node, made: dict[Value, Group], alone: bool, gpu: bool) -> Group:
     """Joins the node to the group of one of its operands, or starts a group, in any case when ``alone``; takes in elementwise operands as well."""
-    host = None if alone else _host(graph, node, made)
+    host = None if alone else _host(graph, node, made, gpu)
     if host is None:
         host = Group(None, [], [], 0, Input(0), [])
         absorbed: dict[Value, Expr] = {}
@@ -222,7 +222,7 @@ def _elementwise(graph: Graph, node: Node, made: dict[Value, Group], alone: bool
         absorbed = {host.outputs[0]: host.epilogue}
     for value in node.operands:
         other = made.get(value)
-        if other is not None and not alone and other is not host and other.anchor is None and _joins(graph, node, value, other, host):
+        if other is not None and not alone and other is not host and other.anchor is None and _joins(graph, node, value, other, host, gpu):
             absorbed[value] = _import(other, host)
             host.nodes.extend(other.nodes)
             host.source.extend(other.source)
@@ -251,9 +251,9 @@ def _renumbered(expr: Expr, names: Mapping[int, Expr]) -> Expr:
     return substitute(expr, lambda e: names[e.index] if isinstance(e, Input) else None)
 
 
-def _host(graph: Graph, node: Node, made: dict[Value, Group]) -> Group | None:
+def _host(graph: Graph, node: Node, made: dict[Value, Group], gpu: bool) -> Group | None:
     """The group that the node joins: an anchored one before an elementwise one, the latest first."""
-    found = [g for v in reversed(node.operands) if (g := made.get(v)) is not None and _joins(graph, node, v, g, g)]
+    found = [g for v in reversed(node.operands) if (g := made.get(v)) is not None and _joins(graph, node, v, g, g, gpu)]
     found.sort(key=lambda g: g.anchor is None)
     anchored = [g for g in found if g.anchor is not None]
     if anchored:
@@ -266,7 +266,7 @@ def _fuses(op: Op) -> bool:
     return isinstance(op, FUSING) or (isinstance(op, Layer) and op.fuses)
 
 
-def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group) -> bool:
+def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gpu: bool) -> bool:
     """True when the group may compute the node right after its result ``value``."""
     if not group.nodes or len(group.outputs) != 1 or group.outputs[0] is not value:
         return False

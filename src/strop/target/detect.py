@@ -8,10 +8,13 @@ from pathlib import Path
 
 from strop import knobs
 from strop.errors import TargetError
-from strop.target import aarch64, x86_64
+from strop.target import aarch64, cuda, x86_64
 from strop.target.base import Target, host_cores, unknown
 
+#: Processors.
 TARGETS: dict[str, Target] = {t.name: t for t in (*x86_64.TARGETS, *aarch64.TARGETS)}
+#: Processors and GPUs.
+ALL: dict[str, Target] = {**TARGETS, **{t.name: t for t in cuda.TARGETS}}
 _ALIASES = {"x86_64": "x86-64", "x86_64-v3": "x86-64-v3", "x86_64-v4": "x86-64-v4", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 
 #: Optional features, by the names of compilers and the runtime: what the operating system calls them.
@@ -26,9 +29,9 @@ def parse(name: str) -> Target:
     if name == "host":
         return host()
     word, *extras = name.split("+")
-    found = TARGETS.get(_ALIASES.get(word, word))
+    found = ALL.get(_ALIASES.get(word, word))
     if found is None or not set(extras) <= set(found.optional):
-        raise unknown(name, [*TARGETS, *(f"{t.name}+{extra}" for t in TARGETS.values() for extra in t.optional)])
+        raise unknown(name, [*ALL, *(f"{t.name}+{extra}" for t in ALL.values() for extra in t.optional)])
     found = replace(found, extras=tuple(extras))
     return _with_host_caches(found) if found.arch == _arch() else found
 
@@ -47,9 +50,10 @@ def host() -> Target:
 
 
 def runs_here(target: Target) -> bool:
-    """True when this machine has what the target requires."""
-    needed = {*target.requires, *(_OPTIONAL[f] for f in target.extras)}
-    return target.arch == _arch() and needed <= cpu_features()
+    """True when this machine's processor has what the target requires; a GPU is no processor."""
+    if target.arch != _arch():
+        return False
+    return {*target.requires, *(_OPTIONAL[f] for f in target.extras)} <= cpu_features()
 
 
 def cpu_features() -> frozenset[str]:

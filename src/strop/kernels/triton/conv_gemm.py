@@ -1,0 +1,252 @@
+"""Convolution as an implicit matrix product: rows are places of the result, columns its channels, terms the window's taps times input channels.
+
+Values lie channels-last. A round multiplies ``bk`` channels of one tap; a window of few channels is walked as one run of terms instead.
+Weights are stored as [channels out][taps][channels in], padded to whole tiles with zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from strop.ir.op import Array
+from strop.kernels.base import Operand, Packed, Region, View
+from strop.kernels.triton import product
+from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, wide_of
+from strop.kernels.triton.parts import GpuKernel, is_float, standard
+from strop.kernels.triton.product import Params, Problem
+from strop.ops.conv import Conv
+from strop.target.base import Target
+
+#: Input channels up to which the window is one run of terms.
+_FEW = 8
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A convolution in numbers. Spatial tuples have one entry per axis."""
+
+    op: Conv
+    x: View
+    out: View
+    kernel: tuple[int, ...]
+    per_group: int
+    outs: int
+
+    @staticmethod
+    def of(region: Region) -> _Window:
+        assert isinstance(region.op, Conv)
+        w = region.operand(1).view.shape
+        return _Window(region.op, region.operand(0).view, region.out, w[2:], w[1], w[0] // region.op.groups)
+
+    @property
+    def rank(self) -> int:
+        return len(self.kernel)
+
+    @property
+    def taps(self) -> int:
+        return math.prod(self.kernel)
+
+    @property
+    def few(self) -> bool:
+        return self.taps > 1 and self.per_group <= _FEW
+
+    def leaves(self, k: int) -> bool:
+        """Whether windows reach outside along spatial axis k."""
+        op = self.op
+        last = (self.out.shape[2 + k] - 1) * op.strides[k] - op.pads[k] + (self.kernel[k] - 1) * op.dilations[k]
+        return op.pads[k] > 0 or last >= self.x.shape[2 + k]
+
+    def problem(self) -> Problem:
+        rows = self.out.shape[0] * math.prod(self.out.shape[2:])
+        dtype = self.x.dtype
+        if self.few:
+            return Problem(rows, self.outs, self.taps * self.per_group, 1, self.op.groups, dtype)
+        return Problem(rows, self.outs, self.per_group, self.taps, self.op.groups, dtype)
+
+
+class ConvGemm(GpuKernel[Params]):
+    """See the module's text."""
+
+    name = "conv_gemm"
+
+    def takes(self, region: Region, target: Target) -> str | None:
+        if not isinstance(region.op, Conv):
+            return "it is no convolution"
+        if region.op.layout != "NCHW" or region.operand(1).const is None:
+            return "its weights are not known"
+        if region.anchors > 2 and region.operands[2] is not None:
+            return "its bias is no part of the epilogue"
+        if not is_float(region.operand(0).view, region.operand(1).view, *region.outs):
+            return "it is not a product of floats"
+        if region.operand(1).view.shape[1] == 1 and region.op.groups > 1:
+            return "every channel has a window of its own"
+        return None
+
+    def space(self, region: Region, target: Target) -> list[Params]:
+        return product.space(_Window.of(region).problem(), target)
+
+    def cost(self, region: Region, params: Params, target: Target) -> float:
+        window = _Window.of(region)
+        slow = 2.5 if window.few else 1.15 if window.taps > 1 else 1.0
+        return slow * product.cost(region, window.problem(), params, target)
+
+    def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
+        return _Emitter(region, params, target).emitted()
+
+
+class _Emitter:
+    def __init__(self, region: Region, params: Params, target: Target) -> None:
+        self.region, self.p, self.target = region, params, target
+        self.window = _Window.of(region)
+        self.problem = self.window.problem()
+        self.w = Writer()
+
+    def emitted(self) -> GpuEmitted:
+        window, p, problem = self.window, self.p, self.problem
+        shape = window.out.shape
+        places = (0, *range(2, len(shape)))
+        m = Block("m", places, tuple(shape[a] for a in places), p.bm, product.checked(problem.rows, p.bm))
+        n = Block("n", (1,), (window.outs,), p.bn, product.checked(window.outs, p.bn))
+        groups = window.op.groups
+        region = self.region if groups == 1 else _grouped(self.region, groups)
+        rank = len(shape)
+        b = Block("b", (rank,), (groups,), 0, False) if groups > 1 else None
+        if groups > 1:
+            n = Block("n", (1,), (window.outs,), p.bn, n.checked)
+        weights = region.operand(1)
+        pointers = standard(region, [("x", 0)])
+        pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, window, p)))
+        launch, workspace, locks = product.write(
+            self.w, region, problem, p, self.target, (m, n), b, self._start, self._few if window.few else self._round
+        )
+        return pointers.emitted([launch], workspace, locks)
+
+    def _rows(self, tile: Tile) -> None:
+        """Offsets of the windows' first elements, and the windows' places along axes that they may leave."""
+        window, w, op = self.window, self.w, self.window.op
+        m = tile.blocks[0]
+        strides = [window.x.strides[0], *(s * t for s, t in zip(op.strides, window.x.strides[2:], strict=True))]
+        shift = sum(pad * s for pad, s in zip(op.pads, window.x.strides[2:], strict=False))
+        text = m.offset(w, strides, wide_of(window.x)) or "m * 0"
+        for k in range(window.rank):
+            if window.leaves(k):
+                w(f"at{k} = {m.axis(w, 1 + k)} * {op.strides[k]} - {op.pads[k]}")
+        group = f" + b * {window.per_group * window.x.strides[1]}" if op.groups > 1 else ""
+        w(f"rows = {text}{group}{f' - {shift}' if shift else ''}")
+
+    def _start(self, tile: Tile) -> None:
+        window, w, p = self.window, self.w, self.p
+        self._rows(tile)
+        w(f"k = tl.arange(0, {p.bk})")
+        length = self._terms()
+        columns = ceil_div(window.outs, p.bn) * p.bn
+        group = f" + b * {columns * length}" if window.op.groups > 1 else ""
+        w(f"w_tile = w{group} + n[None, :] * {length} + k[:, None]")
+        if not window.few:
+            step = window.x.strides[1]
+            w(f"x_tile = x + rows[:, None] + {'k[None, :]' if step == 1 else f'k[None, :] * {step}'}")
+
+    def _terms(self) -> int:
+        """Terms of a column of weights as they are stored."""
+        return self.problem.rounds(self.p.bk) * self.p.bk
+
+    def _round(self, tile: Tile, step: str) -> tuple[str, str]:
+        window, w, p = self.window, self.w, self.p
+        op, per_tap = window.op, ceil_div(window.per_group, p.bk)
+        masks = [f"(m < {self.problem.rows})[:, None]"] if tile.blocks[0].checked else []
+        stride = window.x.strides[1]
+        shift, channel = f"{step} * {p.bk * stride}", f"{step} * {p.bk}"
+        if window.taps > 1:
+            tap = step
+            if per_tap > 1:
+                w(f"tap = {step} // {per_tap}", f"channel = ({step} % {per_tap}) * {p.bk}")
+                tap, channel = "tap", "channel"
+            else:
+                channel = "0"
+            terms = [] if channel == "0" else [f"{channel} * {stride}" if stride != 1 else channel]
+            inside = []
+            inner = window.taps
+            for k in range(window.rank):
+                inner //= window.kernel[k]
+                if window.kernel[k] == 1:
+                    continue
+                name = f"k{k}"
+                whole = k == 0 or math.prod(window.kernel[:k]) == 1
+                text = tap if inner == 1 else f"{tap} // {inner}"
+                w(f"{name} = {text}{'' if whole else f' % {window.kernel[k]}'}")
+                terms.append(f"{name} * {op.dilations[k] * window.x.strides[2 + k]}")
+            for k in range(window.rank):
+                if window.leaves(k):
+                    moved = f"(at{k} + k{k} * {op.dilations[k]})" if window.kernel[k] > 1 else f"at{k}"
+                    inside.append(f"({moved} >= 0) & ({moved} < {window.x.shape[2 + k]})")
+            if inside:
+                w(f"inside = {' & '.join(inside)}")
+                masks.append("inside[:, None]")
+            shift = " + ".join(terms)
+        elif any(window.leaves(k) for k in range(window.rank)):
+            masks.append(f"({' & '.join(f'(at{k} >= 0) & (at{k} < {window.x.shape[2 + k]})' for k in range(window.rank) if window.leaves(k))})[:, None]")
+        if window.per_group % p.bk:
+            masks.append(f"({channel} + k < {window.per_group})[None, :]")
+        mask = masked(masks)
+        w(f"a = tl.load(x_tile + {shift}{mask})" if shift else f"a = tl.load(x_tile{mask})")
+        w(f"c = tl.load(w_tile + {step} * {p.bk})")
+        return "a", "c"
+
+    def _few(self, tile: Tile, step: str) -> tuple[str, str]:
+        """A round over terms that are taken apart into tap and channel one by one."""
+        window, w, p = self.window, self.w, self.p
+        op, inner = window.op, window.taps * window.per_group
+        w(f"term = {step} * {p.bk} + k")
+        moved = []
+        terms = []
+        channels = window.per_group
+        for k in range(window.rank):
+            inner //= window.kernel[k]
+            text = f"term // {inner}" if inner > 1 else "term"
+            w(f"k{k} = {text}{'' if k == 0 else f' % {window.kernel[k]}'}")
+            terms.append(f"k{k} * {op.dilations[k] * window.x.strides[2 + k]}")
+            if window.leaves(k):
+                place = f"(at{k}[:, None] + (k{k} * {op.dilations[k]})[None, :])"
+                moved.append(f"({place} >= 0) & ({place} < {window.x.shape[2 + k]})")
+        if channels > 1:
+            terms.append(f"term % {channels} * {window.x.strides[1]}")
+        masks = [f"(term < {self.problem.terms})[None, :]", *moved]
+        if tile.blocks[0].checked:
+            masks.append(f"(m < {self.problem.rows})[:, None]")
+        w(f"a = tl.load(x + rows[:, None] + ({' + '.join(terms)})[None, :]{masked(masks)})")
+        w(f"c = tl.load(w_tile + {step} * {p.bk})")
+        return "a", "c"
+
+
+def _packed(weights: Operand, window: _Window, p: Params) -> Array:
+    """[groups][columns, a multiple of bn][terms, each tap a multiple of bk]."""
+    array = weights.logical
+    assert array is not None
+    groups, outs = window.op.groups, window.outs
+    array = array.reshape(groups, outs, window.per_group, window.taps).transpose(0, 1, 3, 2)
+    taps, terms = (1, window.taps * window.per_group) if window.few else (window.taps, window.per_group)
+    array = array.reshape(groups, outs, taps, terms)
+    grown = np.zeros((groups, ceil_div(outs, p.bn) * p.bn, taps, ceil_div(terms, p.bk) * p.bk), array.dtype)
+    grown[:, :outs, :, :terms] = array
+    return grown
+
+
+def _grouped(region: Region, groups: int) -> Region:
+    """The region with a last logical axis of groups; the channel axis counts within a group."""
+
+    def turn(view: View) -> View:
+        count = view.shape[1] // groups if view.shape[1] > 1 else 1
+        shape = (view.shape[0], count, *view.shape[2:], groups)
+        return View(shape, (*view.strides, view.strides[1] * count), view.dtype)
+
+    operands = tuple(
+        operand if operand is None or k < region.anchors else Operand(turn(operand.view), operand.const, operand.name)
+        for k, operand in enumerate(region.operands)
+    )
+    return Region(region.name, region.op, operands, region.anchors, region.epilogue, tuple(map(turn, region.outs)), region.source, region.work)
+
+
+KERNEL = ConvGemm()

@@ -1,0 +1,416 @@
+"""What Triton kernels are made of: indented text, scalar expressions as Triton, and addresses of tiles.
+
+A kernel is one ``@triton.jit`` function with every size and stride as a literal. f16 and bf16 are computed in f32 and rounded where the
+result is stored.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from strop.errors import KernelError
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
+from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, Size, type_of
+from strop.kernels.base import Emitted, View
+
+#: Largest offset in elements that 32-bit indices reach.
+_INT32 = (1 << 31) - 1
+#: Triton's names of element types in memory; bools are bytes.
+POINTEE = {
+    "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "bool": "i8", "i8": "i8", "u8": "u8", "i16": "i16", "u16": "u16",
+    "i32": "i32", "u32": "u32", "i64": "i64", "u64": "u64",
+}  # fmt: skip
+#: Triton's names of element types in registers.
+VALUE = {
+    "f64": "tl.float64", "f32": "tl.float32", "f16": "tl.float16", "bf16": "tl.bfloat16", "bool": "tl.int1", "i8": "tl.int8",
+    "u8": "tl.uint8", "i16": "tl.int16", "u16": "tl.uint16", "i32": "tl.int32", "u32": "tl.uint32", "i64": "tl.int64", "u64": "tl.uint64",
+}  # fmt: skip
+
+_NAN = "propagate_nan=tl.PropagateNan.ALL"
+#: Text of primitives on floats; {0} {1} {2} are the arguments.
+_FLOATS = {
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} / {1})",
+    "floordiv": "tl.floor({0} / {1})", "floormod": "({0} - tl.floor({0} / {1}) * {1})", "fmod": "libdevice.fmod({0}, {1})",
+    "min": f"tl.minimum({{0}}, {{1}}, {_NAN})", "max": f"tl.maximum({{0}}, {{1}}, {_NAN})",
+    "pow": "libdevice.pow({0}, {1})", "atan2": "libdevice.atan2({0}, {1})", "fma": "({0} * {1} + {2})", "neg": "(-{0})", "abs": "tl.abs({0})",
+    "sign": "tl.where({0} != {0}, {0}, tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0)))",
+    "sqrt": "tl.sqrt({0})", "exp": "tl.exp({0})", "log": "tl.log({0})", "erf": "tl.erf({0})", "sin": "tl.sin({0})", "cos": "tl.cos({0})",
+    "floor": "tl.floor({0})", "ceil": "tl.ceil({0})", "round": "libdevice.rint({0})", "trunc": "libdevice.trunc({0})",
+    "ldexp": "({0} * tl.exp2({1}))",
+    "isnan": "({0} != {0})", "isinf": '(tl.abs({0}) == float("inf"))',
+}  # fmt: skip
+_LIBDEVICE = (
+    "expm1", "log1p", "tanh", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+)  # fmt: skip
+#: Text of primitives on integers and bools where it differs. Triton divides integers as C does.
+_INTEGERS = {
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} // {1})", "fma": "({0} * {1} + {2})", "neg": "(-{0})",
+    "floordiv": "({0} // {1} - tl.where(({0} % {1} != 0) & (({0} < 0) != ({1} < 0)), 1, 0))",
+    "floormod": "({0} % {1} + tl.where(({0} % {1} != 0) & (({0} < 0) != ({1} < 0)), {1}, 0))",
+    "fmod": "({0} % {1})", "min": "tl.minimum({0}, {1})", "max": "tl.maximum({0}, {1})", "abs": "tl.abs({0})",
+    "sign": "tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0))",
+    "bitand": "({0} & {1})", "bitor": "({0} | {1})", "bitxor": "({0} ^ {1})", "bitnot": "(~{0})", "shl": "({0} << {1})", "shr": "({0} >> {1})",
+}  # fmt: skip
+_EITHER = {
+    "lt": "({0} < {1})", "le": "({0} <= {1})", "gt": "({0} > {1})", "ge": "({0} >= {1})", "eq": "({0} == {1})", "ne": "({0} != {1})",
+    "and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} != {1})", "not": "({0} == 0)", "select": "tl.where({0}, {1}, {2})",
+}  # fmt: skip
+
+
+class Writer:
+    """Collects lines of Python with four-space indentation."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._depth = 1
+
+    def __call__(self, *lines: str) -> None:
+        for line in lines:
+            self._lines.append("    " * self._depth + line if line else "")
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """``head:`` and what is written inside, one step further in."""
+        self(f"{head}:")
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def text(self) -> str:
+        """Everything written."""
+        return "\n".join(self._lines)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One GPU launch of a step.
+
+    Attributes:
+        body: of the function, whose parameters are those of GpuEmitted.
+        grid: programs along three axes.
+        warps: of 32 threads per program.
+        stages: depth of software pipelining of its loops.
+    """
+
+    body: str
+    grid: tuple[int, int, int]
+    warps: int = 4
+    stages: int = 3
+
+
+@dataclass(frozen=True)
+class GpuEmitted(Emitted):
+    """Triton code of one step.
+
+    Attributes:
+        names: parameter per pointer.
+        dtypes: element type per pointer.
+        launches: in order; one after the other.
+        workspace: bytes that the launches may use; the parameter ``work``, of f32. Not cleared.
+        locks: i32 counters, the parameter ``locks``: zero before the step, and the step leaves them zero.
+    """
+
+    names: tuple[str, ...] = ()
+    dtypes: tuple[DType, ...] = ()
+    launches: tuple[Launch, ...] = ()
+    workspace: int = 0
+    locks: int = 0
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """(name, Triton type) of every parameter."""
+        found = [(n, f"*{POINTEE[d.name]}") for n, d in zip(self.names, self.dtypes, strict=True)]
+        found += [("work", "*fp32")] if self.workspace else []
+        return found + ([("locks", "*i32")] if self.locks else [])
+
+
+def held(dtype: DType) -> DType:
+    """The type of a value in registers: f32 for f16 and bf16."""
+    return dt.f32 if dtype.name in ("f16", "bf16") else dtype
+
+
+def loaded(text: str, dtype: DType) -> str:
+    """Text of a loaded element as a value."""
+    if dtype is dt.boolean:
+        return f"({text} != 0)"
+    return f"{text}.to(tl.float32)" if dtype.name in ("f16", "bf16") else text
+
+
+def stored(text: str, dtype: DType) -> str:
+    """Text of a value as it is stored."""
+    if dtype is dt.boolean:
+        return f"({text}).to(tl.int8)"
+    return f"({text}).to({VALUE[dtype.name]})"
+
+
+def literal(value: float | int | bool, dtype: DType) -> str:
+    """A Python literal that Triton takes for the dtype."""
+    if not dtype.is_float:
+        return str(int(value))
+    number = float(value)
+    if math.isnan(number):
+        return 'float("nan")'
+    if math.isinf(number):
+        return 'float("inf")' if number > 0 else 'float("-inf")'
+    return f"({number!r})" if number < 0 else repr(number)
+
+
+def cast(text: str, source: DType, to: DType) -> str:
+    """Text of a conversion between values."""
+    if held(source) == held(to):
+        return text
+    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
+        return literal(float(text) if "." in text else int(text), to)
+    if to is dt.boolean:
+        return f"({text} != 0)"
+    return f"({text}).to({VALUE[held(to).name]})"
+
+
+class Printer:
+    """Prints expressions as Triton; shared sub-expressions become variables when ``emit`` is given.
+
+    Args:
+        types: of the operands.
+        load: value text of an operand's element: ``load(node, index texts)``.
+        named: types of named stages and of ``acc``.
+        emit: receives statements.
+        prefix: of the variables made.
+    """
+
+    def __init__(
+        self,
+        types: Sequence[DType],
+        load: Callable[[Expr, list[str]], str],
+        emit: Callable[[str], None] | None = None,
+        named: dict[str, DType] | None = None,
+        prefix: str = "t",
+    ) -> None:
+        self._types, self._load, self._emit, self._named, self._prefix = types, load, emit, named or {}, prefix
+        self._memo: dict[int, str] = {}
+        self._kept: list[Expr] = []
+        self._made = 0
+
+    def value(self, expr: Expr, wanted: DType) -> str:
+        """Text of a value of type ``held(wanted)``."""
+        self._kept.append(expr)
+        kind = type_of(expr, self._types, self._named) or wanted
+        return cast(self._visit(expr, kind), kind, wanted)
+
+    def _visit(self, expr: Expr, wanted: DType) -> str:
+        known = self._memo.get(id(expr))
+        if known is not None:
+            return known
+        text = self._text(expr, wanted)
+        if self._emit is not None and isinstance(expr, (Call, Cast)):
+            name = f"{self._prefix}{self._made}"
+            self._made += 1
+            self._emit(f"{name} = {text[1:-1] if _enclosed(text) else text}")
+            self._memo[id(expr)] = text = name
+        elif isinstance(expr, (Input, Load)):
+            self._memo[id(expr)] = text
+        return text
+
+    def _text(self, expr: Expr, wanted: DType) -> str:
+        if isinstance(expr, Const):
+            return literal(expr.value, expr.dtype or (dt.boolean if isinstance(expr.value, bool) else wanted))
+        if isinstance(expr, Axis):
+            return expr.name
+        if isinstance(expr, Size) and isinstance(expr.dim, int):
+            return str(expr.dim)
+        if isinstance(expr, Acc):
+            return "acc"
+        if isinstance(expr, Input):
+            return self._load(expr, [])
+        if isinstance(expr, Load):
+            return self._load(expr, [self._visit(i, dt.i64) for i in expr.index])
+        if isinstance(expr, Cast):
+            source = type_of(expr.arg, self._types, self._named) or expr.to
+            return cast(self._visit(expr.arg, source), source, expr.to)
+        if isinstance(expr, Call):
+            return self._call(expr, wanted)
+        raise KernelError("an expression has no Triton text", got=expr)
+
+    def _call(self, expr: Call, wanted: DType) -> str:
+        typed = expr.args[1:] if expr.fn == "select" else expr.args
+        kind = next((t for a in typed if (t := type_of(a, self._types, self._named))), wanted)
+        args = [self._visit(a, dt.boolean if expr.fn == "select" and i == 0 else kind) for i, a in enumerate(expr.args)]
+        template = _template(expr.fn, kind)
+        if template is None:
+            raise KernelError("a primitive has no Triton text", got=expr.fn)
+        if all(isinstance(a, Const) for a in expr.args) and PRIMITIVES[expr.fn].result == "same":
+            args[0] = f"tl.full((), {args[0]}, {VALUE[held(kind).name]})"
+        return template.format(*args)
+
+
+def _enclosed(text: str) -> bool:
+    """Whether one pair of parentheses is around all of a text."""
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0:
+            return place == len(text) - 1 and text[0] == "("
+    return False
+
+
+def _template(fn: str, kind: DType) -> str | None:
+    if fn in _EITHER:
+        return _EITHER[fn]
+    if not kind.is_float:
+        return _INTEGERS.get(fn)
+    return f"libdevice.{fn}({{0}})" if fn in _LIBDEVICE else _FLOATS.get(fn)
+
+
+def printable(expr: Expr, types: Sequence[DType]) -> str | None:
+    """Why an expression cannot be printed; None when it can."""
+    try:
+        Printer(types, lambda node, index: "x").value(expr, dt.f32)
+    except KernelError as error:
+        return f"{error.what}: {error.got}"
+    return None
+
+
+@dataclass
+class Block:
+    """One axis of a tile: a vector of indices that number the places of some logical axes, the last one fastest.
+
+    Attributes:
+        name: variable that holds the indices.
+        axes: logical axes, outermost first.
+        extents: their sizes.
+        size: elements per tile; 0 for a scalar index, which lies outside of the tile's shape.
+        checked: whether an index may lie behind the last place.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+    extents: tuple[int, ...]
+    size: int
+    checked: bool = True
+    _made: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Places."""
+        return math.prod(self.extents)
+
+    def coordinate(self, w: Writer, inner: int, extent: int) -> str:
+        """Variable that holds ``index // inner % extent``."""
+        if inner == 1 and extent >= self.count:
+            return self.name
+        known = self._made.get((inner, extent))
+        if known is None:
+            known = f"{self.name}{len(self._made)}"
+            text = self.name if inner == 1 else f"{self.name} // {inner}"
+            whole = inner * extent >= self.count
+            w(f"{known} = {text}" + ("" if whole else f" % {extent}"))
+            self._made[inner, extent] = known
+        return known
+
+    def axis(self, w: Writer, number: int) -> str:
+        """Variable of the index along one of the block's axes, by its number within the block."""
+        return self.coordinate(w, math.prod(self.extents[number + 1 :]), self.extents[number])
+
+    def offset(self, w: Writer, strides: Sequence[int], wide: bool = False) -> str:
+        """Text of the sum of the indices along the axes times strides; empty when it is 0. Axes that are evenly spaced are not taken apart."""
+        runs: list[tuple[int, int, int]] = []  # inner, extent, stride; innermost run first
+        inner = 1
+        for extent, stride in reversed(list(zip(self.extents, strides, strict=True))):
+            if extent != 1 and runs and stride == runs[-1][2] * runs[-1][1] and runs[-1][0] * runs[-1][1] == inner:
+                runs[-1] = (runs[-1][0], runs[-1][1] * extent, runs[-1][2])
+            elif extent != 1:
+                runs.append((inner, extent, stride))
+            inner *= extent
+        terms = []
+        for start, extent, stride in reversed(runs):
+            if stride:
+                name = self.coordinate(w, start, extent)
+                name = f"{name}.to(tl.int64)" if wide else name
+                terms.append(name if stride == 1 else f"{name} * {stride}")
+        return " + ".join(terms)
+
+
+class Tile:
+    """Addresses and masks of a tile whose axes are Blocks: loads that repeat along a block have length 1 there."""
+
+    def __init__(self, w: Writer, blocks: Sequence[Block]) -> None:
+        self.w = w
+        self.blocks = blocks
+        self._vectors = [b for b in blocks if b.size]
+        self._masks: dict[tuple[str, ...], str] = {}
+
+    def shaped(self, text: str, block: Block) -> str:
+        """A vector along a block in the shape of the tile."""
+        if not block.size or len(self._vectors) == 1:
+            return text
+        place = ", ".join(":" if other is block else "None" for other in self._vectors)
+        whole = text.replace("_", "").isalnum()
+        return f"{text}[{place}]" if whole else f"({text})[{place}]"
+
+    def offset(self, strides: Sequence[int], wide: bool = False) -> tuple[str, list[Block]]:
+        """(text of the offset, the blocks along which it varies) of a view with these strides per logical axis."""
+        terms, along = [], []
+        for block in self.blocks:
+            text = block.offset(self.w, [strides[a] for a in block.axes], wide)
+            if text:
+                terms.append(self.shaped(text, block))
+                along.append(block)
+        return " + ".join(terms), along
+
+    def mask(self, along: Sequence[Block]) -> str:
+        """Variable of what lies inside along some blocks; empty when all does."""
+        checked = [b for b in along if b.checked]
+        if not checked:
+            return ""
+        key = tuple(b.name for b in checked)
+        if key not in self._masks:
+            text = " & ".join(f"({self.shaped(f'{b.name} < {b.count}', b)})" for b in checked)
+            self._masks[key] = "inside_" + "_".join(key)
+            self.w(f"{self._masks[key]} = {text}")
+        return self._masks[key]
+
+    def load(self, pointer: str, view: View, extra: str = "") -> str:
+        """Text of a load of the view's elements, in the view's own type."""
+        text, along = self.offset(view.strides, wide_of(view))
+        mask = self.mask(along)
+        where = f"{pointer} + {text}" if text else pointer
+        return f"tl.load({where}{f', mask={mask}, other=0' if mask else ''}{extra})"
+
+    def store(self, pointer: str, view: View, value: str) -> None:
+        """Stores a value of the tile's shape, in registers' type."""
+        text, along = self.offset(view.strides, wide_of(view))
+        still = [self.shaped(f"{b.name} * 0", b) for b in self._vectors if b not in along]
+        text = " + ".join([*filter(None, [text]), *still])
+        mask = self.mask(self.blocks)
+        where = f"{pointer} + {text}" if text else pointer
+        self.w(f"tl.store({where}, {stored(value, view.dtype)}{f', mask={mask}' if mask else ''})")
+
+
+def masked(parts: Sequence[str], other: str = "0.0") -> str:
+    """Arguments of a load that ``parts``, texts of conditions, mask; empty when there are none."""
+    return f", mask={' & '.join(parts)}, other={other}" if parts else ""
+
+
+def times(text: str, factor: int) -> str:
+    """Text of an index times a constant."""
+    if text.isdigit():
+        return str(int(text) * factor)
+    return text if factor == 1 else f"{text} * {factor}"
+
+
+def wide_of(view: View) -> bool:
+    """Whether offsets into the view need 64 bits."""
+    return view.span > _INT32
+
+
+def power_of_two(number: int) -> int:
+    """The least power of two that is not below a number."""
+    return 1 << max(0, (number - 1).bit_length())
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b rounded up."""
+    return -(-a // b)

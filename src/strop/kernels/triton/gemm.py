@@ -1,0 +1,129 @@
+"""Matrix products, batched or not, of floats with sums in f32.
+
+A second factor that is known is stored as [columns][terms], padded to whole tiles with zeros. Leading axes of the first factor that the second
+does not have count as rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from strop.ir.op import Array
+from strop.kernels.base import Operand, Packed, Region, View
+from strop.kernels.triton import product
+from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, times
+from strop.kernels.triton.parts import GpuKernel, is_float, standard
+from strop.kernels.triton.product import Params, Problem
+from strop.ops.matmul import MatMul
+from strop.target.base import Target
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product: views of a [.., M, K] and b [.., K, N] with the leading axes of the result."""
+
+    a: View
+    b: View
+    out: View
+    const: bool
+    batched: bool
+
+    @staticmethod
+    def of(region: Region) -> _Product:
+        op, out = region.op, region.out
+        assert isinstance(op, MatMul)
+        a, b = region.operand(0).view, region.operand(1).view
+        lead = out.shape[:-2]
+        a, b = (_turned(v) if turn else v for v, turn in ((a, op.transpose_a), (b, op.transpose_b)))
+        batched = len(b.shape) > 2 and math.prod(b.shape[:-2]) > 1
+        a, b = (v.broadcast((*lead, *v.shape[-2:])) for v in (a, b))
+        return _Product(a, b, out, region.operand(1).const is not None and not batched, batched)
+
+    def problem(self) -> Problem:
+        *lead, rows, columns = self.out.shape
+        count = math.prod(lead)
+        return Problem(
+            rows if self.batched else rows * count, columns, self.a.shape[-1], 1, count if self.batched else 1, self.a.dtype
+        )
+
+
+def _turned(view: View) -> View:
+    return View((*view.shape[:-2], view.shape[-1], view.shape[-2]), (*view.strides[:-2], view.strides[-1], view.strides[-2]), view.dtype)
+
+
+class Gemm(GpuKernel[Params]):
+    """See the module's text."""
+
+    name = "gemm"
+
+    def takes(self, region: Region, target: Target) -> str | None:
+        if not isinstance(region.op, MatMul):
+            return "it is no matrix product"
+        if not is_float(region.operand(0).view, region.operand(1).view, region.out):
+            return "it is not a product of floats"
+        if min(len(region.operand(0).view.shape), len(region.operand(1).view.shape)) < 2:
+            return "a factor is a vector"
+        return None
+
+    def space(self, region: Region, target: Target) -> list[Params]:
+        return product.space(_Product.of(region).problem(), target)
+
+    def cost(self, region: Region, params: Params, target: Target) -> float:
+        return product.cost(region, _Product.of(region).problem(), params, target)
+
+    def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
+        found, p, w = _Product.of(region), params, Writer()
+        problem = found.problem()
+        lead = tuple(range(len(found.out.shape) - 2))
+        rank = len(found.out.shape)
+        axes = (rank - 2,) if found.batched else (*lead, rank - 2)
+        m = Block("m", axes, tuple(found.out.shape[a] for a in axes), p.bm, product.checked(problem.rows, p.bm))
+        n = Block("n", (rank - 1,), (problem.columns,), p.bn, product.checked(problem.columns, p.bn))
+        b = Block("b", lead, tuple(found.out.shape[a] for a in lead), 0, False) if found.batched else None
+        pointers = standard(region, [("x", 0)] if found.const else [("x", 0), ("w", 1)])
+        if found.const:
+            weights = region.operand(1)
+            turned = isinstance(region.op, MatMul) and region.op.transpose_b
+            pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, turned, p)))
+        whole = problem.terms % p.bk == 0
+
+        def start(tile: Tile) -> None:
+            w(f"k = tl.arange(0, {p.bk})")
+            rows = m.offset(w, [found.a.strides[a] for a in axes]) or "m * 0"
+            first = f"{b.offset(w, [found.a.strides[a] for a in lead])} + " if b is not None and any(found.a.strides[a] for a in lead) else ""
+            w(f"x_tile = x + {first}({rows})[:, None] + {times('k[None, :]', found.a.strides[-1])}")
+            if found.const:
+                w(f"w_tile = w + n[None, :] * {ceil_div(problem.terms, p.bk) * p.bk} + k[:, None]")
+                return
+            first = f"{b.offset(w, [found.b.strides[a] for a in lead])} + " if b is not None and any(found.b.strides[a] for a in lead) else ""
+            w(f"w_tile = w + {first}{times('n[None, :]', found.b.strides[-1])} + {times('k[:, None]', found.b.strides[-2])}")
+
+        def load(tile: Tile, step: str) -> tuple[str, str]:
+            rest = [] if whole else [f"({step} * {p.bk} + k < {problem.terms})"]
+            mask = [*(["(m < %d)[:, None]" % problem.rows] if m.checked else []), *(f"{r}[None, :]" for r in rest)]
+            w(f"a = tl.load(x_tile + {step} * {p.bk * found.a.strides[-1]}{masked(mask)})")
+            if found.const:
+                w(f"c = tl.load(w_tile + {step} * {p.bk})")
+                return "a", "c"
+            mask = [*(["(n < %d)[None, :]" % problem.columns] if n.checked else []), *(f"{r}[:, None]" for r in rest)]
+            w(f"c = tl.load(w_tile + {step} * {p.bk * found.b.strides[-2]}{masked(mask)})")
+            return "a", "c"
+
+        launch, workspace, locks = product.write(w, region, problem, p, target, (m, n), b, start, load)
+        return pointers.emitted([launch], workspace, locks)
+
+
+def _packed(weights: Operand, turned: bool, p: Params) -> Array:
+    array = weights.logical
+    assert array is not None
+    array = array.reshape(array.shape[-2:])
+    array = array if turned else array.T
+    grown = np.zeros((ceil_div(array.shape[0], p.bn) * p.bn, ceil_div(array.shape[1], p.bk) * p.bk), array.dtype)
+    grown[: array.shape[0], : array.shape[1]] = array
+    return grown
+
+
+KERNEL = Gemm()

@@ -1,0 +1,126 @@
+"""What several Triton kernels share: their pointers, the epilogue, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from strop.ir.dtype import DType
+from strop.ir.expr import Expr, Input
+from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, View
+from strop.kernels.triton.emit import GpuEmitted, Launch, Printer, Tile, loaded, printable
+from strop.target.base import Target
+
+P = TypeVar("P")
+#: Seconds between two launches of a captured graph.
+LAUNCH = 2.0e-6
+
+
+@dataclass
+class Pointers:
+    """Parameters of a kernel in order."""
+
+    names: list[str]
+    dtypes: list[DType]
+    pointers: list[Pointer]
+
+    @staticmethod
+    def none() -> Pointers:
+        """No parameters yet."""
+        return Pointers([], [], [])
+
+    def add(self, name: str, dtype: DType, pointer: Pointer) -> str:
+        """Adds one; returns its name."""
+        self.names.append(name)
+        self.dtypes.append(dtype)
+        self.pointers.append(pointer)
+        return name
+
+    def packed(self, name: str, dtype: DType, pointer: Packed) -> str:
+        """Adds an array of weights."""
+        return self.add(name, dtype, pointer)
+
+    def emitted(self, launches: Sequence[Launch], workspace: int = 0, locks: int = 0) -> GpuEmitted:
+        """The step."""
+        tasks = sum(launch.grid[0] * launch.grid[1] * launch.grid[2] for launch in launches)
+        text = "\n".join(launch.body for launch in launches)
+        return GpuEmitted(
+            text, tuple(self.pointers), tasks, names=tuple(self.names), dtypes=tuple(self.dtypes), launches=tuple(launches),
+            workspace=workspace, locks=locks,
+        )  # fmt: skip
+
+
+def standard(region: Region, anchors: Sequence[tuple[str, int]]) -> Pointers:
+    """Parameters of named anchor operands, the epilogue's operands e0, e1, ... and the result y."""
+    found = Pointers.none()
+    for name, index in anchors:
+        found.add(name, region.operand(index).view.dtype, In(index))
+    for k, operand in enumerate(region.extras):
+        found.add(f"e{k}", operand.view.dtype, In(region.anchors + k))
+    found.add("y", region.out.dtype, Out(0))
+    return found
+
+
+def finish(region: Region, tile: Tile, value: str, dtype: DType, out: View | None = None) -> None:
+    """Applies the epilogue to a value of the anchor's element type ``dtype`` that has the tile's shape, and stores it to ``y``."""
+    result = out or region.out
+    extras = region.extras
+    types = [dtype, *(o.view.dtype for o in extras)]
+
+    def load(node: Expr, index: list[str]) -> str:
+        assert isinstance(node, Input)
+        if node.index == 0:
+            return value
+        view = extras[node.index - 1].view
+        name = f"v{node.index - 1}"
+        tile.w(f"{name} = {loaded(tile.load(f'e{node.index - 1}', view), view.dtype)}")
+        return name
+
+    text = Printer(types, load, tile.w).value(region.epilogue, result.dtype)
+    tile.store("y", result, text)
+
+
+class GpuKernel(Kernel[P], Generic[P]):
+    """A kernel for GPUs."""
+
+    def accepts(self, region: Region, target: Target) -> str | None:
+        reason = self.takes(region, target)
+        if reason is not None:
+            return reason
+        if region.symbols:
+            return "its code is made for fixed shapes"
+        types = [region.out.dtype, *(o.view.dtype for o in region.extras)]
+        return printable(region.epilogue, types)
+
+    def takes(self, region: Region, target: Target) -> str | None:
+        """None when it can do the anchor, else the reason why not."""
+        raise NotImplementedError
+
+    def emit(self, region: Region, params: P, target: Target) -> Emitted:
+        return self.launches(region, params, target)
+
+    def launches(self, region: Region, params: P, target: Target) -> GpuEmitted:
+        """The Triton code."""
+        raise NotImplementedError
+
+
+def is_float(*views: View) -> bool:
+    """True when all are f16, bf16 or f32."""
+    return all(v.dtype.name in ("f16", "bf16", "f32") for v in views)
+
+
+def dot(a: str, b: str, acc: str, dtype: DType, target: Target) -> str:
+    """Text of ``acc + a b`` with f32 sums."""
+    precision = ""
+    if dtype.name == "f32":
+        precision = f', input_precision="{"tf32" if "tf32" in target.extras else "tf32x3"}"'
+    return f"tl.dot({a}, {b}, {acc}{precision})"
+
+
+def traffic(region: Region, target: Target) -> float:
+    """Seconds that moving every operand and result once takes, and the launch."""
+    views = [o.view for o in region.operands if o is not None] + list(region.outs)
+    size = sum(min(v.span, v.count) * v.dtype.size for v in views)
+    rate = target.bandwidth * (2.0 if size < target.l2 else 0.85)
+    return size / rate + LAUNCH

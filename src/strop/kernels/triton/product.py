@@ -1,0 +1,216 @@
+"""The tiled product on tensor cores that convolutions and matrix products share: its parameters, its loop, its estimate.
+
+A program computes ``bm`` x ``bn`` results in f32 registers, ``bk`` terms per round of a software-pipelined loop. Where there are too few tiles to
+fill the GPU, ``split`` programs share a tile: each writes its sums to the workspace, and the one that arrives last adds them up, in a fixed
+order, and does the epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product as combinations
+
+from strop.ir.dtype import DType
+from strop.kernels.base import Region
+from strop.kernels.triton.emit import Block, Launch, Tile, Writer, ceil_div, power_of_two
+from strop.kernels.triton.parts import LAUNCH, dot, finish, traffic
+from strop.target.base import Target
+from strop.target.cuda import capability
+
+#: Rows of tiles whose programs run next to each other, so that they share their second factor in the cache.
+_GROUP = 8
+_MOST_SPLIT = 32
+#: Bytes of shared memory that a program may take.
+_SHARED = {80: 163 * 1024, 87: 163 * 1024, 90: 227 * 1024}
+#: Smallest tile side of tensor cores.
+_LEAST = 16
+#: Share of the peak that tiles of this many results reach.
+_EFFICIENCY = ((128 * 256, 0.75), (128 * 128, 0.65), (128 * 64, 0.5), (64 * 64, 0.35), (64 * 32, 0.2), (0, 0.1))
+
+
+@dataclass(frozen=True)
+class Params:
+    """Rows and columns of a tile, terms per round, warps, stages of the pipeline, and programs per tile."""
+
+    bm: int
+    bn: int
+    bk: int
+    warps: int
+    stages: int
+    split: int = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is multiplied.
+
+    Attributes:
+        rows, columns: of the result.
+        terms: of the sum, per tap where ``taps`` is above 1.
+        taps: runs of terms that no round crosses.
+        batch: products of their own.
+        dtype: of the factors.
+    """
+
+    rows: int
+    columns: int
+    terms: int
+    taps: int
+    batch: int
+    dtype: DType
+
+    def rounds(self, bk: int) -> int:
+        """Rounds of the loop for a whole sum."""
+        return self.taps * ceil_div(self.terms, bk)
+
+
+def shared_bytes(problem: Problem, p: Params) -> int:
+    """Shared memory of the pipeline."""
+    return p.stages * (p.bm + p.bn) * p.bk * problem.dtype.size
+
+
+def space(problem: Problem, target: Target) -> list[Params]:
+    """Parameter sets worth trying."""
+    wide = problem.dtype.size == 4
+    rows, columns = (max(_LEAST, power_of_two(n)) for n in (problem.rows, problem.columns))
+    found = []
+    for bm, bn, bk, stages in combinations((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128), (2, 3, 4, 5)):
+        if bm > max(rows, 64) or bn > max(columns, _LEAST) or bm * bn > 128 * 256 or bm * bn < 512 or (bk > 64 and (wide or bm * bn > 128 * 64)):
+            continue
+        if bk > max(16, power_of_two(problem.terms)) or (bk == 16 and not wide and problem.terms > 16):
+            continue
+        for warps in (4, 8):
+            if bm * bn // (32 * warps) > 128 + 64 * (warps == 4) or (warps == 8 and bm * bn < 64 * 128):
+                continue
+            plain = Params(bm, bn, bk, warps, stages)
+            if shared_bytes(problem, plain) > _SHARED[capability(target)] - 2048 or (wide and bm * bn > 128 * 128):
+                continue
+            found += [Params(bm, bn, bk, warps, stages, split) for split in _splits(problem, plain, target)]
+    return found
+
+
+def _splits(problem: Problem, p: Params, target: Target) -> list[int]:
+    tiles = ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch
+    rounds = problem.rounds(p.bk)
+    found = [1]
+    split = 2
+    while split <= _MOST_SPLIT and tiles * split <= 2 * target.cores and rounds // split >= 2:
+        found.append(split)
+        split *= 2
+    return found
+
+
+def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
+    """Estimated seconds: waves of programs, each bound by multiplying, by loading or by latency."""
+    size = problem.dtype.size
+    tiles = ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch * p.split
+    threads = 32 * p.warps
+    registers = threads * min(255, p.bm * p.bn // threads + 56)
+    most = min(_SHARED[capability(target)] // max(1, shared_bytes(problem, p)), 65536 // registers, 64 // p.warps, 8)
+    resident = max(1, min(most, ceil_div(tiles, target.cores)))
+    slow = 1 if size == 2 else 2 if "tf32" in target.extras else 6
+    share = next(e for least, e in _EFFICIENCY if p.bm * p.bn >= least)
+    if p.bm < 64:
+        share *= 0.5
+    multiply = p.bm * p.bn * p.bk * slow / (target.fma_lanes * share)
+    load = (p.bm + p.bn) * p.bk * size / 36.0
+    latency = 900.0 / (p.stages - 1) if p.stages > 1 else 900.0
+    round_ = max(multiply * resident, load * resident, latency)
+    rounds = ceil_div(problem.rounds(p.bk), p.split)
+    after = p.bm * p.bn * region.out.dtype.size * (1 + len(region.extras)) / 24.0 * resident
+    cycles = 1600.0 + rounds * round_ + after
+    if p.split > 1:
+        cycles += 2500.0 + p.split * p.bm * p.bn * 4 / 64.0
+    waves = ceil_div(tiles, target.cores * resident)
+    return max(waves * cycles / (target.ghz * 1e9) + LAUNCH, traffic(region, target))
+
+
+def write(
+    w: Writer,
+    region: Region,
+    problem: Problem,
+    p: Params,
+    target: Target,
+    blocks: tuple[Block, Block],
+    batch: Block | None,
+    start: Callable[[Tile], None],
+    load: Callable[[Tile, str], tuple[str, str]],
+) -> tuple[Launch, int, int]:
+    """Writes the kernel's body; returns the launch, bytes of workspace and locks.
+
+    Args:
+        blocks: rows and columns of the tile, named ``m`` and ``n``, over the result's logical axes.
+        batch: index of the product, named ``b``, over further logical axes.
+        start: writes what comes before the loop.
+        load: writes what a round (whose number is the given text) needs; returns the texts of both factors.
+    """
+    tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
+    _place(w, tiles_m, tiles_n, p)
+    if batch is not None:
+        w(f"{batch.name} = tl.program_id(2)")
+    tile = Tile(w, (*blocks, *([batch] if batch is not None else [])))
+    start(tile)
+    rounds = problem.rounds(p.bk)
+    share = ceil_div(rounds, p.split)
+    w(f"acc = tl.zeros(({p.bm}, {p.bn}), tl.float32)")
+    first, last = "0", str(rounds)
+    if p.split > 1:
+        w("part = tl.program_id(1)", f"first = part * {share}", f"last = tl.minimum(first + {share}, {rounds})")
+        first, last = "first", "last"
+    if rounds == 1:
+        a, b = load(tile, "0")
+        w(f"acc = {dot(a, b, 'acc', problem.dtype, target)}")
+    else:
+        with w.block(f"for step in range({first}, {last})"):
+            a, b = load(tile, "step")
+            w(f"acc = {dot(a, b, 'acc', problem.dtype, target)}")
+    workspace = locks = 0
+    if p.split > 1:
+        count = tiles_m * tiles_n * problem.batch
+        workspace, locks = count * p.split * p.bm * p.bn * 4, count
+        _gather(w, p, tiles_m * tiles_n, batch is not None)
+        with w.block(f"if arrived == {p.split - 1}"):
+            w(f"acc = tl.zeros(({p.bm}, {p.bn}), tl.float32)")
+            with w.block(f"for other in range({p.split})"):
+                w(f'acc += tl.load(sums + other * {p.bm * p.bn}, cache_modifier=".cg")')
+            w("tl.store(locks + number, 0)")
+            finish(region, tile, "acc", region.out.dtype)
+    else:
+        finish(region, tile, "acc", region.out.dtype)
+    grid = (tiles_m * tiles_n, p.split, problem.batch)
+    return Launch(w.text(), grid, p.warps, p.stages), workspace, locks
+
+
+def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
+    """Which tile a program does: neighbours share rows, then columns."""
+    w("program = tl.program_id(0)")
+    if tiles_n == 1:
+        row, column = "program", ""
+    elif tiles_m == 1:
+        row, column = "", "program"
+    elif tiles_m <= _GROUP:
+        w(f"row = program % {tiles_m}", f"column = program // {tiles_m}")
+        row, column = "row", "column"
+    else:
+        w(f"group = program // {_GROUP * tiles_n}", f"within = program % {_GROUP * tiles_n}")
+        w(f"height = tl.minimum({tiles_m} - group * {_GROUP}, {_GROUP})")
+        w(f"row = group * {_GROUP} + within % height", "column = within // height")
+        row, column = "row", "column"
+    w(f"m = {f'{row} * {p.bm} + ' if row else ''}tl.arange(0, {p.bm})")
+    w(f"n = {f'{column} * {p.bn} + ' if column else ''}tl.arange(0, {p.bn})")
+
+
+def _gather(w: Writer, p: Params, tiles: int, batched: bool) -> None:
+    """Stores a program's sums and counts it."""
+    w(f"number = program + b * {tiles}" if batched else "number = program")
+    w(f"places = tl.arange(0, {p.bm})[:, None] * {p.bn} + tl.arange(0, {p.bn})[None, :]")
+    w(f"sums = work + number.to(tl.int64) * {p.split * p.bm * p.bn} + places")
+    w(f"tl.store(sums + part * {p.bm * p.bn}, acc)")
+    w("tl.debug_barrier()")
+    w('arrived = tl.atomic_add(locks + number, 1, sem="acq_rel", scope="gpu")')
+
+
+def checked(count: int, size: int) -> bool:
+    """Whether tiles of a size reach behind the last of ``count`` places."""
+    return count % size != 0

@@ -1,0 +1,337 @@
+"""Running an engine on an NVIDIA GPU from Python: numpy in and out, or memory of the device.
+
+The steps are captured in one CUDA graph; a run launches it. Weights lie on the device once per session; every context has a stream, an arena and
+buffers of inputs and outputs of its own, so contexts run concurrently.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from strop.engine.cubins import PREFIX, GpuKernel, decode
+from strop.engine.format import EngineFile, SectionKind, Source
+from strop.engine.plan import Plan, Space, Step, Tensor, decode_plan
+from strop.errors import InputError, TargetError
+from strop.ir.dtype import DType
+from strop.runtime.arena_pool import ArenaPool
+from strop.runtime.context import MemoryFigures, StepInfo, StepTime
+from strop.runtime.gpu_driver import Device, device
+from strop.runtime.ports import Array, Port, TensorInfo, check_names, list_of
+
+#: Runs of a step that one measurement times.
+_REPEATS = 20
+
+
+class DeviceArray:
+    """Memory of the device that an input or output lies in. CuPy, PyTorch and Numba take it by ``__cuda_array_interface__`` without a copy.
+
+    Attributes:
+        pointer: device address.
+    """
+
+    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: DType, owner: object) -> None:
+        self.pointer, self.shape, self.dtype = pointer, shape, dtype
+        self._owner = owner
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        kind = "<V2" if self.dtype.name == "bf16" else self.dtype.numpy.str
+        return {"shape": self.shape, "typestr": kind, "data": (self.pointer, False), "strides": None, "version": 3}
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the contexts of a session share."""
+
+    device: Device
+    plan: Plan
+    kernels: tuple[GpuKernel, ...]
+    functions: tuple[tuple[Any, int, int], ...]  # function, shared bytes, warps
+    weights: int
+    where: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+class GpuSession:
+    """A loaded engine; the same face as ``strop.runtime.session.Session``.
+
+    Attributes:
+        where, inputs, outputs, steps, target, isa: as there.
+    """
+
+    def __init__(self, source: Source) -> None:
+        """Loads an engine.
+
+        Raises:
+            EngineFileError: truncated, corrupt or of another version.
+            TargetError: no GPU, or none of the capability that the code is for.
+        """
+        file = EngineFile(source)
+        self.where = file.where
+        entry = next(e for e in file.sections if e.kind == SectionKind.KERNELS and e.name.startswith(PREFIX))
+        self.target: str = entry.name
+        self.isa = "triton"
+        found = device()
+        _check_capability(entry.name, found, file.where)
+        weights = _section(file, SectionKind.WEIGHTS)
+        plan = decode_plan(_section(file, SectionKind.PLAN), len(weights))
+        codes, kernels = decode(file.read(entry).tobytes())
+        loaded = [found.function(c.data, c.function, c.shared) for c in codes]
+        self._modules = [module for module, _ in loaded]
+        functions = tuple((f, c.shared, c.warps) for (_, f), c in zip(loaded, codes, strict=True))
+        address = found.allocate(len(weights))
+        if len(weights):
+            found.to_device(address, weights.ctypes.data, len(weights))
+        self.inputs, self.outputs = (tuple(map(_info, tensors)) for tensors in (plan.inputs, plan.outputs))
+        self.steps = tuple(StepInfo(s.name, s.kernel, s.n_tasks, s.grain) for s in plan.steps)
+        self._shared = _Shared(found, plan, kernels, functions, address, file.where, self.inputs, self.outputs)
+        self._manifest = file.text(SectionKind.MANIFEST)
+        self.graph_text = file.text(SectionKind.GRAPH)
+        self._weights = len(weights)
+        self._local = threading.local()
+        weakref.finalize(self, _free, found, [address])
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the build recorded about the engine."""
+        found: dict[str, Any] = json.loads(self._manifest)
+        return found
+
+    @property
+    def memory(self) -> MemoryFigures:
+        """Bytes of the device's memory that the engine and a context take."""
+        return MemoryFigures(self._weights, self._shared.plan.arena_bytes, self._shared.plan.scratch_bytes)
+
+    def context(self, *, threads: int | None = None, arenas: ArenaPool | None = None) -> GpuContext:
+        """A context of its own; ``threads`` and ``arenas``, of the host's memory, mean nothing here."""
+        return GpuContext(self._shared, self)
+
+    def _context(self) -> GpuContext:
+        try:
+            context: GpuContext = self._local.context
+        except AttributeError:
+            context = self._local.context = self.context()
+        return context
+
+    def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
+        """Runs on positional inputs."""
+        return self._context()(*inputs)
+
+    def run(self, inputs: Mapping[str, ArrayLike], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Runs on named inputs; see GpuContext.run."""
+        return self._context().run(inputs, out=out)
+
+    def profile(self, inputs: Mapping[str, ArrayLike], *, runs: int = 10) -> tuple[StepTime, ...]:
+        """The time of every step; see GpuContext.profile."""
+        return self._context().profile(inputs, runs=runs)
+
+
+class GpuContext:
+    """Memory and a stream to run an engine with. One thread may use it at a time.
+
+    Attributes:
+        threads: always 1: of the host's threads.
+        stream: the CUDA stream of its runs.
+        device_inputs, device_outputs: by name, the device's memory that a run reads and writes.
+    """
+
+    def __init__(self, shared: _Shared, session: object) -> None:
+        gpu, plan = shared.device, shared.plan
+        gpu.use()
+        self._shared, self._session = shared, session
+        self.threads = 1
+        self._inputs = [Port(tensor, "input", shared.where) for tensor in shared.inputs]
+        self._outputs = [Port(tensor, "output", shared.where) for tensor in shared.outputs]
+        locks = max((k.locks for k in shared.kernels), default=0)
+        sizes = [plan.arena_bytes, plan.scratch_bytes, 4 * locks, *(t.n_bytes for t in (*plan.inputs, *plan.outputs))]
+        self._memory = [gpu.allocate(size) for size in sizes]
+        self._arena, self._work, self._locks, *ports = self._memory
+        self._ports = ports
+        self._pins = [gpu.pinned(t.n_bytes) for t in (*plan.inputs, *plan.outputs)]
+        count = len(plan.inputs)
+        self.device_inputs = self._arrays(plan.inputs, ports[:count])
+        self.device_outputs = self._arrays(plan.outputs, ports[count:])
+        self._host = [_over(pin, t) for pin, t in zip(self._pins, (*plan.inputs, *plan.outputs), strict=True)]
+        self.stream = gpu.stream()
+        self._graph = self._capture(plan.steps)
+        self._finalizer = weakref.finalize(self, _release, gpu, self._memory, self._pins, self.stream, self._graph)
+
+    def _arrays(self, tensors: Sequence[Tensor], pointers: Sequence[int]) -> dict[str, DeviceArray]:
+        return {t.name: DeviceArray(p, t.shape, t.dtype, self._memory) for t, p in zip(tensors, pointers, strict=True)}
+
+    @property
+    def memory(self) -> MemoryFigures:
+        """Bytes on the device."""
+        plan = self._shared.plan
+        return MemoryFigures(0, plan.arena_bytes, plan.scratch_bytes)
+
+    # ---- running
+
+    def launch(self) -> None:
+        """Starts a run on what ``device_inputs`` hold; results are in ``device_outputs`` when the stream gets there."""
+        self._shared.device.call("cuGraphLaunch", self._graph, self.stream)
+
+    def synchronize(self) -> None:
+        """Waits until everything on the context's stream is done."""
+        self._shared.device.call("cuStreamSynchronize", self.stream)
+
+    def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
+        """Runs on positional inputs; one array, or a tuple when there are several outputs."""
+        if len(inputs) != len(self._inputs):
+            raise InputError(
+                "wrong number of inputs", where=self._shared.where, got=len(inputs), expected=f"{len(self._inputs)}: {list_of(self._inputs)}"
+            )
+        outputs = self._run(inputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run(self, inputs: Mapping[str, ArrayLike], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Runs on named inputs of the host and returns named outputs there.
+
+        Args:
+            inputs: an array per input.
+            out: arrays to write outputs to.
+
+        Raises:
+            InputError: a name, dtype or shape is wrong.
+        """
+        check_names(inputs, self._inputs, self._shared.where)
+        check_names(out or {}, self._outputs, self._shared.where)
+        arrays: dict[str, Any] = dict(inputs)
+        found = self._run([port.given(arrays) for port in self._inputs])
+        for port, array in zip(self._outputs, found, strict=True):
+            if out is not None and port.name in out:
+                port.check_output(out[port.name], [])
+                out[port.name][...] = array
+        return {p.name: out[p.name] if out is not None and p.name in out else a for p, a in zip(self._outputs, found, strict=True)}
+
+    def _run(self, inputs: Sequence[ArrayLike]) -> list[Array]:
+        gpu, count = self._shared.device, len(self._inputs)
+        gpu.use()
+        for port, value, host, pin, pointer in zip(self._inputs, inputs, self._host, self._pins, self._ports, strict=False):
+            host[...] = port.adapt(value)
+            gpu.to_device(pointer, pin, host.nbytes, self.stream)
+        self.launch()
+        for host, pin, pointer in zip(self._host[count:], self._pins[count:], self._ports[count:], strict=True):
+            gpu.to_host(pin, pointer, host.nbytes, self.stream)
+        self.synchronize()
+        return [host.copy() for host in self._host[count:]]
+
+    # ---- launches
+
+    def _pointers(self, step: Step, kernel: GpuKernel) -> list[int]:
+        starts = {Space.ARENA: self._arena, Space.WEIGHTS: self._shared.weights}
+        inputs = len(self._inputs)
+        found = []
+        for arg in step.args:
+            start = starts.get(arg.space)
+            if start is None:
+                start = self._ports[arg.index if arg.space == Space.INPUT else inputs + arg.index]
+            found.append(start + arg.offset)
+        return found + [self._work] * (kernel.workspace > 0) + [self._locks] * (kernel.locks > 0)
+
+    def _enqueue(self, step: Step) -> None:
+        kernel = self._shared.kernels[step.kernel]
+        pointers = self._pointers(step, kernel)
+        for number, grid in kernel.calls:
+            function, shared, warps = self._shared.functions[number]
+            self._shared.device.launch(function, grid, warps, shared, self.stream, pointers)
+
+    def _capture(self, steps: Sequence[Step], repeats: int = 1) -> Any:
+        gpu = self._shared.device
+        gpu.begin_capture(self.stream)
+        try:
+            for _ in range(repeats):
+                for step in steps:
+                    if step.n_tasks:
+                        self._enqueue(step)
+        finally:
+            graph = gpu.end_capture(self.stream)
+        return graph
+
+    # ---- time
+
+    def profile(self, inputs: Mapping[str, ArrayLike] | None = None, *, runs: int = 10) -> tuple[StepTime, ...]:
+        """The time of every step: the least mean over 20 launches of it in a row, of ``runs`` measurements."""
+        if inputs is not None:
+            self.run(inputs)
+        gpu = self._shared.device
+        found = []
+        for step in self._shared.plan.steps:
+            graph = self._capture([step], _REPEATS)
+            best = min(self.time(graph) for _ in range(max(1, min(runs, 5))))
+            gpu.call("cuGraphExecDestroy", graph)
+            found.append(StepTime(step.name, round(best / _REPEATS * 1e9)))
+        return tuple(found)
+
+    def time(self, graph: Any = None, repeats: int = 1) -> float:
+        """Seconds on the device of ``repeats`` launches of a graph in a row, by default of the network."""
+        gpu, graph = self._shared.device, self._graph if graph is None else graph
+        begin, end = gpu.event(), gpu.event()
+        gpu.call("cuEventRecord", begin, self.stream)
+        for _ in range(repeats):
+            gpu.call("cuGraphLaunch", graph, self.stream)
+        gpu.call("cuEventRecord", end, self.stream)
+        gpu.call("cuEventSynchronize", end)
+        seconds = gpu.call("cuEventElapsedTime", begin, end) / 1e3
+        for event in (begin, end):
+            gpu.call("cuEventDestroy", event)
+        return float(seconds)
+
+    def close(self) -> None:
+        """Gives memory and stream back."""
+        self._finalizer()
+
+
+def _check_capability(name: str, found: Device, where: str) -> None:
+    """Refuses code for another capability."""
+    wanted = name.removeprefix(f"{PREFIX}sm_")
+    if wanted != str(found.capability):
+        raise TargetError(
+            "the engine's code is for GPUs of another compute capability", where=where, got=f"{found.name}, capability {found.capability}",
+            expected=f"capability {wanted}", hint=f"build with --target {PREFIX}sm_{found.capability}",
+        )  # fmt: skip
+
+
+def _section(file: EngineFile, kind: SectionKind) -> Any:
+    entry = file.find(kind)
+    assert entry is not None  # an engine has one of each
+    return file.read(entry)
+
+
+def _info(tensor: Tensor) -> TensorInfo:
+    return TensorInfo(tensor.name, tensor.dtype, tensor.shape)
+
+
+def _over(address: int, tensor: Tensor) -> Array:
+    """An array over host memory."""
+    raw = np.ctypeslib.as_array((ctypes.c_uint8 * tensor.n_bytes).from_address(address))
+    found: Array = raw.view(tensor.dtype.numpy).reshape(tensor.shape)
+    return found
+
+
+def _free(gpu: Device, pointers: Sequence[int]) -> None:
+    gpu.use()
+    for pointer in pointers:
+        gpu.free(pointer)
+
+
+def _release(gpu: Device, memory: Sequence[int], pins: Sequence[int], stream: Any, graph: Any) -> None:
+    gpu.use()
+    gpu.call("cuStreamSynchronize", stream)
+    gpu.call("cuGraphExecDestroy", graph)
+    _free(gpu, memory)
+    for pin in pins:
+        gpu.unpin(pin)
+    gpu.call("cuStreamDestroy", stream)
+
+

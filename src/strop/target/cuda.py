@@ -1,0 +1,48 @@
+"""NVIDIA GPUs by compute capability. Code is made for one capability and runs on GPUs of that capability.
+
+``+tf32`` after the name lets products of f32 round their factors to tf32 (10 bits of mantissa), which tensor cores multiply several times
+faster; without it each factor is split in three, so that a product has nearly the precision of f32.
+"""
+
+from __future__ import annotations
+
+from strop.target.base import Target
+
+#: Processor family of all targets here.
+ARCH = "cuda"
+
+
+def _gpu(capability: int, multiprocessors: int, ghz: float, lanes: int, l2: int, bandwidth: float) -> Target:
+    return Target(
+        name=f"cuda:sm_{capability}",
+        arch=ARCH,
+        triple="nvptx64-nvidia-cuda",
+        cpu=f"sm_{capability}",
+        isa="triton",
+        optional=("tf32",),
+        cores=multiprocessors,
+        l1=96 * 1024,
+        l2=l2,
+        l3=l2,
+        ghz=ghz,
+        fma_lanes=lanes,
+        bandwidth=bandwidth,
+    )
+
+
+#: ``cores`` are multiprocessors, ``fma_lanes`` the f16 multiply-adds of the tensor cores of one per cycle.
+TARGETS: tuple[Target, ...] = (
+    _gpu(90, 132, 1.7, 4096, 50 << 20, 3.3e12),
+    _gpu(87, 16, 1.3, 1024, 4 << 20, 0.2e12),
+    _gpu(80, 108, 1.4, 1024, 40 << 20, 1.5e12),
+)
+
+
+def is_gpu(target: Target) -> bool:
+    """True for a target of this file."""
+    return target.arch == ARCH
+
+
+def capability(target: Target) -> int:
+    """Compute capability of a GPU target, 90 for 9.0."""
+    return int(target.cpu.removeprefix("sm_"))
