@@ -136,8 +136,11 @@ class Builder(Managed):
             kept = graph.clone() if refit else None
             plan = self._plan(network, config, graph)
             _decide_precision(plan, graph, network, config, self.logger)
+            cache = config.get_timing_cache()
+            cache.exchange()
             with Phases(config.progress_monitor) as progress:
                 engine = build(graph, level=plan.level, progress=progress, **plan.precision_arguments())
+            cache.exchange()
             return plans.attach(engine, plan, kept)
         except Cancelled:
             self.logger.log(Severity.WARNING, "the build was cancelled by the progress monitor")

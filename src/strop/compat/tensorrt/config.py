@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from strop.compat.tensorrt import enums
-from strop.compat.tensorrt.basics import Dims, Flags, ILogger, Managed, note
+from strop.compat.tensorrt.basics import Dims, Flags, ILogger, Managed, failed, note
 from strop.compat.tensorrt.enums import BuilderFlag, CalibrationAlgoType, MemoryPoolType
+from strop.compat.tensorrt.timing import ITimingCache
 
 
 class IOptimizationProfile:
@@ -40,27 +41,6 @@ class IOptimizationProfile:
         return True
 
     __nonzero__ = __bool__
-
-
-class ITimingCache:
-    """Timings of kernels. Strop keeps its own in its cache folder and takes what is added here into account there."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._data = bytes(data)
-
-    def serialize(self) -> bytearray:
-        """The bytes it was made of."""
-        return bytearray(self._data)
-
-    def combine(self, input_cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        """Takes the bytes of another one when it has none."""
-        self._data = self._data or input_cache._data
-        return True
-
-    def reset(self) -> bool:
-        """Empties it."""
-        self._data = b""
-        return True
 
 
 class IProgressMonitor:
@@ -238,17 +218,20 @@ class IBuilderConfig(Managed, Flags):
         """What was set."""
         return self._sources
 
-    def create_timing_cache(self, serialized_timing_cache: Any) -> ITimingCache:
-        """A cache of bytes."""
-        return ITimingCache(bytes(serialized_timing_cache))
+    def create_timing_cache(self, serialized_timing_cache: Any) -> Any:
+        """A cache of bytes, empty ones too; None for bytes that are none."""
+        try:
+            return ITimingCache(bytes(serialized_timing_cache))
+        except ValueError as error:
+            return failed(self._logger, error)
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        """Uses a cache."""
+        """Uses a cache: the build reads it and adds to it."""
         self._cache = cache
         return True
 
     def get_timing_cache(self) -> ITimingCache:
-        """The cache in use."""
+        """The cache in use; after a build it holds the records of this machine."""
         self._cache = self._cache or ITimingCache()
         return self._cache
 
