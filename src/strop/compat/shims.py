@@ -24,7 +24,9 @@ NAMES = {
     "pycuda.autoinit": "strop.compat.pycuda.autoinit",
     "pycuda.driver": "strop.compat.pycuda.driver",
     "pycuda.tools": "strop.compat.pycuda.tools",
+    "cuda.cuda": "strop.compat.cudadriver",
     "cuda.cudart": "strop.compat.cudart",
+    "cuda.bindings.driver": "strop.compat.cudadriver",
     "cuda.bindings.runtime": "strop.compat.cudart",
 }
 
