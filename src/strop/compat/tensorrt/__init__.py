@@ -7,7 +7,7 @@ Calls of all versions work side by side. Where versions contradict each other, `
 
 from typing import Any
 
-from strop.compat.tensorrt import control, enums, later, layers, plugin_types, streams
+from strop.compat.tensorrt import control, enums, eras, later, layers, plugin_types, streams
 from strop.compat.tensorrt import plugins as plugin
 from strop.compat.tensorrt.basics import (
     Dims,

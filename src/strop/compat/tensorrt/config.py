@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from strop.compat import level
 from strop.compat.tensorrt import enums
 from strop.compat.tensorrt.basics import Dims, Flags, ILogger, Managed, failed, note
 from strop.compat.tensorrt.enums import BuilderFlag, CalibrationAlgoType, MemoryPoolType
@@ -116,6 +117,9 @@ class IInt8MinMaxCalibrator(IInt8Calibrator):
     """The least and largest value."""
 
 
+_PRECISIONS = {BuilderFlag.FP16, BuilderFlag.BF16, BuilderFlag.INT8, BuilderFlag.FP8, BuilderFlag.INT4, BuilderFlag.FP4}
+
+
 class IAlgorithmSelector:
     """Chooses among tactics; not asked, as Strop measures."""
 
@@ -163,6 +167,12 @@ class IBuilderConfig(Managed, Flags):
         self._calibration_profile: IOptimizationProfile | None = None
 
     # ---- flags
+
+    def set_flag(self, flag: Any) -> bool:
+        """Sets a flag; AttributeError for one of a precision at the level 11, whose networks are typed."""
+        if (level.current() or 0) >= 11 and flag in _PRECISIONS:
+            raise AttributeError(f"BuilderFlag has no member {flag.name} in TensorRT 11 (compat level {level.current()})")
+        return super().set_flag(flag)
 
     def set_quantization_flag(self, flag: Any) -> None:
         """Sets a flag."""

@@ -188,7 +188,7 @@ class IExecutionContext(Managed):
 
     def update_device_memory_size_for_shapes(self) -> int:
         """Bytes that the context takes."""
-        return int(self.engine.device_memory_size)
+        return int(self.engine.device_memory_size_v2)
 
     def set_aux_streams(self, aux_streams: Any) -> None:
         """Without effect."""
