@@ -65,5 +65,31 @@ def test_failures_say_failed(arguments: tuple[str, ...], message: str, capsys: p
 
 
 def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _ = run(capsys, "--noSuchOption")
-    assert code == 2
+    code, out = run(capsys, "--noSuchOption")
+    assert code == 1 and "unrecognized arguments: --noSuchOption" in out and "&&&& FAILED" in out
+    code, out = run(capsys, "--onnx=x", "--percentile=many")
+    assert code == 1 and "percentiles do not fit" in out
+
+
+def test_int8_with_a_cache_and_a_timing_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache, timings, layers = tmp_path / "calib.cache", tmp_path / "timing.cache", tmp_path / "layers.json"
+    assert main_of("calibrate", str(lenet_path()), "-o", str(cache), "--tensorrt") == 0
+    assert cache.read_text().startswith("TRT-")
+    code, out = run(
+        capsys, f"--onnx={lenet_path()}", "--int8", f"--calib={cache}", "--layerPrecisions=*fc*:fp32", f"--timingCacheFile={timings}",
+        "--builderOptimizationLevel=0", "--skipInference", f"--exportLayerInfo={layers}", "--verbose",
+    )  # fmt: skip
+    assert code == 0, out
+    assert "[I] Precision: FP32+INT8" in out and "=== Device Information ===" in out and "Calibrator is not being used" not in out
+    assert any("int8" in row["TacticName"] for row in json.loads(layers.read_text())["Layers"])
+    assert timings.read_text().startswith("# strop records") and "Saved timing cache" in out
+    code, out = run(capsys, f"--onnx={lenet_path()}", "--best", f"--timingCacheFile={timings}", "--builderOptimizationLevel=0", "--skipInference")
+    assert code == 0 and "Calibrator is not being used" in out
+    code, out = run(capsys, f"--onnx={lenet_path()}", f"--timingCacheFile={cache}/x", "--builderOptimizationLevel=0", "--skipInference")
+    assert code == 1 and "the timing cache cannot be written" in out
+
+
+def main_of(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)

@@ -286,14 +286,40 @@ def test_failures_answer_none_and_say_why() -> None:
     assert trt.Runtime(messages).deserialize_cuda_engine(b"nonsense") is None and "not an engine file" in messages.text
 
 
-def test_levels_decide_what_flags_mean() -> None:
-    try:
-        level.set_level(11)
-        assert not trt.Builder(TRT_LOGGER).create_network().has_implicit_batch_dimension
-        level.set_level(8)
-        assert trt.Builder(TRT_LOGGER).create_network().has_implicit_batch_dimension
-    finally:
-        level.set_level("auto")
+@pytest.fixture
+def levels() -> Any:
+    yield level.set_level
+    level.set_level("auto")
+
+
+def test_levels_decide_what_flags_mean(levels: Any) -> None:
+    levels(11)
+    assert not trt.Builder(TRT_LOGGER).create_network().has_implicit_batch_dimension
+    levels(8)
+    assert trt.Builder(TRT_LOGGER).create_network().has_implicit_batch_dimension
+
+
+def test_levels_have_the_members_of_their_version(levels: Any) -> None:
+    levels(10)
+    builder = trt.Builder(TRT_LOGGER)
+    network, config = builder.create_network(), builder.create_builder_config()
+    with pytest.raises(AttributeError, match="'INetworkDefinition' object has no attribute 'add_fully_connected': TensorRT 10 removed it"):
+        _ = network.add_fully_connected
+    conv = network.add_convolution_nd(network.add_input("x", trt.float32, (1, 1, 4, 4)), 1, (3, 3), np.ones(9, np.float32))
+    with pytest.raises(AttributeError, match="stride"):
+        conv.stride = (1, 1)
+    conv.stride_nd = (1, 1)
+    network.mark_output(conv.get_output(0))
+    config.builder_optimization_level = 0
+    engine = builder.build_engine_with_config(network, config)
+    assert not hasattr(engine, "num_bindings") and engine["x"] == 0 and config.set_flag(trt.BuilderFlag.FP16)
+    assert not hasattr(builder, "build_engine") and not hasattr(engine.create_execution_context(), "execute_async_v2")
+    levels(11)
+    assert not hasattr(conv, "precision") and engine.device_memory_size_v2 >= 0 and not hasattr(engine, "device_memory_size")
+    with pytest.raises(AttributeError, match="no member INT8 in TensorRT 11"):
+        config.set_flag(trt.BuilderFlag.INT8)
+    levels("auto")
+    assert conv.stride == (1, 1) and engine.num_bindings == 2 and network.add_fully_connected and conv.precision == trt.float32
 
 
 def test_autoinit_makes_a_context() -> None:

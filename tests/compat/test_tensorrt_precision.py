@@ -51,7 +51,7 @@ def close(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
 
 
 def test_int8_from_ranges_survives_a_refit() -> None:
-    net, conv = network()
+    net, _ = network()
     wanted = run(built(net))
     net.get_input(0).set_dynamic_range(-4, 4)
     engine = built(net, trt.BuilderFlag.INT8, trt.BuilderFlag.REFIT)
@@ -93,3 +93,18 @@ def test_a_network_that_quantizes_itself_stays_as_it_is(capsys: pytest.CaptureFi
     assert engine.create_execution_context().execute_v2([given.ctypes.data, out.ctypes.data])
     np.testing.assert_array_equal(out, [[0.5, 0, 63.5, 0]])
     assert not capsys.readouterr().err
+
+
+def test_timing_caches_hold_the_records_of_the_machine() -> None:
+    net, _ = network()
+    config = net.builder.create_builder_config()
+    config.builder_optimization_level = 1
+    cache = config.create_timing_cache(b"")
+    assert config.set_timing_cache(cache, False) and config.get_timing_cache() is cache
+    assert net.builder.build_serialized_network(net, config) is not None
+    data = bytes(cache.serialize())
+    assert b"conv" in data and data.startswith(b"# strop records")
+    other = config.create_timing_cache(data)
+    assert bytes(other.serialize()) == data and other.reset() and bytes(other.serialize()) != data
+    assert other.combine(cache, False) and bytes(other.serialize()) == data
+    assert config.create_timing_cache(b"nonsense") is None

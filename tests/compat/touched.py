@@ -47,7 +47,8 @@ def _members(node: ast.Attribute, owners: dict[str, set[str]], classes: set[str]
     if inner in classes:
         return {f"{inner}.{node.attr}"} if inner in owners.get(node.attr, ()) else set()
     if inner in ("trt", "tensorrt", "np", "numpy", "os", "sys", "torch", "cuda", "cudart", "onnx", "G", "util", "json"):
-        return {f"{node.attr}.__init__"} if node.attr in classes and node.attr in owners.get("__init__", ()) else {f"module.{node.attr}"} & {f"module.{n}" for n in owners}
+        made = node.attr in classes and node.attr in owners.get("__init__", ())
+        return {f"{node.attr}.__init__"} if made else {f"module.{node.attr}"} if "module" in owners.get(node.attr, ()) else set()
     return {f"{owner}.{node.attr}" for owner in owners.get(node.attr, ())}
 
 

@@ -54,9 +54,25 @@ def test_unless_rows_depend_on_each_other(case: str) -> None:
     assert graph.nodes[-1].op.label == "reshape"
 
 
+ELEMENTS: dict[str, Callable[[Case, Value], Value]] = {
+    "function": lambda b, x: b.fn("tanh", x),
+    "several": lambda b, x: b.fn("relu", b.fn("sub", 1.0, b.fn("tanh", x))),
+    "a number with axes": lambda b, x: b.fn("mul", x, b.normal(1, 1)),
+}
+
+
+@pytest.mark.parametrize("case", ELEMENTS)
+def test_past_work_on_single_elements_whatever_the_axes_are(case: str) -> None:
+    b = Case(2, 3, 2, 2)
+    y = ELEMENTS[case](b, b.add(Reshape((6, 4)), b.x))
+    graph = b.after(hoist_reshapes, b.add(Reshape((2, 2, 6)), y))
+    assert labels(graph)[:2] == ["reshape", "reshape"] and labels(graph).count("reshape") == 2
+    assert graph.nodes[-1].source[-1] == f"node_{b.count}"
+
+
 def test_unless_the_last_axis_changes() -> None:
     b = Case(2, 3, 2, 2)
-    y = b.fn("tanh", b.add(Reshape((6, 4)), b.x))
+    y = b.fn("add", b.add(Reshape((6, 4)), b.x), b.normal(4))
     assert labels(b.after(hoist_reshapes, b.add(Reshape((2, 12)), y)))[-1] == "reshape"
 
 

@@ -6,9 +6,10 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import typer
@@ -17,24 +18,26 @@ from strop.engine.bench import Latency, bench, time_calls
 from strop.engine.build import build
 from strop.engine.describe import describe
 from strop.engine.engine import Engine, load
+from strop.engine.layer_json import facts
+from strop.engine.options import machine_of
 from strop.errors import OptionError, StropError
+from strop.tune.records import Records, path_of
 from strop.version import __version__
 
 #: Options are trtexec's own and are read by its rules, not by typer's.
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 #: Options of trtexec that have nothing to act on here: with a value, and without.
-_NO_EFFECT_VALUES = ["memPoolSize", "workspace", "timingCacheFile", "tacticSources", "previewFeatures", "hardwareCompatibilityLevel", "device", "useDLACore", "minTiming", "avgTiming", "maxAuxStreams", "maxTactics", "inputIOFormats", "outputIOFormats", "sleepTime", "idleTime", "streams", "infStreams", "precisionConstraints", "layerDeviceTypes", "profilingVerbosity", "tempdir", "tempfileControls", "runtimePlatform", "tilingOptimizationLevel", "l2LimitForTiling", "leanDLLPath", "allocationStrategy"]
-_NO_EFFECT_FLAGS = ["explicitBatch", "noTF32", "sparsity", "allowGPUFallback", "directIO", "noBuilderCache", "useSpinWait", "useCudaGraph", "noDataTransfers", "useManagedMemory", "separateProfileRun", "versionCompatible", "stripWeights", "refit", "stronglyTyped", "threads", "timeDeserialize", "timeRefit", "dumpRefit", "errorOnTimingCacheMiss"]
+_NO_EFFECT_VALUES = ["memPoolSize", "workspace", "tacticSources", "previewFeatures", "hardwareCompatibilityLevel", "device", "useDLACore", "minTiming", "avgTiming", "maxAuxStreams", "maxTactics", "inputIOFormats", "outputIOFormats", "sleepTime", "idleTime", "streams", "infStreams", "precisionConstraints", "layerOutputTypes", "deviceMemory", "refittableWeights", "weightStreamingBudget", "persistentCacheRatio", "markDebug", "saveDebugTensors", "layerDeviceTypes", "profilingVerbosity", "tempdir", "tempfileControls", "runtimePlatform", "tilingOptimizationLevel", "l2LimitForTiling", "leanDLLPath", "allocationStrategy"]
+_NO_EFFECT_FLAGS = ["explicitBatch", "noTF32", "sparsity", "allowGPUFallback", "directIO", "noBuilderCache", "useSpinWait", "useCudaGraph", "noDataTransfers", "useManagedMemory", "separateProfileRun", "versionCompatible", "stripWeights", "refit", "stronglyTyped", "threads", "timeDeserialize", "timeRefit", "dumpRefit", "errorOnTimingCacheMiss", "skipRefit", "safe", "consistency", "restricted", "buildDLAStandalone", "vc", "excludeLeanRuntime", "allowWeightStreaming", "monitorMemory", "cpuOnly", "noCompilationCache"]
 
 
 def command(context: typer.Context) -> None:
     """Builds and times a network with the options of TensorRT's trtexec."""
-    arguments = _parser().parse_args(context.args)
     line = "strop trtexec " + " ".join(context.args)
     print(f"&&&& RUNNING TensorRT.trtexec [Strop v{__version__}] # {line}")
     try:
-        _run(arguments)
+        _run(_parser().parse_args(context.args))
     except StropError as error:
         for text in str(error).splitlines():
             _say("E", text)
@@ -43,8 +46,13 @@ def command(context: typer.Context) -> None:
     print(f"&&&& PASSED TensorRT.trtexec [Strop v{__version__}] # {line}")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"the options do not fit: {message}", hint="strop trtexec --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("strop trtexec", description="Builds and times a network with the options of TensorRT's trtexec.", allow_abbrev=False)
+    parser = _Parser("strop trtexec", description="Builds and times a network with the options of TensorRT's trtexec.", allow_abbrev=False)
     model = parser.add_argument_group("model")
     model.add_argument("--onnx", metavar="FILE", help="ONNX model to build")
     model.add_argument("--loadEngine", metavar="FILE", help="engine to run instead of building one")
@@ -55,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     build = parser.add_argument_group("build")
     for flag in ("fp16", "bf16", "int8", "best", "fp8"):
         build.add_argument(f"--{flag}", action="store_true", help=f"allow {flag}")
-    build.add_argument("--calib", metavar="FILE", help="calibration cache for INT8")
+    build.add_argument("--calib", metavar="FILE", help="calibration cache, or range table, for INT8")
+    build.add_argument("--layerPrecisions", metavar="SPEC", default="", help="precision of layers by pattern: conv1:fp32,*:int8")
+    build.add_argument("--timingCacheFile", metavar="FILE", help="records of measured kernels: read before the build, written after it")
     build.add_argument("--builderOptimizationLevel", type=int, default=3, metavar="0..5", help="effort of choosing kernels")
     build.add_argument("--buildOnly", "--skipInference", dest="skip", action="store_true", help="do not run")
     run = parser.add_argument_group("run")
@@ -86,7 +96,8 @@ def _say(level: str, text: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    percentiles = [float(p) for p in options.percentile.split(",") if p]
+    percentiles = _percentiles(options)
+    _options(options)
     engine = _loaded(options) if options.loadEngine else _built(options)
     if options.dumpLayerInfo or options.exportLayerInfo:
         _layers(engine, options)
@@ -101,6 +112,39 @@ def _run(options: argparse.Namespace) -> None:
         _outputs(engine, inputs, options)
 
 
+def _percentiles(options: argparse.Namespace) -> list[float]:
+    try:
+        found = [float(p) for p in options.percentile.split(",") if p]
+    except ValueError:
+        found = [-1.0]
+    if any(not 0 <= p <= 100 for p in found):
+        raise OptionError("percentiles do not fit", got=options.percentile, expected="numbers from 0 to 100, with commas")
+    return found
+
+
+def _options(options: argparse.Namespace) -> None:
+    """What was asked for, in sections of lines as trtexec has them."""
+    precision = "FP32" + "".join(f"+{flag.upper()}" for flag in ("fp16", "bf16", "int8", "fp8") if getattr(options, flag) or options.best)
+    machine = machine_of("host", None)
+    sections: dict[str, dict[str, object]] = {
+        "Model Options": {"Format": "ONNX" if options.onnx else "*", "Model": options.onnx or "", "Output": ""},
+        "Build Options": {
+            "Precision": precision, "Calibration": options.calib or ("Dynamic" if options.int8 else ""), "Builder optimization level": options.builderOptimizationLevel,
+            "Timing cache file": options.timingCacheFile or "", "Save engine": options.saveEngine or "", "Load engine": options.loadEngine or "",
+        },
+        "Inference Options": {
+            "Batch": "Explicit" if options.batch is None else options.batch, "Input inference shapes": options.shapes or "model", "Iterations": options.iterations,
+            "Duration": f"{options.duration:g}s (+ {options.warmUp:g}ms warm up)", "Averages": f"{options.avgRuns} inferences",
+        },
+        "Reporting Options": {"Verbose": "Enabled" if options.verbose else "Disabled", "Percentile": options.percentile, "Dump output": options.dumpOutput, "Profile": options.dumpProfile},
+        "Device Information": {"Selected Device": machine.name, "Cores": machine.cores, "Strop version": __version__},
+    }  # fmt: skip
+    for title, rows in sections.items():
+        _say("I", f"=== {title} ===")
+        for name, value in rows.items():
+            _say("I", f"{name}: {value}")
+
+
 def _loaded(options: argparse.Namespace) -> Engine:
     started = time.perf_counter()
     engine = load(options.loadEngine)
@@ -111,16 +155,48 @@ def _loaded(options: argparse.Namespace) -> Engine:
 def _built(options: argparse.Namespace) -> Engine:
     if not options.onnx:
         raise OptionError("no model", expected="--onnx=FILE or --loadEngine=FILE")
-    for flag in ("fp16", "bf16", "int8", "best", "fp8"):
-        if getattr(options, flag):
-            _say("W", f"--{flag} allows a precision; FP32 is used")
     started = time.perf_counter()
-    engine = build(options.onnx, level=options.builderOptimizationLevel, shapes=_ranges(options))
+    with _timing_cache(options.timingCacheFile):
+        engine = build(options.onnx, level=options.builderOptimizationLevel, shapes=_ranges(options), **_precision(options))
     _say("I", f"Engine built in {time.perf_counter() - started:.6g} sec.")
+    for note in describe(engine).notes:
+        _say("V" if options.verbose else "I", note)
     if options.saveEngine:
         engine.save(options.saveEngine)
         _say("I", f"Created engine with size: {Path(options.saveEngine).stat().st_size / 1048576:.6g} MiB")
     return engine
+
+
+def _precision(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``build``: 16-bit floats are allowed and FP32 is used; integers are used when they are asked for, with ``--best`` where they are
+    faster and accurate enough."""
+    for flag in ("fp16", "bf16", "fp8"):
+        if getattr(options, flag):
+            _say("W", f"--{flag} allows a precision; FP32 is used")
+    if not (options.int8 or options.best):
+        return {}
+    if not options.calib:
+        _say("W", "Calibrator is not being used: ranges come from random inputs, and accuracy is unknown")
+    lifted = {}
+    for part in filter(None, options.layerPrecisions.split(",")):
+        name, _, precision = part.rpartition(":")
+        lifted[name.strip("'\"")] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8"}.get(precision, precision)
+    return {"precision": "int8" if options.int8 else "auto", "calibration": options.calib, "layer_precision": lifted or None}
+
+
+@contextmanager
+def _timing_cache(path: str | None) -> Iterator[None]:
+    """Records of a file and of this machine are brought together before the block and after it."""
+    own = path_of(machine_of("host", None))
+    if path:
+        Records.read(Path(path), lambda text: _say("W", text)).write(own)
+    yield
+    if path:
+        try:
+            Records.read(own, lambda text: _say("W", text)).write(Path(path))
+        except OSError as error:
+            raise OptionError("the timing cache cannot be written", where=path, got=error.strerror) from error
+        _say("I", f"Saved timing cache to {path}")
 
 
 def _shapes(spec: str) -> dict[str, tuple[int, ...]]:
@@ -231,8 +307,8 @@ def _layers(engine: Engine, options: argparse.Namespace) -> None:
         _say("I", "Layer Information:")
         print("Layers:", *(f"{s.name}: {s.kind}, {s.kernel}" for s in steps), "", "Bindings:", *(t.name for t in (*engine.inputs, *engine.outputs)), sep="\n")
     if options.exportLayerInfo:
-        rows = [{"Name": s.name, "LayerType": s.kind, "Inputs": s.inputs, "Outputs": s.outputs, "TacticName": s.kernel} for s in steps]
-        _write(options.exportLayerInfo, json.dumps({"Layers": rows, "Bindings": [t.name for t in (*engine.inputs, *engine.outputs)]}))
+        names = [t.name for t in (*engine.inputs, *engine.outputs)]
+        _write(options.exportLayerInfo, json.dumps({"Layers": [facts(s) for s in steps], "Bindings": names, "I/O Tensors": names}))
 
 
 def _outputs(engine: Engine, inputs: dict[str, np.ndarray[Any, Any]], options: argparse.Namespace) -> None:

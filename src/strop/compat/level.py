@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from strop import knobs
 from strop.errors import OptionError
 
 LEVELS = ("auto", "5", "8", "10", "11")
 _chosen: list[str] = []
+_watchers: list[Callable[[], None]] = []
+
+
+def watch(change: Callable[[], None]) -> None:
+    """Calls a function now and whenever the level changes."""
+    _watchers.append(change)
+    change()
 
 
 def set_level(level: str | int) -> None:
-    """Chooses 5, 8, 10 or 11; ``auto`` accepts what any version accepts.
+    """Chooses 5, 8, 10 or 11, whose members and defaults count then; ``auto`` accepts what any version accepts.
 
     Raises:
         OptionError: another level.
@@ -18,6 +27,8 @@ def set_level(level: str | int) -> None:
     if str(level) not in LEVELS:
         raise OptionError("unknown compat level", got=level, expected=", ".join(LEVELS))
     _chosen[:] = [str(level)]
+    for change in _watchers:
+        change()
 
 
 def current() -> int | None:

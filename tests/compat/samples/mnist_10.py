@@ -4,16 +4,24 @@ import common
 import mnist_8
 import numpy as np
 import tensorrt as trt
-from cuda import cudart
+from cuda import cuda, cudart
 
 TRT_LOGGER = trt.Logger(trt.Logger.ERROR)
 
 
 def check(answer):
     error, *rest = answer
-    if error != cudart.cudaError_t.cudaSuccess:
-        raise RuntimeError(str(error))
+    if isinstance(error, cuda.CUresult):
+        assert error == cuda.CUresult.CUDA_SUCCESS, error
+    elif isinstance(error, cudart.cudaError_t):
+        assert error == cudart.cudaError_t.cudaSuccess, error
+    else:
+        raise RuntimeError(f"unknown error type: {error}")
     return rest[0] if len(rest) == 1 else rest
+
+
+def close(stream: cudart.cudaStream_t):
+    check(cudart.cudaStreamDestroy(stream))
 
 
 class Monitor(trt.IProgressMonitor):
@@ -42,6 +50,8 @@ class Times(trt.IProfiler):
 
 
 def main():
+    check(cuda.cuInit(0))
+    assert check(cuda.cuDeviceGet(0)) == 0
     builder = trt.Builder(TRT_LOGGER)
     network = builder.create_network(0)
     config = builder.create_builder_config()
@@ -77,7 +87,7 @@ def main():
     assert context.profiler.total > 0
     for _, device in buffers.values():
         check(cudart.cudaFree(device))
-    check(cudart.cudaStreamDestroy(stream))
+    close(stream)
     common.report(predictions, labels)
 
 

@@ -18,7 +18,7 @@ class Allocator(trt.IOutputAllocator):
         trt.IOutputAllocator.__init__(self)
         self.memory, self.shape = None, None
 
-    def reallocate_output(self, tensor_name, memory, size, alignment):
+    def reallocate_output_async(self, tensor_name, memory, size, alignment, stream):
         self.memory = np.empty(size, np.uint8)
         return self.memory.ctypes.data
 

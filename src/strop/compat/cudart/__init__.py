@@ -29,6 +29,8 @@ class cudaMemcpyKind(IntEnum):
     cudaMemcpyDefault = 4
 
 
+#: Handles are numbers.
+cudaStream_t = cudaEvent_t = int
 _OK = cudaError_t.cudaSuccess
 _WRONG = cudaError_t.cudaErrorInvalidValue
 

@@ -7,7 +7,7 @@ Calls of all versions work side by side. Where versions contradict each other, `
 
 from typing import Any
 
-from strop.compat.tensorrt import control, enums, later, layers, plugin_types, streams
+from strop.compat.tensorrt import control, enums, eras, later, layers, plugin_types, streams
 from strop.compat.tensorrt import plugins as plugin
 from strop.compat.tensorrt.basics import (
     Dims,
@@ -35,7 +35,6 @@ from strop.compat.tensorrt.config import (
     IInt8MinMaxCalibrator,
     IOptimizationProfile,
     IProgressMonitor,
-    ITimingCache,
 )
 from strop.compat.tensorrt.context import (
     IDebugListener,
@@ -50,6 +49,7 @@ from strop.compat.tensorrt.parser import OnnxParser, OnnxParserRefitter, ParserE
 from strop.compat.tensorrt.refitter import Refitter
 from strop.compat.tensorrt.runtime import ICudaEngine, ISerializationConfig, Runtime
 from strop.compat.tensorrt.tensor import ITensor
+from strop.compat.tensorrt.timing import ITimingCache
 
 DataType = enums.DataType
 float32, float16, int8, int32, bool, uint8, fp8, bfloat16, int64, int4, fp4, e8m0 = DataType

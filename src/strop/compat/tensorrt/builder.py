@@ -95,10 +95,12 @@ class Builder(Managed):
 
     def build_engine(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
         """An engine, or None."""
+        return self.build_engine_with_config(network, config)
+
+    def build_engine_with_config(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
+        """An engine, or None."""
         engine = self._build(network, config)
         return None if engine is None else ICudaEngine(engine, self.logger)
-
-    build_engine_with_config = build_engine
 
     def build_cuda_engine(self, network: INetworkDefinition) -> Any:
         """An engine of the builder's own settings (versions 5 to 7), or None."""
@@ -107,7 +109,7 @@ class Builder(Managed):
             if wanted:
                 config.set_flag(flag)
         config.int8_calibrator = self.int8_calibrator
-        return self.build_engine(network, config)
+        return self.build_engine_with_config(network, config)
 
     def is_network_supported(self, network: INetworkDefinition, config: IBuilderConfig) -> bool:
         """Whether the network could be built."""
@@ -136,8 +138,11 @@ class Builder(Managed):
             kept = graph.clone() if refit else None
             plan = self._plan(network, config, graph)
             _decide_precision(plan, graph, network, config, self.logger)
+            cache = config.get_timing_cache()
+            cache.exchange()
             with Phases(config.progress_monitor) as progress:
                 engine = build(graph, level=plan.level, progress=progress, **plan.precision_arguments())
+            cache.exchange()
             return plans.attach(engine, plan, kept)
         except Cancelled:
             self.logger.log(Severity.WARNING, "the build was cancelled by the progress monitor")
@@ -204,7 +209,7 @@ def _decide_precision(plan: plans.Plan, graph: Graph, network: INetworkDefinitio
         return
     own = {t.own.name: t.dynamic_range for t in network.known_tensors() if t.dynamic_range is not None}
     plan.precision = "int8"
-    plan.lifted = {layer.name: "fp32" for layer in network if layer.precision_is_set and layer.precision == DataType.FLOAT}
+    plan.lifted = {layer.name: "fp32" for layer in network if layer.wanted_precision == DataType.FLOAT}
     if config.int8_calibrator is not None:
         plan.ranges = ranges_of(config.int8_calibrator, graph).text()
     elif own:

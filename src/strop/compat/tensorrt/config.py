@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from strop.compat import level
 from strop.compat.tensorrt import enums
-from strop.compat.tensorrt.basics import Dims, Flags, ILogger, Managed, note
+from strop.compat.tensorrt.basics import Dims, Flags, ILogger, Managed, failed, note
 from strop.compat.tensorrt.enums import BuilderFlag, CalibrationAlgoType, MemoryPoolType
+from strop.compat.tensorrt.timing import ITimingCache
 
 
 class IOptimizationProfile:
@@ -40,27 +42,6 @@ class IOptimizationProfile:
         return True
 
     __nonzero__ = __bool__
-
-
-class ITimingCache:
-    """Timings of kernels. Strop keeps its own in its cache folder and takes what is added here into account there."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._data = bytes(data)
-
-    def serialize(self) -> bytearray:
-        """The bytes it was made of."""
-        return bytearray(self._data)
-
-    def combine(self, input_cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        """Takes the bytes of another one when it has none."""
-        self._data = self._data or input_cache._data
-        return True
-
-    def reset(self) -> bool:
-        """Empties it."""
-        self._data = b""
-        return True
 
 
 class IProgressMonitor:
@@ -136,6 +117,9 @@ class IInt8MinMaxCalibrator(IInt8Calibrator):
     """The least and largest value."""
 
 
+_PRECISIONS = {BuilderFlag.FP16, BuilderFlag.BF16, BuilderFlag.INT8, BuilderFlag.FP8, BuilderFlag.INT4, BuilderFlag.FP4}
+
+
 class IAlgorithmSelector:
     """Chooses among tactics; not asked, as Strop measures."""
 
@@ -183,6 +167,12 @@ class IBuilderConfig(Managed, Flags):
         self._calibration_profile: IOptimizationProfile | None = None
 
     # ---- flags
+
+    def set_flag(self, flag: Any) -> bool:
+        """Sets a flag; AttributeError for one of a precision at the level 11, whose networks are typed."""
+        if (level.current() or 0) >= 11 and flag in _PRECISIONS:
+            raise AttributeError(f"BuilderFlag has no member {flag.name} in TensorRT 11 (compat level {level.current()})")
+        return super().set_flag(flag)
 
     def set_quantization_flag(self, flag: Any) -> None:
         """Sets a flag."""
@@ -238,17 +228,20 @@ class IBuilderConfig(Managed, Flags):
         """What was set."""
         return self._sources
 
-    def create_timing_cache(self, serialized_timing_cache: Any) -> ITimingCache:
-        """A cache of bytes."""
-        return ITimingCache(bytes(serialized_timing_cache))
+    def create_timing_cache(self, serialized_timing_cache: Any) -> Any:
+        """A cache of bytes, empty ones too; None for bytes that are none."""
+        try:
+            return ITimingCache(bytes(serialized_timing_cache))
+        except ValueError as error:
+            return failed(self._logger, error)
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        """Uses a cache."""
+        """Uses a cache: the build reads it and adds to it."""
         self._cache = cache
         return True
 
     def get_timing_cache(self) -> ITimingCache:
-        """The cache in use."""
+        """The cache in use; after a build it holds the records of this machine."""
         self._cache = self._cache or ITimingCache()
         return self._cache
 

@@ -28,7 +28,7 @@ class IOutputAllocator:
         raise NotImplementedError("IOutputAllocator.reallocate_output must be overridden")
 
     def reallocate_output_async(self, tensor_name: str, memory: int, size: int, alignment: int, stream: int) -> int:
-        """Likewise."""
+        """Likewise; what contexts call."""
         return self.reallocate_output(tensor_name, memory, size, alignment)
 
     def notify_shape(self, tensor_name: str, shape: Any) -> None:
@@ -61,6 +61,8 @@ class IExecutionContext(Managed):
         self._shapes = {t.name: tuple(t.shape[cut:]) for t in engine.own.inputs if not t.is_dynamic or cut}
         self._batch = engine.plan.max_batch
         self._bound: dict[tuple[int, ...], Any] = {}
+        #: The call for the addresses that are set, where nothing but the call is to be done.
+        self._ready: Any = None
         self._computed = [t.name for t in engine.own.outputs if t.is_computed]
         self._room: dict[str, np.ndarray[Any, Any]] = {}
         self._sizes: dict[str, tuple[int, ...]] = {}
@@ -158,6 +160,7 @@ class IExecutionContext(Managed):
             failed(self.engine.logger, f"no input or output is called {name}")
             return False
         self._addresses[name] = int(memory)
+        self._ready = None
         return True
 
     def get_tensor_address(self, name: str) -> int:
@@ -185,7 +188,7 @@ class IExecutionContext(Managed):
 
     def update_device_memory_size_for_shapes(self) -> int:
         """Bytes that the context takes."""
-        return int(self.engine.device_memory_size)
+        return int(self.engine.device_memory_size_v2)
 
     def set_aux_streams(self, aux_streams: Any) -> None:
         """Without effect."""
@@ -219,9 +222,16 @@ class IExecutionContext(Managed):
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         """Runs on the addresses that were set; done when it returns."""
-        return self._run(tuple(self._addresses.get(name, 0) for name in self.engine.names), self._batch)
+        if self._ready is not None and self._source is self.engine.own and self.profiler is None:
+            try:
+                self._ready()
+                return True
+            except FAILURES as error:
+                return self._failed(error)
+        return self._run(tuple(self._addresses.get(name, 0) for name in self.engine.names), self._batch, keep=True)
 
-    def _run(self, addresses: tuple[int, ...], batch: int) -> bool:
+    def _run(self, addresses: tuple[int, ...], batch: int, *, keep: bool = False) -> bool:
+        """Binds and runs; ``keep``: they are the addresses that were set, so that the call is the next one's too."""
         try:
             if self._source is not self.engine.own or batch != self._batch:
                 self._forget()
@@ -232,18 +242,25 @@ class IExecutionContext(Managed):
             call()
             if self._computed:
                 self._found()
+            elif keep and not self._allocators:
+                self._ready = call
             if self.profiler is not None and self.enqueue_emits_profile:
                 self._report(addresses)
         except FAILURES as error:
-            if self.error_recorder is not None:
-                self.error_recorder.report_error(enums.ErrorCodeTRT.FAILED_EXECUTION, str(error))
-            failed(self.engine.logger, error)
-            return False
+            return self._failed(error)
         return True
+
+    def _failed(self, error: Exception) -> bool:
+        """Records and logs why a run failed."""
+        if self.error_recorder is not None:
+            self.error_recorder.report_error(enums.ErrorCodeTRT.FAILED_EXECUTION, str(error))
+        failed(self.engine.logger, error)
+        return False
 
     def _forget(self) -> None:
         """Nothing is bound any more: shapes, the batch or the engine are others."""
         self._bound.clear()
+        self._ready = None
 
     def _bind(self, addresses: tuple[int, ...]) -> Any:
         """The call that runs on these addresses, kept for the next time."""
@@ -262,7 +279,7 @@ class IExecutionContext(Managed):
                 continue
             if allocator is not None:
                 size = math.prod(shapes[info.name]) * info.dtype.size
-                where[info.name] = allocator.reallocate_output(info.name, where.get(info.name, 0), size, 64)
+                where[info.name] = allocator.reallocate_output_async(info.name, where.get(info.name, 0), size, 64, 0)
                 allocator.notify_shape(info.name, Dims(shapes[info.name]))
             out[info.name] = self._array(info, room[info.name].shape if info.is_computed else shapes[info.name], where)
         call = self._running().bind(self._inputs(where), out)
@@ -279,7 +296,7 @@ class IExecutionContext(Managed):
             self._sizes[name], allocator = shapes[name], self._allocators.get(name)
             if allocator is not None:
                 values = self._room[name][: math.prod(shapes[name])]
-                address = allocator.reallocate_output(name, self._addresses.get(name, 0), max(values.nbytes, 1), 64)
+                address = allocator.reallocate_output_async(name, self._addresses.get(name, 0), max(values.nbytes, 1), 64, 0)
                 array_at(int(address), values.dtype, values.shape)[...] = values
                 allocator.notify_shape(name, Dims(shapes[name]))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from strop.compat.tensorrt.enums import LayerInformationFormat, ProfilingVerbosity
 from strop.engine.describe import StepReport, describe
+from strop.engine.layer_json import facts
 
 
 class EngineInspector:
@@ -40,19 +41,4 @@ class EngineInspector:
     def _facts(self, step: StepReport) -> Any:
         if not self._detailed():
             return step.name
-        return {
-            "Name": step.name,
-            "LayerType": step.kind,
-            "Inputs": [_tensor(text) for text in step.inputs if text],
-            "Outputs": [_tensor(text) for text in step.outputs],
-            "TacticName": step.kernel,
-            "Origin": list(step.source),
-            "Metadata": "",
-        }
-
-
-def _tensor(text: str) -> dict[str, Any]:
-    """dtype and shape of a text such as ``f32[1,3,8,8]`` with strides behind it."""
-    dtype, _, rest = text.partition("[")
-    sizes = [int(d) if d.strip().lstrip("-").isdigit() else -1 for d in rest.partition("]")[0].split(",") if d.strip()]
-    return {"Name": text, "Dimensions": sizes, "Format/Datatype": dtype}
+        return facts(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import getattr_static
 from typing import Any
 
 from strop.compat.tensorrt import enums
@@ -81,6 +82,9 @@ class LaterLayers:
         return self._add(nw.KVCacheUpdate(), cache, update, write_indices)
 
     def __getattr__(self, name: str) -> Any:
+        taken = getattr_static(type(self), name, None)
+        if taken is not None:  # by the compat level, which says so
+            return taken.__get__(self, type(self))
         if not name.startswith("add_"):
             raise AttributeError(f"INetworkDefinition has no attribute '{name}'")
         raise UnsupportedError(

@@ -32,7 +32,7 @@ class ILayer:
     def __init__(self, network: Any, own: nw.Layer) -> None:
         self.network, self.own = network, own
         self.metadata = ""
-        self._precision: Any = None
+        self.wanted_precision: Any = None
         self._types: dict[int, Any] = {}
 
     @property
@@ -67,17 +67,17 @@ class ILayer:
 
     @property
     def precision(self) -> Any:
-        return DataType.FLOAT if self._precision is None else self._precision
+        return DataType.FLOAT if self.wanted_precision is None else self.wanted_precision
 
     @precision.setter
     def precision(self, value: Any) -> None:
-        self._precision = value
+        self.wanted_precision = value
 
-    precision_is_set = property(lambda self: self._precision is not None)
+    precision_is_set = property(lambda self: self.wanted_precision is not None)
 
     def reset_precision(self) -> None:
         """Forgets the precision."""
-        self._precision = None
+        self.wanted_precision = None
 
     def set_output_type(self, index: int, dtype: Any) -> None:
         """Gives a result another dtype."""

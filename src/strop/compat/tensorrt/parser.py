@@ -134,6 +134,9 @@ class OnnxParser(Managed, Flags):
 
     def supports_model(self, model: Any, path: str | None = None) -> tuple[bool, list[tuple[list[int], bool]]]:
         """(whether all nodes can be read, stretches of nodes that can and cannot)."""
+        return self._stretches(model, path)
+
+    def _stretches(self, model: Any, path: str | None) -> tuple[bool, list[tuple[list[int], bool]]]:
         stretches: list[tuple[list[int], bool]] = []
         for number, verdict in enumerate(survey(bytes(model) if path is None else Path(path))):
             if not stretches or stretches[-1][1] != verdict.supported:
@@ -143,7 +146,7 @@ class OnnxParser(Managed, Flags):
 
     def supports_model_v2(self, model: Any, path: str | None = None) -> bool:
         """Whether all nodes can be read."""
-        self._found = self.supports_model(model, path)
+        self._found = self._stretches(model, path)
         return self._found[0]
 
     num_subgraphs = property(lambda self: len(self._found[1]))

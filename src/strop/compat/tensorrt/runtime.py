@@ -130,7 +130,7 @@ class ICudaEngine(Managed):
 
     def get_device_memory_size_for_profile(self, profile_index: int) -> int:
         """Bytes that a context takes."""
-        return self.device_memory_size
+        return self.device_memory_size_v2
 
     get_device_memory_size_for_profile_v2 = get_device_memory_size_for_profile
 
@@ -146,7 +146,7 @@ class ICudaEngine(Managed):
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
-            return self.get_binding_index(key)
+            return self.names.index(key) if key in self.tensors else -1
         return self.names[key]
 
     def get_tensor_name(self, index: int) -> str:
@@ -157,7 +157,7 @@ class ICudaEngine(Managed):
 
     def get_binding_index(self, name: str) -> int:
         """The number of an input or output; -1 for none."""
-        return self.names.index(name) if name in self.tensors else -1
+        return int(self[name])
 
     def _info(self, key: int | str) -> Any:
         name = self.names[key] if isinstance(key, int) else key
