@@ -27,6 +27,8 @@ from strop.kernels.table import refusal
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
 from tests.kernels.halves import TARGETS_HERE, Case, check_halves, narrowed
+from tests.kernels.test_attention import CASES as ATTENTIONS
+from tests.kernels.test_attention import attention as attention_case
 from tests.kernels.test_conv_direct import conv_region
 from tests.kernels.test_conv_transpose import WINDOWS
 
@@ -83,6 +85,11 @@ def test_winograd_of_halves(kind):
     problems = [dict(n=2, c=24, h=13, w=14, o=35, k=3, pad=1), dict(n=1, c=16, h=12, w=12, o=20, k=3), dict(n=1, c=8, h=9, w=9, o=16, k=(1, 7), pad=(0, 3))]
     found = [narrowed(conv_region(rng, **problem), kind, dt.f32 if number == 1 else None) for number, problem in enumerate(problems)]
     check_halves(conv_winograd.KERNEL, found)
+
+
+def test_attention_of_bf16():
+    rng = np.random.default_rng(7)
+    check_halves(attention.KERNEL, [narrowed(attention_case(rng, **case), dt.bf16) for case in ATTENTIONS.values()])
 
 
 @pytest.mark.parametrize("kind", [dt.bf16, dt.f16], ids=str)
