@@ -12,13 +12,25 @@ from strop.codegen.toolchain import assembly, compile_all
 from strop.ir import dtype as dt
 from strop.ir.expr import Input, call
 from strop.kernels.base import Operand, Region, View
-from strop.kernels.c import copy, elementwise, gather, naive, pool, reduce, reduce_arg, resize
+from strop.kernels.c import (
+    conv_bf16,
+    conv_direct,
+    copy,
+    elementwise,
+    gather,
+    naive,
+    pool,
+    reduce,
+    reduce_arg,
+    resize,
+)
+from strop.ops.conv import Conv
 from strop.ops.elementwise import make
 from strop.ops.index import Gather
 from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.reduce import ArgReduce, Reduce
 from strop.ops.resize import Resize
-from strop.target.detect import TARGETS
+from strop.target.detect import TARGETS, parse
 from tests.asm.test_mnemonics import bodies
 
 X = Input(0)
@@ -91,6 +103,35 @@ def test_inner_loops(name):
         assert re.search(wanted, text), f"{name} on {target}: no {wanted}\n{text}"
         calls = [line for line in text.splitlines() if re.search(r"\b(call|jmp)q?\s+[a-z]", line) and re.search(unwanted, line)]
         assert not calls, f"{name} on {target}: {calls}"
+
+
+#: kernel, type and target -> what the inner loop is made of, per tile of the smallest problem.
+HALVES = [
+    (conv_bf16.KERNEL, dt.bf16, "x86-64-v4+avx512bf16", r"vdpbf16ps.*%zmm"),
+    (conv_bf16.KERNEL, dt.bf16, "x86-64-v4+avx512bf16", r"vcvtneps2bf16"),
+    (conv_bf16.KERNEL, dt.bf16, "x86-64-v3", r"vfmadd.*%ymm"),
+    (conv_bf16.KERNEL, dt.bf16, "aarch64+bf16", r"bfdot\s+v"),
+    (conv_bf16.KERNEL, dt.bf16, "aarch64", r"fmla\s+v"),
+    (conv_direct.KERNEL, dt.f16, "x86-64-v4", r"vcvtph2ps.*%zmm"),
+    (conv_direct.KERNEL, dt.f16, "x86-64-v3", r"vcvtph2ps.*%ymm"),
+    (conv_direct.KERNEL, dt.f16, "aarch64", r"fcvtl\s+v"),
+]
+
+
+@pytest.mark.parametrize(("kernel", "kind", "name", "wanted"), HALVES, ids=str)
+def test_products_of_halves(kernel, kind, name, wanted):
+    target = parse(name).with_cores(1)
+    weight = np.ones((64, 32, 1, 1), kind.numpy)
+    case = Region(
+        "case", Conv((1, 1), (0, 0, 0, 0), (1, 1)), (Operand(View.dense((1, 32, 14, 14), kind, NHWC)), Operand(View.dense(weight.shape, kind), weight)), 2, X,
+        (View.dense((1, 64, 14, 14), kind, NHWC),),
+    )  # fmt: skip
+    module = Module(target)
+    module.add(kernel.emit(case, kernel.space(case, target)[0], target), "case()", "case")
+    assert module.used.extras == target.extras
+    text = assembly("\n".join(module.units()[:1]), target)
+    assert re.search(wanted, text), f"{kernel.name} on {name}: no {wanted}"
+    assert not re.search(r"(call|bl)q?\s+\w*(extendhf|truncsf|gnu_h2f|gnu_f2h)", text), "16-bit floats are converted by a function"
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS.values() if t.arch != "x86_64"], ids=str)

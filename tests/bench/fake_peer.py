@@ -37,7 +37,7 @@ class Net:
             self._outputs = [np.full_like(y, np.nan) for y in self._outputs]
         self._count = 0
         self.version = "1.2.3"
-        self.notes = [f"limit={os.environ.get('FAKE_LIMIT')}", f"threads={os.environ.get('OMP_NUM_THREADS')}"]
+        self.notes = [f"limit={os.environ.get('FAKE_LIMIT')}", f"threads={os.environ.get('OMP_NUM_THREADS')}", f"precision={task.precision}"]
         self.calls = {"slow way": lambda: self._wait(0.01), "fast way": lambda: self._wait(0.004 if MODE == "slow" else 0.001)}
 
     def _wait(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from strop.engine import versus
 from strop.engine.peer_process import Peer, python_of
-from strop.engine.versus import Row, Settings, choose_cpus, compare, output_error
+from strop.engine.versus import TOLERANCES, Row, Settings, choose_cpus, compare, output_error
 from strop.errors import OptionError
 from tests import tiny_net
 from tests.bench.conftest import MakePeer
@@ -107,6 +108,17 @@ def test_limits(make_peer: MakePeer) -> None:
     assert bound is not None and {"limited to AVX2: by a variable", "limit=low"} <= set(bound.notes)
     unlimited = run(make_peer("bound", avx2={"FAKE_LIMIT": "low"})).entry("bound")
     assert unlimited is not None and "limit=None" in unlimited.notes
+
+
+def test_other_precisions(make_peer: MakePeer) -> None:
+    able = replace(make_peer("able"), precisions=("fp32", "bf16"))
+    settings = Settings(1, 3, 0.02, precision="bf16")
+    assert settings.limit > Settings().limit == TOLERANCES["fp32"] and replace(settings, tolerance=0.5).limit == 0.5
+    row = run(make_peer("plain"), able, settings=settings)
+    assert statuses(row) == {"strop": "timed", "plain": "cannot", "able": "timed"}
+    plain, found = row.entry("plain"), row.entry("able")
+    assert plain is not None and plain.reason == "does not compute in bf16"
+    assert found is not None and "precision=bf16" in found.notes
 
 
 def test_rows_become_plain_data(make_peer: MakePeer) -> None:

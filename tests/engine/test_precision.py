@@ -16,6 +16,7 @@ from strop.engine.calibrate import calibrate
 from strop.engine.engine import Engine, load
 from strop.engine.evaluate import evaluate
 from strop.errors import OptionError
+from strop.ir import dtype as dt
 from strop.ir import interp
 from strop.ir.graph import Graph
 from strop.ir.text import by_digest, parse, show
@@ -184,6 +185,38 @@ def test_auto_takes_what_is_faster_and_accurate_enough(monkeypatch: pytest.Monke
     assert any("fc1 stays in fp32: no fast int8 kernel" in n for n in notes)
     assert any(f"{BAD} is lifted to fp32" in n for n in notes)
     assert top1(lenet()) - top1(engine) <= 0.01
+
+
+def typed_timer(int8: float, bf16: float) -> Any:
+    """Takes 10 us for a layer in f32, and as many as given in the other types."""
+
+    def timer(*_: Any) -> Any:
+        def time(graph: Graph, names: dict[str, str]) -> Timing:
+            each = {}
+            for node in graph.nodes:
+                if node.name in ("conv1", "conv2", "fc1", "fc2"):
+                    weight = node.operand(1)
+                    each[node.name] = 1e-6 * (int8 if weight.const is None else bf16 if weight.dtype is dt.bf16 else 10)
+            return Timing(sum(each.values()), each, measured=True)
+
+        return time
+
+    return timer
+
+
+def test_auto_takes_bf16_where_that_is_faster_than_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "timer", typed_timer(int8=8, bf16=5))
+    engine = made(precision="auto", calibration=CALIBRATION)
+    assert engine.manifest["precision"]["layers"] == {"bf16": ["conv1", "conv2", "fc1", "fc2"]}
+    assert any("auto: 4 of 4 layers in bf16: 20.0 us instead of 40.0 us" in n for n in engine.manifest["notes"])
+
+
+def test_auto_takes_bf16_when_accuracy_costs_int8_its_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "timer", typed_timer(int8=5, bf16=6))
+    good, bad = (made(model, precision="auto", calibration=CALIBRATION, calibrator="minmax") for model in (None, spoiled()))
+    assert good.manifest["precision"]["layers"] == {"int8": ["conv1", "conv2", "fc1", "fc2"]}
+    assert bad.manifest["precision"]["layers"] == {"bf16": ["conv1", BAD, "fc1", "fc2"]}
+    assert top1(lenet()) - top1(bad) <= 0.01
 
 
 def test_auto_refuses_a_network_that_gets_slower(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from bench import roofline as command
 from strop.codegen import toolchain
 from strop.engine import roofline
 from strop.errors import TargetError
-from strop.target.detect import TARGETS, host, runs_here
+from strop.target.detect import TARGETS, host, parse, runs_here
 
 X86 = [t for t in TARGETS.values() if t.arch == "x86_64" and t.isa in ("avx2", "avx512")]
 
@@ -25,6 +25,17 @@ def test_the_loop_is_nothing_but_multiply_adds(target: object) -> None:
     copy = text[text.index("peak_copy:") :]
     stored = [{"y": 32, "z": 64}[kind] for kind in re.findall(r"vmovnt\w+\s+%([yz])mm", copy)]
     assert sum(stored) == 4 * {"ymm": 32, "zmm": 64}[register], copy  # a loop of four vectors, all past the caches
+
+
+def test_dot_products_are_measured_where_there_are_some() -> None:
+    target = parse("x86-64-v4+avx512bf16")
+    text = toolchain.assembly(roofline.source(target), target)
+    body = text[text.index("peak_dot:") :]
+    assert len(re.findall(r"vdpbf16ps[^\n]*zmm", body)) >= 24 and not re.findall(r"vdpbf16ps[^\n]*\(%r", body)
+    assert not roofline.has_dots(parse("x86-64-v3"))
+    if runs_here(target):
+        library = roofline._library(target)
+        assert library.peak_dot(3) == sum(range(24))
 
 
 def test_every_target_has_kernels() -> None:

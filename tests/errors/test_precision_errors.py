@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from strop.engine.build import build
+from strop.engine.versus import Settings
 from strop.errors import InputError, ModelError, OptionError, StropError
 from tests import tiny_net
 from tests.errors.command import run
@@ -71,3 +72,9 @@ def test_on_the_command_line(arguments: list[str], message: str, tmp_path: Path)
     done = run(*(places.get(a, a) for a in arguments))
     assert done.code == 1 and message in done.err, done.err
     assert done.out == "" and os.listdir(out) == []
+
+
+def test_precision_of_a_comparison() -> None:
+    with pytest.raises(OptionError) as caught:
+        Settings(precision="int4")
+    assert "unknown precision to compare in" in str(caught.value) and "fp32, bf16, fp16" in str(caught.value)

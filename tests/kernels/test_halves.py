@@ -9,22 +9,28 @@ from strop.ir import dtype as dt
 from strop.kernels.c import (
     attention,
     conv_depthwise,
+    conv_transpose,
     conv_winograd,
     elementwise,
     matmul,
     matmul_dot,
     norm,
     norm_channels,
+    norm_lrn,
     pool,
     reduce,
     resize,
     softmax,
 )
+from strop.kernels.oracle import random_operands
 from strop.kernels.table import refusal
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
 from tests.kernels.halves import TARGETS_HERE, Case, check_halves, narrowed
+from tests.kernels.test_attention import CASES as ATTENTIONS
+from tests.kernels.test_attention import attention as attention_case
 from tests.kernels.test_conv_direct import conv_region
+from tests.kernels.test_conv_transpose import WINDOWS
 
 BEST = next(t for t in TARGETS.values() if runs_here(t))
 #: Ops whose samples suit a kernel.
@@ -35,6 +41,7 @@ OPS = {
     matmul.KERNEL: ("matmul",),
     matmul_dot.KERNEL: ("matmul",),
     norm.KERNEL: ("layer_norm", "rms_norm", "group_norm"),
+    norm_lrn.KERNEL: ("lrn",),
     norm_channels.KERNEL: ("instance_norm", "group_norm"),
     pool.KERNEL: ("max_pool", "average_pool"),
     reduce.KERNEL: ("reduce",),
@@ -78,3 +85,17 @@ def test_winograd_of_halves(kind):
     problems = [dict(n=2, c=24, h=13, w=14, o=35, k=3, pad=1), dict(n=1, c=16, h=12, w=12, o=20, k=3), dict(n=1, c=8, h=9, w=9, o=16, k=(1, 7), pad=(0, 3))]
     found = [narrowed(conv_region(rng, **problem), kind, dt.f32 if number == 1 else None) for number, problem in enumerate(problems)]
     check_halves(conv_winograd.KERNEL, found)
+
+
+def test_attention_of_bf16():
+    rng = np.random.default_rng(7)
+    check_halves(attention.KERNEL, [narrowed(attention_case(rng, **case), dt.bf16) for case in ATTENTIONS.values()])
+
+
+@pytest.mark.parametrize("kind", [dt.bf16, dt.f16], ids=str)
+def test_transposed_convolutions_of_halves(kind):
+    rng = np.random.default_rng(6)
+    windows = [w for name, w in WINDOWS.items() if len(w.kernel) == 2 and name in ("4x4 stride 2", "unequal axes", "depthwise")]
+    regions_made = [window.region(rng, (2, 5, 6)) for window in windows]
+    found = [narrowed((region, random_operands(region, rng)), kind) for region in regions_made]
+    check_halves(conv_transpose.KERNEL, found, [t for t in TARGETS_HERE if t.extras or t.isa == "avx2"])

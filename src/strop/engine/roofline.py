@@ -1,4 +1,4 @@
-"""What the cores can do at most: f32 multiply-adds from registers, and bytes copied through memory.
+"""What the cores can do at most: multiply-adds from registers, of f32 or in dot products of bf16, and bytes copied through memory.
 
 Both are measured with kernels that are made here and compiled like Strop's own. The best of several repetitions counts: it is
 a limit that is looked for, and everything else a machine does only lowers it.
@@ -60,13 +60,14 @@ class Peaks:
         return max(self.bandwidth, self.cache_bandwidth)
 
 
-def measure(target: Target, threads: int, cpus: Sequence[int] | None) -> Peaks:
+def measure(target: Target, threads: int, cpus: Sequence[int] | None, precision: str = "fp32") -> Peaks:
     """Measures what ``threads`` cores can do together with the target's instructions.
 
     Args:
         target: whose vectors are used; this machine must run it.
         threads: that work at once.
         cpus: cores to stay on, one per thread; None to leave that to the system.
+        precision: of the factors; for bf16 dot products count where the target has them.
 
     Raises:
         TargetError: this machine cannot run the target's code.
@@ -76,10 +77,12 @@ def measure(target: Target, threads: int, cpus: Sequence[int] | None) -> Peaks:
         raise TargetError("this machine does not run the target", got=target.name)
     library = _library(target)
     size, accumulators = _REGISTERS.get(target.isa, _DEFAULT_REGISTERS)
-    per_loop = 2 * accumulators * (size // 4)
+    dots = precision == "bf16" and has_dots(target)
+    per_loop = (4 if dots else 2) * accumulators * (size // 4)
+    peak = library.peak_dot if dots else library.peak_fma
 
     def fma(loops: int) -> Callable[[int], object]:
-        return lambda thread: library.peak_fma(loops)
+        return lambda thread: peak(loops)
 
     loops = 1000
     while _time(fma(loops), 1, cpus) < _FMA_SECONDS:
@@ -95,8 +98,38 @@ def measure(target: Target, threads: int, cpus: Sequence[int] | None) -> Peaks:
     return Peaks(threads * loops * per_loop / fma_s, threads * 2 * COPY_BYTES / copy_s, rate)
 
 
+def has_dots(target: Target) -> bool:
+    """True when the processor has dot products of bf16 that are measured here."""
+    return "avx512bf16" in target.extras
+
+
 def source(target: Target) -> str:
-    """The C text of both kernels."""
+    """The C text of the kernels."""
+    return _source(target) + (_dots(target) if has_dots(target) else "")
+
+
+def _dots(target: Target) -> str:
+    """The C text of chains of dot products of bf16."""
+    names = [f"a{k}" for k in range(_REGISTERS[target.isa][1])]
+    return "\n".join(
+        [
+            "#include <immintrin.h>",
+            "API float peak_dot(long loops) {",
+            "    volatile float factor = 0.0f;",
+            "    const __m512bh m = (__m512bh)_mm512_set1_ps(factor);",
+            *(f"    __m512 {name} = _mm512_set1_ps({k}.0f);" for k, name in enumerate(names)),
+            "    for (long i = 0; i < loops; i++) {",
+            *(f"        {name} = _mm512_dpbf16_ps({name}, m, m);" for name in names),
+            *(f'        __asm__ volatile("" : "+v"({name}));' for name in names),
+            "    }",
+            f"    return ({' + '.join(names)})[0];",
+            "}",
+            "",
+        ]
+    )
+
+
+def _source(target: Target) -> str:
     size, count = _REGISTERS.get(target.isa, _DEFAULT_REGISTERS)
     names = [f"a{k}" for k in range(count)]
     return "\n".join(
@@ -159,6 +192,8 @@ def _library(target: Target) -> ctypes.CDLL:
     path = toolchain.link_shared(toolchain.compile_all([source(target)], target), target)
     library = ctypes.CDLL(str(path))
     library.peak_fma.argtypes, library.peak_fma.restype = [ctypes.c_long], ctypes.c_float
+    if has_dots(target):
+        library.peak_dot.argtypes, library.peak_dot.restype = [ctypes.c_long], ctypes.c_float
     library.peak_copy.argtypes, library.peak_copy.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long], None
     library.peak_reuse.argtypes, library.peak_reuse.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_long], None
     return library

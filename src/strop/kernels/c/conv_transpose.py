@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from strop.kernels.base import Candidate, Emitted, Kernel, Out, Packed, Pointer, Region
-from strop.kernels.c import conv_depthwise, conv_direct, conv_dot, conv_winograd
+from strop.kernels.base import Candidate, Emitted, Kernel, Out, Packed, Pointer, Region, View
+from strop.kernels.c import conv_bf16, conv_depthwise, conv_direct, conv_dot, conv_winograd
 from strop.kernels.c.transpose_phases import Phase, phases_of
 from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import SymbolicError, constants_of, greater
 from strop.target.base import Target
 
 #: Kernels that may do the phases.
-_INNER: tuple[Kernel[Any], ...] = (conv_direct.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL, conv_winograd.KERNEL)
+_INNER: tuple[Kernel[Any], ...] = (conv_direct.KERNEL, conv_bf16.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL, conv_winograd.KERNEL)
 #: Those whose parameters suit any part of the filter.
-_FREE = (conv_direct.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL)
+_FREE = (conv_direct.KERNEL, conv_bf16.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL)
 #: Parameter sets offered.
 _OFFERED = 8
 
@@ -156,17 +156,17 @@ class _Emitter:
         if isinstance(pointer, Packed):
             return f"a->p[{self._number(id(pointer.array), pointer)}]"
         if isinstance(pointer, Out):
-            return self._moved(self._number("y", pointer), phase.y)
+            return self._moved(self._number("y", pointer), phase.y, phase.region.out)
         if pointer.index == 0:
-            return self._moved(self._number("x", pointer), phase.x)
+            return self._moved(self._number("x", pointer), phase.x, phase.region.operand(0).view)
         extra = pointer.index - phase.region.anchors
         if extra in phase.made:
             array = phase.made[extra]
             return f"a->p[{self._number(id(array), Packed(array))}]"
-        return self._moved(self._number(extra, pointer), phase.extras[extra])
+        return self._moved(self._number(extra, pointer), phase.extras[extra], phase.region.extras[extra].view)
 
-    def _moved(self, number: int, offset: int) -> str:
-        return f"(float *)a->p[{number}] + {offset}" if offset != 0 else f"a->p[{number}]"
+    def _moved(self, number: int, offset: int, view: View) -> str:
+        return f"({view.dtype.c} *)a->p[{number}] + {offset}" if offset != 0 else f"a->p[{number}]"
 
     def _number(self, key: object, pointer: Pointer) -> int:
         """Where in the list of pointers it is; added when it is new."""

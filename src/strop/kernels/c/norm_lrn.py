@@ -57,8 +57,8 @@ class NormLrn(Kernel[Params]):
         if not isinstance(region.op, LRN):
             return "the anchor is not LRN"
         views = _views(region)
-        if not region.all_f32() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
-            return "not f32, or the epilogue has no vector form"
+        if not region.all_floats() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
+            return "not floats of up to 32 bits, or the epilogue has no vector form"
         if region.out.count == 0:
             return "the result is empty"
         if region.out.shape[1] == 1 or views[0].strides[1] != 1 or views[1].strides[1] != 1:
@@ -97,17 +97,17 @@ class NormLrn(Kernel[Params]):
         per_task = rows_per_task(rows, channels, target)
         room = before + -(-channels // lanes) * lanes + after
         w = Writer()
-        for k, name in enumerate(names):
-            w(f"{'' if k == 0 else 'const '}float *{name} = a->p[{k}];")
+        for k, (name, view) in enumerate(zip(names, views, strict=True)):
+            w(f"{'' if k == 0 else 'const '}{view.dtype.c} *{name} = a->p[{k}];")
         w("float *squares = a->scratch;", f"memset(squares, 0, {room} * sizeof(float));")
         with row_loop(w, rows, per_task) as row:
             found = indices(w, row, outer.extents, "i")
-            for name, strides in zip(names, outer.strides, strict=True):
+            for name, view, strides in zip(names, views, outer.strides, strict=True):
                 w(
-                    f"{'' if name == 'y' else 'const '}float *{name}_row = {address(name, strides, found)};"
+                    f"{'' if name == 'y' else 'const '}{view.dtype.c} *{name}_row = {address(name, strides, found)};"
                 )
             y, x, *extras = (
-                Track(f"{name}_row", v.strides[1]) for name, v in zip(names, views, strict=True)
+                Track(f"{name}_row", v.strides[1], v.dtype) for name, v in zip(names, views, strict=True)
             )
             inner = Track(f"squares + {before}" if before else "squares", 1)
             for at, tail, _ in vectors(w, channels, lanes, params.vectors):

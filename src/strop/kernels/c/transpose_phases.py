@@ -101,8 +101,8 @@ def phases_of(region: Region) -> list[Phase] | str:
     op = region.op
     if not isinstance(op, ConvTranspose):
         return "the anchor is not conv_transpose"
-    if not region.all_f32():
-        return "not f32"
+    if not region.all_floats():
+        return "not floats of up to 32 bits"
     if region.anchors != 2 or region.operand(1).const is None:
         return "weights are not constant, or the bias is not in the epilogue"
     spatial = len(op.strides)
@@ -196,7 +196,7 @@ class _Whole:
         weight = np.ascontiguousarray(np.concatenate(filters))
         starts = [row.start, column.start]
         if not meets:  # all inputs lie below the image: zeros
-            weight, starts = np.zeros((len(weight), weight.shape[1], 1, 1), np.float32), [-highest(row.size), 0]
+            weight, starts = np.zeros((len(weight), weight.shape[1], 1, 1), weight.dtype), [-highest(row.size), 0]
         x, skipped = self._from(starts)
         befores = [max(0, -s) for s in starts]
         spreads = [row.dilation, column.dilation] if meets else [1, 1]
@@ -216,10 +216,11 @@ class _Whole:
         offsets = [row.first * v.strides[2] + column.first * v.strides[3] for v in views]
         made = dict(self._repeated) if wide else {}
         for number in made:
-            strided[1 + number] = View(shape, (0, 1, 0, 0), self.y.dtype)
+            strided[1 + number] = View(shape, (0, 1, 0, 0), self.extras[number].dtype)
             offsets[1 + number] = 0
         operands = (
-            Operand(x, None, self.region.operand(0).name), Operand(View.dense(weight.shape, self.y.dtype), weight, self.region.operand(1).name),
+            Operand(x, None, self.region.operand(0).name),
+            Operand(View.dense(weight.shape, self.region.operand(1).view.dtype), weight, self.region.operand(1).name),
             *(Operand(v, made.get(k, e.const), e.name) for k, (v, e) in enumerate(zip(strided[1:], self.region.extras, strict=True))),
         )  # fmt: skip
         region = Region(self.region.name, op, operands, 2, self.region.epilogue, (strided[0],), self.region.source)
