@@ -50,9 +50,9 @@ class LayerProfile:
         bytes: read and written.
         flops: operations.
         joules: of one run, or None.
-        intensity: operations per byte.
+        intensity: operations per byte of the kernels that compute it: what is fused shares their traffic.
         flops_per_s: operations per second.
-        of_roof: what it reaches of what the roofline allows it, or None without peaks.
+        of_roof: what these kernels reach of what the roofline allows them, or None without peaks.
     """
 
     name: str
@@ -169,7 +169,6 @@ def attribute(
     index = {source.name: k for k, source in enumerate(sources)}
     groups = [[index[name] for name in step.source if name in index] for step in steps]
     time = [float(step.estimated_ns if step.time_ns is None else step.time_ns) for step in steps]
-    whole = max(1e-9, sum(time))
     layers = [LayerProfile(s.name, s.op, s.result, FREE, (), "", "") for s in sources]
     if not all(groups):
         layers.append(LayerProfile(OWN, "", "", FREE, (), "", ""))
@@ -186,7 +185,7 @@ def attribute(
                 fate=_fate(old, step), ns=old.ns + share * time[number], bytes=old.bytes + bytes_ * step.bytes, flops=old.flops + share * step.flops,
             )  # fmt: skip
         parts.append(tuple(zip(members, shares)))
-    return tuple(_finished(layer, whole, joules, peaks) for layer in layers), tuple(parts)
+    return tuple(_finished(layer, steps, time, joules, peaks) for layer in layers), tuple(parts)
 
 
 def precision_of(step: StepReport) -> str:
@@ -201,16 +200,20 @@ def _fate(layer: LayerProfile, step: StepReport) -> str:
     return KERNEL if layer.fate == KERNEL or step.name == layer.name or len(step.source) == 1 else FUSED
 
 
-def _finished(layer: LayerProfile, whole: float, joules: float | None, peaks: Peaks | None) -> LayerProfile:
-    share = layer.ns / whole
-    rate = layer.flops / layer.ns * 1e9 if layer.ns > 0 else 0.0
+def _finished(
+    layer: LayerProfile, steps: Sequence[StepReport], time: Sequence[float], joules: float | None, peaks: Peaks | None
+) -> LayerProfile:
+    """The layer with what follows from its sums. On the roofline it stands where its kernels stand."""
+    share = layer.ns / max(1e-9, sum(time))
+    flops, moved, ns = (float(sum(column)) for column in zip(*((steps[k].flops, steps[k].bytes, time[k]) for k in layer.steps))) if layer.steps else (0.0,) * 3
     of_roof = None
-    if peaks is not None and layer.ns > 0:
-        of_roof = rate / peaks.attainable(layer.flops, layer.bytes) if layer.flops >= 1 else layer.bytes / layer.ns * 1e9 / peaks.best_bandwidth
-    intensity = layer.flops / layer.bytes if layer.bytes > 0 else 0.0
+    if peaks is not None and ns > 0:
+        roof = peaks.attainable(flops, moved) if flops >= 1 else peaks.best_bandwidth
+        of_roof = (flops if flops >= 1 else moved) / ns * 1e9 / roof
     return replace(
-        layer, share=share, joules=None if joules is None else joules * share, intensity=intensity, flops_per_s=rate, of_roof=of_roof
-    )
+        layer, share=share, joules=None if joules is None else joules * share, intensity=flops / moved if moved > 0 else 0.0,
+        flops_per_s=layer.flops / layer.ns * 1e9 if layer.ns > 0 else 0.0, of_roof=of_roof,
+    )  # fmt: skip
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

@@ -151,7 +151,7 @@ def _tried(found: Any) -> list[list[Any]]:
     """Candidates as [label, estimated ns, measured ns or None, verdict]; whatever else the file says is left out."""
     if not isinstance(found, list):
         return []
-    kinds = (str, int, (int, type(None)), str)
+    kinds: tuple[Any, ...] = (str, int, (int, type(None)), str)
     return [t for t in found if isinstance(t, list) and len(t) == 4 and all(isinstance(v, k) for v, k in zip(t, kinds))]
 
 
