@@ -10,6 +10,7 @@ from strop.engine.arena import plan_memory
 from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
+from strop.engine.notebook import bar_of_notebook
 from strop.engine.options import check, machine_of
 from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
 from strop.engine.sources import sources_of
@@ -77,7 +78,7 @@ def build(
         signature: of a TFLite model with several entries: the key of the one to read; None for the main one.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
-        progress: called as progress(stage, done, total).
+        progress: called as progress(stage, done, total); None for a bar in notebooks and nothing elsewhere.
         precision: of the layers: fp32, bf16, fp16, int8, or auto: int8 where it is faster and accurate enough.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
         calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are
@@ -98,7 +99,8 @@ def build(
     """
     machine = machine_of(target, threads)
     check(level, stop_after)
-    trace = Trace(Path(dump) if dump else None, stop_after, progress)
+    bar = bar_of_notebook() if progress is None else None
+    trace = Trace(Path(dump) if dump else None, stop_after, progress or bar)
 
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
@@ -106,6 +108,8 @@ def build(
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
     engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
     engine.explain = reduced.explain
+    if bar is not None:
+        bar.close()
     return engine
 
 

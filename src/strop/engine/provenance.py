@@ -25,6 +25,7 @@ from strop.engine.bench import Latency, time_calls
 from strop.engine.describe import StepReport, describe, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
+from strop.engine.notebook import pairs_html, table_html
 from strop.engine.roofline import Peaks
 from strop.engine.sources import Source, read_sources
 
@@ -32,6 +33,10 @@ from strop.engine.sources import Source, read_sources
 KERNEL, FUSED, COPY, FREE = "kernel", "fused", "copy", "free"
 #: Name of the row that has what no node of the model asks for.
 OWN = "(arranging data)"
+
+
+#: Layers in a notebook's table.
+SHOWN = 25
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,13 @@ class Profile:
     def covered(self) -> float:
         """What the layers and ``calling_ns`` account for, by the fastest whole run."""
         return (sum(layer.ns for layer in self.layers) + self.calling_ns) / (self.latency.min * 1e6)
+
+    def _repr_html_(self) -> str:
+        slowest = sorted((x for x in self.layers if x.steps), key=lambda x: -x.ns)[:SHOWN]
+        rows = [(x.name, x.op, f"{x.ns / 1e3:.1f}", x.share, f"{x.bytes / 1024:.0f}", x.precision, x.kernel) for x in slowest]
+        columns = ("layer", "op", "us", "share", "KiB", "precision", "kernel")
+        head = pairs_html(f"{self.model} for {self.target}, {self.threads} threads", [("all steps", f"{self.ns / 1e3:.1f} us")])
+        return head + table_html(columns, rows, right=("us", "KiB"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and numbers."""
