@@ -38,16 +38,20 @@ PUBLIC = [
     "UnsupportedError",
     "VerifyError",
     "__version__",
+    "bench",
     "build",
     "calibrate",
     "convert",
     "custom",
     "layers",
     "load",
+    "profile",
     "quantize",
+    "report",
+    "sweep",
 ]
 ENGINE = [
-    "accuracy_report", "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
+    "accuracy_report", "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "is_loaded", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
     "save", "session",
 ]  # fmt: skip
 

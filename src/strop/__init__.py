@@ -37,9 +37,13 @@ from strop.version import __version__
 
 if TYPE_CHECKING:
     from strop import custom, quantize
+    from strop.engine.bench import bench
     from strop.engine.build import build
     from strop.engine.calibrate import calibrate
     from strop.engine.convert import convert
+    from strop.engine.provenance import profile
+    from strop.engine.report import report
+    from strop.engine.sweep import sweep
     from strop.frontend import network as layers
     from strop.frontend.network import Network
 
@@ -62,24 +66,32 @@ __all__ = [
     "UnsupportedError",
     "VerifyError",
     "__version__",
+    "bench",
     "build",
     "calibrate",
     "convert",
     "custom",
     "layers",
     "load",
+    "profile",
     "quantize",
+    "report",
+    "sweep",
 ]
 
 #: Public names whose modules are imported at first use; a name that its module does not have is the module.
 _LAZY = {
     "Network": "strop.frontend.network",
+    "bench": "strop.engine.bench",
     "build": "strop.engine.build",
     "calibrate": "strop.engine.calibrate",
     "convert": "strop.engine.convert",
     "custom": "strop.custom",
     "layers": "strop.frontend.network",
+    "profile": "strop.engine.provenance",
     "quantize": "strop.quantize",
+    "report": "strop.engine.report",
+    "sweep": "strop.engine.sweep",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -118,7 +118,7 @@ def _streams(
     pairs(streams_rows(report))
 
 
-def _refuse(refused: bool, options: dict[str, object], when: str) -> None:
+def _refuse(refused: bool, options: Mapping[str, object], when: str) -> None:
     """OptionError when one of the options is given that says nothing there."""
     given = [name for name, value in options.items() if value is not None]
     if refused and given:

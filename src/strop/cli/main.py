@@ -27,6 +27,7 @@ VERBS = {
     "convert": "Writes a model as a .tflite or an optimized ONNX file.",
     "run": "Runs an engine or a model once.",
     "bench": "Measures engines or models by throughput, efficiency, latency, accuracy and memory.",
+    "sweep": "Builds a model in many ways, measures latency, accuracy, size and energy of all, and recommends one.",
     "profile": "Tells where the time goes, by the model's own layers: every microsecond, byte and joule.",
     "report": "Makes one page about engines: the five factors, the graph before and after, layers, roofline, memory, candidates, accuracy.",
     "inspect": "Tells what an engine does, step by step.",

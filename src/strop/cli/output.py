@@ -144,3 +144,24 @@ class StageBar:
         if stage in self._stages:
             self._bar.update(self._whole, description=stage, completed=self._stages.index(stage))
         self._bar.update(self._part, description="", completed=done, total=total or None, visible=total > 0)
+
+
+class Status:
+    """A line on stderr that says what is being done. Shows nothing when stderr is no terminal, or ``quiet``."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._status = None if quiet or not sys.stderr.isatty() else console(sys.stderr).status("")
+
+    def __enter__(self) -> Status:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        """What comes next."""
+        if self._status is not None:
+            self._status.update(escape(text))

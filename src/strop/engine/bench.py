@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from strop.engine.describe import memory_of, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
+from strop.engine.notebook import pairs_html
 from strop.engine.resident import peak, reset_peak, resident
 from strop.errors import OptionError
 from strop.runtime.context import Context, StepTime
@@ -133,6 +134,19 @@ class Report:
         """None without a meter."""
         joules = self.joules_per_inference
         return None if not joules else self.batch / joules
+
+    def _repr_html_(self) -> str:
+        latency, memory = self.latency, self.memory
+        joules = self.joules_per_inference
+        rows = [
+            ("throughput", f"{self.qps:.1f} inferences/s, {self.samples_per_s:.1f} samples/s"),
+            ("efficiency", f"unavailable: {self.energy.reason}" if joules is None else f"{joules:.4g} J per inference"),
+            ("latency", f"p50 {latency.p50:.3f} ms ({latency.low:.3f} to {latency.high:.3f}), p90 {latency.p90:.3f}, p99 {latency.p99:.3f}"),
+            ("first inference", f"{self.cold.total:.2f} ms"),
+            ("accuracy", "; ".join(f"{s.metric} {s}" for s in self.scores) or "not measured"),
+            ("memory", ", ".join(f"{name} {value / 2**20:.2f} MiB" for name, value in memory.items() if value is not None)),
+        ]
+        return pairs_html(f"{self.model} for {self.target}, {self.threads} threads", rows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and numbers; times in ms under ``latency_ms`` and ``cold_ms``, of steps in ns."""

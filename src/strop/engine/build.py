@@ -10,6 +10,7 @@ from strop.engine.arena import plan_memory
 from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
+from strop.engine.notebook import bar_of_notebook
 from strop.engine.options import check, machine_of
 from strop.engine.precision import (
     CALIBRATOR,
@@ -84,7 +85,7 @@ def build(
         signature: of a TFLite model with several entries: the key of the one to read; None for the main one.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
-        progress: called as progress(stage, done, total).
+        progress: called as progress(stage, done, total); None for a bar in notebooks and nothing elsewhere.
         precision: of the layers: fp32, bf16, fp16, int8, or auto: int8 or bf16 where that is faster and accurate enough. bf16 and fp16 leave layers
             in fp32 that they are not estimated to make faster.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
@@ -106,7 +107,8 @@ def build(
     """
     machine = machine_of(target, threads)
     check(level, stop_after)
-    trace = Trace(Path(dump) if dump else None, stop_after, progress)
+    bar = bar_of_notebook() if progress is None else None
+    trace = Trace(Path(dump) if dump else None, stop_after, progress or bar)
 
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
@@ -115,6 +117,8 @@ def build(
         reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
     engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
     engine.explain = reduced.explain
+    if bar is not None:
+        bar.close()
     return engine
 
 

@@ -17,7 +17,7 @@ from strop.runtime.context import StepTime
 T = TypeVar("T")
 
 #: Names that exporters give to any model.
-_ANY_MODEL = frozenset({"", "none", "model", "graph", "main", "main_graph", "torch_jit", "torch-jit-export", "tf2onnx", "paddle2onnx"})
+_ANY_MODEL = frozenset({"", "none", "model", "graph", "main", "main_graph", "torch_jit", "torch-jit-export", "tf2onnx", "paddle2onnx", "model from paddlepaddle."})
 
 
 @dataclass(frozen=True)

@@ -200,18 +200,22 @@ def _nvml(root: Path) -> Meter | str:
         return "the package nvidia-ml-py is not installed"
     import pynvml
 
+    library: Any = pynvml
     try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(k) for k in range(count)]
-        readers = tuple((lambda h=h: pynvml.nvmlDeviceGetTotalEnergyConsumption(h) * 1e-3) for h in handles)
+        library.nvmlInit()
+        count = library.nvmlDeviceGetCount()
+        readers = tuple(_gpu_reader(library, library.nvmlDeviceGetHandleByIndex(k)) for k in range(count))
         for read in readers:
             read()
-    except pynvml.NVMLError as error:
+    except library.NVMLError as error:
         return str(error)
     if not readers:
         return "no GPU"
     return Meter(f"NVML, {count} GPU{'s' * (count != 1)}", readers, (0.0,) * count)
+
+
+def _gpu_reader(library: Any, handle: Any) -> Callable[[], float]:
+    return lambda: float(library.nvmlDeviceGetTotalEnergyConsumption(handle)) * 1e-3
 
 
 def _text(path: Path) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from strop import knobs
 from strop.engine.cubins import PREFIX
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
+from strop.engine.notebook import pairs_html
 from strop.errors import EngineFileError, OptionError
 from strop.files import replacing
 from strop.ir.dtype import DType
@@ -186,6 +187,14 @@ class Engine:
     def graph_text(self) -> str:
         """The portable graph the engine was built from."""
         return self._file.text(SectionKind.GRAPH)
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        memory = manifest.get("memory", {})
+        rows = [("target", f"{manifest.get('target')}, {manifest.get('threads')} threads"), ("kernels", len(manifest.get("steps", [])))]
+        rows += [("input", str(tensor)) for tensor in self.inputs] + [("output", str(tensor)) for tensor in self.outputs]
+        rows += [(name, f"{memory.get(name, 0) / 2**20:.2f} MiB") for name in ("weights", "arena")]
+        return pairs_html(f"Engine {manifest.get('model')}", rows)
 
     def __repr__(self) -> str:
         return f"Engine({self.manifest.get('model')} for {self.manifest.get('target')})"

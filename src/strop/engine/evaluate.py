@@ -219,4 +219,4 @@ def _hits(array: Array, labels: Array, k: int) -> Array:
 def usual_metrics(samples: Samples, reference: Run | None) -> list[str | Plugin]:
     """What is worth asking when nothing is asked for: top1 and top5 of samples with labels, agreement and SQNR beside a reference."""
     labelled = not samples.once and next((b.labels is not None for b in samples), False)
-    return (["top1", "top5"] if labelled else []) + (["agreement", "sqnr"] if reference is not None else [])
+    return [*(("top1", "top5") if labelled else ()), *(("agreement", "sqnr") if reference is not None else ())]

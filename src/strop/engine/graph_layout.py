@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 #: Room between boxes of a layer, between a line and its neighbours, and between layers.
 GAP, LINE_GAP, RANK_GAP = 28.0, 14.0, 34.0
@@ -100,7 +101,7 @@ def _chain(a: _Cell, b: _Cell, rows: list[list[_Cell]]) -> list[_Cell]:
         rows[rank].append(cell)
         chain.append(cell)
     chain.append(b)
-    for upper, lower in zip(chain, chain[1:]):
+    for upper, lower in pairwise(chain):
         upper.down.append(lower)
         lower.up.append(upper)
     return chain

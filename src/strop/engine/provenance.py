@@ -25,6 +25,7 @@ from strop.engine.bench import Latency, time_calls
 from strop.engine.describe import StepReport, describe, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
+from strop.engine.notebook import pairs_html, table_html
 from strop.engine.roofline import Peaks
 from strop.engine.sources import Source, read_sources
 
@@ -32,6 +33,10 @@ from strop.engine.sources import Source, read_sources
 KERNEL, FUSED, COPY, FREE = "kernel", "fused", "copy", "free"
 #: Name of the row that has what no node of the model asks for.
 OWN = "(arranging data)"
+
+
+#: Layers in a notebook's table.
+SHOWN = 25
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ class LayerProfile:
         bytes: read and written.
         flops: operations.
         joules: of one run, or None.
-        intensity: operations per byte.
+        intensity: operations per byte of the kernels that compute it: what is fused shares their traffic.
         flops_per_s: operations per second.
-        of_roof: what it reaches of what the roofline allows it, or None without peaks.
+        of_roof: what these kernels reach of what the roofline allows them, or None without peaks.
     """
 
     name: str
@@ -113,6 +118,13 @@ class Profile:
         """What the layers and ``calling_ns`` account for, by the fastest whole run."""
         return (sum(layer.ns for layer in self.layers) + self.calling_ns) / (self.latency.min * 1e6)
 
+    def _repr_html_(self) -> str:
+        slowest = sorted((x for x in self.layers if x.steps), key=lambda x: -x.ns)[:SHOWN]
+        rows = [(x.name, x.op, f"{x.ns / 1e3:.1f}", x.share, f"{x.bytes / 1024:.0f}", x.precision, x.kernel) for x in slowest]
+        columns = ("layer", "op", "us", "share", "KiB", "precision", "kernel")
+        head = pairs_html(f"{self.model} for {self.target}, {self.threads} threads", [("all steps", f"{self.ns / 1e3:.1f} us")])
+        return head + table_html(columns, rows, right=("us", "KiB"))
+
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and numbers."""
         found = {k: v for k, v in asdict(self).items() if k != "latency"}
@@ -169,7 +181,6 @@ def attribute(
     index = {source.name: k for k, source in enumerate(sources)}
     groups = [[index[name] for name in step.source if name in index] for step in steps]
     time = [float(step.estimated_ns if step.time_ns is None else step.time_ns) for step in steps]
-    whole = max(1e-9, sum(time))
     layers = [LayerProfile(s.name, s.op, s.result, FREE, (), "", "") for s in sources]
     if not all(groups):
         layers.append(LayerProfile(OWN, "", "", FREE, (), "", ""))
@@ -186,7 +197,7 @@ def attribute(
                 fate=_fate(old, step), ns=old.ns + share * time[number], bytes=old.bytes + bytes_ * step.bytes, flops=old.flops + share * step.flops,
             )  # fmt: skip
         parts.append(tuple(zip(members, shares)))
-    return tuple(_finished(layer, whole, joules, peaks) for layer in layers), tuple(parts)
+    return tuple(_finished(layer, steps, time, joules, peaks) for layer in layers), tuple(parts)
 
 
 def precision_of(step: StepReport) -> str:
@@ -201,16 +212,20 @@ def _fate(layer: LayerProfile, step: StepReport) -> str:
     return KERNEL if layer.fate == KERNEL or step.name == layer.name or len(step.source) == 1 else FUSED
 
 
-def _finished(layer: LayerProfile, whole: float, joules: float | None, peaks: Peaks | None) -> LayerProfile:
-    share = layer.ns / whole
-    rate = layer.flops / layer.ns * 1e9 if layer.ns > 0 else 0.0
+def _finished(
+    layer: LayerProfile, steps: Sequence[StepReport], time: Sequence[float], joules: float | None, peaks: Peaks | None
+) -> LayerProfile:
+    """The layer with what follows from its sums. On the roofline it stands where its kernels stand."""
+    share = layer.ns / max(1e-9, sum(time))
+    flops, moved, ns = (float(sum(column)) for column in zip(*((steps[k].flops, steps[k].bytes, time[k]) for k in layer.steps))) if layer.steps else (0.0,) * 3
     of_roof = None
-    if peaks is not None and layer.ns > 0:
-        of_roof = rate / peaks.attainable(layer.flops, layer.bytes) if layer.flops >= 1 else layer.bytes / layer.ns * 1e9 / peaks.best_bandwidth
-    intensity = layer.flops / layer.bytes if layer.bytes > 0 else 0.0
+    if peaks is not None and ns > 0:
+        roof = peaks.attainable(flops, moved) if flops >= 1 else peaks.best_bandwidth
+        of_roof = (flops if flops >= 1 else moved) / ns * 1e9 / roof
     return replace(
-        layer, share=share, joules=None if joules is None else joules * share, intensity=intensity, flops_per_s=rate, of_roof=of_roof
-    )
+        layer, share=share, joules=None if joules is None else joules * share, intensity=flops / moved if moved > 0 else 0.0,
+        flops_per_s=layer.flops / layer.ns * 1e9 if layer.ns > 0 else 0.0, of_roof=of_roof,
+    )  # fmt: skip
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

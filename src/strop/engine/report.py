@@ -70,7 +70,7 @@ class PageReport:
 
 
 def report(
-    engines: Sequence[Engine], *, extras: Sequence[Extra] | None = None, seconds: float = 1.0, threads: int | None = None,
+    engines: Engine | Sequence[Engine], *, extras: Sequence[Extra] | None = None, seconds: float = 1.0, threads: int | None = None,
     run: bool = True, roofline: bool = True,
 ) -> PageReport:  # fmt: skip
     """Measures engines one after the other and makes a page about them.
@@ -86,6 +86,7 @@ def report(
         OptionError: no engine, or too many for a page.
         EngineFileError: a manifest is malformed.
     """
+    engines = [engines] if isinstance(engines, Engine) else engines
     if not 1 <= len(engines) <= MOST_ENGINES:
         raise OptionError("unusable number of engines for a report", got=len(engines), expected=f"1 to {MOST_ENGINES}")
     given = extras or [Extra()] * len(engines)
@@ -151,7 +152,7 @@ def _tried(found: Any) -> list[list[Any]]:
     """Candidates as [label, estimated ns, measured ns or None, verdict]; whatever else the file says is left out."""
     if not isinstance(found, list):
         return []
-    kinds = (str, int, (int, type(None)), str)
+    kinds: tuple[Any, ...] = (str, int, (int, type(None)), str)
     return [t for t in found if isinstance(t, list) and len(t) == 4 and all(isinstance(v, k) for v, k in zip(t, kinds))]
 
 

@@ -20,7 +20,7 @@ function powers(low, high) {
 
 function rooflineChart(engine) {
   const { peaks } = engine;
-  const points = engine.layers.filter((l) => l.ns > 0 && l.flops >= 1 && l.bytes > 0 && l.share > 0.0005);
+  const points = engine.layers.filter((l) => l.ns > 0 && l.fate !== "fused" && l.flops >= 1 && l.bytes > 0 && l.share > 0.0005);
   if (!points.length) return h("p", { class: "dim" }, "No layer does arithmetic.");
   const W = 1080, H = 440, L = 66, R = 24, T = 18, B = 46;
   const xs = points.map((p) => p.intensity), ys = points.map((p) => p.flops_per_s / 1e9);

@@ -58,6 +58,7 @@ class Canvas {
   }
   move(x, y, k) {
     this.view = { x, y, k };
+    this.group.classList.toggle("far", k < 0.3);
     this.group.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${k.toFixed(4)})`);
   }
   size() { const box = this.svg.getBoundingClientRect(); return [box.width || 560, box.height || 620]; }
@@ -117,7 +118,7 @@ function nodeBox(canvas, box, layer, press) {
     s("rect", { x: 0, y: 9, width: 3.5, height: box[3] - 18, rx: 1.5, css: { fill: colour(key), stroke: "none" } }),
     s("text", { x: 12, y: 15 }, short(layer.op || "node", 20)),
     s("text", { class: "sub", x: 12, y: 27 }, short(layer.result, 24)),
-  ], press, { "data-source": layer.name }), layer);
+  ], press, { "data-source": layer.name, css: { "--family": colour(key) } }), layer);
 }
 
 function kernelBox(canvas, box, step, layers, members, most, press) {
@@ -131,7 +132,7 @@ function kernelBox(canvas, box, step, layers, members, most, press) {
     s("rect", { x: 12, y: 33 + 18 * row, width: 7, height: 7, rx: 2, css: { fill: colour(family(layers[k].op)), stroke: "none" } }),
     s("text", { x: 25, y: 40 + 18 * row, class: "op-name" }, short(layers[k].op, 18), s("tspan", { class: "where", dx: 6 }, short(placeOf(layers[k]), Math.max(4, 24 - Math.min(18, layers[k].op.length)))))));
   if (members.length > shown.length) rows.push(s("text", { class: "sub", x: 25, y: 40 + 18 * shown.length }, `and ${members.length - shown.length} more`));
-  return canvas.add(box, step.name, rows, press, { "data-step": canvas.boxes.length, "aria-label": `kernel ${step.kernel} for ${members.length} nodes` });
+  return canvas.add(box, step.name, rows, press, { "data-step": canvas.boxes.length, css: { "--family": colour(key) }, "aria-label": `kernel ${step.kernel} for ${members.length} nodes` });
 }
 
 function graphSection(engine) {
