@@ -64,6 +64,9 @@ class PageReport:
         except OSError as error:
             raise OptionError("cannot write the report", where=str(path), got=error.strerror or error, hint="write elsewhere") from error
 
+    def __repr__(self) -> str:
+        return f"PageReport({', '.join(e['name'] for e in self.data['engines'])}; {len(self.html)} characters)"
+
     def _repr_html_(self) -> str:
         """The page in a frame, for notebooks."""
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:760px;border:0" title="Strop report"></iframe>'
