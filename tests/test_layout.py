@@ -37,7 +37,7 @@ DEMO_DATA_SEEN_BY = {"cli"}
 #: What a process that only runs engines imports of the engine folder, and what these may import.
 FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum")
 #: Files that import modules by name at run time, so that a process without the compiler can load engines.
-LAZY_FILES = {"__init__.py", "compat/shims.py", "cli/main.py", "cli/source.py", "cli/dump.py", "frontend/table.py", "compat/tflite/source.py"}
+LAZY_FILES = {"__init__.py", "compat/shims.py", "cli/main.py", "cli/source.py", "cli/dump.py", "frontend/table.py", "compat/tflite/__init__.py", "compat/tflite/source.py"}
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80

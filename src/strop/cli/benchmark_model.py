@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from strop.cli.source import build, is_engine
+from strop.cli.source import build, is_engine, stored_shapes
 from strop.engine.bench import time_calls
 from strop.engine.describe import describe
 from strop.engine.engine import Engine, load
@@ -156,7 +156,9 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Sheet]:
     if is_engine(path):
         engine = load(path, threads=threads)
     else:
-        engine = build(path, level=options.level, threads=threads, shapes=_shapes(options), signature=options.signature_to_run_for or None)
+        key = options.signature_to_run_for or None
+        shapes = {**stored_shapes(path, key), **(_shapes(options) or {})}
+        engine = build(path, level=options.level, threads=threads, shapes=shapes, signature=key)
     if options.verbose:
         for note in engine.manifest.get("notes", []):
             _say(str(note))

@@ -18,6 +18,7 @@ from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
 from strop.files import replacing
+from strop.frontend.formats import TFLITE, kind_of
 from strop.ir.ranges import FORM, parse_shape
 from strop.quantize.data import PREPROCESSING
 from strop.quantize.ranges import CALIBRATORS
@@ -65,6 +66,18 @@ def build(model: Path, **options: Any) -> Engine:
     """``strop.engine.build.build``, imported at first use: verbs that only run engines need no compiler."""
     engine: Engine = import_module("strop.engine.build").build(model, **options)
     return engine
+
+
+def stored_shapes(model: Path, signature: str | None) -> dict[str, tuple[int, ...]]:
+    """Shapes that a TensorFlow Lite file has for its inputs, where it leaves sizes open too.
+
+    Raises:
+        OptionError: a model of another kind, or no such signature.
+    """
+    if kind_of(model) != TFLITE:
+        raise OptionError("only a TensorFlow Lite file stores shapes beside sizes that are free", got=model, expected="a .tflite file")
+    found: dict[str, tuple[int, ...]] = import_module("strop.frontend.tflite.reader").stored_shapes(model, signature)
+    return found
 
 
 def load_function(text: str) -> Callable[..., Any]:
