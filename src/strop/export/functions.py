@@ -13,10 +13,11 @@ from strop.ir import expr as ex
 from strop.ir.dtype import DType
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
+from strop.ir.op import Op
 from strop.ops.elementwise import Cast, Elementwise, make
 
-#: Whether the format has an operator for an elementwise function over these operands.
-Direct = Callable[[Elementwise, Sequence[Value]], bool]
+#: Whether the format has an operator for an elementwise function, or for resizing, over these operands.
+Direct = Callable[[Op, Sequence[Value]], bool]
 
 #: Names of the elementwise functions that are one primitive, where they differ.
 _NAMES = {"floormod": "mod", "select": "where"}

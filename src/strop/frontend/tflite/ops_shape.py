@@ -368,7 +368,7 @@ def write_slice(w: NodeWriter) -> None:
         end.append(stop)
         step.append(stride)
     if all(s == 1 for s in step):
-        lengths = [-1 if ends >> k & 1 else e - b for k, (b, e) in enumerate(zip(begin, end, strict=True))]
+        lengths = [-1 if ends >> k & 1 else max(e - b, 0) for k, (b, e) in enumerate(zip(begin, end, strict=True))]
         w.emit("SLICE", [w.operand(0), w.ints(begin, "begin"), w.ints(lengths, "size")], None, "SliceOptions")
         return
     operands = [w.operand(0), w.ints(begin, "begin"), w.ints(end, "end"), w.ints(step, "strides")]
