@@ -234,6 +234,8 @@ def _resize(a: Apart, direct: Direct) -> Value | None:
         one = op.replace(sizes=(size,), scales=(op.scales[axis],))
         if size == given[axis] and op.scales[axis] == 1.0:
             continue
+        if op.mode != "nearest" and x.dtype is not dt.f32:
+            return None
         if op.mode == "nearest":
             (at,) = one.reference(np.arange(given[axis], dtype=np.int32))
             x = a.step(Gather(axis), x, a.const(at))

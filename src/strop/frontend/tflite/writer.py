@@ -65,6 +65,11 @@ def direct(op: Op, operands: Sequence[Value]) -> bool:
 def _copied(writing: Writing, value: Value, name: str) -> OutTensor:
     """A tensor of its own for an output that is an input, a constant or another output too."""
     shape, free = sizes(value.shape)
+    if len(free) > 1:
+        raise UnsupportedError(
+            "an output that is an input or a constant cannot have two free sizes", where=f"output {name}", got=value.type,
+            hint="give the inputs fixed shapes with --shape",
+        )  # fmt: skip
     result = writing.made(name, value.dtype, shape, free, value=value.name)
     numbers = [-1 if k in free else d for k, d in enumerate(shape)]
     given = writing.made(f"{name}:shape", dt.i32, (len(shape),), (), np.asarray(numbers, np.int32))
