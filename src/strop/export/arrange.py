@@ -47,7 +47,7 @@ def arrange(graph: Graph, trace: Trace, direct: Direct, turn_ends: bool = False)
 
     Args:
         graph: portable; it is not changed.
-        direct: which elementwise functions the format has an operator for.
+        direct: which elementwise functions and kinds of resizing the format has an operator for.
         turn_ends: inputs and outputs of rank 4 are [N, H, W, C] too.
     """
     result = expand(graph, direct)

@@ -13,10 +13,12 @@ from strop.ir import expr as ex
 from strop.ir.dtype import DType
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
+from strop.ir.op import Op
+from strop.ops.data import Expand
 from strop.ops.elementwise import Cast, Elementwise, make
 
-#: Whether the format has an operator for an elementwise function over these operands.
-Direct = Callable[[Elementwise, Sequence[Value]], bool]
+#: Whether the format has an operator for an elementwise function, or for resizing, over these operands.
+Direct = Callable[[Op, Sequence[Value]], bool]
 
 #: Names of the elementwise functions that are one primitive, where they differ.
 _NAMES = {"floormod": "mod", "select": "where"}
@@ -29,7 +31,7 @@ def function(a: Apart, direct: Direct) -> Value | None:
     types = [v.dtype for v in a.node.operands]
     if direct(op, a.node.operands):
         return None
-    special = _SPECIAL.get(op.fn) if types[0] is dt.f32 else None
+    special = _SPECIAL.get(op.fn) if types[0] is dt.f32 and not (op.fn == "atan2" and len({v.shape for v in a.node.operands}) == 1) else None
     if special is not None:
         return special(a)
     if op.fn not in _COMPOSED and isinstance(op.expr(), ex.Call) and all(isinstance(c, ex.Input) for c in ex.children(op.expr())):
@@ -152,4 +154,10 @@ def _prelu(a: Apart) -> Value:
     return a.apply("add", a.apply("relu", x), a.apply("mul", slope, a.apply("min", x, 0.0)))
 
 
-_SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu}
+def _atan2(a: Apart) -> Value:
+    """Of operands of one shape."""
+    shape = a.node.output.shape
+    return a.apply("atan2", *(v if v.shape == shape else a.step(Expand(shape), v) for v in a.node.operands))
+
+
+_SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu, "atan2": _atan2}
