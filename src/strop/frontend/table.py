@@ -52,6 +52,7 @@ FRONTENDS = (
     Frontend(
         "TensorFlow", "strop.frontend.saved_model.reader", "onnx", "pip install onnx", (formats.SAVED_MODEL, formats.GRAPH_DEF), ("signature",)
     ),
+    Frontend("Keras", "strop.frontend.keras.reader", "h5py", "pip install 'strop[keras]'", (formats.KERAS, formats.HDF5)),
 )  # fmt: skip
 
 #: What may help with models that no frontend reads.

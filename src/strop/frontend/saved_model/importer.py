@@ -23,6 +23,8 @@ from strop.ir.op import Type
 
 #: Most nodes of all calls and rounds together, and how deep calls may lie in each other.
 MAX_READ, MAX_DEPTH = 1 << 18, 48
+#: The symbol of first axes that several inputs leave open.
+BATCH = "batch"
 #: Ops that change a variable.
 WRITES = frozenset((
     "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "Assign", "AssignAdd", "AssignSub", "ScatterUpdate", "ScatterAdd",
@@ -117,7 +119,8 @@ class Importer:
                     raise OptionError("the rank of an input is not known", where=f"input {name}", expected="its shape", hint=f"--shape {name}=1x224x224x3")
                 tensor = Tensor(tensor.ref, tensor.dtype, (1,) * rank, tuple(range(rank)))
             declared[name] = tensor
-        shapes = input_shapes(declared, given)  # type: ignore[arg-type]
+        several = sum(0 in tensor.free for tensor in declared.values()) > 1
+        shapes = input_shapes(declared, given, BATCH if several else None)  # type: ignore[arg-type]
         for name, tensor in declared.items():
             value = self.graph.add_input(name, Type(tensor.dtype, shapes[name]))
             self.session.reserved.add(name)
