@@ -11,6 +11,7 @@ from strop.frontend.tensorflow.slices import paddings
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.registry import tflite_op, writes
+from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
 from strop.ops.resize import Resize
