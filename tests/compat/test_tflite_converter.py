@@ -184,6 +184,55 @@ def test_models_that_cannot_be_converted(lenet: Path, tmp_path: Path) -> None:
     fails(ConverterError, "", lite.TFLiteConverter.from_saved_model(tmp_path).convert)
 
 
+def test_keras_files(tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="the package h5py is not installed: pip install 'strop[keras]'")
+    with tarfile.open(MODELS.with_name("keras.tar.xz")) as archive:
+        files = {part: archive.extractfile(f"3/Dense/{part}").read() for part in ("net.keras", "io.npz")}  # type: ignore[union-attr]
+    (tmp_path / "net.keras").write_bytes(files["net.keras"])
+    with np.load(io.BytesIO(files["io.npz"])) as arrays:
+        x, wanted = (next(arrays[k] for k in arrays.files if k.startswith(side)) for side in ("in", "out"))
+    for make in (lite.TFLiteConverter.from_keras_model, lite.TFLiteConverter.from_keras_model_file):
+        interpreter = lite.Interpreter(model_content=make(tmp_path / "net.keras").convert())
+        interpreter.resize_tensor_input(0, x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(0, x)
+        interpreter.invoke()
+        np.testing.assert_allclose(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), wanted, 1e-5, 1e-5)
+    fails(ValueError, "parts of a model are not converted: input_arrays", lambda: lite.TFLiteConverter.from_keras_model_file("m.h5", input_arrays=["x"]))
+    fails(ValueError, "sessions are not read", lambda: lite.TFLiteConverter.from_session(None, [], []))
+
+
+def field(number: int, value: bytes | str | int) -> bytes:
+    """A field of a protobuf message; all lengths here are below 128."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    data = value.encode() if isinstance(value, str) else value
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def graph_def() -> bytes:
+    """x: Placeholder f32[1, 2]; y = Relu(x). GraphDef, NodeDef and AttrValue of tensorflow/core/framework."""
+
+    def attr(name: str, value: bytes) -> bytes:
+        return field(5, field(1, name) + field(2, value))
+
+    kind, shape = field(6, 1), field(7, field(2, field(1, 1)) + field(2, field(1, 2)))
+    x = field(1, "x") + field(2, "Placeholder") + attr("dtype", kind) + attr("shape", shape)
+    y = field(1, "y") + field(2, "Relu") + field(3, "x") + attr("T", kind)
+    return field(1, x) + field(1, y)
+
+
+def test_frozen_graphs(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(graph_def())
+    made = lite.TFLiteConverter.from_frozen_graph(path, ["x"], ["y"], {"x": [3, 2]})
+    assert made.get_input_arrays() == ["x"]
+    interpreter = lite.Interpreter(model_content=made.convert())
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [3, 2] and interpreter._get_op_details(0)["op_name"] == "RELU"
+    fails(ValueError, "the inputs of the graph are x, not z; parts of a graph are not converted", lambda: lite.TFLiteConverter.from_frozen_graph(path, ["z"], ["y"]))
+    fails(ValueError, "the outputs of the graph are y, not x", lambda: lite.TFLiteConverter.from_frozen_graph(path, ["x"], ["x"]))
+
+
 def test_what_has_no_effect_is_noted(lenet: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = converter(lenet, allow_custom_ops=True, optimizations=[lite.Optimize.EXPERIMENTAL_SPARSITY, lite.Optimize.OPTIMIZE_FOR_SIZE])
     settings.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS, lite.OpsSet.SELECT_TF_OPS]

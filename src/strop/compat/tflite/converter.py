@@ -35,7 +35,9 @@ _NO_EFFECT = {
 }  # fmt: skip
 #: Settings that ask for what is not there.
 _REFUSED = {
-    "experimental_use_stablehlo_quantizer": False, "experimental_stablehlo_quantizer_config": None, "ir_dump_dir": None, "print_ir_before": None, "print_ir_after": None,
+    "experimental_use_stablehlo_quantizer": False, "experimental_stablehlo_quantizer_config": None, "ir_dump_dir": None, "ir_dump_pass_regex": None,
+    "ir_dump_func_regex": None, "enable_timing": None, "print_ir_before": None, "print_ir_after": None, "print_ir_module_scope": None,
+    "elide_elementsattrs_if_larger": None,
 }  # fmt: skip
 
 
@@ -136,11 +138,28 @@ class TFLiteConverter:
         return converter
 
     @classmethod
+    def from_keras_model_file(cls, model_file: Any, **parts: Any) -> TFLiteConverter:
+        """A Keras model's file, as version 1 names it; ValueError for parts of a model."""
+        if any(parts.values()):
+            raise ValueError(f"parts of a model are not converted: {', '.join(k for k, v in parts.items() if v)}")
+        return cls.from_keras_model(model_file)
+
+    @classmethod
+    def from_session(cls, sess: Any, input_tensors: Any, output_tensors: Any) -> TFLiteConverter:
+        """Refused: sessions of TensorFlow 1 are not read."""
+        raise ValueError("sessions are not read: freeze the graph and use from_frozen_graph, or save a SavedModel")
+
+    @classmethod
     def experimental_from_jax(cls, serving_funcs: Any, inputs: Any) -> TFLiteConverter:
         """Refused: Jax functions are not read."""
         raise ValueError("Jax functions are not read: write them as a SavedModel with jax2tf, or export ONNX")
 
     # ---- conversion
+
+    def get_input_arrays(self) -> list[str]:
+        """Names of the model's inputs."""
+        with _as_converter_error():
+            return [value.name for value in read(self._model, self._shapes, signature=self._signature).inputs]
 
     def convert(self) -> bytes:
         """The .tflite file.
