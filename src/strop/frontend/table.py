@@ -129,7 +129,7 @@ def _frontend(model: Any) -> Frontend:
             "this kind of model is not read",
             where=None if isinstance(model, bytes) else _name(model),
             got=kind,
-            expected="an .onnx file, a .tflite file, a .pt2 file of torch.export, or such a model in memory",
+            expected="an .onnx, .tflite, .keras or .h5 file, a SavedModel, a .pt2 file of torch.export, or such a model in memory",
             hint=_HINTS.get(kind, "export the network as ONNX"),
         )
     return found
