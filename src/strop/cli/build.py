@@ -13,6 +13,7 @@ from strop.cli.source import (
     CALIBRATOR_HELP,
     PREPROCESS_HELP,
     SHAPE_HELP,
+    SIGNATURE_HELP,
     build,
     check_output,
     load_function,
@@ -28,13 +29,14 @@ from strop.quantize.precision import PRECISIONS
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Engine file to write.")] = None,
     target: Annotated[str, typer.Option(help="Machine the code is for: host, x86-64-v3, ...")] = "host",
     threads: Annotated[int | None, typer.Option(help="Threads to split work for; all cores by default.")] = None,
     level: Annotated[int, typer.Option(help="Effort of choosing kernels: 0 by estimates, 5 measures everything.")] = 3,
     budget: Annotated[float | None, typer.Option(help="Seconds that measuring may take.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     dump: Annotated[Path | None, typer.Option(help="Folder that receives the text of every stage.")] = None,
     stop_after: Annotated[str | None, typer.Option(help=f"End after a stage: {', '.join(STAGES)}.")] = None,
     precision: Annotated[str, typer.Option(help=f"Of the layers: {', '.join(PRECISIONS)}.")] = "fp32",
@@ -64,6 +66,7 @@ def command(
                 level=level,
                 budget=budget,
                 shapes=parse_shapes(shape or ()),
+                signature=signature,
                 dump=dump,
                 stop_after=stop,
                 progress=bar,

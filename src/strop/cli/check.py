@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from strop.cli.output import micros, number, pairs, show_json, size, table, warn
-from strop.cli.source import SHAPE_HELP, parse_shapes
+from strop.cli.source import SHAPE_HELP, SIGNATURE_HELP, parse_shapes
 from strop.engine.check import FATES, CheckReport, NodeFate, check
 from strop.errors import OptionError
 
@@ -28,9 +28,10 @@ _ORDERS = ", ".join(_KEYS)
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder.")],
     target: Annotated[str, typer.Option(help="Machine the code would be for.")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
     sort: Annotated[str, typer.Option(help=f"Order of the nodes: {_ORDERS}.")] = "model",
     only: Annotated[list[str] | None, typer.Option(help=f"Show only nodes of a fate: {', '.join(FATES)}. Repeatable.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also say why each kernel does not take a naive node.")] = False,
@@ -49,7 +50,7 @@ def command(
     wrong = [fate for fate in only or () if fate not in FATES]
     if wrong:
         raise OptionError("unknown fate", where="--only", got=wrong[0], expected=", ".join(FATES))
-    report = check(model, target=target, shapes=parse_shapes(shape or ()))
+    report = check(model, target=target, shapes=parse_shapes(shape or ()), signature=signature)
     if json:
         show_json(report.to_json())
     else:

@@ -31,6 +31,8 @@ SHAPE_HELP = (
     "(min..max, the optimum, what it is a multiple of); or a free dim by its name, batch=1..8; or name==16000 for an input that always has this value. "
     "name[]=1..100: how large sizes may become that the elements of this value decide, or that it gets from data. Repeatable."
 )
+#: Of the option --signature.
+SIGNATURE_HELP = "Of a SavedModel or .tflite file with several: the key of the one to read."
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
 CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
@@ -46,6 +48,8 @@ def is_engine(path: Path) -> bool:
     Raises:
         OptionError: there is no such file.
     """
+    if path.is_dir():  # a SavedModel
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))

@@ -163,13 +163,14 @@ def check(
     shapes: Mapping[str, str | Sequence[int | str]] | None = None,
     example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    signature: str | None = None,
 ) -> CheckReport:
     """Judges every node of a model.
 
     Args:
         model: as for ``build``.
         target: as for ``build``.
-        shapes, example_inputs, dynamic_shapes: as for ``build``.
+        shapes, example_inputs, dynamic_shapes, signature: as for ``build``.
 
     Raises:
         ModelError: the file is no model whose nodes could be judged.
@@ -177,7 +178,7 @@ def check(
     """
     machine = parse_target(target) if isinstance(target, str) else target
     name = Path(model).stem if isinstance(model, (str, Path)) else "model"
-    verdicts, graph = judge(model, shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
+    verdicts, graph = judge(model, shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     given = tuple(f"{v.name}: {show_type(v.type)}" for v in graph.inputs)
     sizes = {s.name: s.opt for v in graph.inputs for s in sh.symbols(v.shape)}
     empty = CheckReport(name, machine.name, tuple(_unread(v, "") for v in verdicts), given, sizes, Totals(len(verdicts)))
