@@ -30,7 +30,7 @@ from strop.quantize.precision import PRECISIONS
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Engine file to write.")] = None,
     target: Annotated[str, typer.Option(help="Machine the code is for: host, x86-64-v3, ...")] = "host",
     threads: Annotated[int | None, typer.Option(help="Threads to split work for; all cores by default.")] = None,

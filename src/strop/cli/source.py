@@ -33,7 +33,7 @@ SHAPE_HELP = (
     "name[]=1..100: how large sizes may become that the elements of this value decide, or that it gets from data. Repeatable."
 )
 #: Of the option --signature.
-SIGNATURE_HELP = "Key of the signature to read, of a TensorFlow Lite model with several; the main one if left out."
+SIGNATURE_HELP = "Of a SavedModel or .tflite file with several: the key of the one to read."
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
 CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
@@ -49,6 +49,8 @@ def is_engine(path: Path) -> bool:
     Raises:
         OptionError: there is no such file.
     """
+    if path.is_dir():  # a SavedModel
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))

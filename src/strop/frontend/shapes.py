@@ -32,7 +32,7 @@ def input_shapes(inputs: Mapping[str, Declared], given: Mapping[str, str | Seque
     Raises:
         OptionError: there is no such input or symbol, or a shape of another rank or with sizes below 1.
     """
-    parsed = {name: parse_shape(shape, f"shape of {name}") for name, shape in given.items()}
+    parsed = {name: parse_shape([shape] if isinstance(shape, int) else shape, f"shape of {name}") for name, shape in given.items()}
 
     def usual_name(name: str, axis: int) -> str:
         return batch if batch is not None and axis == 0 else f"{_identifier(name)}_{axis}"

@@ -17,6 +17,8 @@ from strop.frontend.keras.weights import Weights
 
 #: Most bytes of a configuration, and of the weights of a ``.keras`` file.
 MAX_CONFIG, MAX_WEIGHTS = 1 << 27, 1 << 34
+#: How much smaller than itself a part may be packed, from 16 MiB on.
+PACKED = 200
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
@@ -74,7 +76,7 @@ def _zipped(data: Any, where: str) -> Archive:
 
 def _member(archive: zipfile.ZipFile, name: str, most: int, where: str) -> bytes:
     info = archive.getinfo(name)
-    if info.file_size > most or info.file_size > 1100 * max(info.compress_size, 1 << 10):
+    if info.file_size > most or info.file_size > max(PACKED * info.compress_size, 1 << 24):
         raise ModelError("a part of the file is too large", where=f"{where}, {name}", got=f"{info.file_size} bytes", expected=f"at most {most}")
     with archive.open(info) as file:
         return file.read(info.file_size)

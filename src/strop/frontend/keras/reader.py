@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from strop.errors import UnsupportedError
 from strop.frontend.keras.archive import load
 from strop.frontend.keras.importer import Importer
 from strop.frontend.verdicts import Verdict, combined
@@ -19,7 +22,7 @@ def read(model: Any, shapes: Mapping[str, Any] | None = None) -> Graph:
     the names of the models that it lies in.
 
     Args:
-        model: path of a ``.keras`` or whole-model ``.h5`` file, or the bytes of one.
+        model: path of a ``.keras`` or whole-model ``.h5`` file, the bytes of an ``.h5`` file, or a model in memory.
         shapes: shapes of inputs by name, or ranges of free dims by name; see ``strop.ir.ranges``.
 
     Raises:
@@ -41,7 +44,31 @@ def judge(model: Any, shapes: Mapping[str, Any] | None = None) -> tuple[list[Ver
     return importer.verdicts, Graph() if importer.errors else importer.graph
 
 
-def _import(model: str | Path | bytes, shapes: Mapping[str, Any] | None) -> Importer:
-    importer = Importer(load(model), shapes, "model" if isinstance(model, bytes) else Path(model).stem)
+@contextmanager
+def saved(model: Any) -> Iterator[Path]:
+    """A Keras model in memory as a file that lasts as long as the context.
+
+    Raises:
+        UnsupportedError: an object that is no model, or one that Keras cannot save.
+    """
+    if not hasattr(model, "save") or not hasattr(model, "layers"):
+        raise UnsupportedError("this object of Keras is not read", got=type(model).__qualname__, expected="a model")
+    with tempfile.TemporaryDirectory(prefix="strop-") as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(path)
+        except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
+            raise UnsupportedError("Keras cannot save the model", got=str(error).split("\n")[0][:160], hint="build it first, or export it: model.export(folder)") from error
+        yield path
+
+
+def _import(model: Any, shapes: Mapping[str, Any] | None) -> Importer:
+    if isinstance(model, (str, Path, bytes)):
+        importer = Importer(load(model), shapes, "model" if isinstance(model, bytes) else Path(model).stem)
+    else:
+        with saved(model) as path:
+            importer = Importer(load(path), shapes, str(getattr(model, "name", "model")))
+            importer.run()
+            return importer
     importer.run()
     return importer

@@ -127,6 +127,9 @@ class Importer:
             if tensor.ref.node in scope.known or tensor.ref.index:
                 raise ModelError("an input is no placeholder of its own", where=f"input {name}", got=tensor.ref.node)
             scope.known[tensor.ref.node] = [value]
+        scope.known.update({name: [Handle(name)] for name in self.program.values})
+        for name, array in self.program.constants.items():
+            scope.known[name] = [self.graph.add_const(array, free_name(name, self.graph.values))]
 
     # ---- nodes in the order in which they are needed
 
