@@ -34,8 +34,8 @@ def function(a: Apart, direct: Direct) -> Value | None:
     special = _SPECIAL.get(op.fn) if types[0] is dt.f32 and not (op.fn == "atan2" and len({v.shape for v in a.node.operands}) == 1) else None
     if special is not None:
         return special(a)
-    if op.fn not in _COMPOSED and isinstance(op.expr(), ex.Call) and all(isinstance(c, ex.Input) for c in ex.children(op.expr())):
-        return None  # a primitive that nothing is known for, which the writer refuses by name
+    if op.fn not in _COMPOSED and op.fn in (*ex.PRIMITIVES, *_NAMES.values()):
+        return None  # nothing is known for it, and the writer refuses it by name
     found = _Expression(a, direct).value(op.expr())
     return found if isinstance(found, Value) else None
 

@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 
 from strop.errors import UnsupportedError
 from strop.frontend.names import free_name
+from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array
 from strop.ir.shape import Dim, DimExpr, Sym
 
+#: The opset that is written.
+OPSET = 21
+#: Names of element types in the schemas, by their numbers.
+_TYPE_NAMES = {number: f"tensor({name.lower()})" for name, number in TensorProto.DataType.items()}
 #: Arithmetic of sizes.
 _SIZES = {"add": "Add", "mul": "Mul", "floordiv": "Div", "mod": "Mod", "min": "Min", "max": "Max"}
 
@@ -36,6 +41,7 @@ class Writing:
         initializers: constants, by name.
         names: of the graph's values.
         taken: all names.
+        types: of what has a name, where they are known.
         sizes: makes the vector of one element that holds a symbol, by the symbol's name.
         made: vectors of sizes, by their dim.
     """
@@ -45,6 +51,7 @@ class Writing:
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     names: dict[Value, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    types: dict[str, DType] = field(default_factory=dict)
     sizes: dict[str, Callable[[], str]] = field(default_factory=dict)
     made: dict[Dim, str] = field(default_factory=dict)
 
@@ -58,6 +65,7 @@ class Writing:
         """The name of a value; a constant becomes an initializer at its first use."""
         if value not in self.names:
             self.names[value] = self.fresh(value.name)
+            self.types[self.names[value]] = value.dtype
             if value.const is not None:
                 self._keep(self.names[value], value.const)
         return self.names[value]
@@ -65,6 +73,7 @@ class Writing:
     def const(self, array: Array, wanted: str) -> str:
         """A constant made on the way."""
         name = self.fresh(wanted)
+        self.types[name] = dt.from_numpy(array.dtype)
         self._keep(name, array)
         return name
 
@@ -77,8 +86,21 @@ class Writing:
         inputs = list(inputs)
         while inputs and not inputs[-1]:
             inputs.pop()
+        self._check(op, inputs, name)
         self.nodes.append(helper.make_node(op, inputs, list(outputs), name=name or self.fresh(f"{outputs[0]}:node"), domain=domain or None, **given))
         return outputs[0]
+
+    def _check(self, op: str, inputs: Sequence[str], name: str) -> None:
+        """UnsupportedError where the standard does not let an operand have its type."""
+        schema = defs.get_schema(op, OPSET)
+        for index, given in enumerate(inputs):
+            formal = schema.inputs[min(index, len(schema.inputs) - 1)]
+            dtype = self.types.get(given)
+            if dtype is not None and _TYPE_NAMES[element_number(dtype)] not in formal.types:
+                raise UnsupportedError(
+                    f"ONNX's {op} takes no {dtype}", where=f"node {name}" if name else f"value {given}", got=dtype, expected=", ".join(sorted(formal.types)),
+                    hint="export the network in f32",
+                )  # fmt: skip
 
     # ---- sizes
 

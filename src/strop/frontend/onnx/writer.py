@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from strop.errors import StropError, UnsupportedError
-from strop.frontend.onnx.emission import NodeWriter, Writing, element_number
-from strop.frontend.onnx.written import OPSET, WRITERS, direct
+from strop.frontend.onnx.emission import OPSET, NodeWriter, Writing, element_number
+from strop.frontend.onnx.written import WRITERS, direct
 from strop.frontend.verdicts import combined
 from strop.ir.graph import Graph, Value
 from strop.ir.shape import Sym
@@ -112,6 +112,7 @@ def _name_outputs(writing: Writing) -> None:
     for value, name in zip(writing.graph.outputs, writing.graph.output_names, strict=True):
         if value.producer is not None and value not in writing.names and name not in writing.taken:
             writing.names[value] = name
+            writing.types[name] = value.dtype
         writing.taken.add(name)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from strop.frontend.onnx.emission import NodeWriter, element_number
+from strop.frontend.onnx.emission import OPSET, NodeWriter, element_number
 from strop.frontend.onnx.ops_math import PARAM_ROWS, ROWS
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.op import Op
+from strop.ir.shape import Dim
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.cumulative import CumSum
 from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Tile, Transpose
@@ -33,8 +34,6 @@ from strop.ops.select import NonMaxSuppression, NonZero, Unique
 from strop.ops.sizes import Iota, ReadSizes, Sizes
 from strop.ops.softmax import LogSoftmax, Softmax
 
-#: The opset that is written.
-OPSET = 21
 Handler = Callable[[NodeWriter], object]
 WRITERS: dict[type[Op], Handler] = {}
 
@@ -69,12 +68,15 @@ def direct(op: Op, operands: Sequence[Value]) -> bool:
 @writes(Elementwise)
 def _elementwise(w: NodeWriter) -> None:
     op = w.op
-    params = op.param
+    params: dict[str, float] = op.param
+    if not direct(op, w.node.operands):
+        raise w.refused("there is no operator for this function over these types", got=", ".join(str(v.dtype) for v in w.node.operands))
     if op.fn in _PLAIN:
         w.emit(_PLAIN[op.fn], w.operands)
     elif op.fn in _PARAMS:
         name, pairs = _PARAMS[op.fn]
-        w.emit(name, w.operands, **{attribute: float(params[param]) for attribute, param, _ in pairs})
+        attributes: dict[str, Any] = {attribute: float(params[param]) for attribute, param, _ in pairs}
+        w.emit(name, w.operands, **attributes)
     elif op.fn in ("mod", "fmod"):
         if op.fn == "mod" and w.value(0).dtype.is_float:  # Mod of floats is C's fmod
             a, b = w.operands
@@ -90,10 +92,8 @@ def _elementwise(w: NodeWriter) -> None:
         w.emit("Clip", [w.operand(0), *bounds])
     elif op.fn in ("shl", "shr"):
         w.emit("BitShift", w.operands, direction="LEFT" if op.fn == "shl" else "RIGHT")
-    elif op.fn == "isinf":
-        w.emit("IsInf", w.operands)
     else:
-        raise w.refused("this function has no counterpart in ONNX")
+        w.emit("IsInf", w.operands)
 
 
 @writes(Cast)
@@ -316,17 +316,29 @@ def _resize(w: NodeWriter) -> None:
     """By sizes where the factors are their ratios, else by factors."""
     op, x = w.op, w.value(0)
     roi = w.const(np.asarray(op.roi, np.float32), "roi") if op.roi else ""
-    static = sh.is_static((*x.shape, *op.sizes))
-    exact = static and all(s * d == size for s, d, size in zip(op.scales, x.shape, op.sizes, strict=True))
-    ratio = static and all(abs(s * d - size) < 1e-3 for s, d, size in zip(op.scales, x.shape, op.sizes, strict=True))
+    pairs = list(zip(x.shape, op.sizes, op.scales, strict=True))
+    spans = [end - start for start, end in zip(op.roi[: len(pairs)], op.roi[len(pairs) :], strict=True)] or [1.0] * len(pairs)
+    by_sizes = all(isinstance(d, int) and isinstance(size, int) and abs(s * d - size) < 1e-3 for d, size, s in pairs) and not op.roi
+    by_scales = all(_scaled(d, s * span) == size for (d, size, s), span in zip(pairs, spans, strict=True))
+    if not (by_sizes or by_scales):
+        raise w.refused("factors that do not lead to the sizes cannot be written", got=f"{x.type} by {op.scales} to {sh.show(op.sizes)}")
     attributes = {
         "mode": op.mode, "coordinate_transformation_mode": op.coordinates, "nearest_mode": op.nearest, "cubic_coeff_a": op.cubic_a,
         "exclude_outside": int(op.exclude_outside), "extrapolation_value": op.extrapolation, "antialias": int(op.antialias),
     }  # fmt: skip
-    if exact or ratio:
+    if by_sizes:
         w.emit("Resize", [w.operand(0), roi, "", w.vector(op.sizes, "sizes")], **attributes)
     else:
         w.emit("Resize", [w.operand(0), roi, w.const(np.asarray(op.scales, np.float32), "scales")], **attributes)
+
+
+def _scaled(size: Dim, factor: float) -> Dim | None:
+    """floor(size * factor); of a free size only where the factor is a whole number or one over one."""
+    if isinstance(size, int):
+        return int(np.floor(np.float32(size) * np.float32(factor)))
+    if factor >= 1:
+        return sh.mul(size, round(factor)) if factor == round(factor) else None
+    return sh.floordiv(size, round(1 / factor)) if abs(1 / factor - round(1 / factor)) < 1e-9 else None
 
 
 # ---- by index
