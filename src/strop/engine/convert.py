@@ -139,6 +139,7 @@ def conversion(
     with trace.stage("arrange"):
         arranged = arrange(graph, trace, format.direct, layout == "channels_last")
     written: OutGraph = format.write(arranged)
+    integers.spread(written)
     told: dict[str, Any] = {}
     with trace.stage("quantize"):
         if precision == "fp16":
