@@ -8,7 +8,7 @@ Nodes keep the names of the model's nodes that they stand for. ``strop.ir.interp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 import numpy as np
@@ -36,10 +36,11 @@ from strop.ops.softmax import LogSoftmax, Softmax
 _UNSEEN = -1e30
 
 
-def expand(graph: Graph, direct: Direct) -> Graph:
-    """A copy of the graph with such ops taken apart, and elementwise functions and resizing that are not ``direct``."""
+def expand(graph: Graph, direct: Direct, kept: Container[type[Op]] = ()) -> Graph:
+    """A copy of the graph with such ops taken apart, but for those that are ``kept``, and elementwise functions and resizing that are not
+    ``direct``."""
     result = graph.clone()
-    apply(result, _FIRST)
+    apply(result, {op: rule for op, rule in _FIRST.items() if op not in kept})
     apply(result, {Elementwise: partial(function, direct=direct), Resize: partial(_resize, direct=direct)})
     return result
 
@@ -284,3 +285,6 @@ _FIRST: dict[type[Op], Callable[[Apart], Sequence[Value] | Value | None]] = {
     TopK: _top_k,
     Trilu: _trilu,
 }
+
+#: What ONNX has operators for.
+IN_ONNX = frozenset(_FIRST) - {Attention, RMSNorm}

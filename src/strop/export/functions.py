@@ -34,17 +34,18 @@ def function(a: Apart, direct: Direct) -> Value | None:
     special = _SPECIAL.get(op.fn) if types[0] is dt.f32 and not (op.fn == "atan2" and len({v.shape for v in a.node.operands}) == 1) else None
     if special is not None:
         return special(a)
-    if op.fn not in _COMPOSED and isinstance(op.expr(), ex.Call) and all(isinstance(c, ex.Input) for c in ex.children(op.expr())):
-        return None  # a primitive that nothing is known for, which the writer refuses by name
-    found = _Expression(a).value(op.expr())
+    if op.fn not in _COMPOSED and op.fn in (*ex.PRIMITIVES, *_NAMES.values()):
+        return None  # nothing is known for it, and the writer refuses it by name
+    found = _Expression(a, direct).value(op.expr())
     return found if isinstance(found, Value) else None
 
 
 class _Expression:
     """The expression of an elementwise function."""
 
-    def __init__(self, a: Apart) -> None:
+    def __init__(self, a: Apart, direct: Direct) -> None:
         self._a = a
+        self._direct = direct
         self._known: dict[ex.Expr, Value | float] = {}
 
     def value(self, expr: ex.Expr) -> Value | float:
@@ -71,10 +72,12 @@ class _Expression:
         composed = _COMPOSED.get(fn)
         typed = args[1:] if fn == "select" else args
         dtype = next((a.dtype for a in typed if isinstance(a, Value)), self._a.node.outputs[0].dtype)
-        if composed is not None and dtype in composed[0]:
-            return self._over(composed[1](*(ex.Input(k) for k in range(len(args)))), args)
         values = [a if isinstance(a, Value) else self._a.const(cast_array(np.asarray(a), dtype)) for a in args]
-        return self._a.step(make(_NAMES.get(fn, fn)), *values)
+        op = None if fn == "fma" else make(_NAMES.get(fn, fn))
+        if composed is not None and dtype in composed[0] and (op is None or not self._direct(op, values)):
+            return self._over(composed[1](*(ex.Input(k) for k in range(len(args)))), args)
+        assert op is not None, "fma is composed"
+        return self._a.step(op, *values)
 
     def _over(self, expr: ex.Expr, args: Sequence[Value | float]) -> Value:
         def value(part: ex.Expr) -> Value | float:
@@ -99,7 +102,7 @@ def _erf(x: ex.Expr) -> ex.Expr:
     return ex.call("sign", x) * (1.0 - series * t * ex.call("exp", -(x * x)))
 
 
-_FLOAT, _INTEGER = (dt.f32,), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)
+_FLOAT, _INTEGER = (dt.f32, dt.f64, dt.f16, dt.bf16), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)
 #: Primitives without an operator, for the types that are given, by those that have one.
 _COMPOSED: dict[str, tuple[Sequence[DType], Callable[..., ex.Expr]]] = {
     "expm1": (_FLOAT, lambda x: ex.call("exp", x) - 1.0),
@@ -119,6 +122,7 @@ _COMPOSED: dict[str, tuple[Sequence[DType], Callable[..., ex.Expr]]] = {
     "isnan": (_FLOAT, lambda x: ex.call("ne", x, x)),
     "isinf": (_FLOAT, lambda x: ex.call("eq", ex.call("abs", x), math.inf)),
     "xor": ((dt.boolean,), lambda x, y: ex.call("ne", x, y)),
+    "fma": (_FLOAT, lambda x, y, z: x * y + z),
     "bitnot": (_INTEGER, lambda x: ex.call("bitxor", x, -1)),
 }
 

@@ -42,7 +42,7 @@ class Frontend:
 
 
 #: Modules with ``write(graph)`` and ``to_bytes`` of what that answers, by the format's name, and the frontend of the same format.
-WRITERS = {"tflite": ("strop.frontend.tflite.writer", "TensorFlow Lite")}
+WRITERS = {"tflite": ("strop.frontend.tflite.writer", "TensorFlow Lite"), "onnx": ("strop.frontend.onnx.writer", "ONNX")}
 
 FRONTENDS = (
     Frontend("ONNX", "strop.frontend.onnx.reader", "onnx", "pip install onnx", (None,), (), ("onnx",)),
