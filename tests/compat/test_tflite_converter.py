@@ -10,7 +10,6 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,6 @@ pytest.importorskip("tflite", reason="the package tflite is not installed: pip i
 
 import strop
 from strop.compat import tflite as lite
-from strop.compat.tflite import tensorflow
-from strop.compat.tflite.converter import ConverterError
 from tests.compat.test_tflite_interpreter import fails, two_ops, two_signatures
 
 MODELS = Path(__file__).parents[1] / "frontend" / "tensorflow" / "saved_models.tar.xz"
@@ -156,34 +153,6 @@ def test_the_presentations_code_runs_verbatim(lenet: Path, tmp_path: Path) -> No
     assert (tmp_path / "converted_model.tflite").stat().st_size == sizes[1] < sizes[0]
 
 
-def test_settings_that_contradict_each_other_are_refused(lenet: Path) -> None:
-    int8 = lite.TargetSpec(supported_ops=[lite.OpsSet.TFLITE_BUILTINS_INT8])
-    quantized = {"optimizations": [lite.Optimize.DEFAULT]}
-    for settings, text in (
-        ({**quantized, "target_spec": int8}, "For full integer quantization, a `representative_dataset` must be specified."),
-        ({**quantized, "target_spec": lite.TargetSpec(supported_ops=[lite.OpsSet.TFLITE_BUILTINS_INT8], supported_types=[np.float16])}, "should be left uninitizalized or set to {tf.int8}"),
-        ({"inference_input_type": np.int8}, "The inference_input_type and inference_output_type must be tf.float32."),
-        ({**quantized, "representative_dataset": samples, "inference_output_type": np.int16}, "must be in ['tf.float32', 'tf.int8', 'tf.uint8']."),
-        ({**quantized, "target_spec": lite.TargetSpec(supported_types=[tensorflow.bfloat16])}, "bfloat16 are not written"),
-        ({"ir_dump_dir": "/tmp"}, "ir_dump_dir is refused"),
-    ):  # fmt: skip
-        fails(ValueError, text, converter(lenet, **settings).convert)  # type: ignore[arg-type]
-
-
-def test_models_that_cannot_be_converted(lenet: Path, tmp_path: Path) -> None:
-    fails(OSError, "SavedModel file does not exist at: /nowhere", lambda: lite.TFLiteConverter.from_saved_model("/nowhere"))
-    fails(ValueError, "Only support a single signature key.", lambda: lite.TFLiteConverter.from_saved_model(lenet, signature_keys=["a", "b"]))
-    fails(ValueError, "only the MetaGraph with the tag 'serve' is read", lambda: lite.TFLiteConverter.from_saved_model(lenet, tags={"train"}))
-    fails(ValueError, "Invalid signature key 'bad' found. Valid keys are 'serving_default'.", lite.TFLiteConverter.from_saved_model(lenet, signature_keys=["bad"]).convert)
-    fails(ValueError, "No ConcreteFunction is specified.", lambda: lite.TFLiteConverter.from_concrete_functions([]))
-    fails(ValueError, "can only convert a single ConcreteFunction", lambda: lite.TFLiteConverter.from_concrete_functions([1, 2]))
-    fails(ValueError, "Jax functions are not read", lambda: lite.TFLiteConverter.experimental_from_jax([1], [2]))
-    fails(OSError, "does not exist", lambda: lite.TFLiteConverter.from_frozen_graph("/nowhere.pb", [], []))
-    fails(ConverterError, "this kind of model is not read", lite.TFLiteConverter.from_keras_model(SimpleNamespace()).convert)
-    (tmp_path / "saved_model.pb").write_bytes(b"junk")
-    fails(ConverterError, "", lite.TFLiteConverter.from_saved_model(tmp_path).convert)
-
-
 def test_keras_files(tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="the package h5py is not installed: pip install 'strop[keras]'")
     with tarfile.open(MODELS.with_name("keras.tar.xz")) as archive:
@@ -291,17 +260,3 @@ def test_the_quantization_debugger_measures_layers(lenet: Path) -> None:
     assert lite.Interpreter(model_content=whole.get_debug_quantized_model()).get_input_details()[0]["dtype"] is np.int8
 
 
-def test_what_the_debugger_refuses(lenet: Path) -> None:
-    debugger, options = lite.experimental.QuantizationDebugger, lite.experimental.QuantizationDebugOptions
-    fails(ValueError, "Provided metrics have duplicate keys.", lambda: options(layer_debug_metrics={"a": np.sum}, model_debug_metrics={"a": np.sum}))  # type: ignore[dict-item]
-    fails(ValueError, "layers are not left out of quantization", lambda: options(denylisted_ops=["CONV_2D"]))
-    fails(ValueError, "Please check if the quantized model is in debug mode", lambda: debugger(quant_debug_model_content=two_ops("FLOAT32")))
-    fails(ValueError, "neither a quantized model nor a converter is given", debugger)
-    fails(ValueError, "must set optimizations", lambda: debugger(converter=converter(lenet)))
-    fails(ValueError, "must set representative_dataset", lambda: debugger(converter=converter(lenet, optimizations=[lite.Optimize.DEFAULT])))
-    own = debugger(quant_debug_model_content=two_ops(), debug_dataset=lambda: [[np.zeros((1, 2), np.float32)] * 2], debug_options=options(model_debug_metrics={"m": lambda a, b: 0.0}))
-    fails(ValueError, "Number of inputs provided (2) does not match number of inputs to the model (1)", own.run)
-    fails(ValueError, "No converter found", own.get_nondebug_quantized_model)
-    own = debugger(quant_debug_model_content=two_ops(), debug_dataset=lambda: [[np.zeros((1, 2), np.float32)]], debug_options=options(model_debug_metrics={"m": lambda a, b: 0.0}))
-    fails(ValueError, "model_debug_metrics need a float model", own.run)
-    fails(ValueError, "no debug_dataset is given", debugger(quant_debug_model_content=two_ops()).run)
