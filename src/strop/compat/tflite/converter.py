@@ -19,8 +19,6 @@ from strop.compat.tflite.options import (
 from strop.engine.convert import conversion
 from strop.errors import OptionError, StropError
 from strop.frontend.table import read
-from strop.ir.ranges import DEFAULT_MAX
-from strop.ir.shape import Sym, symbols
 
 log = logging.getLogger("strop.compat.tflite")
 
@@ -174,10 +172,9 @@ class TFLiteConverter:
         self._note()
         is_integer = precision in ("int8", "int16x8")
         with _as_converter_error():
-            shapes = self._ranges() if is_integer else self._shapes
             try:
                 made = conversion(
-                    self._model, "tflite", precision=precision, calibration=self._samples if is_integer else None, shapes=shapes,
+                    self._model, "tflite", precision=precision, calibration=self._samples if is_integer else None, shapes=self._shapes,
                     signature=self._signature, input_dtype=types[0], output_dtype=types[1],
                 )  # fmt: skip
             except OptionError as error:
@@ -243,12 +240,6 @@ class TFLiteConverter:
             if isinstance(sample, tuple) and len(sample) == 2 and isinstance(sample[0], str):
                 sample = sample[1]
             yield {k: np.asarray(v) for k, v in sample.items()} if isinstance(sample, Mapping) else [np.asarray(v) for v in sample]
-
-    def _ranges(self) -> Mapping[str, Any] | None:
-        """Ranges for the sizes that the model leaves open, which calibration needs; the file leaves them open all the same."""
-        graph = read(self._model, self._shapes, signature=self._signature)
-        free = sorted({s.name for value in graph.inputs for s in symbols(value.shape) if s.max == Sym.max})
-        return {**(self._shapes or {}), **dict.fromkeys(free, f"1..{DEFAULT_MAX}")} or None
 
     def _note(self) -> None:
         for name, usual in _REFUSED.items():
