@@ -14,6 +14,7 @@ from strop import custom
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--models", type=Path, default=None, help="folder of .onnx nets for tests marked 'models'")
     parser.addoption("--suite", type=Path, default=None, help="folder that `python -m bench.suite fetch` filled; its tests are slow")
+    parser.addoption("--peers", type=Path, default=None, help="virtual environment with other runtimes, see bench/setup_peers.sh")
     parser.addoption("--slow", action="store_true", help="also run tests marked 'slow'")
     parser.addoption("--fuzz-seed", type=int, default=None, help="first batch and mutation of tests/fuzz, as STROP_FUZZ_SEED; fresh by default")
     parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long tests/fuzz looks at random graphs")

@@ -38,7 +38,8 @@ DEMO_DATA_SEEN_BY = {"cli"}
 FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum", "cubins")
 #: Files that import modules by name at run time, so that a process without the compiler can load engines.
 LAZY_FILES = {
-    "__init__.py", "quantize/__init__.py", "compat/shims.py", "compat/tflite/source.py", "cli/main.py", "cli/source.py", "cli/dump.py", "frontend/table.py",
+    "__init__.py", "quantize/__init__.py", "compat/shims.py", "compat/tflite/__init__.py", "compat/tflite/source.py", "cli/main.py", "cli/source.py", "cli/dump.py",
+    "frontend/table.py",
 }  # fmt: skip
 
 MAX_FILE_LINES = 600

@@ -60,6 +60,8 @@ def test_engines_signatures_shapes_and_states(tmp_path: Path, capsys: pytest.Cap
     code, out = run(capsys, f"--graph={path}", *QUICK, "--signature_to_run_for=neg", "--input_layer_value_range=x,2,3", f"--output_filepath={output}")
     assert code == 0 and (np.fromfile(output, np.float32) <= -2).all()
     path.write_bytes(free_net())
+    code, out = run(capsys, f"--graph={path}", *QUICK, f"--output_filepath={output}")
+    assert code == 0 and len(np.fromfile(output, np.float32)) == 4
     code, out = run(capsys, f"--graph={path}", *QUICK, "--input_layer=x", "--input_layer_shape=3,4", f"--output_filepath={output}")
     assert code == 0 and len(np.fromfile(output, np.float32)) == 12
     strop.build(streaming(), level=0).save(engine)

@@ -8,9 +8,11 @@ import pytest
 
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
+from strop.demo_data import lenet_path
 from strop.engine.engine import load
 from tests.compat.test_tflite_interpreter import two_signatures
 from tests.errors.command import run
+from tests.frontend.tflite_nets import free_net
 
 
 def test_verbs_read_the_signature_that_is_named(tmp_path: Path) -> None:
@@ -35,3 +37,15 @@ def test_what_has_no_such_signature_is_told(tmp_path: Path) -> None:
     assert run("build", model, "-o", engine, "--level", 0).code == 0
     done = run("run", engine, "--random", "--signature", "neg")
     assert done.code == 1 and "an engine has one signature" in done.err
+
+
+def test_sizes_that_the_file_leaves_open_are_those_that_it_stores(tmp_path: Path) -> None:
+    model, engine = tmp_path / "m.tflite", tmp_path / "e.strop"
+    model.write_bytes(free_net())
+    assert run("build", model, "-o", engine, "--level", 0).code == 1
+    assert run("build", model, "-o", engine, "--level", 0, "--stored-shapes").code == 0
+    assert load(engine).inputs[0].shape == (1, 4)
+    assert run("build", model, "-o", engine, "--level", 0, "--stored-shapes", "--shape", "x=3x4").code == 0
+    assert load(engine).inputs[0].shape == (3, 4)
+    done = run("build", lenet_path(), "-o", engine, "--stored-shapes")
+    assert done.code == 1 and "only a TensorFlow Lite file stores shapes" in done.err

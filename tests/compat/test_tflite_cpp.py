@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,17 @@ import pytest
 
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
-from strop.compat import tflite
+from strop.compat import tflite as lite
 from strop.compat.tflite.interpreter import Interpreter
 from strop.engine.build import build
+from tests.compat.test_tflite_converter import MODELS
 from tests.compat.test_tflite_interpreter import two_ops, two_signatures
 from tests.frontend.tflite_nets import streaming
 from tests.runtime import synthetic as syn
 
 pytestmark = syn.needs_linux
 PROGRAM = Path(__file__).with_name("tflite_program.cpp")
-FOLDER = Path(tflite.__file__).with_name("include")
+FOLDER = Path(lite.__file__).with_name("include")
 INCLUDE = f"-I{FOLDER}"
 
 
@@ -40,9 +42,12 @@ def test_every_header_compiles_alone(tmp_path: Path) -> None:
 
 
 def models(folder: Path) -> list[str]:
-    """Files for the program; two of them as engines beside, or in place of, the .tflite."""
+    """Files for the program: LeNet as it was converted, and small ones; one with an engine beside it."""
     paths = [folder / name for name in ("a.tflite", "q.tflite", "s.tflite", "two.tflite")]
-    for path, data in zip(paths, (two_ops("FLOAT32"), two_ops(), streaming(), two_signatures()), strict=True):
+    with tarfile.open(MODELS) as archive:
+        archive.extractall(folder, filter="data")
+    lenet = lite.TFLiteConverter.from_saved_model(folder / "lenet").convert()
+    for path, data in zip(paths, (lenet, two_ops(), streaming(), two_signatures()), strict=True):
         path.write_bytes(data)
     build(streaming(), level=0, threads=1).save(folder / "s.tflite.strop")
     return list(map(str, paths))
@@ -63,15 +68,16 @@ def test_program_prints_what_python_prints(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     interpreter = Interpreter(files[0])
     interpreter.allocate_tensors()
-    interpreter.set_tensor(0, (np.arange(2, dtype=np.float32) % 7 / 7).reshape(1, 2))
+    (x,), (y,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.set_tensor(x["index"], (np.arange(784) % 7 / np.float32(7)).astype(np.float32).reshape(x["shape"]))
     interpreter.invoke()
-    assert lines[:2] == [f"{v:.9g}" for v in interpreter.get_tensor(3).ravel()]
+    assert lines[:10] == [f"{v:.9g}" for v in interpreter.get_tensor(y["index"]).ravel()]
     interpreter = Interpreter(files[1])
     interpreter.allocate_tensors()
     interpreter.set_tensor(0, np.array([[-5, 9]], np.int8))
     interpreter.invoke()
-    assert lines[2] == lines[3] == "{} {}".format(*interpreter.get_tensor(3).ravel())
-    assert lines[4] == "Interpreter has 4 tensors and 2 nodes" and "constant" in lines[6]
+    assert lines[10] == lines[11] == "{} {}".format(*interpreter.get_tensor(3).ravel())
+    assert lines[12] == "Interpreter has 4 tensors and 2 nodes" and "constant" in lines[14]
     assert lines[-3:] == ["14 8 3 6 14 8 3 6 ", "exp 1.0000 7.3891", "neg -0.0000 -2.0000"]
     again = subprocess.run([program, *files], capture_output=True, text=True, timeout=300, env={**environment, "STROP_COMMAND": "/nowhere/strop"})
     assert again.stdout == done.stdout  # engines were kept: no compiler is asked for

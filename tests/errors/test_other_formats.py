@@ -26,13 +26,10 @@ def archive(*names: str) -> bytes:
 
 
 FILES = {
-    "net.h5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "a Keras model (HDF5)"),
-    "net.keras": (archive("metadata.json", "config.json", "model.weights.h5"), "a Keras model"),
     "net.pt": (archive("net/data.pkl", "net/version"), "a PyTorch checkpoint: a state dict or a pickled module"),
     "old.pth": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "a PyTorch checkpoint: a state dict or a pickled module"),
     "net.jit": (archive("net/data.pkl", "net/constants.pkl", "net/code/__torch__.py"), "a TorchScript model"),
     "aot.pt2": (archive("net/archive_format", "net/data/aotinductor/model/x.so"), "a PyTorch package compiled by AOTInductor"),
-    "saved_model.pb": (b"\x08\x01", "a TensorFlow SavedModel"),
 }
 HINTS = {
     "net.pt": "to strop.build(module, example_inputs=...)",
@@ -58,15 +55,22 @@ def test_files(name: str, tmp_path: Path) -> None:
 
 def test_bytes() -> None:
     with pytest.raises(UnsupportedError) as error:
-        build(FILES["net.h5"][0])
-    assert error.value.got == "a Keras model (HDF5)"
+        build(FILES["old.pth"][0])
+    assert error.value.got == "a PyTorch checkpoint: a state dict or a pickled module"
 
 
-def test_a_saved_model_folder(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(UnsupportedError) as error:
-        build(tmp_path)
-    assert error.value.got == "a TensorFlow SavedModel"
+KERAS = {"net.h5": b"\x89HDF\r\n\x1a\n" + bytes(64), "net.keras": archive("metadata.json", "config.json", "model.weights.h5")}
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_keras_files_need_h5py(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    path.write_bytes(KERAS[name])
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    for action in (build, check):
+        with pytest.raises(OptionError, match="the package h5py is not installed") as error:
+            action(path)
+        assert error.value.hint == "pip install 'strop[keras]'" and str(path) in (error.value.where or "")
 
 
 def test_an_engine_is_built_already() -> None:

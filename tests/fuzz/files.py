@@ -7,14 +7,18 @@ are at; an exception other than a StropError, a MemoryError, an end of the proce
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import resource
 import secrets
+import shutil
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +33,15 @@ from strop.engine.describe import describe, memory_of
 from strop.engine.engine import Engine
 from strop.engine.format import EngineFile
 from strop.errors import StropError
+from strop.frontend.keras.reader import read as read_keras
 from strop.frontend.onnx import read_onnx
 from strop.frontend.onnx.reader import survey
+from strop.frontend.saved_model.messages import parse
+from strop.frontend.saved_model.reader import read as read_saved_model
 from strop.frontend.tflite.reader import read as read_tflite
 from strop.ir import text
+from strop.ir.graph import Graph
+from strop.ir.shape import is_static
 from strop.ir.verify import verify
 from strop.lower.pipeline import lower
 from strop.optimize.pipeline import optimize
@@ -41,6 +50,10 @@ from strop.target.detect import host
 from strop.trace import Trace
 from strop.tune.records import HEADER, Records
 from tests import dynamic_nets, tiny_net
+from tests.frontend.saved_model_files import Saved
+from tests.frontend.test_keras import CASES as KERAS
+from tests.frontend.test_saved_model import MODELS as SAVED_MODELS
+from tests.frontend.test_saved_model_ops import CASES as TENSORFLOW
 from tests.frontend.tflite_cases import CASES
 from tests.frontend.tflite_nets import every_net
 from tests.fuzz import mutate
@@ -48,7 +61,7 @@ from tests.fuzz import mutate
 #: Seconds that one mutation may take, and bytes that a child may allocate beside what it has.
 PATIENCE, ROOM = 8.0, 1 << 30
 _DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
-KINDS = ("onnx", "onnx", "onnx", "tflite", "engine", "text", "records")
+KINDS = ("onnx", "onnx", "onnx", "tflite", "saved_model", "keras", "engine", "text", "records")
 
 
 @dataclass
@@ -149,9 +162,89 @@ def _flat_models() -> list[bytes]:
 
 def _tflite(rng: Random, folder: Path) -> None:
     data = mutate.mutated_bytes(rng.choice(_flat_models()), rng)
-    graph = optimize(read_tflite(b"\0\0\0\0TFL3" if len(data) < 8 else data), Trace())
+    _lowered(read_tflite(b"\0\0\0\0TFL3" if len(data) < 8 else data))
+
+
+def _lowered(graph: Graph) -> None:
+    """What a build does with a graph before it measures, if its sizes are known."""
+    graph = optimize(graph, Trace())
     verify(graph, "imported")
-    lower(graph, host().with_cores(1), Trace())
+    if all(is_static(value.shape) for value in graph.inputs):
+        lower(graph, host().with_cores(1), Trace())
+
+
+@cache
+def _saved_models() -> list[dict[str, bytes]]:
+    """Files of small SavedModels and frozen graphs: of TensorFlow's own, and one whose every field is needed."""
+    found: list[dict[str, bytes]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Saved().write(Path(folder))
+        own = {str(p.relative_to(saved)): p.read_bytes() for p in sorted(saved.rglob("*")) if p.is_file()}
+    graphs = [{"frozen.pb": parts["graph"].tobytes()} for parts in list(TENSORFLOW.values())[::2]]
+    models: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(SAVED_MODELS) as archive:
+        for member in archive:
+            name, _, part = member.name.partition("/")
+            file = archive.extractfile(member)
+            if file is not None and not part.endswith(".npz") and name in ("module", "lenet"):
+                models.setdefault(name, {})[part] = file.read()
+    found += [own] * 40 + graphs + list(models.values()) * 4
+    return found
+
+
+def _saved_model(rng: Random, folder: Path) -> None:
+    parts = dict(rng.choice(_saved_models()))
+    place = folder / f"model{rng.randrange(4)}"
+    for name, data in parts.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(data)
+    name = rng.choice(list(parts))
+    if name.endswith(".pb") and rng.random() < 0.8:
+        message = parse("Graph" if name == "frozen.pb" else "SavedModel", parts[name], name)
+        data = mutate.mutated_message(message, rng)
+    else:
+        data = mutate.mutated_bytes(parts[name], rng)
+    (place / name).write_bytes(data)
+    try:
+        _lowered(read_saved_model(place / "frozen.pb" if "frozen.pb" in parts else place))
+    finally:
+        shutil.rmtree(place)
+
+
+@cache
+def _keras_models() -> list[dict[str, bytes]]:
+    """Parts of small Keras files: the members of ``.keras`` archives, or a whole ``.h5`` file."""
+    found: list[dict[str, bytes]] = []
+    for files in list(KERAS.values())[::3]:
+        if "net.h5" in files:
+            found.append({"net.h5": files["net.h5"]})
+        if "net.keras" in files:
+            with zipfile.ZipFile(io.BytesIO(files["net.keras"])) as archive:
+                found.append({name: archive.read(name) for name in archive.namelist()})
+    return found
+
+
+def _keras(rng: Random, folder: Path) -> None:
+    """The configuration is mutated more often than the weights, whose format is left to the HDF5 library."""
+    parts = dict(rng.choice(_keras_models()))
+    name = "net.h5" if "net.h5" in parts else "config.json" if rng.random() < 0.8 else rng.choice(list(parts))
+    data = parts[name]
+    if name == "config.json":
+        data = mutate.mutated_json(data, rng)
+    elif name == "net.h5":
+        start = data.find(b'{"class_name"')
+        end = data.find(b"\0", start)
+        config = mutate.mutated_json(data[start:end], rng)[: end - start].ljust(end - start)
+        data = data[:start] + config + data[end:]
+    parts[name] = data if name in ("config.json", "net.h5") else mutate.mutated_bytes(data, rng)
+    path = folder / ("net.h5" if "net.h5" in parts else "net.keras")
+    if "net.h5" in parts:
+        path.write_bytes(parts["net.h5"])
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for key, content in parts.items():
+                archive.writestr(key, content)
+    _lowered(read_keras(path))
 
 
 def _engine(rng: Random, folder: Path) -> None:
@@ -206,7 +299,9 @@ def _records(rng: Random, folder: Path) -> None:
     assert again.results == records.results, "records are read back otherwise than they were written"
 
 
-_ACTIONS: dict[str, Callable[[Random, Path], None]] = {"onnx": _onnx, "tflite": _tflite, "engine": _engine, "text": _text, "records": _records}
+_ACTIONS: dict[str, Callable[[Random, Path], None]] = {
+    "onnx": _onnx, "tflite": _tflite, "saved_model": _saved_model, "keras": _keras, "engine": _engine, "text": _text, "records": _records,
+}  # fmt: skip
 
 
 def kind_of(number: int, kinds: Sequence[str]) -> str:

@@ -68,6 +68,13 @@ def mutated_model(data: bytes, rng: Random) -> bytes:
     return model.SerializeToString()
 
 
+def mutated_message(message: Message, rng: Random) -> bytes:
+    """Any message, serialized, with one to three fields other than they were."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        _field(message, rng)
+    return message.SerializeToString()
+
+
 def _messages(message: Message, found: list[Message]) -> list[Message]:
     if len(found) < 2000:
         found.append(message)
@@ -78,7 +85,7 @@ def _messages(message: Message, found: list[Message]) -> list[Message]:
     return found
 
 
-def _field(model: ModelProto, rng: Random) -> None:
+def _field(model: Message, rng: Random) -> None:
     message = rng.choice(_messages(model, []))
     fields = [f for f in message.DESCRIPTOR.fields if f.type != FieldDescriptor.TYPE_MESSAGE]
     present = [f for f, _ in message.ListFields()]
@@ -94,7 +101,7 @@ def _field(model: ModelProto, rng: Random) -> None:
         setattr(message, field.name, _scalar(field, value, rng, model))
 
 
-def _repeated(value: Any, field: Any, rng: Random, model: ModelProto) -> None:
+def _repeated(value: Any, field: Any, rng: Random, model: Message) -> None:
     kind = rng.randrange(5)
     at = rng.randrange(len(value)) if len(value) else 0
     if kind == 0 and len(value):
@@ -117,7 +124,7 @@ def _repeated(value: Any, field: Any, rng: Random, model: ModelProto) -> None:
         value.add()
 
 
-def _scalar(field: Any, value: Any, rng: Random, model: ModelProto) -> Any:
+def _scalar(field: Any, value: Any, rng: Random, model: Message) -> Any:
     if field.cpp_type in _LIMITS:
         number = rng.choice((*INTEGERS, *range(-2, 24))) if value is None or rng.random() < 0.7 else value + rng.choice((-1, 1, 2))
         bits = _LIMITS[field.cpp_type]
@@ -135,7 +142,9 @@ def _scalar(field: Any, value: Any, rng: Random, model: ModelProto) -> Any:
     return rng.choice((*TEXTS, *_names(model)))
 
 
-def _names(model: ModelProto) -> list[str]:
+def _names(model: Message) -> list[str]:
+    if not isinstance(model, ModelProto):
+        return [v for m in _messages(model, []) for f, v in m.ListFields() if isinstance(v, str)][:400]
     found = [n for node in model.graph.node for n in (*node.input, *node.output, node.op_type)]
     return (found + [i.name for i in model.graph.initializer])[:200]
 

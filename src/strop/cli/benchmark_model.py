@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from strop.cli.source import build, is_engine
+from strop.cli.source import build, is_engine, stored_shapes
 from strop.engine.bench import time_calls
 from strop.engine.describe import describe
 from strop.engine.engine import Engine, load
@@ -29,8 +29,8 @@ Array = NDArray[Any]
 _NO_EFFECT = (
     "use_xnnpack xnnpack_force_fp16 use_nnapi use_gpu gpu_precision_loss_allowed use_hexagon use_coreml use_legacy_nnapi use_caching disable_delegate_clustering "
     "max_delegated_partitions min_nodes_per_partition release_dynamic_tensors optimize_memory_for_large_tensors max_profiling_buffer_entries "
-    "profiling_buffer_entries allow_dynamic_profiling_buffer_increase allow_fp16 require_full_delegation memory_footprint_check_interval_ms "
-    "tensor_name_display_length tensor_type_display_length alloc_type_display_length cpu_affinity_mask gpu_backend delegate_serialize_dir "
+    "allow_dynamic_profiling_buffer_increase allow_fp16 require_full_delegation memory_footprint_check_interval_ms "
+    "tensor_name_display_length tensor_type_display_length alloc_type_display_length gpu_backend delegate_serialize_dir "
     "delegate_serialize_token enable_builtin_cast_constant_cache enable_platform_tracing xnnpack_weight_cache_file_path benchmark_name output_prefix "
     "op_profiling_output_mode"
 )
@@ -38,7 +38,6 @@ _REFUSED = {
     "external_delegate_path": "delegates take over nothing: the engine does every op; leave it out",
     "external_delegate_options": "delegates take over nothing: the engine does every op; leave it out",
     "model_runtime_info_output_file": "strop inspect tells what the engine does",
-    "inter_op_threads": "threads of a run share every step; give --num_threads",
     "print_postinvoke_state": "strop inspect tells what the engine does",
 }
 #: Most seconds of a measurement if nothing is said, as LiteRT has it.
@@ -156,7 +155,9 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Sheet]:
     if is_engine(path):
         engine = load(path, threads=threads)
     else:
-        engine = build(path, level=options.level, threads=threads, shapes=_shapes(options), signature=options.signature_to_run_for or None)
+        key = options.signature_to_run_for or None
+        shapes = {**stored_shapes(path, key), **(_shapes(options) or {})}
+        engine = build(path, level=options.level, threads=threads, shapes=shapes, signature=key)
     if options.verbose:
         for note in engine.manifest.get("notes", []):
             _say(str(note))

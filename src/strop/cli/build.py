@@ -19,6 +19,7 @@ from strop.cli.source import (
     load_function,
     parse_layers,
     parse_shapes,
+    stored_shapes,
 )
 from strop.engine.describe import Description, describe
 from strop.engine.engine import Engine
@@ -29,7 +30,7 @@ from strop.quantize.precision import PRECISIONS
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Engine file to write.")] = None,
     target: Annotated[str, typer.Option(help="Machine the code is for: host, x86-64-v3, ...")] = "host",
     threads: Annotated[int | None, typer.Option(help="Threads to split work for; all cores by default.")] = None,
@@ -37,6 +38,7 @@ def command(
     budget: Annotated[float | None, typer.Option(help="Seconds that measuring may take.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
+    stored: Annotated[bool, typer.Option("--stored-shapes", help="Sizes that a TensorFlow Lite file leaves open are those that it stores, mostly 1.")] = False,
     dump: Annotated[Path | None, typer.Option(help="Folder that receives the text of every stage.")] = None,
     stop_after: Annotated[str | None, typer.Option(help=f"End after a stage: {', '.join(STAGES)}.")] = None,
     precision: Annotated[str, typer.Option(help=f"Of the layers: {', '.join(PRECISIONS)}.")] = "fp32",
@@ -65,7 +67,7 @@ def command(
                 threads=threads,
                 level=level,
                 budget=budget,
-                shapes=parse_shapes(shape or ()),
+                shapes={**(stored_shapes(model, signature) if stored else {}), **(parse_shapes(shape or ()) or {})} or None,
                 signature=signature,
                 dump=dump,
                 stop_after=stop,

@@ -28,7 +28,7 @@ _ORDERS = ", ".join(_KEYS)
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model or .pt2 file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder.")],
     target: Annotated[str, typer.Option(help="Machine the code would be for.")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,

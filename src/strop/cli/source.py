@@ -18,6 +18,7 @@ from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
 from strop.errors import InputError, OptionError
 from strop.files import replacing
+from strop.frontend.formats import TFLITE, kind_of
 from strop.ir.ranges import FORM, parse_shape
 from strop.quantize.data import PREPROCESSING
 from strop.quantize.ranges import CALIBRATORS
@@ -32,7 +33,7 @@ SHAPE_HELP = (
     "name[]=1..100: how large sizes may become that the elements of this value decide, or that it gets from data. Repeatable."
 )
 #: Of the option --signature.
-SIGNATURE_HELP = "Key of the signature to read, of a TensorFlow Lite model with several; the main one if left out."
+SIGNATURE_HELP = "Of a SavedModel or .tflite file with several: the key of the one to read."
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
 CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
@@ -48,6 +49,8 @@ def is_engine(path: Path) -> bool:
     Raises:
         OptionError: there is no such file.
     """
+    if path.is_dir():  # a SavedModel
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))
@@ -65,6 +68,18 @@ def build(model: Path, **options: Any) -> Engine:
     """``strop.engine.build.build``, imported at first use: verbs that only run engines need no compiler."""
     engine: Engine = import_module("strop.engine.build").build(model, **options)
     return engine
+
+
+def stored_shapes(model: Path, signature: str | None) -> dict[str, tuple[int, ...]]:
+    """Shapes that a TensorFlow Lite file has for its inputs, where it leaves sizes open too.
+
+    Raises:
+        OptionError: a model of another kind, or no such signature.
+    """
+    if kind_of(model) != TFLITE:
+        raise OptionError("only a TensorFlow Lite file stores shapes beside sizes that are free", got=model, expected="a .tflite file")
+    found: dict[str, tuple[int, ...]] = import_module("strop.frontend.tflite.reader").stored_shapes(model, signature)
+    return found
 
 
 def load_function(text: str) -> Callable[..., Any]:

@@ -69,8 +69,9 @@ def build(
     """Compiles a model for one target.
 
     Args:
-        model: path of an ONNX, .tflite or .pt2 file, bytes of an ONNX or .tflite file, a loaded ModelProto, a PyTorch module, an ExportedProgram, a
-            Network, a Graph, or what ``strop.quantize.prepare_qat`` made, whose ranges count where no others are given.
+        model: path of an ONNX, .tflite, .keras, .h5, .pt2 or frozen .pb file or of a SavedModel's folder, bytes of an ONNX, .tflite or .h5 file, a
+            loaded ModelProto, a PyTorch module, an ExportedProgram, a Keras model, a ConcreteFunction of TensorFlow, a Network, a Graph, or what
+            ``strop.quantize.prepare_qat`` made, whose ranges count where no others are given.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
@@ -82,7 +83,7 @@ def build(
             the elements of a value that decide over sizes, or for the size that it gets from data: ``"k[]": "1..100"``.
         example_inputs: of a PyTorch module: its positional arguments, or its keyword arguments as a dict.
         dynamic_shapes: of a PyTorch module: which dims are free, as ``torch.export.export`` takes it.
-        signature: of a TFLite model with several entries: the key of the one to read; None for the main one.
+        signature: of a SavedModel or TFLite model with several entries: the key of the one to read; None for the main one.
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total); None for a bar in notebooks and nothing elsewhere.

@@ -14,6 +14,7 @@ from strop.engine.watch import observe
 from strop.errors import OptionError, StropError
 from strop.export import integers
 from strop.export.arrange import arrange, plain
+from strop.export.expand import IN_ONNX, expand
 from strop.frontend.table import WRITERS, writer
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
@@ -123,14 +124,22 @@ def conversion(
 ) -> Converted:
     """As ``convert``, with what the file holds."""
     _check(to, precision, layout)
+    if to == "onnx" and (precision, layout) != ("fp32", "model"):
+        raise OptionError(
+            "an ONNX file is written as the model is", where="argument precision or layout", got=f"{precision}, {layout}", expected="fp32, model",
+            hint="strop.convert(model, 'tflite', precision=...)",
+        )  # fmt: skip
     if precision not in _KINDS and (input_dtype, output_dtype) != (None, None):
         raise OptionError("only files of integers have inputs and outputs of other types", where="argument input_dtype or output_dtype", expected=", ".join(_KINDS))
     format = writer(to)
     trace = Trace(progress=progress)
     graph = portable(model, shapes, trace, **reading)
+    if to == "onnx":
+        return _to_onnx(graph, format, trace)
     with trace.stage("arrange"):
         arranged = arrange(graph, trace, format.direct, layout == "channels_last")
     written: OutGraph = format.write(arranged)
+    integers.spread(written)
     told: dict[str, Any] = {}
     with trace.stage("quantize"):
         if precision == "fp16":
@@ -145,6 +154,17 @@ def conversion(
     with trace.stage("write"):
         data = format.to_bytes(written)
     return Converted(data, {**summary_of(written), **told}, trace.notes)
+
+
+def _to_onnx(graph: Graph, format: Any, trace: Trace) -> Converted:
+    with trace.stage("arrange"):
+        expanded = expand(graph, format.direct, IN_ONNX)
+    with trace.stage("write"):
+        written = format.write(expanded)
+        data = format.to_bytes(written)
+    turns = written.operators.count("Transpose")
+    operators = dict(sorted(Counter(written.operators).items()))
+    return Converted(data, {"operators": operators, "constant_bytes": written.constant_bytes, "transposes_inside": turns, "transposes_at_edges": 0}, trace.notes)
 
 
 def _note_lost(count: int, trace: Trace) -> None:

@@ -47,7 +47,7 @@ def arrange(graph: Graph, trace: Trace, direct: Direct, turn_ends: bool = False)
 
     Args:
         graph: portable; it is not changed.
-        direct: which elementwise functions the format has an operator for.
+        direct: which elementwise functions and kinds of resizing the format has an operator for.
         turn_ends: inputs and outputs of rank 4 are [N, H, W, C] too.
     """
     result = expand(graph, direct)
@@ -69,11 +69,13 @@ def arrange(graph: Graph, trace: Trace, direct: Direct, turn_ends: bool = False)
 
 
 def plain(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
-    """An arranged graph over ordinary ops only, which can be compiled, and the names of its values by those of the arranged graph."""
+    """An arranged graph over ordinary ops only, free sizes at their optimum, which can be compiled, and the names of its values by those of
+    the arranged graph."""
     result = Graph(graph.name)
     mapped: dict[Value, Value] = {}
+    known = {s.name: s.opt for value in graph.inputs for s in sh.symbols(value.shape)}
     for value in graph.inputs:
-        mapped[value] = result.add_input(value.name, value.type)
+        mapped[value] = result.add_input(value.name, value.type.at(known))
     for value in graph.constants():
         assert value.const is not None
         mapped[value] = result.add_const(value.const, value.name)
@@ -83,10 +85,10 @@ def plain(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
         if isinstance(node.op, ChannelsLast):
             assert operands[0] is not None
             first = result.add(Transpose(first_perm(operands[0].type.rank)), [operands[0]], name=f"{node.name}.first", source=node.source)
-            inner = result.add(node.op.inner, [first.output, *operands[1:]], name=f"{node.name}.inner", source=node.source)
+            inner = result.add(node.op.inner.at(known), [first.output, *operands[1:]], name=f"{node.name}.inner", source=node.source)
             made = result.add(Transpose(last_perm(inner.output.type.rank)), [inner.output], name=node.name, source=node.source, outputs=names)
         else:
-            made = result.add(node.op, operands, name=node.name, source=node.source, outputs=names)
+            made = result.add(node.op.at(known), operands, name=node.name, source=node.source, outputs=names)
         mapped.update(zip(node.outputs, made.outputs, strict=True))
     result.set_outputs([mapped[v] for v in graph.outputs], graph.output_names)
     return result, {old.name: new.name for old, new in mapped.items()}

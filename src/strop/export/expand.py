@@ -8,7 +8,7 @@ Nodes keep the names of the model's nodes that they stand for. ``strop.ir.interp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,23 +20,28 @@ from strop.ir import shape as sh
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Op
 from strop.ops.attention import Attention
-from strop.ops.data import Expand, Transpose
+from strop.ops.data import Expand, Pad, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
-from strop.ops.index import OneHot, TopK, Trilu
+from strop.ops.index import Gather, OneHot, TopK, Trilu
 from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.quantize import Dequantize
 from strop.ops.reduce import Reduce
+from strop.ops.resize import Resize
 from strop.ops.sizes import Iota
 from strop.ops.softmax import LogSoftmax, Softmax
 
+#: A score that counts nothing beside others.
+_UNSEEN = -1e30
 
-def expand(graph: Graph, direct: Direct) -> Graph:
-    """A copy of the graph with such ops taken apart, and elementwise functions that are not ``direct``."""
+
+def expand(graph: Graph, direct: Direct, kept: Container[type[Op]] = ()) -> Graph:
+    """A copy of the graph with such ops taken apart, but for those that are ``kept``, and elementwise functions and resizing that are not
+    ``direct``."""
     result = graph.clone()
-    apply(result, _FIRST)
-    apply(result, {Elementwise: partial(function, direct=direct)})
+    apply(result, {op: rule for op, rule in _FIRST.items() if op not in kept})
+    apply(result, {Elementwise: partial(function, direct=direct), Resize: partial(_resize, direct=direct)})
     return result
 
 
@@ -95,6 +100,7 @@ def _rms_norm(a: Apart) -> Value:
 
 
 def _attention(a: Apart) -> Value | None:
+    """A query that sees no key gives zeros."""
     op, (q, k, v) = a.node.op, [a.node.operand(i) for i in range(3)]
     assert isinstance(op, Attention)
     scores = a.step(MatMul(transpose_b=True), a.apply("mul", q, op.scale), k)
@@ -104,8 +110,12 @@ def _attention(a: Apart) -> Value | None:
         if not sh.is_static(scores.shape[-2:]):
             return None
         rows, columns = np.indices(sh.static(scores.shape[-2:]))
-        scores = a.step(make("where"), a.const(columns > rows), a.number(-1e30, scores.dtype), scores)
-    return a.step(MatMul(), a.step(Softmax(-1), scores), v)
+        scores = a.step(make("where"), a.const(columns > rows), a.number(_UNSEEN, scores.dtype), scores)
+    if not a.node.has(3):
+        return a.step(MatMul(), a.step(Softmax(-1), scores), v)
+    scores = a.apply("max", scores, _UNSEEN)
+    sees = a.apply("gt", a.reduce("max", scores, (scores.type.rank - 1,)), 0.1 * _UNSEEN)
+    return a.step(make("where"), sees, a.step(MatMul(), a.step(Softmax(-1), scores), v), a.number(0.0, v.dtype))
 
 
 def _mixed(a: Apart) -> Value | None:
@@ -196,6 +206,49 @@ def _cast(a: Apart) -> Value | None:
     return a.apply("ne", x, 0.0) if op.to is dt.boolean and x.dtype is dt.f32 else None
 
 
+def _pad(a: Apart) -> Value | None:
+    """Edges repeated, or taken from the other side, joined to what they belong to."""
+    op, x = a.node.op, a.node.operand(0)
+    assert isinstance(op, Pad)
+    rank = x.type.rank
+    if op.mode not in ("edge", "wrap") or not sh.is_static(x.shape) or any(p < 0 for p in op.pads):
+        return None
+    for axis in range(rank):
+        before, after = op.pads[axis], op.pads[rank + axis]
+        size = x.type.static_shape[axis]
+        if op.mode == "wrap":
+            at = np.arange(-before, size + after) % size
+        else:
+            at = np.clip(np.arange(-before, size + after), 0, size - 1)
+        x = x if before == after == 0 else a.step(Gather(axis), x, a.const(at.astype(np.int32)))
+    return x
+
+
+def _resize(a: Apart, direct: Direct) -> Value | None:
+    """Picked by index, or a product with the matrix of the interpolation, axis by axis."""
+    op, x = a.node.op, a.node.operand(0)
+    assert isinstance(op, Resize)
+    if direct(op, a.node.operands) or op.coordinates == "tf_crop_and_resize" or not sh.is_static((*x.shape, *op.sizes)) or 0 in x.shape:
+        return None
+    sizes = sh.static(op.sizes)
+    for axis, size in enumerate(sizes):
+        given = x.type.static_shape
+        one = op.replace(sizes=(size,), scales=(op.scales[axis],))
+        if size == given[axis] and op.scales[axis] == 1.0:
+            continue
+        if op.mode != "nearest" and x.dtype is not dt.f32:
+            return None
+        if op.mode == "nearest":
+            (at,) = one.reference(np.arange(given[axis], dtype=np.int32))
+            x = a.step(Gather(axis), x, a.const(at))
+            continue
+        rows = [one.reference(row)[0] for row in np.eye(given[axis], dtype=np.float32)]
+        lead, tail = sh.count(given[:axis]), sh.count(given[axis + 1 :])
+        flat = a.reshape(x, (lead, given[axis], tail))
+        x = a.reshape(a.step(MatMul(), a.const(np.stack(rows, axis=1)[None]), flat), (*given[:axis], size, *given[axis + 1 :]))
+    return x
+
+
 def _softmax(a: Apart) -> Value | None:
     op, x = a.node.op, a.node.operand(0)
     assert isinstance(op, Softmax)
@@ -228,8 +281,12 @@ _FIRST: dict[type[Op], Callable[[Apart], Sequence[Value] | Value | None]] = {
     MixedConv: _mixed,
     MixedMatMul: _mixed,
     OneHot: _one_hot,
+    Pad: _pad,
     RMSNorm: _rms_norm,
     Reduce: _reduce,
     TopK: _top_k,
     Trilu: _trilu,
 }
+
+#: What ONNX has operators for.
+IN_ONNX = frozenset(_FIRST) - {Attention, RMSNorm}

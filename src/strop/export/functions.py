@@ -13,10 +13,12 @@ from strop.ir import expr as ex
 from strop.ir.dtype import DType
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
+from strop.ir.op import Op
+from strop.ops.data import Expand
 from strop.ops.elementwise import Cast, Elementwise, make
 
-#: Whether the format has an operator for an elementwise function over these operands.
-Direct = Callable[[Elementwise, Sequence[Value]], bool]
+#: Whether the format has an operator for an elementwise function, or for resizing, over these operands.
+Direct = Callable[[Op, Sequence[Value]], bool]
 
 #: Names of the elementwise functions that are one primitive, where they differ.
 _NAMES = {"floormod": "mod", "select": "where"}
@@ -29,20 +31,21 @@ def function(a: Apart, direct: Direct) -> Value | None:
     types = [v.dtype for v in a.node.operands]
     if direct(op, a.node.operands):
         return None
-    special = _SPECIAL.get(op.fn) if types[0] is dt.f32 else None
+    special = _SPECIAL.get(op.fn) if types[0] is dt.f32 and not (op.fn == "atan2" and len({v.shape for v in a.node.operands}) == 1) else None
     if special is not None:
         return special(a)
-    if op.fn not in _COMPOSED and isinstance(op.expr(), ex.Call) and all(isinstance(c, ex.Input) for c in ex.children(op.expr())):
-        return None  # a primitive that nothing is known for, which the writer refuses by name
-    found = _Expression(a).value(op.expr())
+    if op.fn not in _COMPOSED and op.fn in (*ex.PRIMITIVES, *_NAMES.values()):
+        return None  # nothing is known for it, and the writer refuses it by name
+    found = _Expression(a, direct).value(op.expr())
     return found if isinstance(found, Value) else None
 
 
 class _Expression:
     """The expression of an elementwise function."""
 
-    def __init__(self, a: Apart) -> None:
+    def __init__(self, a: Apart, direct: Direct) -> None:
         self._a = a
+        self._direct = direct
         self._known: dict[ex.Expr, Value | float] = {}
 
     def value(self, expr: ex.Expr) -> Value | float:
@@ -69,10 +72,12 @@ class _Expression:
         composed = _COMPOSED.get(fn)
         typed = args[1:] if fn == "select" else args
         dtype = next((a.dtype for a in typed if isinstance(a, Value)), self._a.node.outputs[0].dtype)
-        if composed is not None and dtype in composed[0]:
-            return self._over(composed[1](*(ex.Input(k) for k in range(len(args)))), args)
         values = [a if isinstance(a, Value) else self._a.const(cast_array(np.asarray(a), dtype)) for a in args]
-        return self._a.step(make(_NAMES.get(fn, fn)), *values)
+        op = None if fn == "fma" else make(_NAMES.get(fn, fn))
+        if composed is not None and dtype in composed[0] and (op is None or not self._direct(op, values)):
+            return self._over(composed[1](*(ex.Input(k) for k in range(len(args)))), args)
+        assert op is not None, "fma is composed"
+        return self._a.step(op, *values)
 
     def _over(self, expr: ex.Expr, args: Sequence[Value | float]) -> Value:
         def value(part: ex.Expr) -> Value | float:
@@ -97,7 +102,7 @@ def _erf(x: ex.Expr) -> ex.Expr:
     return ex.call("sign", x) * (1.0 - series * t * ex.call("exp", -(x * x)))
 
 
-_FLOAT, _INTEGER = (dt.f32,), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)
+_FLOAT, _INTEGER = (dt.f32, dt.f64, dt.f16, dt.bf16), (dt.i8, dt.u8, dt.i16, dt.u16, dt.i32, dt.u32)
 #: Primitives without an operator, for the types that are given, by those that have one.
 _COMPOSED: dict[str, tuple[Sequence[DType], Callable[..., ex.Expr]]] = {
     "expm1": (_FLOAT, lambda x: ex.call("exp", x) - 1.0),
@@ -117,6 +122,7 @@ _COMPOSED: dict[str, tuple[Sequence[DType], Callable[..., ex.Expr]]] = {
     "isnan": (_FLOAT, lambda x: ex.call("ne", x, x)),
     "isinf": (_FLOAT, lambda x: ex.call("eq", ex.call("abs", x), math.inf)),
     "xor": ((dt.boolean,), lambda x, y: ex.call("ne", x, y)),
+    "fma": (_FLOAT, lambda x, y, z: x * y + z),
     "bitnot": (_INTEGER, lambda x: ex.call("bitxor", x, -1)),
 }
 
@@ -152,4 +158,10 @@ def _prelu(a: Apart) -> Value:
     return a.apply("add", a.apply("relu", x), a.apply("mul", slope, a.apply("min", x, 0.0)))
 
 
-_SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu}
+def _atan2(a: Apart) -> Value:
+    """Of operands of one shape."""
+    shape = a.node.output.shape
+    return a.apply("atan2", *(v if v.shape == shape else a.step(Expand(shape), v) for v in a.node.operands))
+
+
+_SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu, "atan2": _atan2}

@@ -8,7 +8,7 @@ kernel stay in floats between a DEQUANTIZE and a QUANTIZE.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ PRODUCTS = {"CONV_2D": (0, 1, 0, 2), "DEPTHWISE_CONV_2D": (0, 1, 3, 2), "FULLY_C
 #: Products that take floats and i8 weights.
 HYBRID = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 #: Operands and results have one grid; per operator which operands are elements, all if nothing is said.
-SAME = {
+SAME: dict[str, tuple[int, ...] | None] = {
     "AVERAGE_POOL_2D": None, "BROADCAST_TO": (0,), "CONCATENATION": None, "GATHER": (0,), "GATHER_ND": (0,), "MAXIMUM": None, "MAX_POOL_2D": None,
     "MINIMUM": None, "MIRROR_PAD": (0,), "PAD": (0,), "PADV2": (0, 2), "REDUCE_MAX": (0,), "REDUCE_MIN": (0,), "RESHAPE": (0,),
     "RESIZE_BILINEAR": (0,), "RESIZE_NEAREST_NEIGHBOR": (0,), "SELECT_V2": (1, 2), "SLICE": (0,), "SPLIT": (1,), "SPLIT_V": (0,), "STRIDED_SLICE": (0,),
@@ -57,6 +57,32 @@ SAME_16 = (
     "AVERAGE_POOL_2D", "CONCATENATION", "GATHER", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "PAD", "PADV2", "RESHAPE", "RESIZE_BILINEAR",
     "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT", "STRIDED_SLICE", "TRANSPOSE",
 )  # fmt: skip
+
+
+def spread(graph: OutGraph) -> None:
+    """Gives integers that are only moved the grid of what they come from or go to: operators over several tensors want one."""
+    changed = True
+    while changed:
+        changed = False
+        for operator in graph.operators:
+            if operator.code not in SAME:
+                continue
+            ends = [t for t in (*elements_of(operator), *operator.outputs) if t.dtype in (dt.i8, dt.u8, dt.i16)]
+            known = next((t.grid for t in ends if t.grid is not None and t.grid.scale.size == 1), None)
+            for tensor in ends:
+                if tensor.grid is None and known is not None:
+                    tensor.grid, changed = known, True
+
+
+def elements_of(operator: OutOperator) -> list[OutTensor]:
+    """The operands whose elements an operator works on."""
+    if operator.code in PRODUCTS:
+        return [t for t in (operator.inputs[PRODUCTS[operator.code][0]],) if t is not None]
+    places = SAME.get(operator.code)
+    if places is None and operator.code in ("MEAN", "SUM", "ARG_MAX", "ARG_MIN"):
+        places = (0,)
+    chosen = operator.inputs if places is None else [operator.inputs[k] for k in places if k < len(operator.inputs)]
+    return [t for t in chosen if t is not None]
 
 
 # ---- weights only
@@ -169,7 +195,7 @@ class Integers:
     def _serves(self, operator: OutOperator) -> bool:
         wide = self.kind is dt.i16
         code = operator.code
-        elements = self._elements(operator)
+        elements = elements_of(operator)
         if not elements or any(t.dtype is not dt.f32 for t in elements) or all(t.data is not None for t in elements):
             return False
         if code in PRODUCTS:
@@ -182,16 +208,6 @@ class Integers:
             return not wide
         return code in (SAME_16 if wide else SAME) or code in (FREE_16 if wide else FREE)
 
-    def _elements(self, operator: OutOperator) -> list[OutTensor]:
-        """The operands whose elements it works on."""
-        if operator.code in PRODUCTS:
-            return [t for t in (operator.inputs[PRODUCTS[operator.code][0]],) if t is not None]
-        places = SAME.get(operator.code)
-        if places is None and operator.code in ("MEAN", "SUM", "ARG_MAX", "ARG_MIN"):
-            places = (0,)
-        chosen = operator.inputs if places is None else [operator.inputs[k] for k in places if k < len(operator.inputs)]
-        return [t for t in chosen if t is not None]
-
     # ---- grids
 
     def _group(self, operators: Iterable[OutOperator]) -> None:
@@ -201,7 +217,7 @@ class Integers:
         members: dict[OutTensor, list[OutTensor]] = {}
         for operator in operators:
             if operator.code in SAME:
-                ends = [t for t in (*self._elements(operator), *operator.outputs) if t.data is None and t not in fixed and t.dtype is dt.f32]
+                ends = [t for t in (*elements_of(operator), *operator.outputs) if t.data is None and t not in fixed and t.dtype is dt.f32]
                 for other in ends[1:]:
                     self._leader[self._top(other)] = self._top(ends[0])
             elif operator.code in FIXED:
@@ -290,7 +306,7 @@ class Integers:
             self._product(operator)
         else:
             shared = self.grid(results[0]) if operator.code in SAME and results else None
-            elements = set(self._elements(operator))
+            elements = set(elements_of(operator))
             operator.inputs = [self.stored(t, shared) if t in elements and t is not None else t for t in operator.inputs]
         if operator.code in ("ADD", "SUB") and self.kind is dt.i16:
             operator.fields["PotScaleInt16"] = False
@@ -389,8 +405,3 @@ def _replace(graph: OutGraph, old: OutTensor, new: OutTensor) -> None:
 def needed(graph: OutGraph) -> Sequence[str]:
     """The graph's values whose ranges integers need: all float tensors that are computed or given."""
     return list(dict.fromkeys(t.value for t in graph.tensors() if t.data is None and t.dtype is dt.f32 and t.value))
-
-
-def summary(floats: Sequence[str]) -> Mapping[str, object]:
-    """For a conversion's summary."""
-    return {"floats": list(floats)}

@@ -20,19 +20,24 @@ class Declared(Protocol):
     def free(self) -> Sequence[int]: ...
 
 
-def input_shapes(inputs: Mapping[str, Declared], given: Mapping[str, str | Sequence[Any]]) -> dict[str, tuple[Dim, ...]]:
+def input_shapes(inputs: Mapping[str, Declared], given: Mapping[str, str | Sequence[Any]], batch: str | None = None) -> dict[str, tuple[Dim, ...]]:
     """Per input its shape.
 
     Args:
         inputs: what the file says about them. An axis that it leaves open is the symbol ``INPUT_AXIS``.
         given: as ``strop.build`` takes ``shapes``: shapes of inputs, of the file's rank, or ranges of such symbols by name. As in
             TFLite's interpreter any size may be changed; whether the network can have it is seen when it is read.
+        batch: name of the symbol of every first axis that is left open; None for one per input.
 
     Raises:
         OptionError: there is no such input or symbol, or a shape of another rank or with sizes below 1.
     """
-    parsed = {name: parse_shape(shape, f"shape of {name}") for name, shape in given.items()}
-    symbols = {f"{_identifier(name)}_{axis}" for name, tensor in inputs.items() for axis in tensor.free}
+    parsed = {name: parse_shape([shape] if isinstance(shape, int) else shape, f"shape of {name}") for name, shape in given.items()}
+
+    def usual_name(name: str, axis: int) -> str:
+        return batch if batch is not None and axis == 0 else f"{_identifier(name)}_{axis}"
+
+    symbols = {usual_name(name, axis) for name, tensor in inputs.items() for axis in tensor.free}
     ranges: dict[str, Free] = {}
     for name, shape in parsed.items():
         if name in inputs:
@@ -58,7 +63,7 @@ def input_shapes(inputs: Mapping[str, Declared], given: Mapping[str, str | Seque
     for free in (d for shape in parsed.values() for d in shape if isinstance(d, Free) and d.name and d.least is not None):
         dim(free, "")
     for name, tensor in inputs.items():
-        usual = [f"{_identifier(name)}_{axis}" for axis in range(len(tensor.shape))]
+        usual = [usual_name(name, axis) for axis in range(len(tensor.shape))]
         if name in parsed:
             shape = parsed[name]
             if len(shape) != len(tensor.shape):

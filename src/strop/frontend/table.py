@@ -26,10 +26,11 @@ class Frontend:
     Attributes:
         name: of the frontend.
         reader: module with ``read(model, shapes, **options)``, a Graph, and ``judge`` of the same arguments, Verdicts and a Graph.
-        package: that must be installed; models in memory are objects of its classes.
+        package: that must be installed.
         install: what installs it.
         kinds: of files that it reads, see ``strop.frontend.formats``; None stands for files that nothing else claims.
         options: beside ``shapes``, as ``strop.build`` has them.
+        objects: packages whose objects it reads, from memory.
     """
 
     name: str
@@ -38,22 +39,25 @@ class Frontend:
     install: str
     kinds: tuple[str | None, ...]
     options: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
 
 #: Modules with ``write(graph)`` and ``to_bytes`` of what that answers, by the format's name, and the frontend of the same format.
-WRITERS = {"tflite": ("strop.frontend.tflite.writer", "TensorFlow Lite")}
+WRITERS = {"tflite": ("strop.frontend.tflite.writer", "TensorFlow Lite"), "onnx": ("strop.frontend.onnx.writer", "ONNX")}
 
 FRONTENDS = (
-    Frontend("ONNX", "strop.frontend.onnx.reader", "onnx", "pip install onnx", (None,)),
+    Frontend("ONNX", "strop.frontend.onnx.reader", "onnx", "pip install onnx", (None,), (), ("onnx",)),
     Frontend(
         "PyTorch", "strop.frontend.torch.reader", "torch", "pip install 'strop[torch]'", (formats.EXPORTED,),
-        ("example_inputs", "dynamic_shapes"),
+        ("example_inputs", "dynamic_shapes"), ("torch",),
     ),
     Frontend("layer", "strop.frontend.network.stored", "numpy", "pip install numpy", (formats.LAYERS,)),
     Frontend("TensorFlow Lite", "strop.frontend.tflite.reader", "tflite", "pip install 'strop[tflite]'", (formats.TFLITE,), ("signature",)),
     Frontend(
-        "TensorFlow", "strop.frontend.saved_model.reader", "onnx", "pip install onnx", (formats.SAVED_MODEL, formats.GRAPH_DEF), ("signature",)
+        "TensorFlow", "strop.frontend.saved_model.reader", "onnx", "pip install onnx", (formats.SAVED_MODEL, formats.GRAPH_DEF), ("signature",),
+        ("tensorflow",),
     ),
+    Frontend("Keras", "strop.frontend.keras.reader", "h5py", "pip install 'strop[keras]'", (formats.KERAS, formats.HDF5), (), ("keras", "tf_keras")),
 )  # fmt: skip
 
 #: What may help with models that no frontend reads.
@@ -144,8 +148,8 @@ def _frontend(model: Any) -> Frontend:
         kind = formats.kind_of(model)
         found = next((f for f in FRONTENDS if kind in f.kinds), None)
     else:
-        packages = {base.__module__.split(".")[0] for base in type(model).__mro__}
-        found = next((f for f in FRONTENDS if f.package in packages), None)
+        packages = [base.__module__.split(".")[0] for base in type(model).__mro__]
+        found = next((f for package in packages for f in FRONTENDS if package in f.objects), None)
         kind = formats.CHECKPOINT if isinstance(model, Mapping) else f"an object of type {type(model).__qualname__}"
     if found is None:
         assert kind is not None, "a file of no known kind is left to a frontend"
@@ -153,7 +157,7 @@ def _frontend(model: Any) -> Frontend:
             "this kind of model is not read",
             where=None if isinstance(model, bytes) else _name(model),
             got=kind,
-            expected="an .onnx file, a .tflite file, a .pt2 file of torch.export, or such a model in memory",
+            expected="an .onnx, .tflite, .keras or .h5 file, a SavedModel, a .pt2 file of torch.export, or such a model in memory",
             hint=_HINTS.get(kind, "export the network as ONNX"),
         )
     return found

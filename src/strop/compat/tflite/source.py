@@ -69,20 +69,14 @@ class FileSource:
         """The subgraph, compiled at level 0 for these shapes of inputs, by their tensors' numbers; other open sizes are 1."""
         subgraph = 0 if key is None else self._model.signatures[key].subgraph
         sheet = self.sheet(subgraph)
-        names = self._input_names(key, sheet)
-        wanted = {names[k]: tuple(shapes.get(k, tuple(sheet.tensors[k].shape))) for k in names}
+        names = import_module("strop.frontend.tflite.importer").input_names(self._model, key)
+        wanted = {names[k]: tuple(shapes.get(k, sheet.tensors[k].shape)) for k in names}
         graph = self._reader.read(self._given, wanted, key, keep=keep)
         engine = import_module("strop.engine.build").build(graph, level=0, threads=threads)
         made = _program(engine)
         known = tuple(replace(t, sparsity=old.sparsity, const=old.const) for t, old in zip(made.sheet.tensors, sheet.tensors, strict=True))
         made.sheet = replace(made.sheet, tensors=tuple(_signed(t, old) for t, old in zip(known, sheet.tensors, strict=True)))
         return made
-
-    def _input_names(self, key: str | None, sheet: Sheet) -> dict[int, str]:
-        """The graph's names of the inputs."""
-        places: dict[int, str] = import_module("strop.frontend.tflite.importer").input_names(self._model, key)
-        assert set(places) == set(sheet.inputs)
-        return places
 
 
 def _signed(tensor: SheetTensor, told: SheetTensor) -> SheetTensor:

@@ -23,6 +23,8 @@ from strop.ir.op import Type
 
 #: Most nodes of all calls and rounds together, and how deep calls may lie in each other.
 MAX_READ, MAX_DEPTH = 1 << 18, 48
+#: The symbol of first axes that several inputs leave open.
+BATCH = "batch"
 #: Ops that change a variable.
 WRITES = frozenset((
     "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "Assign", "AssignAdd", "AssignSub", "ScatterUpdate", "ScatterAdd",
@@ -117,13 +119,17 @@ class Importer:
                     raise OptionError("the rank of an input is not known", where=f"input {name}", expected="its shape", hint=f"--shape {name}=1x224x224x3")
                 tensor = Tensor(tensor.ref, tensor.dtype, (1,) * rank, tuple(range(rank)))
             declared[name] = tensor
-        shapes = input_shapes(declared, given)  # type: ignore[arg-type]
+        several = sum(0 in tensor.free for tensor in declared.values()) > 1
+        shapes = input_shapes(declared, given, BATCH if several else None)  # type: ignore[arg-type]
         for name, tensor in declared.items():
             value = self.graph.add_input(name, Type(tensor.dtype, shapes[name]))
             self.session.reserved.add(name)
             if tensor.ref.node in scope.known or tensor.ref.index:
                 raise ModelError("an input is no placeholder of its own", where=f"input {name}", got=tensor.ref.node)
             scope.known[tensor.ref.node] = [value]
+        scope.known.update({name: [Handle(name)] for name in self.program.values})
+        for name, array in self.program.constants.items():
+            scope.known[name] = [self.graph.add_const(array, free_name(name, self.graph.values))]
 
     # ---- nodes in the order in which they are needed
 

@@ -27,7 +27,7 @@ def repeated(node: NodeContext, carried: Sequence[Operand], round_: Round) -> li
         flag, results = round_(carried, str(number))
         if isinstance(flag, Unknown):
             return [Unknown(flag.op)] * len(carried)
-        condition = node.flag(_value(node, flag))
+        condition = node.truth(_value(node, flag))
         if condition.const is None:
             return _counted(node, carried, round_, condition, number)
         if not condition.const.item():
@@ -71,7 +71,7 @@ def _counted(node: NodeContext, carried: Sequence[Operand], round_: Round, first
         if old.type != new.type:
             raise node.unsupported("a round changes the type of a value that it carries", got=f"{old.type} becomes {new.type}")
     rounds = node.symbol(f"{node.name}_rounds", MAX_ROUNDS)
-    more = node.flag(_value(node, again))
+    more = node.truth(_value(node, again))
     end = node.graph.add(LoopEnd(name, 0, rounds, True), [begin.outputs[0], more, *finals], name=node.name, source=(node.name,))
     return packed(end.outputs[: len(finals)])
 

@@ -57,7 +57,7 @@ def case(node: NodeContext) -> list[Operand]:
         return node.call(names[at if 0 <= at < len(names) else -1], operands, "taken")
     found = node.call(names[-1], operands, f"branch{len(names) - 1}")
     for k, name in enumerate(names[:-1]):
-        taken = node.flag(node.apply("eq", number, node.like(k, number)))
+        taken = node.truth(node.apply("eq", number, node.like(k, number)))
         found = [_either(node, taken, a, b) for a, b in zip(node.call(name, operands, f"branch{k}"), found, strict=True)]
     return found
 
@@ -66,7 +66,7 @@ def _truth(node: NodeContext, value: Value) -> Value:
     """A condition; a number is true when it is not 0."""
     if value.dtype is not dt.boolean and value.type.rank == 0:
         value = node.apply("ne", value, node.like(0, value))
-    return node.flag(value)
+    return node.truth(value)
 
 
 def _either(node: NodeContext, condition: Value, a: Operand, b: Operand) -> Operand:

@@ -135,6 +135,7 @@ class Program:
         keys: of saved variables, by the names of the graph's nodes that make them.
         bundle: the saved variables, if there are any.
         values: of variables, by the graph's nodes, where they do not come from a bundle.
+        constants: values of placeholders that stand for known tensors, by name.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Program:
     keys: dict[str, str] = field(default_factory=dict)
     bundle: Bundle | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
 
 
 # ---- files
@@ -190,10 +192,9 @@ def frozen(data: bytes, name: str, signature: str | None) -> Program:
         ModelError: the file is damaged or inconsistent.
         OptionError: a signature is asked for.
     """
-    proto = messages.parse("Graph", data, name)
     if signature is not None:
         raise OptionError("a frozen graph has no signatures", where="argument signature", got=signature, expected="none")
-    graph, functions = _bodies(proto)
+    graph, functions = bodies(data, name)
     if not graph.nodes:
         raise ModelError("the file is no TensorFlow graph", where=name, got="no nodes")
     read = {name for node in graph.nodes.values() for name in (*(ref.node for ref in node.inputs), *node.controls)}
@@ -204,11 +205,16 @@ def frozen(data: bytes, name: str, signature: str | None) -> Program:
     return Program(name, graph, functions, inputs, outputs)
 
 
+def bodies(data: bytes, where: str) -> tuple[Body, dict[str, Body]]:
+    """The graph and functions of a serialized GraphDef; ModelError when it is none."""
+    return _bodies(messages.parse("Graph", data, where))
+
+
 def _placeholder(node: Node) -> Tensor:
     where = f"input {node.name}"
     shape = node.attributes.get("shape")
     kind = node.attributes.get("dtype")
-    return _tensor(Ref(node.name, "", 0), kind.type if kind else 0, shape.shape if shape else None, where)
+    return tensor_of(Ref(node.name, "", 0), kind.type if kind else 0, shape.shape if shape else None, where)
 
 
 def _bytes(path: Path) -> bytes:
@@ -299,11 +305,12 @@ def _tensors(entries: Sequence[Any], graph: Body) -> dict[str, Tensor]:
             raise UnsupportedError("sparse and composite tensors are not supported", where=where)
         ref = _ref(info.name, where, main=True)
         graph.node(ref.node)
-        found[entry.key] = _tensor(ref, info.dtype, info.tensor_shape, where)
+        found[entry.key] = tensor_of(ref, info.dtype, info.tensor_shape, where)
     return found
 
 
-def _tensor(ref: Ref, kind: int, shape: Any, where: str) -> Tensor:
+def tensor_of(ref: Ref, kind: int, shape: Any, where: str) -> Tensor:
+    """An input or output of a DataType and a TensorShapeProto, None for an unknown shape."""
     dtype = tensors.dtype_of(kind, where)
     if shape is None or shape.unknown_rank:
         return Tensor(ref, dtype, None)

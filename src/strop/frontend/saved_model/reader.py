@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from strop.frontend.saved_model import program
+from strop.frontend.saved_model import live, program
 from strop.frontend.saved_model.importer import Importer
 from strop.frontend.verdicts import Verdict, combined
 from strop.ir.graph import Graph
@@ -50,6 +50,8 @@ def _import(model: Any, shapes: Mapping[str, Any] | None, signature: str | None)
 
 
 def _program(model: Any, signature: str | None) -> program.Program:
+    if not isinstance(model, (str, Path)):
+        return live.program_of(model, signature)
     path = Path(model)
     if path.is_dir() or path.name == program.FILE:
         return program.load(path, signature)

@@ -121,7 +121,7 @@ class TensorFlowNode(Emitter):
         self.symbolic[value] = dims
         return value
 
-    def flag(self, value: Value) -> Value:
+    def truth(self, value: Value) -> Value:
         """A condition as a bool scalar."""
         if value.dtype is not dt.boolean or sh.volume(value.shape) != 1:
             raise self.malformed("a condition is one bool", got=value.type)

@@ -214,6 +214,6 @@ class NodeWriter:
 
 
 def sizes(shape: Sequence[Dim]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A shape with 1 for free sizes, and the axes that have them."""
-    free = tuple(k for k, d in enumerate(shape) if not isinstance(d, int))
-    return tuple(d if isinstance(d, int) else 1 for d in shape), free
+    """A shape with numbers for free sizes, those where every symbol is 1, or its optimum where it cannot be 1; and the axes that have them."""
+    known = {s.name: 1 if s.min <= 1 else s.opt for s in sh.symbols(shape)}
+    return tuple(sh.evaluate(d, known) for d in shape), tuple(k for k, d in enumerate(shape) if not isinstance(d, int))

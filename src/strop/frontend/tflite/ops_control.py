@@ -29,7 +29,7 @@ def _values(node: NodeContext) -> dict[str, Value]:
 @tflite_op("IF")
 def if_(node: NodeContext) -> Sequence[Value]:
     """Both branches are computed, and the condition picks; a known one takes its branch."""
-    condition, operands = node.flag(node.stored(0)), [node.stored(k) for k in range(1, len(node))]
+    condition, operands = node.truth(node.stored(0)), [node.stored(k) for k in range(1, len(node))]
     branches = node.option("ThenSubgraphIndex"), node.option("ElseSubgraphIndex")
     if condition.const is not None:
         return node.inline(branches[0 if condition.const.item() else 1], operands, "taken")
@@ -50,11 +50,11 @@ def while_(node: NodeContext) -> Sequence[Value]:
     condition, body = node.option("CondSubgraphIndex"), node.option("BodySubgraphIndex")
     carried = [node.stored(k) for k in range(len(node))]
     before = _values(node)
-    first = node.flag(_one(node, node.inline(condition, carried, "before")))
+    first = node.truth(_one(node, node.inline(condition, carried, "before")))
     name = node.session.fresh(node.name)
     begin = node.graph.add(LoopBegin(name), [first, *carried], name=node.name, source=(node.name,), outputs=[f"{name}:round"])
     after = node.inline(body, begin.outputs[1:], "body")
-    again = node.flag(_one(node, node.inline(condition, after, "after")))
+    again = node.truth(_one(node, node.inline(condition, after, "after")))
     _stateless(node, before)
     for old, new in zip(carried, after, strict=True):
         if old.type != new.type:

@@ -139,7 +139,10 @@ def write_gather_nd(w: NodeWriter) -> None:
     assert isinstance(w.op, GatherND)
     if w.op.batch_dims:
         raise w.refused("batch axes are not supported", got=w.op.batch_dims, expected=0)
-    w.emit("GATHER_ND", [w.operand(0), w.operand(1)], None, "GatherNdOptions")
+    at, indices = w.value(1).const, w.operand(1)
+    if at is not None and (at < 0).any():
+        indices = w.const(np.where(at < 0, at + np.asarray(w.static(w.value(0).shape[: at.shape[-1]])), at).astype(at.dtype), "indices")
+    w.emit("GATHER_ND", [w.operand(0), indices], None, "GatherNdOptions")
 
 
 @writes(ArgReduce)

@@ -220,6 +220,8 @@ def direct(op: Elementwise, operands: Sequence[Value]) -> bool:
     if op.fn == "where":
         return _takes("SELECT_V2", types[1:])
     code = _DIRECT.get((op.fn, tuple(op.param.values())))
+    if code == "ATAN2" and operands[0].shape != operands[1].shape:  # it does not broadcast
+        return False
     return code is not None and _takes(code, types)
 
 
@@ -299,7 +301,11 @@ def write_requantize(w: NodeWriter) -> None:
     rank = len(stored.shape)
     wide = (1,) * (rank - scale.ndim) + scale.shape
     axes = [k for k, d in enumerate(wide) if d != 1]
-    if op.block or len(axes) > 1 or scale.dtype != np.float32 or stored.dtype not in (dt.i8, dt.u8, dt.i16, dt.i32):
-        raise w.refused("only grids of one scale, or of one per index of an axis, of 8 or 16 bits are supported", got=f"{stored.dtype}, scale {scale.dtype}{list(scale.shape)}")
+    known = stored.dtype in (dt.i8, dt.u8) or (stored.dtype is dt.i16 and not zero.any())
+    if op.block or len(axes) > 1 or scale.dtype != np.float32 or not known:
+        raise w.refused(
+            "only grids of one scale, or of one per index of an axis, of 8 bits, or of 16 bits around 0 are supported",
+            got=f"{stored.dtype}, scale {scale.dtype}{list(scale.shape)}",
+        )  # fmt: skip
     stored.grid = Grid(scale.reshape(-1), zero.reshape(-1).astype(np.int64), axes[0] if axes else 0)
     w.emit("QUANTIZE" if isinstance(op, Quantize) else "DEQUANTIZE", [w.operand(0)])

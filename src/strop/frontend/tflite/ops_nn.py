@@ -24,6 +24,7 @@ from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.op import Array
 from strop.ir.shape import Dim
+from strop.ops.base import lowest
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.matmul import MatMul
 from strop.ops.norm import LRN
@@ -264,8 +265,6 @@ def write_conv(w: NodeWriter) -> None:
             raise w.refused("groups of channels in three spatial axes are not supported", got=op.groups, expected=1)
         _given(w, out, [x, _packed(w, weights, (2, 3, 4, 1, 0)), bias], "CONV_3D", "Conv3DOptions", **fields)
     elif op.groups > 1 and weights.shape[1] == 1:
-        if strides[0] != strides[1]:
-            raise w.refused("a depthwise convolution whose strides differ is not supported", got=strides, expected="equal strides")
         fields["DepthMultiplier"] = weights.shape[0] // op.groups
         _given(w, out, [x, _packed(w, weights, (1, 2, 3, 0)), bias], "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", **fields)
     else:
@@ -369,7 +368,8 @@ def write_pool(w: NodeWriter) -> None:
     """A last partial window is more padding. An average that counts padding is one over a padded plane."""
     op = w.op
     assert isinstance(op, (MaxPool, AveragePool)) and w.last, "pools are arranged channels-last"
-    _f32(w)
+    if not isinstance(op, MaxPool) or w.value(0).dtype not in (dt.i8, dt.i16):
+        _f32(w)
     if len(op.kernel) > 2 or any(d != 1 for d in op.dilations):
         raise w.refused("pools in three spatial axes and dilated pools are not supported", got=f"{op.kernel}, dilations {op.dilations}")
     x, shape = _planar(w)
@@ -380,7 +380,8 @@ def write_pool(w: NodeWriter) -> None:
         wanted[2:] = [max(pads[2 + k], (w.static(out)[1 + k] - 1) * strides[k] + kernel[k] - spatial[k] - pads[k]) for k in range(2)]
     fields: dict[str, object] = {"FilterHeight": kernel[0], "FilterWidth": kernel[1], "StrideH": strides[0], "StrideW": strides[1]}
     if isinstance(op, MaxPool):
-        least = 0.0 if _never_negative(w) else float(np.finfo(np.float32).min)
+        kind = w.value(0).dtype
+        least = 0.0 if _never_negative(w) else float(np.finfo(np.float32).min) if kind is dt.f32 else float(lowest(kind))
         x, fields["Padding"] = _windowed(w, x, shape, kernel, strides, wanted, (1, 1), least)
         _given(w, out, [x], "MAX_POOL_2D", "Pool2DOptions", **fields)
         return

@@ -252,12 +252,17 @@ def write_concat(w: NodeWriter) -> None:
 
 @writes(Split)
 def write_split(w: NodeWriter) -> None:
-    """SPLIT into equal parts, else SPLIT_V."""
+    """SPLIT into equal parts, else SPLIT_V, which know no bools."""
     op = w.op
     assert isinstance(op, Split)
     axis, sizes = op.axis % w.value(0).type.rank, w.static(op.sizes)
     results = [w.result(k) for k in range(len(sizes))]
-    if len(set(sizes)) == 1:
+    if w.value(0).dtype is dt.boolean:
+        for result, size, end in zip(results, sizes, np.cumsum(sizes), strict=True):
+            begin = [int(end) - size if k == axis else 0 for k in range(w.value(0).type.rank)]
+            length = [size if k == axis else -1 for k in range(w.value(0).type.rank)]
+            w.emit("SLICE", [w.operand(0), w.ints(begin, "begin"), w.ints(length, "size")], [result], "SliceOptions")
+    elif len(set(sizes)) == 1:
         w.emit("SPLIT", [w.const(np.asarray(axis, np.int32), "axis"), w.operand(0)], results, "SplitOptions", NumSplits=len(sizes))
     else:
         operands = [w.operand(0), w.ints(sizes, "sizes"), w.const(np.asarray(axis, np.int32), "axis")]
@@ -282,7 +287,7 @@ def write_slice(w: NodeWriter) -> None:
         end.append(stop)
         step.append(stride)
     if all(s == 1 for s in step):
-        lengths = [-1 if ends >> k & 1 else e - b for k, (b, e) in enumerate(zip(begin, end, strict=True))]
+        lengths = [-1 if ends >> k & 1 else max(e - b, 0) for k, (b, e) in enumerate(zip(begin, end, strict=True))]
         w.emit("SLICE", [w.operand(0), w.ints(begin, "begin"), w.ints(lengths, "size")], None, "SliceOptions")
         return
     operands = [w.operand(0), w.ints(begin, "begin"), w.ints(end, "end"), w.ints(step, "strides")]

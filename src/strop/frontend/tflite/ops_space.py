@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from strop.frontend.tensorflow import blocks
@@ -9,7 +11,9 @@ from strop.frontend.tensorflow.slices import paddings
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.registry import tflite_op, writes
+from strop.ir import shape as sh
 from strop.ir.graph import Value
+from strop.ir.shape import Dim
 from strop.ops.resize import Resize
 
 
@@ -50,21 +54,25 @@ def batch_to_space_nd(node: NodeContext) -> Value:
 _COORDINATES = {"asymmetric": (False, False), "half_pixel": (False, True), "pytorch_half_pixel": (False, True), "half_pixel_symmetric": (False, True), "align_corners": (True, False)}
 
 
+def resized(op: Resize, shape: Sequence[Dim]) -> tuple[bool, bool] | None:
+    """The options (AlignCorners, HalfPixelCenters) with which an operator resizes x[N, C, H, W] as a Resize does; None where none does."""
+    if op.mode == "cubic" or op.antialias or op.roi or len(shape) != 4 or op.sizes[:2] != tuple(shape[:2]) or not sh.is_static((*shape[2:], *op.sizes[2:])):
+        return None
+    sizes = list(zip(sh.static(tuple(shape[2:])), sh.static(op.sizes[2:]), strict=True))
+    fits = (c for c in dict.fromkeys(_COORDINATES.values()) if all(_equal(op, op.mode == "linear", c, b, a, k) for k, (b, a) in enumerate(sizes)))
+    return next(fits, None)
+
+
 @writes(Resize)
 def write_resize(w: NodeWriter) -> None:
     """RESIZE_BILINEAR, or RESIZE_NEAREST_NEIGHBOR with the options that pick the same elements."""
     op, x = w.op, w.value(0)
-    assert isinstance(op, Resize) and w.last, "resizing is arranged channels-last"
-    if op.mode == "cubic" or op.antialias or op.roi or x.type.rank != 4 or op.sizes[:2] != (x.shape[0], x.shape[3]):
-        raise w.refused("only nearest and bilinear resizing of two spatial axes is supported", got=f"mode {op.mode}, {x.type} to {op.sizes}")
-    before, after = w.static(x.shape[1:3]), w.static(op.sizes[2:])
-    linear = op.mode == "linear"
-    fits = [c for c in dict.fromkeys(_COORDINATES.values()) if all(_equal(op, linear, c, b, a, k) for k, (b, a) in enumerate(zip(before, after, strict=True)))]
-    if not fits:
-        raise w.refused("TensorFlow Lite does not resize at these positions", got=f"{op.coordinates}, {op.nearest}, {before} to {after}", expected="half_pixel, align_corners or asymmetric")
-    corners, half = fits[0]
-    code, options = ("RESIZE_BILINEAR", "ResizeBilinearOptions") if linear else ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions")
-    w.emit(code, [w.operand(0), w.ints(after, "size")], None, options, AlignCorners=corners, HalfPixelCenters=half)
+    assert isinstance(op, Resize)
+    found = resized(op, (x.shape[0], x.shape[-1], *x.shape[1:-1])) if w.last else None
+    if found is None:
+        raise w.refused("resizing at these positions is not supported", got=f"{x.type} to {sh.show(op.sizes)}, {op.mode}, {op.coordinates}", hint="give the inputs fixed shapes with --shape")
+    code, options = ("RESIZE_BILINEAR", "ResizeBilinearOptions") if op.mode == "linear" else ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions")
+    w.emit(code, [w.operand(0), w.ints(w.static(op.sizes[2:]), "size")], None, options, AlignCorners=found[0], HalfPixelCenters=found[1])
 
 
 def _equal(op: Resize, linear: bool, options: tuple[bool, bool], before: int, after: int, axis: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from strop.errors import UnsupportedError
-from strop.frontend.tflite.importer import NEXT, Importer
+from strop.frontend.tflite.importer import NEXT, Importer, input_names
 from strop.frontend.tflite.model import load
 from strop.frontend.tflite.sheets import sheet_of
 from strop.frontend.tflite_sheet import SHEET, STATE, SheetVariable
@@ -58,6 +58,18 @@ def judge(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, si
     errors as ``read``, but for operators."""
     importer = _import(model, shapes, signature)
     return importer.verdicts, Graph() if importer.errors else importer.graph
+
+
+def stored_shapes(model: str | Path | bytes, signature: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs as the file has them, by the graph's names: sizes that it leaves open are what TFLite's interpreter begins with, mostly 1.
+
+    Raises:
+        ModelError: the file is truncated or inconsistent.
+        OptionError: there is no such signature.
+    """
+    found = load(model)
+    number = 0 if signature is None else found.signatures[signature].subgraph if signature in found.signatures else 0
+    return {name: found.subgraphs[number].tensors[index].shape for index, name in input_names(found, signature).items()}
 
 
 def initial_state(model: str | Path | bytes, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> dict[str, Array]:

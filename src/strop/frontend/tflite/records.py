@@ -18,7 +18,7 @@ class OutTensor:
     Attributes:
         name: as in the file.
         dtype: of its elements.
-        shape: 1 where ``free`` has an axis.
+        shape: some size where ``free`` has an axis.
         free: axes whose size only a run knows.
         data: of a constant.
         grid: how its integers stand for real numbers, if they do.

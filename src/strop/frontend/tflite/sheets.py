@@ -55,4 +55,5 @@ def _sparsity(given: Sparsity) -> dict[str, Any]:
             levels.append({"format": 0, "dense_size": level.size})
         else:
             levels.append({"format": 1, "array_segments": np.asarray(level.segments, np.int32), "array_indices": np.asarray(level.indices, np.int32)})
-    return {"traversal_order": np.asarray(given.order, np.int32), "block_map": np.asarray(given.blocks, np.int32), "dim_metadata": levels}
+    blocks = {"block_map": np.asarray(given.blocks, np.int32)} if given.blocks else {}
+    return {"traversal_order": np.asarray(given.order, np.int32), **blocks, "dim_metadata": levels}

@@ -21,6 +21,8 @@ _BY_TYPE: dict[str, tuple[int, int]] = {
     "SPACE_TO_BATCH_ND": (2, 3), "SPACE_TO_DEPTH": (2, 2), "SPLIT": (2, 4), "SPLIT_V": (2, 2), "SQUARED_DIFFERENCE": (2, 2), "STRIDED_SLICE": (2, 4),
     "SUB": (2, 4), "SUM": (2, 2), "TANH": (2, 3), "TILE": (1, 2), "TOPK_V2": (2, 3), "TRANSPOSE": (2, 4), "TRANSPOSE_CONV": (2, 3), "UNPACK": (2, 4),
 }  # fmt: skip
+#: Versions below which no runtime has ever gone.
+_FIRST = {"BROADCAST_TO": 2}
 #: Releases that introduced the newest of these versions.
 _RUNTIMES = {("GELU", 1): "2.9.0", ("FULLY_CONNECTED", 12): "2.17.0"}
 _LEAST = "1.14.0"
@@ -35,7 +37,7 @@ def version_of(operator: OutOperator) -> int:
     if operator.code in ("DEQUANTIZE", "QUANTIZE"):
         return _requantizing(operator)
     by_type = _BY_TYPE.get(operator.code, (1, 1))
-    version = by_type[0] if kind in (dt.i8, dt.u8) else by_type[1] if kind is dt.i16 else 1
+    version = by_type[0] if kind in (dt.i8, dt.u8) else by_type[1] if kind is dt.i16 else _FIRST.get(operator.code, 1)
     if operator.fields.get("HalfPixelCenters"):
         version = max(version, 3)
     if operator.code in ("ADD", "SUB", "MUL", "DIV") and any(len(t.shape) > 4 for t in operator.operands):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 import strop.frontend.tflite  # noqa: F401 (registers the functions)
 from strop.errors import StropError, UnsupportedError
-from strop.frontend.tflite.emission import NodeWriter, Writing
-from strop.frontend.tflite.ops_math import direct
-from strop.frontend.tflite.records import OutGraph
+from strop.frontend.tflite import ops_math, ops_space
+from strop.frontend.tflite.emission import NodeWriter, Writing, sizes
+from strop.frontend.tflite.records import OutGraph, OutOperator, OutTensor
 from strop.frontend.tflite.registry import WRITERS
 from strop.frontend.tflite.serialize import serialize as to_bytes
 from strop.frontend.verdicts import combined
-from strop.ir.graph import Graph, Node
+from strop.ir import dtype as dt
+from strop.ir.graph import Graph, Node, Value
+from strop.ir.op import Op
 from strop.ops.custom import Layer
 from strop.ops.elementwise import Elementwise
+from strop.ops.resize import Resize
 
 __all__ = ["direct", "to_bytes", "write"]
 
@@ -37,14 +44,37 @@ def write(graph: Graph) -> OutGraph:
             errors.append(error)
     if errors:
         raise combined(errors, len(graph.nodes))
-    outputs = {}
+    outputs: dict[str, OutTensor] = {}
     for value, name in zip(graph.outputs, graph.output_names, strict=True):
         tensor = writing.tensor(value)
+        if value.producer is None or tensor in outputs.values():
+            tensor = _copied(writing, value, name)
+        writing.names.discard(tensor.name)
+        tensor.name = name
         outputs[name] = tensor
-        if value.producer is not None and list(graph.outputs).count(value) == 1:
-            writing.names.discard(tensor.name)
-            tensor.name = name
     return OutGraph(graph.name, inputs, outputs, writing.operators)
+
+
+def direct(op: Op, operands: Sequence[Value]) -> bool:
+    """Whether there is an operator for an elementwise function or a Resize; others are taken apart (``strop.export.expand``)."""
+    if isinstance(op, Elementwise):
+        return ops_math.direct(op, operands)
+    return isinstance(op, Resize) and operands[0].dtype in (dt.f32, dt.i8) and ops_space.resized(op, operands[0].shape) is not None
+
+
+def _copied(writing: Writing, value: Value, name: str) -> OutTensor:
+    """A tensor of its own for an output that is an input, a constant or another output too."""
+    shape, free = sizes(value.shape)
+    if len(free) > 1:
+        raise UnsupportedError(
+            "an output that is an input or a constant cannot have two free sizes", where=f"output {name}", got=value.type,
+            hint="give the inputs fixed shapes with --shape",
+        )  # fmt: skip
+    result = writing.made(name, value.dtype, shape, free, value=value.name)
+    numbers = [-1 if k in free else d for k, d in enumerate(shape)]
+    given = writing.made(f"{name}:shape", dt.i32, (len(shape),), (), np.asarray(numbers, np.int32))
+    writing.operators.append(OutOperator("RESHAPE", [writing.tensor(value), given], [result], "ReshapeOptions", {"NewShape": numbers}, f"output {name}"))
+    return result
 
 
 def _write(writing: Writing, node: Node) -> None:

@@ -345,7 +345,7 @@ public:
             return Program::load(path_, why);
         if (signature.empty() && shapes.empty() && is_fresh(path_ + ".strop"))
             return Program::load(path_ + ".strop", why);
-        std::vector<std::string> arguments{strop::command::name(), "build", path_, "--level", "0", "--threads", std::to_string(threads)};
+        std::vector<std::string> arguments{strop::command::name(), "build", path_, "--stored-shapes", "--level", "0", "--threads", std::to_string(threads)};
         if (!signature.empty())
             arguments.insert(arguments.end(), {"--signature", signature});
         for (auto const &shape : shapes) {
