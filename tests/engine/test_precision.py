@@ -84,6 +84,16 @@ def _graph() -> Graph:
     return quantize(portable(demo_data.lenet_path(), None, Trace()), Decisions("int8"), table())
 
 
+def test_activations_of_16_bits() -> None:
+    engine = made(precision="int16x8", ranges=table())
+    steps = engine.manifest["steps"]
+    assert [s["kernel"].split("(")[0] for s in steps if s["kind"].startswith("wide")] == ["conv_int16"] * 4
+    assert not any(s["kernel"].startswith("naive") for s in steps)
+    assert abs(top1(lenet()) - top1(engine)) <= 0.001
+    reports = [e.accuracy_report(IMAGES[:20], batches=2) for e in (engine, made(precision="int8", ranges=table()))]
+    assert reports[0].sqnr > reports[1].sqnr + 3 and {r.precision for r in reports[0].layers} == {"int16x8"}
+
+
 def test_tables_take_the_place_of_samples(tmp_path: Any) -> None:
     table().save(tmp_path / "ranges.txt")
     table().save(tmp_path / "cache", tensorrt=True)

@@ -25,6 +25,8 @@ _READ = {
     "const uint8_t *": "(const uint8_t *)in[{k}]",
     "uint8_t *": "(uint8_t *)in[{k}]",
     "const int8_t *": "(const int8_t *)in[{k}]",
+    "const int16_t *": "(const int16_t *)in[{k}]",
+    "int16_t *": "(int16_t *)in[{k}]",
     "int8_t *": "(int8_t *)in[{k}]",
 }
 _WRITE = {

@@ -25,7 +25,7 @@ ULPS = {
 #: Values an instruction's first operands must keep to: name -> (low, high). Others get any value, infinities and NaN included.
 RANGES = {
     "vscale": (-8, 8), "vmantissa": (1e-42, 1e38), "vexponent": (1e-42, 1e38), "vturn": (-50, 50), "vcvt_i": (-1e9, 1e9),
-    "vcvt_f": (-1e9, 1e9), "vhadd": (0, 9), "vhmul": (0.5, 2), "vfma": (1, 2), "vfma_half": (1, 2), "vasin": (-1, 1), "vacos": (-1, 1),
+    "vcvt_f": (-1e9, 1e9), "vhadd": (0, 9), "vhmul": (0.5, 2), "vfma": (1, 2), "vfma_half": (1, 2), "vfma_same": (-9, 9), "vasin": (-1, 1), "vacos": (-1, 1),
     "vatanh": (-0.99, 0.99), "vacosh": (1, 90), "vtan": (-1.5, 1.5), "vpow": (0, 9),
 }  # fmt: skip
 EDGES = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 1.5, 2.5, 1e-40, 3e38, -3e38, 8388609.0, -7.5], np.float32)
@@ -63,8 +63,11 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
                 value = stride if name == "s" else trial % 4 if name == "shift" else count
                 arrays.append(np.array([value], np.int64 if kind == "int64_t" else np.int32))
             else:
+                if "int16" in kind:
+                    arrays.append(rng.integers(-32768, 32768, max(2, lanes)).astype(np.int16))
+                    continue
                 if "int8" in kind:
-                    size = 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
+                    size = 2 * lanes if instr.name == "vload_p" else 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
                     info = np.iinfo(np.uint8 if "uint8" in kind else np.int8)
                     arrays.append(rng.integers(info.min, info.max + 1, size).astype(info.dtype))
                     continue

@@ -23,7 +23,7 @@ from strop.quantize import ranges, table
 from strop.quantize.data import Samples, samples
 from strop.quantize.equalize import equalize
 from strop.quantize.pipeline import describe, observed
-from strop.quantize.precision import Decisions, decide, layers
+from strop.quantize.precision import INTEGERS, Decisions, decide, layers
 from strop.quantize.table import Table
 from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
@@ -96,7 +96,7 @@ def reduce_precision(
         raise OptionError("unusable max_drop", got=request.max_drop, expected="0 or more")
     if request.is_plain:
         return Reduced(graph)
-    integers = any(decisions.of(node) == "int8" for node in layers(graph))
+    integers = any(decisions.of(node) in INTEGERS for node in layers(graph))
     if request.equalize and integers:
         graph = _equalized(graph, request, trace)
     calibrated = calibrate_graph(graph, decisions, request, compile, trace) if integers else Calibrated(Table())

@@ -27,7 +27,7 @@ from strop.kernels.base import (
 )
 from strop.kernels.c import conv_direct
 from strop.kernels.c.positions import Geometry, integer_geometry, weight_matrices
-from strop.kernels.c.tile import IntegerTile, Tile, pack_quads
+from strop.kernels.c.tile import IntegerTile, Tile, pack_together
 from strop.kernels.c.vector import loaded, mixed
 from strop.kernels.c.writer import Writer, address
 from strop.ops.integer import IntegerConv, IntegerMatMul
@@ -224,7 +224,7 @@ class Emitter(conv_direct.Emitter):
             runs = matrix.reshape(-1, self.g.run, matrix.shape[1])
             filled = np.zeros((len(runs), 4 * self.inner, matrix.shape[1]), np.int8)
             filled[:, : self.g.run] = runs
-            parts.append(pack_quads(filled.reshape(-1, matrix.shape[1]), self.lanes, self.params.nv))
+            parts.append(pack_together(filled.reshape(-1, matrix.shape[1]), 4, self.lanes, self.params.nv))
         return np.concatenate(parts)
 
     def _sums(self) -> Array:

@@ -275,13 +275,13 @@ def pack_panels(matrix: np.ndarray[Any, Any], lanes: int, nv: int, dtype: DType 
     return np.concatenate(parts) if parts else np.zeros(0, dtype.numpy)
 
 
-def pack_quads(matrix: np.ndarray[Any, Any], lanes: int, nv: int) -> np.ndarray[Any, Any]:
-    """As ``pack_panels`` for i8 weights [K, N], four of a column next to each other; K is filled up with zeros. Returns a flat i8 array."""
+def pack_together(matrix: np.ndarray[Any, Any], size: int, lanes: int, nv: int) -> np.ndarray[Any, Any]:
+    """As ``pack_panels`` for i8 weights [K, N], ``size`` of a column next to each other; K is filled up with zeros. Returns a flat i8 array."""
     k, n = matrix.shape
-    quads = -(-k // 4)
-    whole = np.zeros((4 * quads, -(-n // lanes) * lanes), np.int8)
+    steps = -(-k // size)
+    whole = np.zeros((size * steps, -(-n // lanes) * lanes), np.int8)
     whole[:k, :n] = matrix
-    turned = np.ascontiguousarray(whole.reshape(quads, 4, -1).transpose(0, 2, 1))
+    turned = np.ascontiguousarray(whole.reshape(steps, size, -1).transpose(0, 2, 1))
     width = nv * lanes
     return np.concatenate([turned[:, start : start + width].reshape(-1) for start in range(0, whole.shape[1], width)])
 

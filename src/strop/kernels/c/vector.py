@@ -1,6 +1,6 @@
 """Scalar expressions as vector C over the instruction names of ``strop.target.isa``: f32 values, i32 for integers, integer masks for bools.
 
-8-bit integers exist only in memory: they are widened to i32 when loaded, and narrowed when stored.
+Shorter integers exist only in memory: they are widened to i32 when loaded, and narrowed when stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OTHER = ("neg", "max", "min", "isnan", "isinf")
 
 
 #: Types that operands and results may have.
-LANES = (dt.f32, dt.i32, dt.u8, dt.i8)
+LANES = (dt.f32, dt.i32, dt.u8, dt.i8, dt.i16)
 #: Integer arithmetic that has a vector form; it is done in i32.
 _INTEGER = ("add", "sub", "mul", "max", "min", "neg", "select", "lt", "le", "gt", "ge", "eq", "ne")
 
@@ -98,7 +98,7 @@ def stored(dtype: DType, address: str, value: str, step: int, tail: int | str = 
     return f"{name}_n({address}, {value}, {tail});" if tail else f"{name}({address}, {value});"
 
 
-_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8"}
+_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8", dt.i16: "i16"}
 
 
 class VectorC:
@@ -115,6 +115,7 @@ class VectorC:
         self, inputs: Sequence[DType], load: Callable[[int], str], emit: Callable[[str], None], prefix: str = "t"
     ) -> None:
         self._inputs = inputs
+        self._floats = all(i is dt.f32 for i in inputs)  # else results are the same on every instruction set
         self._load = load
         self._emit = emit
         self._prefix = prefix
@@ -125,6 +126,7 @@ class VectorC:
     def print(self, expr: Expr) -> str:
         """C text of the result; statements for shared parts go to ``emit`` first."""
         expr = self._distinct(expr)
+        self._floats = self._floats and not any(isinstance(n, Cast) and n.to is not dt.f32 for n in walk(expr))
         counts: dict[int, int] = {}
         for node in walk(expr):
             for child in children(node):
@@ -222,5 +224,5 @@ class VectorC:
         for product, other in (node.args, node.args[::-1]):
             if isinstance(product, Call) and product.fn == "mul" and counts.get(id(product), 0) == 1:
                 a, b, c = (self._visit(x, counts) for x in (*product.args, other))
-                return f"vfma({a}, {b}, {c})"
+                return f"{'vfma' if self._floats else 'vfma_same'}({a}, {b}, {c})"
         return None

@@ -15,7 +15,7 @@ NEON = PORTABLE.extend(
     4,
     32,
     "#include <arm_neon.h>\n" + header(4),
-    [],
+    [Instr("vfma_same", "vf", "vf a, vf b, vf c", "return vfma(a, b, c);")],
     {
         "dotprod": [Instr("vdot4", "vi", "vi c, vi a, vi b", _SIGNED, expect="sdot")],
         "i8mm": [
