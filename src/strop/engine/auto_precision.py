@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from strop.engine import race
 from strop.engine.evaluate import Plugin, Score, evaluate
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile
 from strop.engine.xray import isolate
 from strop.errors import OptionError
 from strop.ir.graph import Graph
+from strop.ir.op import Array
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.quantize.data import Samples
 from strop.quantize.place import passes
@@ -39,12 +41,16 @@ class Timing:
         layers: per node name of a layer that of the steps that serve it.
         naive: node names of layers that a kernel serves which is right but slow.
         measured: False where any of the steps is only estimated.
+        estimated: as ``layers``, by the cost model alone.
+        unmeasured: node names of layers whose time is in part an estimate.
     """
 
     total: float
     layers: Mapping[str, float] = field(default_factory=dict)
     naive: frozenset[str] = frozenset()
     measured: bool = False
+    estimated: Mapping[str, float] = field(default_factory=dict)
+    unmeasured: frozenset[str] = frozenset()
 
 
 #: Times a portable graph; the names are those of its layers, by source node.
@@ -59,7 +65,7 @@ def timer(target: Target, level: int, budget: float | None, trace: Trace) -> Tim
         lowered = lower(graph, target, quiet)
         if naive := _naive(lowered, names):
             return Timing(sum(_seconds(s, target) for s in lowered.steps), naive=naive)
-        tune(lowered, level, budget, quiet)
+        tune(lowered, level, budget, quiet, every=True)
         return of_steps(lowered, names)
 
     return time
@@ -72,11 +78,17 @@ def of_steps(lowered: Lowered, names: Mapping[str, str]) -> Timing:
         names: a layer's source node to its node name.
     """
     found: dict[str, float] = {}
+    estimated: dict[str, float] = {}
+    unmeasured = set()
     for step in lowered.steps:
         if (owner := _owner(step, names)) is not None:
             found[owner] = found.get(owner, 0.0) + _seconds(step, lowered.target)
+            estimated[owner] = estimated.get(owner, 0.0) + step.chosen.cost(step.region, lowered.target)
+            if step.seconds is None and not step.copy:
+                unmeasured.add(owner)
     total = sum(_seconds(step, lowered.target) for step in lowered.steps)
-    return Timing(total, found, _naive(lowered, names), all(s.seconds is not None or s.copy for s in lowered.steps))
+    return Timing(total, found, _naive(lowered, names), all(s.seconds is not None or s.copy for s in lowered.steps),
+                  estimated, frozenset(unmeasured))  # fmt: skip
 
 
 def _owner(step: Step, names: Mapping[str, str]) -> str | None:
@@ -137,8 +149,11 @@ def by_time(network: Network, decisions: Decisions, time: Timer) -> Decisions:
                 continue
             if node.name in fast.naive:
                 lift[node.name] = "no fast int8 kernel accepts it"
-            elif fast.layers and fast.layers.get(node.name, 0.0) > (1 - _WORTH) * slow.layers.get(node.name, 0.0):
-                lift[node.name] = f"int8 takes {1e6 * fast.layers.get(node.name, 0.0):.1f} us, fp32 {1e6 * slow.layers.get(node.name, 0.0):.1f} us"
+                continue
+            guessed = node.name in (fast.unmeasured | slow.unmeasured)  # times are compared with times, estimates with estimates
+            low, high = ((t.estimated if guessed else t.layers).get(node.name, 0.0) for t in (fast, slow))
+            if fast.layers and low > (1 - _WORTH) * high:
+                lift[node.name] = f"int8 takes {1e6 * low:.1f} us, fp32 {1e6 * high:.1f} us{' (estimated)' if guessed and fast.measured else ''}"
         if not lift:
             break
         decisions = decisions.lifted(lift)
@@ -155,6 +170,25 @@ def by_time(network: Network, decisions: Decisions, time: Timer) -> Decisions:
     for name, why in decisions.why.items():
         trace.note(f"auto: {shown.get(name, name)} stays in fp32: {why}")
     return decisions
+
+
+def by_race(network: Network, decisions: Decisions, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
+    """Lifts all layers unless the whole network, built as it will be, is faster than in fp32 when both run in turns on this machine.
+
+    Args:
+        tuned: makes the engines that a build would.
+        inputs: arrays by name; None for random ones.
+    """
+    reduced = [node.name for node in layers(network.graph) if decisions.of(node) != "fp32"]
+    if not reduced:
+        return decisions
+    share = race.ratio(tuned(network.reduced(decisions)), tuned(network.graph), inputs)
+    if share <= 1 - _WORTH:
+        network.trace.note(f"auto: the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)")
+        return decisions
+    why = f"the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)"
+    network.trace.note(f"auto: all {len(layers(network.graph))} layers stay in fp32: {why}")
+    return decisions.lifted(dict.fromkeys(reduced, why))
 
 
 def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float) -> Decisions:
