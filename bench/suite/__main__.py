@@ -20,7 +20,7 @@ from typing import Any
 from bench import host
 from bench.report import bullets, pipes, replace_section
 from bench.results import write_text
-from bench.suite import report
+from bench.suite import precision, report
 from bench.suite.compare import TaskResult, compare
 from bench.suite.fetch import fetch, missing_tools, require
 from bench.suite.packages import BY_NAME, PACKAGES
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("folder", type=Path, metavar="DIR", help="that fetch filled")
     run.add_argument("--models", default="", metavar="NAMES", help="some tasks, separated by commas")
     run.add_argument("--level", default="0", metavar="N[,TASK=N]", help="effort of Strop's builds, 0 to 5 (default 0), and of some tasks")
+    run.add_argument("--precision", default="fp32", metavar="P", help="score the tasks in int8, auto, ... instead, against floats: what each loses")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     run.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the tables into its section '{SECTION}'")
     run.add_argument("--time", action="store_true", help="also time every network on one thread, in turns")
@@ -132,6 +133,8 @@ def _run(given: argparse.Namespace) -> int:
             shared.append(OnnxRuntime(given.folder))
         return shared[0]
 
+    if given.precision != "fp32":
+        return _reduced(given, tasks, at, engines, onnxruntime)
     results: list[TaskResult] = []
     rows: list[Row] = []
     try:
@@ -149,6 +152,26 @@ def _run(given: argparse.Namespace) -> int:
     if given.markdown:
         replace_section(given.markdown, SECTION, _markdown(given, results, rows))
     return int(not all(result.good for result in results))
+
+
+def _reduced(
+    given: argparse.Namespace, tasks: Sequence[Task], at: Mapping[str, int], engines: Mapping[int, Strop], onnxruntime: Callable[[], OnnxRuntime]
+) -> int:
+    """What the tasks lose in a lower precision; 1 when one of them loses too much."""
+    losses: list[precision.Loss] = []
+    for task in tasks:
+        _tell(task.name)
+        level = at[task.name]
+        losses.append(precision.measure(task, given.folder, given.precision, level, engines[level], onnxruntime, _tell))
+        if given.json is not None:
+            write_text(given.json, json.dumps({"host": host.facts(), "precision": given.precision, "tasks": [x.to_json() for x in losses]}, indent=1) + "\n")
+    _tell("")
+    found = precision.table(losses)
+    print_table(found.columns, found.rows, right=found.numbers)
+    if given.markdown:
+        heading = f"Precision {given.precision}, calibrated on up to {precision.SAMPLES} inputs per network; lost: points against floats."
+        replace_section(given.markdown, f"{SECTION} {given.precision}", f"{heading}\n\n{pipes(found)}")
+    return int(not all(loss.good for loss in losses))
 
 
 def _time(task: Task, result: TaskResult, examples: dict[str, dict[str, Array]], own: Strop, given: argparse.Namespace) -> list[Row]:

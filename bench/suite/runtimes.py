@@ -74,6 +74,20 @@ def _sources() -> str:
     return found.hexdigest()
 
 
+def build(folder: Path, net: Net, level: int, **precision: Any) -> Engine:
+    """An engine of a network for one thread.
+
+    Raises:
+        StropError: it cannot be built.
+    """
+    shapes = {**net.shapes, **{name: f"={value}" for name, value in net.values.items()}}
+    options: dict[str, Any] = {"level": level, "threads": 1, "shapes": shapes or None, **precision}
+    if net.module is None:
+        return strop.build(stored(folder, net), **options)
+    module, example, dynamic = net.module(folder)
+    return strop.build(module, example_inputs=example, dynamic_shapes=dynamic, **options)
+
+
 class Strop:
     """Engines for one thread, built once per network and kept below the suite's folder."""
 
@@ -100,12 +114,7 @@ class Strop:
         return found
 
     def _build(self, net: Net) -> Engine:
-        shapes = {**net.shapes, **{name: f"={value}" for name, value in net.values.items()}}
-        options: dict[str, Any] = {"level": self._level, "threads": 1, "shapes": shapes or None}
-        if net.module is None:
-            return strop.build(stored(self._folder, net), **options)
-        module, example, dynamic = net.module(self._folder)
-        return strop.build(module, example_inputs=example, dynamic_shapes=dynamic, **options)
+        return build(self._folder, net, self._level)
 
     def _key(self, net: Net) -> str:
         what = (

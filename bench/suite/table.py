@@ -7,6 +7,7 @@ from bench.suite import (
     centerface,
     efficientnet_lite,
     english_g2,
+    lenet,
     magika,
     minilm,
     open_wake_word,
@@ -29,5 +30,6 @@ TASKS: tuple[Task, ...] = tuple(
         minilm,
         efficientnet_lite,
         english_g2,
+        lenet,
     )
 )

@@ -10,6 +10,7 @@ import pytest
 
 from strop import demo_data
 from strop.engine import precision as stage
+from strop.engine import race
 from strop.engine.auto_precision import Timing
 from strop.engine.build import build, portable
 from strop.engine.calibrate import calibrate
@@ -83,6 +84,16 @@ def test_the_engine_computes_what_the_portable_graph_says(tmp_path: Any) -> None
 
 def _graph() -> Graph:
     return quantize(portable(demo_data.lenet_path(), None, Trace()), Decisions("int8"), table())
+
+
+def test_activations_of_16_bits() -> None:
+    engine = made(precision="int16x8", ranges=table())
+    steps = engine.manifest["steps"]
+    assert [s["kernel"].split("(")[0] for s in steps if s["kind"].startswith("wide")] == ["conv_int16"] * 4
+    assert not any(s["kernel"].startswith("naive") for s in steps)
+    assert abs(top1(lenet()) - top1(engine)) <= 0.001
+    reports = [e.accuracy_report(IMAGES[:20], batches=2) for e in (engine, made(precision="int8", ranges=table()))]
+    assert reports[0].sqnr > reports[1].sqnr + 3 and {r.precision for r in reports[0].layers} == {"int16x8"}
 
 
 def test_tables_take_the_place_of_samples(tmp_path: Any) -> None:
@@ -226,6 +237,64 @@ def test_auto_refuses_a_network_that_gets_slower(monkeypatch: pytest.MonkeyPatch
     assert engine.manifest["precision"]["layers"] == {"fp32": ["conv1", "conv2", "fc1", "fc2"]}
     assert any("all 4 layers stay in fp32" in note for note in engine.manifest["notes"])
     np.testing.assert_array_equal(engine(IMAGES[:1]), lenet()(IMAGES[:1]))
+
+
+def test_auto_repairs_what_one_planted_layer_spoils(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The X-ray blames it first, and it alone is lifted."""
+    options: dict[str, Any] = {"calibrator": "minmax", "calibration": {"input": CALIBRATION, "labels": digits(0, 100)[1]}}
+    bad = made(spoiled(), precision="int8", **options)
+    report = bad.accuracy_report(CALIBRATION, batches=4)
+    assert report.layers[0].name == BAD and report.layers[0].blame > 0.9
+    monkeypatch.setattr(stage, "timer", fake_timer())
+    engine = made(spoiled(), precision="auto", max_drop=0.5, **options)
+    assert engine.manifest["precision"]["layers"] == {"int8": ["conv1", "fc1", "fc2"], "fp32": [BAD]}
+    assert top1(bad) < 0.9 and top1(lenet()) - top1(engine) <= 0.01
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.6, 4), (0.99, 0), (1.3, 0)])
+def test_auto_above_level_0_lets_both_networks_run(monkeypatch: pytest.MonkeyPatch, share: float, kept: int) -> None:
+    """What single steps take does not decide alone: the whole is lifted when it is not faster."""
+    raced = []
+
+    def ratio(engine: Engine, other: Engine, inputs: Any = None) -> float:
+        raced.append([e.manifest["level"] for e in (engine, other)])
+        assert any(s["kind"] == "integer_conv" for s in engine.manifest["steps"]) and inputs is not None
+        assert not any(s["kind"] == "integer_conv" for s in other.manifest["steps"])
+        return share
+
+    monkeypatch.setattr(stage, "timer", fake_timer())
+    monkeypatch.setattr(race, "ratio", ratio)
+    engine = build(demo_data.lenet_path(), level=1, budget=0, threads=1, precision="auto", calibration=CALIBRATION)
+    layers = engine.manifest["precision"]["layers"]
+    assert raced == [[1, 1]] and len(layers.get("int8", [])) == kept and len(layers.get("fp32", [])) == 4 - kept
+    assert any(f"{100 * share:.1f} % of its time in fp32" in note for note in engine.manifest["notes"])
+
+
+def test_times_and_estimates_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer of which one form was measured and the other was not is judged by estimates."""
+
+    def timer(*_: Any) -> Any:
+        def time(graph: Graph, names: dict[str, str]) -> Timing:
+            integers = {n.name for n in graph.nodes if n.name in names.values() and n.operand(1).const is None}
+            all_names = set(names.values())
+            seconds = {name: 5e-6 if name in integers else 10e-6 for name in all_names}
+            guessed = {name: 3e-6 if name in integers and name != "fc1" else 2e-6 for name in all_names}
+            return Timing(sum(seconds.values()), seconds, frozenset(), True, guessed, frozenset({"conv1", "fc1"} - integers))
+
+        return time
+
+    monkeypatch.setattr(stage, "timer", timer)
+    engine = made(precision="auto", calibration=CALIBRATION)
+    assert engine.manifest["precision"]["layers"]["fp32"] == ["conv1", "fc1"]
+    assert any("conv1 stays in fp32: int8 takes 3.0 us, fp32 2.0 us (estimated)" in n for n in engine.manifest["notes"])
+
+
+@pytest.mark.slow
+def test_auto_with_measured_times_is_not_slower() -> None:
+    options: dict[str, Any] = {"level": 2, "threads": 1}
+    engine = build(demo_data.lenet_path(), precision="auto", calibration=CALIBRATION, **options)
+    assert race.ratio(engine, build(demo_data.lenet_path(), **options)) < 1.05
+    assert any("measured" in note for note in engine.manifest["notes"])
 
 
 def test_auto_by_estimates_is_not_slower_than_fp32() -> None:

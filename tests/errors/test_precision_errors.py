@@ -19,6 +19,8 @@ X = np.zeros((4, *tiny_net.INPUT_SHAPE[1:]), np.float32)
 
 BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
     "precision": ({"precision": "int9"}, OptionError, "unknown precision"),
+    "8 and 16 bits": ({"precision": "int16x8", "layer_precision": {"conv1": "int8"}}, OptionError, "of 8 or of 16 bits"),
+    "16 bits of a layer": ({"layer_precision": {"conv1": "int16x8"}}, OptionError, "unknown precision of a layer"),
     "group of weights": ({"precision": "w4:many"}, OptionError, "unusable group of weights"),
     "layer": ({"layer_precision": {"conv7": "int8"}}, OptionError, "no layer matches"),
     "precision of a layer": ({"layer_precision": {"conv1": "auto"}}, OptionError, "unknown precision of a layer"),

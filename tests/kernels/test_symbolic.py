@@ -22,8 +22,9 @@ from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
-from strop.ops.mixed import MixedMatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.recurrent import Recurrent
+from strop.ops.wide import WideConv, WideMatMul
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
 from tests.kernels.harness import assert_agree, compiled, run
@@ -86,7 +87,7 @@ def all_cases() -> Iterator[Region]:
                 if isinstance(sample.op, Elementwise):
                     yield scalar(sample, size, layout)
                     continue
-                known = (Conv, ConvTranspose, IntegerConv, IntegerMatMul, MixedMatMul, Recurrent)
+                known = (Conv, ConvTranspose, IntegerConv, IntegerMatMul, MixedConv, MixedMatMul, WideConv, WideMatMul, Recurrent)
                 constants = isinstance(sample.op, known) or (isinstance(sample.op, MatMul) and k % 2 == 0)
                 found = freed(sample, size, layout, (number + k) % 2 == 1, constants)
                 if found is not None:

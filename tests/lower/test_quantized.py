@@ -20,6 +20,7 @@ from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedMatMul
 from strop.ops.pool import MaxPool
 from strop.ops.quantize import Dequantize, Quantize
+from strop.ops.wide import WideConv
 from tests.graphs import Builder
 
 CONV = Conv((1, 1), (1,) * 4, (1, 1))
@@ -177,3 +178,26 @@ def test_few_rows_meet_stored_weights() -> None:
     x = net.input(net.rng.standard_normal((3, 16)).astype(np.float32))
     graph, launches = lowered(net, net.fn("gelu", net.add(MatMul(), x, net.weights(16, 5, axis=1))))
     assert kinds(graph)[0] is MixedMatMul and len(launches) == 1
+
+
+def test_activations_of_16_bits_are_not_made_floats() -> None:
+    net = image()
+    conv = net.add(CONV, net.quantized(net.x, 1e-4, 0, dt.i16), net.weights(6, 8, 3, 3))
+    graph, launches = lowered(net, net.add(Quantize(dt.i16), conv, net.number(2e-3)))
+    assert WideConv in kinds(graph) and Conv not in kinds(graph)
+    assert next(names for names in launches if "wide_conv" in names)[0] == "wide_conv"
+    shifted = image()
+    conv = shifted.add(CONV, shifted.quantized(shifted.x, 1e-4, 7, dt.i16), shifted.weights(6, 8, 3, 3))
+    assert WideConv not in kinds(lowered(shifted, conv)[0]), "a zero point would have to be taken off"
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_weights_of_4_bits_with_scales_per_group(zero: bool) -> None:
+    net = image()
+    rows = net.add(Reshape((2, 288)), net.x)
+    stored = net.const(net.rng.integers(0, 16, (5, 288)).astype(np.uint8))
+    scale = net.const(net.rng.uniform(0.01, 0.03, (5, 9)).astype(np.float32))
+    zeros = [net.const(net.rng.integers(0, 16, (5, 9)).astype(np.uint8))] if zero else []
+    graph, _ = lowered(net, net.add(MatMul(transpose_b=True), rows, net.add(Dequantize(1, 32), stored, scale, *zeros)))
+    (op,) = [n.op for n in graph.nodes if isinstance(n.op, MixedMatMul)]
+    assert (op.bits, op.group) == (4, 32)

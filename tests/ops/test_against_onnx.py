@@ -477,7 +477,7 @@ def test_samples(kind: type[Op], runner: str) -> None:
 
 def test_every_op_has_an_oracle() -> None:
     elsewhere = {"elementwise", "identity", "reshape"}  # tested below or in test_families
-    elsewhere |= {"mixed_conv", "mixed_matmul"}  # tests/kernels/test_matmul_mixed.py and tests/lower/test_quantized.py
+    elsewhere |= {"mixed_conv", "mixed_matmul", "wide_conv", "wide_matmul"}  # tests/kernels/test_matmul_mixed.py, test_conv_int16.py, tests/lower/test_quantized.py
     elsewhere |= {"max_pool_indices", "deform_columns"}  # tests/frontend: of MaxPool and DeformConv
     elsewhere |= {"non_max_suppression", "non_zero", "unique"}  # tests/engine/test_computed.py and onnx's own cases
     elsewhere |= {"iota", "read_sizes", "sizes", "loop_begin", "loop_end"}  # no ops of ONNX: tests/engine/test_computed.py, test_loops.py

@@ -30,6 +30,8 @@ _READ = {
     "_Float16 *": "(_Float16 *)in[{k}]",
     "const void *": "in[{k}]",
     "const int8_t *": "(const int8_t *)in[{k}]",
+    "const int16_t *": "(const int16_t *)in[{k}]",
+    "int16_t *": "(int16_t *)in[{k}]",
     "int8_t *": "(int8_t *)in[{k}]",
 }
 _WRITE = {

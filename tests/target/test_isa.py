@@ -21,13 +21,13 @@ HERE = [t for t in TARGETS.values() if runs_here(t)]
 ULPS = {
     "vexp": 1.5, "vexpm1": 2, "vlog": 1.5, "vlog1p": 1.5, "vtanh": 3, "verf": 3.5, "vsin": 2, "vcos": 2, "vturn": 2, "vpow": 1,
     "vtan": 4, "vasin": 4, "vacos": 4, "vatan": 4, "vsinh": 4, "vcosh": 4, "vasinh": 4, "vacosh": 4, "vatanh": 4,
-    "vhadd": 16, "vhmul": 16, "vfma": 1, "vfma_half": 1, "vdot2": 2,
+    "vhadd": 16, "vhmul": 16, "vfma": 1, "vfma_half": 1, "vdot2_bf16": 2,
 }  # fmt: skip
 #: Values an instruction's first operands must keep to: name -> (low, high). Others get any value, infinities and NaN included.
 RANGES = {
     "vscale": (-8, 8), "vmantissa": (1e-42, 1e38), "vexponent": (1e-42, 1e38), "vturn": (-50, 50), "vcvt_i": (-1e9, 1e9),
-    "vcvt_f": (-1e9, 1e9), "vhadd": (0, 9), "vhmul": (0.5, 2), "vfma": (1, 2), "vfma_half": (1, 2), "vasin": (-1, 1), "vacos": (-1, 1),
-    "vatanh": (-0.99, 0.99), "vacosh": (1, 90), "vtan": (-1.5, 1.5), "vpow": (0, 9), "vdot2": (1, 2),
+    "vcvt_f": (-1e9, 1e9), "vhadd": (0, 9), "vhmul": (0.5, 2), "vfma": (1, 2), "vfma_half": (1, 2), "vfma_same": (-9, 9), "vasin": (-1, 1), "vacos": (-1, 1),
+    "vatanh": (-0.99, 0.99), "vacosh": (1, 90), "vtan": (-1.5, 1.5), "vpow": (0, 9), "vdot2_bf16": (1, 2),
 }  # fmt: skip
 #: Instructions that may take subnormal numbers for zero.
 FLUSHES = ("vround_bf16", "vstore_bf16", "vstore_bf16_n", "vscatter_bf16_n")
@@ -57,8 +57,8 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
         for kind, name in instr_calls.parameters(instr):
             if kind == "vf":
                 arrays.append(_vector(rng, instr, name, lanes))
-            elif kind == "vi" and instr.name == "vdot2":
-                arrays.append(rng.uniform(*RANGES["vdot2"], 2 * lanes).astype(ml_dtypes.bfloat16).view(np.int32))
+            elif kind == "vi" and instr.name == "vdot2_bf16":
+                arrays.append(rng.uniform(*RANGES["vdot2_bf16"], 2 * lanes).astype(ml_dtypes.bfloat16).view(np.int32))
             elif kind == "vi":
                 mask = "m" in name or instr.name == "vany"
                 density = (0.0, 0.1, 0.5, 1.0)[trial % 4]
@@ -70,8 +70,11 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
                 value = stride if name == "s" else trial % 4 if name == "shift" else count
                 arrays.append(np.array([value], np.int64 if kind == "int64_t" else np.int32))
             else:
+                if "int16" in kind and "uint16" not in kind:
+                    arrays.append(rng.integers(-32768, 32768, max(2, lanes)).astype(np.int16))
+                    continue
                 if "int8" in kind or "void" in kind:
-                    size = 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
+                    size = 2 * lanes if instr.name == "vload_p" else 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
                     info = np.iinfo(np.int8 if kind.removeprefix("const ") == "int8_t *" else np.uint8)
                     arrays.append(rng.integers(info.min, info.max + 1, size).astype(info.dtype))
                     continue

@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from strop.engine import race
 from strop.engine.evaluate import Plugin, Score, evaluate
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile
 from strop.engine.xray import isolate
 from strop.errors import OptionError
 from strop.ir.graph import Graph
+from strop.ir.op import Array
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.quantize.data import Samples
 from strop.quantize.narrow import NARROW
@@ -40,12 +42,16 @@ class Timing:
         layers: per node name of a layer that of the steps that serve it.
         naive: node names of layers that a kernel serves which is right but slow.
         measured: False where any of the steps is only estimated.
+        estimated: as ``layers``, by the cost model alone.
+        unmeasured: node names of layers whose time is in part an estimate.
     """
 
     total: float
     layers: Mapping[str, float] = field(default_factory=dict)
     naive: frozenset[str] = frozenset()
     measured: bool = False
+    estimated: Mapping[str, float] = field(default_factory=dict)
+    unmeasured: frozenset[str] = frozenset()
 
 
 #: Times a portable graph; the names are those of its layers, by source node.
@@ -60,7 +66,7 @@ def timer(target: Target, level: int, budget: float | None, trace: Trace) -> Tim
         lowered = lower(graph, target, quiet)
         if naive := _naive(lowered, names):
             return Timing(sum(_seconds(s, target) for s in lowered.steps), naive=naive)
-        tune(lowered, level, budget, quiet)
+        tune(lowered, level, budget, quiet, every=True)
         return of_steps(lowered, names)
 
     return time
@@ -73,11 +79,17 @@ def of_steps(lowered: Lowered, names: Mapping[str, str]) -> Timing:
         names: a layer's source node to its node name.
     """
     found: dict[str, float] = {}
+    estimated: dict[str, float] = {}
+    unmeasured = set()
     for step in lowered.steps:
         if (owner := _owner(step, names)) is not None:
             found[owner] = found.get(owner, 0.0) + _seconds(step, lowered.target)
+            estimated[owner] = estimated.get(owner, 0.0) + step.chosen.cost(step.region, lowered.target)
+            if step.seconds is None and not step.copy:
+                unmeasured.add(owner)
     total = sum(_seconds(step, lowered.target) for step in lowered.steps)
-    return Timing(total, found, _naive(lowered, names), all(s.seconds is not None or s.copy for s in lowered.steps))
+    return Timing(total, found, _naive(lowered, names), all(s.seconds is not None or s.copy for s in lowered.steps),
+                  estimated, frozenset(unmeasured))  # fmt: skip
 
 
 def _owner(step: Step, names: Mapping[str, str]) -> str | None:
@@ -157,13 +169,15 @@ def by_time(network: Network, decisions: Decisions, time: Timer, asked: str = "a
     for _ in range(len(movable)):
         lift: dict[str, str] = {}
         for node in movable:
-            own = fast.layers.get(node.name, 0.0)
             if decisions.of(node) == "fp32":
                 continue
             if node.name in fast.naive:
                 lift[node.name] = f"no fast {kind} kernel accepts it"
-            elif is_layer(node) and fast.layers and own > (1 - _WORTH) * slow.layers.get(node.name, 0.0):
-                lift[node.name] = f"{kind} takes {1e6 * own:.1f} us, fp32 {1e6 * slow.layers.get(node.name, 0.0):.1f} us"
+                continue
+            guessed = node.name in (fast.unmeasured | slow.unmeasured)  # times are compared with times, estimates with estimates
+            low, high = ((t.estimated if guessed else t.layers).get(node.name, 0.0) for t in (fast, slow))
+            if is_layer(node) and fast.layers and low > (1 - _WORTH) * high:
+                lift[node.name] = f"{kind} takes {1e6 * low:.1f} us, fp32 {1e6 * high:.1f} us{' (estimated)' if guessed and fast.measured else ''}"
         if not lift:
             break
         lifted = decisions.lifted(lift)
@@ -206,6 +220,25 @@ def automatic(network: Network, start: Decisions, time: Timer, limited: Callable
         return decisions
     second = limited(other.decisions)
     return second if time(network.reduced(second), names).total < left else decisions
+
+
+def by_race(network: Network, decisions: Decisions, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
+    """Lifts all layers unless the whole network, built as it will be, is faster than in fp32 when both run in turns on this machine.
+
+    Args:
+        tuned: makes the engines that a build would.
+        inputs: arrays by name; None for random ones.
+    """
+    reduced = [node.name for node in layers(network.graph) if decisions.of(node) != "fp32"]
+    if not reduced:
+        return decisions
+    share = race.ratio(tuned(network.reduced(decisions)), tuned(network.graph), inputs)
+    if share <= 1 - _WORTH:
+        network.trace.note(f"auto: the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)")
+        return decisions
+    why = f"the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)"
+    network.trace.note(f"auto: all {len(layers(network.graph))} layers stay in fp32: {why}")
+    return decisions.lifted(dict.fromkeys(reduced, why))
 
 
 def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float) -> Decisions:

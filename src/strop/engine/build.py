@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -12,14 +13,7 @@ from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
 from strop.engine.notebook import bar_of_notebook
 from strop.engine.options import check, machine_of
-from strop.engine.precision import (
-    CALIBRATOR,
-    Request,
-    Trained,
-    note_slow,
-    reduce_precision,
-    trained,
-)
+from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
 from strop.engine.sources import sources_of
 from strop.engine.stages import Stage
 from strop.frontend.network import Network
@@ -38,7 +32,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.nn import Module
 
-Model = Union[str, Path, bytes, "ModelProto", "ExportedProgram", "Module", Graph, Network, Trained]
+Model = Union[str, Path, bytes, "ModelProto", "ExportedProgram", "Module", Graph, Network]
 Shapes = Mapping[str, Union[str, Sequence[Union[int, str]]]]
 
 
@@ -87,8 +81,8 @@ def build(
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total); None for a bar in notebooks and nothing elsewhere.
-        precision: of the layers: fp32, bf16, fp16, int8, or auto: int8 or bf16 where that is faster and accurate enough. bf16 and fp16 leave layers
-            in fp32 that they are not estimated to make faster.
+        precision: of the layers: fp32, bf16, fp16, int8, int16x8, of their weights alone w8, w4 or w4:64 (weights that share a scale), or auto:
+            int8 or bf16 where that is faster and accurate enough. bf16 and fp16 leave layers in fp32 that they are not estimated to make faster.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
         calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are
             used, and a note says so.
@@ -113,9 +107,9 @@ def build(
 
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
-        ranges, layer_precision = trained(model, calibration, ranges, layer_precision)
-        request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize)
-        reduced = reduce_precision(graph, request, on_this_machine, machine, level, budget, trace)
+        request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize).of(model)
+        tuned = partial(_finish, machine=machine, level=level, budget=budget, trace=Trace(), facts={})
+        reduced = reduce_precision(graph, request, on_this_machine, tuned, machine, level, budget, trace)
     engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
     engine.explain = reduced.explain
     if bar is not None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from strop.engine.auto_precision import Network, automatic, by_accuracy, by_time, timer
+from strop.engine.auto_precision import (
+    Network,
+    automatic,
+    by_accuracy,
+    by_race,
+    by_time,
+    timer,
+)
 from strop.engine.evaluate import Plugin
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, observe
@@ -24,16 +31,31 @@ from strop.quantize.data import Samples, samples
 from strop.quantize.equalize import equalize
 from strop.quantize.narrow import NARROW
 from strop.quantize.pipeline import describe, observed
-from strop.quantize.precision import Decisions, decide, layers
+from strop.quantize.precision import INTEGERS, Decisions, decide, layers
 from strop.quantize.table import Table
 from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
+from strop.target.detect import runs_here
 from strop.trace import Trace
 
 #: Used where nothing else is said.
 CALIBRATOR = "mse"
 #: Of ``auto``, where nothing else is said.
 MAX_DROP = 1.0
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A network that was trained for int8, as ``strop.quantize.prepare_qat`` makes it: it knows its ranges."""
+
+    layer_precision: Mapping[str, str]
+
+    @property
+    def ranges(self) -> Table:
+        """Of every value that is stored as integers."""
+
+    def to_graph(self) -> Graph:
+        """The network in floats."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,12 @@ class Request:
         """True when nothing but f32 is asked for."""
         return self.precision == "fp32" and all(p == "fp32" for p in (self.layers or {}).values())
 
+    def of(self, model: Any) -> Request:
+        """With the ranges and precisions of layers that a model was trained with, where nothing else is given."""
+        if not isinstance(model, Trained) or self.calibration is not None or self.ranges is not None:
+            return self
+        return replace(self, ranges=model.ranges, layers=self.layers or model.layer_precision)
+
     def samples(self, graph: Graph) -> Samples:
         """The calibration data, for a graph's inputs."""
         return samples(self.calibration, graph.inputs, limit=self.batches, preprocess=self.preprocess)
@@ -78,13 +106,14 @@ class Reduced:
 
 
 def reduce_precision(
-    graph: Graph, request: Request, compile: Compile, machine: Target, level: int, budget: float | None, trace: Trace
+    graph: Graph, request: Request, compile: Compile, tuned: Compile, machine: Target, level: int, budget: float | None, trace: Trace
 ) -> Reduced:
     """The graph in the precision that is asked for.
 
     Args:
         graph: portable, f32.
         compile: makes an engine for this machine of a portable graph.
+        tuned: likewise, for the target and with the tuning of the build.
         machine, level, budget: what the engine is built for, and how it will be tuned; ``auto`` measures by them.
 
     Raises:
@@ -97,7 +126,7 @@ def reduce_precision(
         raise OptionError("unusable max_drop", got=request.max_drop, expected="0 or more")
     if request.is_plain:
         return Reduced(graph)
-    integers = any(decisions.of(node) == "int8" for node in layers(graph))
+    integers = any(decisions.of(node) in INTEGERS for node in layers(graph))
     if request.equalize and integers:
         graph = _equalized(graph, request, trace)
     calibrated = calibrate_graph(graph, decisions, request, compile, trace) if integers else Calibrated(Table())
@@ -115,6 +144,9 @@ def reduce_precision(
         decisions = limited(by_time(network, decisions, timer(machine, 0, None, trace), request.precision).decisions)
     else:
         decisions = limited(decisions)
+    if request.precision == "auto" and level > 0 and runs_here(machine):
+        data = request.samples(graph)
+        decisions = by_race(network, decisions, tuned, None if data.once else next(iter(data)).inputs)
     result = rewrite(graph, decisions, calibrated, trace)
     verify(result, "portable")
     trace.dump("quantize.ranges.txt", calibrated.table.text)
@@ -131,27 +163,6 @@ def reduce_precision(
         return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain)
-
-
-@runtime_checkable
-class Trained(Protocol):
-    """A network that was trained for int8, as ``strop.quantize.prepare_qat`` makes it: it knows its ranges."""
-
-    layer_precision: Mapping[str, str]
-
-    @property
-    def ranges(self) -> Table:
-        """Of every value that is stored as integers."""
-
-    def to_graph(self) -> Graph:
-        """The network in floats."""
-
-
-def trained(model: Any, calibration: Any, ranges: Any, layers: Mapping[str, str] | None) -> tuple[Any, Mapping[str, str] | None]:
-    """Ranges and precisions of layers: those that were trained, where a user gives nothing else."""
-    if not isinstance(model, Trained) or calibration is not None or ranges is not None:
-        return ranges, layers
-    return model.ranges, layers or model.layer_precision
 
 
 def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:

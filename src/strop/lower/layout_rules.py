@@ -20,22 +20,23 @@ from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.recurrent import Recurrent
 from strop.ops.resize import Resize
+from strop.ops.wide import WideConv, WideMatMul
 
 #: Ops over N, C, spatial... that are fastest with channels innermost.
 SPATIAL: tuple[type[Op], ...] = (
-    Conv, ConvTranspose, IntegerConv, MixedConv, MaxPool, AveragePool, LRN, InstanceNorm, GroupNorm, Resize,
+    Conv, ConvTranspose, IntegerConv, MixedConv, WideConv, MaxPool, AveragePool, LRN, InstanceNorm, GroupNorm, Resize,
 )  # fmt: skip
 #: Ops that keep the order of what they read.
 _FOLLOWS: tuple[type[Op], ...] = (Elementwise, Cast, Quantize, Dequantize, Identity, Slice, Split, Concat, Pad)
 #: Ops that store rows wherever they are wanted.
-_ROWS: tuple[type[Op], ...] = (Attention, MatMul, IntegerMatMul, MixedMatMul, Recurrent)
+_ROWS: tuple[type[Op], ...] = (Attention, MatMul, IntegerMatMul, MixedMatMul, WideMatMul, Recurrent)
 #: Input channels per group up to which a convolution reads any layout.
 PLANAR_CHANNELS = 4
 
 
 def channel_axis(op: Op, rank: int) -> int:
     """Logical axis of the channels of a spatial op's data."""
-    return op.channel_axis(rank) if isinstance(op, Conv) else op.plain().channel_axis(rank) if isinstance(op, (IntegerConv, MixedConv)) else 1
+    return op.channel_axis(rank) if isinstance(op, Conv) else op.plain().channel_axis(rank) if isinstance(op, (IntegerConv, MixedConv, WideConv)) else 1
 
 
 def is_spatial(op: Op) -> bool:
@@ -71,8 +72,8 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
     if rank < 3 or depth == 0:
         return None
     for node, index in value.uses:
-        narrow = isinstance(node.op, IntegerConv) or value.dtype in (dt.bf16, dt.f16)
-        few = isinstance(node.op, (Conv, IntegerConv)) and node.op.groups == 1
+        narrow = isinstance(node.op, (IntegerConv, WideConv)) or value.dtype in (dt.bf16, dt.f16)
+        few = isinstance(node.op, (Conv, IntegerConv, WideConv)) and node.op.groups == 1
         if narrow and few and value.shape[channel_axis(node.op, rank)] in range(1, PLANAR_CHANNELS + 1):
             continue  # it reads any layout; turning what is converted for it would take longer than reading it
         if is_spatial(node.op) and (index == 0 or isinstance(node.op, Layer)):
@@ -124,10 +125,10 @@ def required_order(node: Node, index: int, view: View) -> tuple[int, ...] | None
         return None if view.is_dense(order) else order
     if isinstance(op, SPATIAL) and index == 0 and rank >= 3:
         axis = channel_axis(op, rank)
-        few = isinstance(op, (Conv, IntegerConv)) and view.shape[axis] <= PLANAR_CHANNELS and op.groups == 1
+        few = isinstance(op, (Conv, IntegerConv, WideConv)) and view.shape[axis] <= PLANAR_CHANNELS and op.groups == 1
         return None if view.strides[axis] == 1 or view.shape[axis] == 1 or few else _channels_innermost(op, rank)
     innermost_matters = (
-        (isinstance(op, (MatMul, IntegerMatMul)) and index == 0 and not op.transpose_a)
+        (isinstance(op, (MatMul, IntegerMatMul, WideMatMul)) and index == 0 and not op.transpose_a)
         or (isinstance(op, MixedMatMul) and index == 0)
         or (isinstance(op, (LayerNorm, RMSNorm)) and index == 0)
         or (isinstance(op, Attention) and index < 3)

@@ -34,6 +34,7 @@ from strop.ops.conv import Conv
 from strop.ops.data import Pad, Reshape, Slice, Split, within
 from strop.ops.integer import IntegerConv
 from strop.ops.mixed import MixedConv
+from strop.ops.wide import WideConv
 from strop.target.base import Target
 from strop.target.cuda import is_gpu
 from strop.trace import Trace
@@ -265,7 +266,7 @@ def _region(launch: Launch) -> Region:
 
 def _channels_first(region: Region) -> Region:
     """Kernels know one logical order: a convolution over N, ..., C becomes one over N, C, ... on permuted views."""
-    if not isinstance(region.op, (Conv, IntegerConv, MixedConv)) or region.op.layout == "NCHW":
+    if not isinstance(region.op, (Conv, IntegerConv, MixedConv, WideConv)) or region.op.layout == "NCHW":
         return region
     rank = len(region.out.shape)
     perm = (0, rank - 1, *range(1, rank - 1))

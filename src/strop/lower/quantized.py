@@ -4,7 +4,7 @@ Before:
     Quantize(relu(Conv(Dequantize(x), Dequantize(w), Dequantize(bias))))
 After:
     saturate(round(relu((IntegerConv(x, w, x_zero) + bias) * (x_scale * w_scale / y_scale))) + y_zero)
-    The product is exact in i32; all behind it is elementwise and becomes its epilogue. Scales are combined in f32, as ONNX Runtime does.
+    The product is exact in i32, or with 16-bit activations in f32 as of WideConv; all behind it is elementwise and becomes its epilogue. Scales are combined in f32, as ONNX Runtime does.
 Unless:
     activations have a scale per channel or weights one per input, something is not known that must be, centred weights do not fit i8, or sums
     might not fit i32: then the layer is computed in floats.
@@ -36,6 +36,7 @@ from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
 from strop.ops.quantize import Dequantize, Quantize
+from strop.ops.wide import WideConv, WideMatMul
 
 #: Ops that move or pick values, which then mean what they meant.
 _MOVING = (Reshape, Transpose, Slice, Identity, MaxPool)
@@ -91,33 +92,40 @@ def _stored(value: Value) -> _Stored | None:
 def _product(graph: Graph, node: Node) -> None:
     """A product of dequantized factors; see the module's text."""
     x, w = _stored(node.operand(0)), _stored(node.operand(1))
-    if x is None or w is None or w.value.const is None or x.scale.size != 1 or x.value.dtype not in FACTORS:
+    if x is None or w is None or w.value.const is None or x.scale.size != 1 or x.value.dtype not in (*FACTORS, dt.i16):
+        return
+    wide = x.value.dtype is dt.i16
+    if wide and x.zero is not None and (x.zero.const is None or np.any(x.zero.const)):
         return
     weights = _centred(w)
     factor = None if weights is None else _factor(node, w, x.scale)
     if weights is None or factor is None:
         return
     operands = [x.value, graph.add_const(weights, w.value.name)]
-    if x.zero is not None:
+    if x.zero is not None and not wide:
         if x.zero.type.rank:
             x = _Stored(x.value, x.scale, _scalar(graph, node, x.zero))
         assert x.zero is not None
         operands.append(x.zero)
     op = node.op
     assert isinstance(op, (Conv, MatMul))
-    exact = IntegerConv.of(op) if isinstance(op, Conv) else IntegerMatMul(op.transpose_a, op.transpose_b)
+    exact: Op
+    if isinstance(op, Conv):
+        exact = WideConv.of(op) if wide else IntegerConv.of(op)
+    else:
+        exact = WideMatMul(op.transpose_a, op.transpose_b) if wide else IntegerMatMul(op.transpose_a, op.transpose_b)
     last = node
     bias = node.operand(2) if node.has(2) else None
-    if bias is None and isinstance(op, MatMul):
+    if bias is None and isinstance(op, MatMul) and not wide:
         last, bias = _added(graph, node)
     made = _Chain(graph, node, last)
     total = made.add(exact, *operands)
     given = None if bias is None else _stored(bias)
     channels = _channels(node)
-    if bias is not None and given is not None and given.value.const is not None and _same_scale(given, factor, channels):
+    if bias is not None and given is not None and not wide and given.value.const is not None and _same_scale(given, factor, channels):
         total = made.add(make("add"), total, _aligned(graph, given.value.const, channels, bias.name))
         bias = None
-    real = made.add(make("mul"), made.add(Cast(dt.f32), total), graph.add_const(factor, f"{node.name}.scale"))
+    real = made.add(make("mul"), total if wide else made.add(Cast(dt.f32), total), graph.add_const(factor, f"{node.name}.scale"))
     if bias is not None:
         if isinstance(op, Conv):
             bias = made.add(Reshape((*bias.shape, *channels[1:])), bias)
@@ -354,7 +362,7 @@ def _divides(graph: Graph, value: Value, inner: bool = False) -> bool:
         return inner and node is not None
     if len(value.uses) != 1 or graph.is_output(value) or not isinstance(node.op, Elementwise):
         return False
-    if node.op.fn == "mul" and node.operand(1).const is not None and _is_cast(node.operand(0)):
+    if node.op.fn == "mul" and node.operand(1).const is not None and _is_sum(node.operand(0)):
         return True
     if node.op.fn == "add":
         return all(_divides(graph, v, True) for v in node.operands)
@@ -366,8 +374,11 @@ def _rescales(node: Node) -> bool:
     return isinstance(node.op, Dequantize) and _spreads(node.op) and node.operand(1).const is not None
 
 
-def _is_cast(value: Value) -> bool:
-    return value.producer is not None and isinstance(value.producer.op, Cast) and value.producer.operand(0).dtype is dt.i32
+def _is_sum(value: Value) -> bool:
+    node = value.producer
+    if node is None:
+        return False
+    return isinstance(node.op, (WideConv, WideMatMul)) or (isinstance(node.op, Cast) and node.operand(0).dtype is dt.i32)
 
 
 def _divided(graph: Graph, made: _Chain, value: Value, unit: np.float32) -> Value:

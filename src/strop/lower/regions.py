@@ -32,6 +32,7 @@ from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
 from strop.ops.softmax import Softmax
+from strop.ops.wide import WideConv, WideMatMul
 
 #: Ops that are views where strides allow it; layout decides.
 VIEW_OPS: tuple[type[Op], ...] = (Reshape, Transpose, Slice, Split, Concat, Identity)
@@ -43,7 +44,7 @@ FUSING: tuple[type[Op], ...] = (
 
 
 #: Anchors whose kernels apply an epilogue, and read operands, of LANES.
-INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedConv, MixedMatMul)
+INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedConv, MixedMatMul, WideConv, WideMatMul)
 
 
 #: Primitives that a prologue may repeat for every block of output channels.

@@ -24,6 +24,7 @@ import strop.ops.scatter as scatter
 import strop.ops.select as select
 import strop.ops.sizes as sizes
 import strop.ops.softmax as softmax
+import strop.ops.wide as wide
 
 __all__ = [
     "attention",
@@ -50,4 +51,5 @@ __all__ = [
     "select",
     "sizes",
     "softmax",
+    "wide",
 ]

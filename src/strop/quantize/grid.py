@@ -58,9 +58,9 @@ def affine(low: float, high: float, dtype: DType = dt.u8) -> Grid:
     return Grid(dtype, scale, zero)
 
 
-def symmetric(most: float) -> Grid:
-    """The i8 grid over [-most, most] with zero point 0 and no -128."""
-    return Grid(dt.i8, _scale(most / SYMMETRIC), 0)
+def symmetric(most: float, dtype: DType = dt.i8) -> Grid:
+    """The grid over [-most, most] with zero point 0, on which the least integer is not used."""
+    return Grid(dtype, _scale(most / int(highest(dtype))), 0)
 
 
 def _scale(step: float) -> float:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from strop.errors import OptionError
+from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Node, Value
 from strop.ops.data import Reshape, Transpose
 from strop.ops.elementwise import Elementwise
 from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.quantize import Dequantize, Quantize
-from strop.quantize.grid import Grid, affine, quantized_weights, weight_scales
+from strop.quantize.grid import Grid, affine, quantized_weights, symmetric, weight_scales
 from strop.quantize.place import place
-from strop.quantize.precision import Decisions, layer_name, layers, weight_axis
+from strop.quantize.precision import INTEGERS, Decisions, layer_name, layers, weight_axis
 from strop.quantize.table import Table
 
 #: Elementwise functions whose results are 0 or more.
@@ -30,7 +32,7 @@ def observed(graph: Graph, decisions: Decisions) -> list[Value]:
 
 
 def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
-    """The graph with its int8 layers on integers.
+    """The graph with its layers of int8 or int16x8 on integers.
 
     Args:
         graph: portable; it is not changed.
@@ -43,7 +45,7 @@ def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
     result = graph.clone()
     found = place(result, decisions)
     for group in found.groups:
-        grid = grid_of(group, table)
+        grid = grid_of(group, table, INTEGERS.get(decisions.default, dt.u8))
         for value in group:
             _insert(result, value, found.readers[value], grid)
     for node in found.layers:
@@ -53,7 +55,7 @@ def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
     return result
 
 
-def grid_of(group: list[Value], table: Table) -> Grid:
+def grid_of(group: list[Value], table: Table, dtype: DType = dt.u8) -> Grid:
     """The grid that values share, over the ranges of those that have one; OptionError when none has."""
     known = [table[v.name] for v in group if v.name in table]
     if not known:
@@ -64,7 +66,8 @@ def grid_of(group: list[Value], table: Table) -> Grid:
             hint="calibrate again with strop calibrate, or keep the layers that read it in fp32 with layer_precision",
         )
     low = 0.0 if all(map(is_never_negative, group)) else min(e.low for e in known)
-    return affine(low, max(e.high for e in known))
+    high = max(e.high for e in known)
+    return affine(low, high) if dtype is dt.u8 else symmetric(max(-low, high), dtype)
 
 
 def is_never_negative(value: Value) -> bool:

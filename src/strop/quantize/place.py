@@ -19,7 +19,7 @@ from strop.ops.matmul import MatMul
 from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
-from strop.quantize.precision import Decisions, is_layer
+from strop.quantize.precision import INTEGERS, Decisions, is_layer
 
 #: Results are among the operands' elements: operands and results share one grid, and integers pass unchanged.
 SAME_GRID: tuple[type[Op], ...] = (MaxPool, Concat, Split, Reshape, Transpose, Slice, Tile)
@@ -32,7 +32,7 @@ class Placement:
     """What to quantize.
 
     Attributes:
-        layers: nodes that compute in int8, in order.
+        layers: nodes that compute in integers, in order.
         readers: per quantized value the (node, operand number) pairs that read the integers, in the order of values.
         groups: quantized values that share a grid, in the order of their first members.
     """
@@ -44,7 +44,7 @@ class Placement:
 
 def place(graph: Graph, decisions: Decisions) -> Placement:
     """Decides what is quantized where some layers compute in int8."""
-    layers = [n for n in graph.nodes if is_layer(n) and decisions.of(n) == "int8"]
+    layers = [n for n in graph.nodes if is_layer(n) and decisions.of(n) in INTEGERS]
     walk = _Walk(graph, decisions, {id(n) for n in layers})
     for node in layers:
         walk.demand(node.operand(0))
@@ -90,7 +90,7 @@ class _Walk:
 
     def _is_float(self, node: Node) -> bool:
         """True for a node that the user wants in floats."""
-        return self._decisions.named(node) and self._decisions.nodes[node.name] != "int8"
+        return self._decisions.named(node) and self._decisions.nodes[node.name] not in INTEGERS
 
     def _elementwise(self, node: Node) -> None:
         """Asks for the other large operands of a chain that ends in a stored integer: a residual addition's second branch."""

@@ -14,9 +14,11 @@ from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv
 
 #: Of a whole build; ``auto`` chooses for each layer by accuracy and time.
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "w8", "w4", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "w8", "w4", "int16x8", "auto")
 #: Of one layer.
-LAYER_PRECISIONS = PRECISIONS[:-1]
+LAYER_PRECISIONS = PRECISIONS[:-2]
+#: In which activations are integers, and of which type.
+INTEGERS = {"int8": dt.u8, "int16x8": dt.i16}
 #: Of weights alone: bits, and weights of a column that share a scale where ``w4:64`` does not say so; 0: all of them.
 WEIGHTS = {"w8": (8, 0), "w4": (4, 32)}
 #: Patterns that stand for places in the network.
@@ -40,7 +42,7 @@ class Decisions:
     def of(self, node: Node) -> str:
         """The precision of a node: fp32 for one that int8 does not serve."""
         asked = self.nodes.get(node.name, self.default)
-        if asked == "int8":
+        if asked in INTEGERS:
             return asked if is_layer(node) else "fp32"
         return "fp32" if weight_bits(asked) is not None and not has_weights(node) else asked
 
@@ -131,5 +133,7 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
         if not matched:
             known = ", ".join(layer_name(n) for n in places[:8]) + ", ..." * (len(places) > 8)
             raise OptionError("no layer matches a pattern of layer_precision", got=pattern, expected=f"{FIRST}, {LAST}, or one of {known}")
+        if precision == "int16x8" and wanted == "int8":
+            raise OptionError("a network has activations of 8 or of 16 bits", where=pattern, got=wanted, expected="fp32, or another precision of floats")
         found.update((node.name, wanted) for node in matched)
     return Decisions("int8" if precision == "auto" else precision, found)

@@ -123,6 +123,10 @@ class GpuSession:
             context = self._local.context = self.context()
         return context
 
+    def close(self) -> None:
+        """Give the contexts of plain calls back. Contexts that context() made stay usable."""
+        self._local = threading.local()
+
     def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
         """Runs on positional inputs."""
         return self._context()(*inputs)
@@ -184,6 +188,10 @@ class GpuContext:
     def synchronize(self) -> None:
         """Waits until everything on the context's stream is done."""
         self._shared.device.call("cuStreamSynchronize", self.stream)
+
+    def close(self) -> None:
+        """Give the contexts of plain calls back. Contexts that context() made stay usable."""
+        self._local = threading.local()
 
     def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
         """Runs on positional inputs; one array, or a tuple when there are several outputs."""

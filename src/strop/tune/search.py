@@ -56,7 +56,7 @@ _MOST_FLUSHED = 128 << 20
 _MOST_TRIED = 12
 
 
-def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace) -> None:
+def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every: bool = False) -> None:
     """Sets ``chosen``, ``seconds`` and ``candidates`` of every step; candidates that do not work
     are taken off.
 
@@ -67,6 +67,7 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace) -> No
             when it ends is finished.
         trace: told about progress, candidates (STROP_DEBUG=2), and what the user should know.
             Ctrl-C while measuring ends the measuring only.
+        every: regions that leave no choice are measured at every level above 0.
 
     Raises:
         KernelError: no candidate of a region works.
@@ -81,7 +82,7 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace) -> No
     if level > 0:
         depth, usual = LEVELS[level]
         book = _Book(lowered, trace)
-        search = _Search(lowered.target, tasks, book, depth, level >= _CHECKS_ALL, trace)
+        search = _Search(lowered.target, tasks, book, depth, every or level >= _CHECKS_ALL, trace)
         if runs_here(lowered.target):
             search.measure(usual if budget is None else budget)
         else:

@@ -19,8 +19,9 @@ from strop.ops.cumulative import CumSum
 from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Tile, Transpose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.index import Gather, GatherElements, GatherND, OneHot, TopK, Trilu
-from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedMatMul
 from strop.ops.norm import LRN, BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from strop.ops.pool import AveragePool, MaxPool, MaxPoolIndices
 from strop.ops.quantize import Dequantize, Quantize
@@ -191,7 +192,14 @@ def _matmul(w: NodeWriter) -> None:
 
 @writes(MixedMatMul)
 def _mixed_matmul(w: NodeWriter) -> None:
-    """The weights stay integers in the file."""
+    """The weights stay integers in the file, but those with a scale per group, which are written as the floats that they stand for."""
+    if w.op.group:
+        known = [v.const for v in w.node.operands[1:]]
+        if any(array is None for array in known):
+            raise w.refused("weights in groups that only a run knows cannot be written", got=w.node)
+        real = w.op.real(*known)
+        w.emit("MatMul", [w.operand(0), w.const(real.T if w.op.transpose_b else real, "weights")])
+        return
     weights = w.emit("Cast", [w.operand(1)], [w.temporary()], to=element_number(dt.f32))
     w.emit("MatMul", [w.operand(0), w.turned(weights, (1, 0)) if w.op.transpose_b else weights])
 

@@ -29,13 +29,13 @@ class ConvBf16(Kernel[Params]):
         return conv_direct.awkward(region, pair_geometry(region))
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        found = dot_emitter.register_tiles(_geometry(region), target, 0 if dot_emitter.native("vdot2", target) else 3)
+        found = dot_emitter.register_tiles(_geometry(region), target, 0 if dot_emitter.native("vdot2_bf16", target) else 3)
         found.sort(key=lambda p: self.cost(region, p, target))
         return found[:8]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         lanes = ISAS[target.isa].lanes
-        per_dot = lanes / target.fma_lanes * (1.0 if dot_emitter.native("vdot2", target) else 2.5)
+        per_dot = lanes / target.fma_lanes * (1.0 if dot_emitter.native("vdot2_bf16", target) else 2.5)
         return dot_emitter.seconds(region, _geometry(region), params, target, 2, 2, per_dot)
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:

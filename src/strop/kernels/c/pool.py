@@ -92,7 +92,7 @@ class Pool(Kernel[Params]):
             return "the anchor is not a pool"
         types = [region.operand(0).view.dtype, *(e.view.dtype for e in region.extras)]
         if not region.all_floats() and not _bytes(region):
-            return "neither floats of up to 32 bits nor a maximum of 8-bit integers"
+            return "neither floats of up to 32 bits nor a maximum of 8- or 16-bit integers"
         if not mixed(region.epilogue, types):
             return "the epilogue has no vector form"
         if region.out.count == 0:
@@ -128,10 +128,10 @@ class Pool(Kernel[Params]):
 
 
 def _bytes(region: Region) -> bool:
-    """True for the plain maximum of 8-bit integers whose channels are consecutive."""
+    """True for the plain maximum of 8- or 16-bit integers whose channels are consecutive."""
     x = region.operand(0).view
     plain = isinstance(region.op, MaxPool) and not region.has_epilogue
-    return plain and x.dtype in (dt.u8, dt.i8) and x.strides[1] == 1 and region.out.strides[1] == 1
+    return plain and x.dtype in (dt.u8, dt.i8, dt.i16) and x.strides[1] == 1 and region.out.strides[1] == 1
 
 
 def _axes(region: Region) -> list[_Axis]:

@@ -14,6 +14,7 @@ from strop.ops.conv import Conv
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv, MixedMatMul
+from strop.ops.wide import WideConv, WideMatMul
 
 Strides = tuple[int, int, int, int]  # of n, h, w, channel
 
@@ -165,8 +166,17 @@ def float_geometry(region: Region, copies: bool = False) -> Geometry | str:
 
 def integer_geometry(region: Region) -> Geometry | str:
     """As ``geometry_of`` for a product of integers, whatever its dtypes; rows are copied where a quad of k would reach beyond them."""
+    return _in_steps(region, 4)
+
+
+def int16_geometry(region: Region) -> Geometry | str:
+    """As ``integer_geometry`` for 16-bit activations, in pairs."""
+    return _in_steps(region, 2)
+
+
+def _in_steps(region: Region, size: int) -> Geometry | str:
     whole = _integer_geometry(region, False)
-    if isinstance(whole, str) or whole.copies or whole.run % 4 == 0:
+    if isinstance(whole, str) or whole.copies or whole.run % size == 0:
         return whole
     return _integer_geometry(region, True)
 
@@ -195,9 +205,9 @@ def depthwise_geometry(region: Region) -> Geometry | str:
 
 
 def _integer_geometry(region: Region, copies: bool) -> Geometry | str:
-    if isinstance(region.op, IntegerConv):
+    if isinstance(region.op, (IntegerConv, WideConv)):
         return _conv(region, region.op.plain(), copies)
-    if isinstance(region.op, IntegerMatMul):
+    if isinstance(region.op, (IntegerMatMul, WideMatMul)):
         return _matmul(region, region.op.plain(), copies)
     return "the anchor is no product of integers"
 
@@ -317,7 +327,7 @@ def weight_matrices(region: Region, g: Geometry) -> list[Array]:
     """One [k, o] matrix per group, k ordered as the tile walks it: (kh, kw, c) or, for planar inputs, (c, kh, kw)."""
     weight = region.operand(1).const
     assert weight is not None
-    if isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul)):
+    if isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul, WideMatMul)):
         return [np.ascontiguousarray(weight.T if region.op.transpose_b else weight)]
     grouped = weight.reshape(g.groups, g.o, g.c, g.kh, g.kw)
     order = (2, 3, 1, 0) if g.c_stride == 1 else (1, 2, 3, 0)

@@ -216,7 +216,7 @@ class DotTile(Tile):
 class PairTile(DotTile):
     """A tile of f32 sums of products of bf16, two per step and lane."""
 
-    dot: ClassVar[str] = "vdot2"
+    dot: ClassVar[str] = "vdot2_bf16"
     step_items: ClassVar[int] = 2
     item: ClassVar[int] = 2
 

@@ -1,6 +1,6 @@
 """Scalar expressions as vector C over the instruction names of ``strop.target.isa``: f32 values, i32 for integers, integer masks for bools.
 
-8-bit integers and 16-bit floats exist only in memory: they are widened to i32 and f32 when loaded, and narrowed when stored; a 16-bit float in the
+Shorter integers and 16-bit floats exist only in memory: they are widened to i32 and f32 when loaded, and narrowed when stored; a 16-bit float in the
 midst of an expression is an f32 rounded to it.
 """
 
@@ -26,7 +26,7 @@ _OTHER = ("neg", "max", "min", "isnan", "isinf")
 
 
 #: Types that operands and results may have.
-LANES = (dt.f32, dt.i32, dt.u8, dt.i8, dt.bf16, dt.f16)
+LANES = (dt.f32, dt.i32, dt.u8, dt.i8, dt.i16, dt.bf16, dt.f16)
 #: Those of them that are computed in f32.
 FLOATS = (dt.f32, dt.bf16, dt.f16)
 #: Integer arithmetic that has a vector form; it is done in i32.
@@ -116,7 +116,7 @@ def stored(dtype: DType, address: str, value: str, step: int, tail: int | str = 
     return f"{name}_n({address}, {value}, {tail});" if tail else f"{name}({address}, {value});"
 
 
-_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8", dt.bf16: "bf16", dt.f16: "f16"}
+_SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8", dt.i16: "i16", dt.bf16: "bf16", dt.f16: "f16"}
 
 
 class VectorC:
@@ -133,6 +133,7 @@ class VectorC:
         self, inputs: Sequence[DType], load: Callable[[int], str], emit: Callable[[str], None], prefix: str = "t"
     ) -> None:
         self._inputs = [held(kind) for kind in inputs]
+        self._floats = all(i is dt.f32 for i in self._inputs)  # else results are the same on every instruction set
         self._load = load
         self._emit = emit
         self._prefix = prefix
@@ -145,6 +146,7 @@ class VectorC:
         if to in FLOATS and isinstance(expr, Cast) and expr.to is to and kind_of(expr.arg, self._inputs) is dt.f32:
             expr = expr.arg
         expr = self._distinct(expr)
+        self._floats = self._floats and not any(isinstance(n, Cast) and n.to not in FLOATS for n in walk(expr))
         counts: dict[int, int] = {}
         for node in walk(expr):
             for child in children(node):
@@ -245,5 +247,5 @@ class VectorC:
         for product, other in (node.args, node.args[::-1]):
             if isinstance(product, Call) and product.fn == "mul" and counts.get(id(product), 0) == 1:
                 a, b, c = (self._visit(x, counts) for x in (*product.args, other))
-                return f"vfma({a}, {b}, {c})"
+                return f"{'vfma' if self._floats else 'vfma_same'}({a}, {b}, {c})"
         return None

@@ -36,6 +36,7 @@ AVX2 = PORTABLE.extend(
         Instr("vzero", "vf", "void", "return _mm256_setzero_ps();", expect="vxorps"),
         Instr("viota", "vi", "void", f"return (vi){_LANES};"),
         Instr("vfma", "vf", "vf a, vf b, vf c", "return _mm256_fmadd_ps(a, b, c);", expect="vfmadd"),
+        Instr("vfma_same", "vf", "vf a, vf b, vf c", "return vfma(a, b, c);"),
         Instr("vselect", "vf", "vi m, vf a, vf b", "return _mm256_blendv_ps(b, a, (vf)m);", expect="vblendvps"),
         Instr("vany", "int", "vi m", "return _mm256_movemask_ps((vf)m) != 0;"),
         Instr("vsqrt", "vf", "vf x", "return _mm256_sqrt_ps(x);", expect="vsqrtps"),
@@ -54,5 +55,5 @@ AVX2 = PORTABLE.extend(
         *integers.AVX2_INSTRS,
         *halves.AVX2_INSTRS,
     ],
-    {"avxvnni": [integers.AVX_VNNI]},
+    {"avxvnni": [integers.AVX_VNNI, integers.AVX_VNNI_PAIRS]},
 )

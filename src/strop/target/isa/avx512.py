@@ -48,6 +48,7 @@ AVX512 = PORTABLE.extend(
         Instr("vzero", "vf", "void", "return _mm512_setzero_ps();", expect="vxorps"),
         Instr("viota", "vi", "void", f"return (vi){_LANES};"),
         Instr("vfma", "vf", "vf a, vf b, vf c", "return _mm512_fmadd_ps(a, b, c);", expect="vfmadd"),
+        Instr("vfma_same", "vf", "vf a, vf b, vf c", "return vfma(a, b, c);"),
         Instr(
             "vfma_half",
             "vf",
@@ -101,5 +102,5 @@ AVX512 = PORTABLE.extend(
         *integers.AVX512_INSTRS,
         *halves.AVX512_INSTRS,
     ],
-    {"avx512vnni": [integers.AVX512_VNNI], "avx512bf16": halves.AVX512_BF16},
+    {"avx512vnni": [integers.AVX512_VNNI, integers.AVX512_VNNI_PAIRS], "avx512bf16": halves.AVX512_BF16},
 )

@@ -1,6 +1,6 @@
 """16-bit floats, which exist in memory only: bf16 and f16 are widened to f32 as they are loaded; f32 is rounded to them, halves to even, as it is stored.
 
-A lane of ``vi`` that holds two bf16, the first in its low half, is a *pair*; ``vdot2`` adds two products of bf16 to each f32 lane. Subnormal
+A lane of ``vi`` that holds two bf16, the first in its low half, is a *pair*; ``vdot2_bf16`` adds two products of bf16 to each f32 lane. Subnormal
 numbers may count as zero, as everywhere in an engine, and the order in which the two products are added is free.
 """
 
@@ -108,7 +108,7 @@ INSTRS = [
     Instr("vhigh_bf16", "vf", "vi a", "return (vf)(a & (int32_t)0xffff0000);", lambda a: (a & np.int32(-65536)).view(np.float32),
           "the upper half of each lane as a number"),
     Instr(
-        "vdot2",
+        "vdot2_bf16",
         "vf",
         "vf c, vi a, vi b",
         "return vfma(vfrom_bf16(a), vfrom_bf16(b), vfma(vhigh_bf16(a), vhigh_bf16(b), c));",
@@ -148,7 +148,7 @@ AVX512_INSTRS = [
 ]  # fmt: skip
 #: Replacements where a processor has further features, by their compilers' names.
 AVX512_BF16 = [
-    Instr("vdot2", "vf", "vf c, vi a, vi b", "return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);", expect="vdpbf16ps"),
+    Instr("vdot2_bf16", "vf", "vf c, vi a, vi b", "return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);", expect="vdpbf16ps"),
     Instr(
         "vstore_bf16", "void", "uint16_t *p, vf x", "_mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(x));", expect="vcvtneps2bf16"
     ),
@@ -168,6 +168,6 @@ NEON_INSTRS = [
 ]
 NEON_BF16 = [
     Instr(
-        "vdot2", "vf", "vf c, vi a, vi b", "return (vf)vbfdotq_f32((float32x4_t)c, (bfloat16x8_t)a, (bfloat16x8_t)b);", expect="bfdot"
+        "vdot2_bf16", "vf", "vf c, vi a, vi b", "return (vf)vbfdotq_f32((float32x4_t)c, (bfloat16x8_t)a, (bfloat16x8_t)b);", expect="bfdot"
     ),
 ]  # fmt: skip

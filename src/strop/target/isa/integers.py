@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _load(name: str, kind: str) -> list[Instr]:
-    c = {"u8": "const uint8_t *p", "i8": "const int8_t *p", "i": "const int32_t *p"}[kind]
+    c = {"u8": "const uint8_t *p", "i8": "const int8_t *p", "i16": "const int16_t *p", "i": "const int32_t *p"}[kind]
     tail = Instr(
         f"{name}_n",
         "vi",
@@ -32,7 +32,7 @@ def _load(name: str, kind: str) -> list[Instr]:
 
 
 def _store(name: str, kind: str) -> list[Instr]:
-    c = {"u8": "uint8_t *p", "i8": "int8_t *p", "i": "int32_t *p"}[kind]
+    c = {"u8": "uint8_t *p", "i8": "int8_t *p", "i16": "int16_t *p", "i": "int32_t *p"}[kind]
 
     def stored(p: Array, x: Array, n: int | None = None) -> Array:
         result = p.copy()
@@ -60,6 +60,11 @@ def _dot4(c: Array, a: Array, b: Array) -> Array:
     return np.asarray((c.astype(np.int64) + (left * right).sum(1)).astype(np.int32))
 
 
+def _dot2(c: Array, a: Array, b: Array) -> Array:
+    left, right = (np.ascontiguousarray(x).view(np.int16).reshape(-1, 2).astype(np.int64) for x in (a, b))
+    return np.asarray((c.astype(np.int64) + (left * right).sum(1)).astype(np.int32))
+
+
 def _quad(p: Array) -> Array:
     return np.asarray(np.ascontiguousarray(p[:4]).view(np.int32)[0])
 
@@ -67,9 +72,11 @@ def _quad(p: Array) -> Array:
 INSTRS = [
     *_load("vload_u8", "u8"),
     *_load("vload_i8", "i8"),
+    *_load("vload_i16", "i16"),
     *_load("vload_i", "i"),
     *_store("vstore_u8", "u8"),
     *_store("vstore_i8", "i8"),
+    *_store("vstore_i16", "i16"),
     *_store("vstore_i", "i"),
     Instr("vset1_i", "vi", "int32_t x", "return x - (vi){0};", lambda x: np.int32(x)),
     Instr("vmax_i", "vi", "vi a, vi b", "return __builtin_elementwise_max(a, b);", np.maximum),
@@ -87,7 +94,19 @@ INSTRS = [
         _dot4,
         needs="quads of u8 in a, of i8 in b; the sum wraps",
     ),
-]
+    Instr(
+        "vpair", "vi", "const int16_t *p", "int32_t q; memcpy(&q, p, 4); return q - (vi){0};",
+        lambda p: np.ascontiguousarray(p[:2]).view(np.int32)[0], needs="2 elements; the pair in all lanes",
+    ),
+    Instr(
+        "vload_p", "vi", "const int8_t *p", "return (vi)__builtin_convertvector(*(const vpairs8 *)p, vpairs);",
+        lambda p: p.astype(np.int16).view(np.int32), needs="VL pairs, widened to pairs of i16",
+    ),
+    Instr(
+        "vdot2", "vi", "vi c, vi a, vi b", "return c + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);", _dot2,
+        needs="pairs of i16 in a and b; the sum wraps",
+    ),
+]  # fmt: skip
 
 
 def _widened(prefix: str, cast: str) -> Instr:
@@ -101,9 +120,14 @@ def _widened(prefix: str, cast: str) -> Instr:
 
 
 _MASK = "(__mmask16)(n >= VL ? 0xffff : (1u << n) - 1)"
-AVX2_INSTRS = [_widened("_mm256", "__m256i")]
+def _pairs(prefix: str, cast: str) -> Instr:
+    return Instr("vdot2", "vi", "vi c, vi a, vi b", f"return c + (vi){prefix}_madd_epi16(({cast})a, ({cast})b);", expect="vpmaddwd")
+
+
+AVX2_INSTRS = [_widened("_mm256", "__m256i"), _pairs("_mm256", "__m256i")]
 AVX512_INSTRS = [
     _widened("_mm512", "__m512i"),
+    _pairs("_mm512", "__m512i"),
     Instr("vload_u8_n", "vi", "const uint8_t *p, int64_t n", f"return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8({_MASK}, p));"),
     Instr("vload_i8_n", "vi", "const int8_t *p, int64_t n", f"return (vi)_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8({_MASK}, p));"),
     Instr("vload_i_n", "vi", "const int32_t *p, int64_t n", f"return (vi)_mm512_maskz_loadu_epi32({_MASK}, p);"),
@@ -112,8 +136,16 @@ AVX512_INSTRS = [
     Instr("vstore_i_n", "void", "int32_t *p, vi x, int64_t n", f"_mm512_mask_storeu_epi32(p, {_MASK}, (__m512i)x);"),
     Instr("vcvt_i", "vi", "vf x", "return (vi)_mm512_cvttps_epi32(x);", expect="vcvttps2dq"),
 ]
+AVX512_INSTRS += [
+    Instr("vload_i16_n", "vi", "const int16_t *p, int64_t n", f"return (vi)_mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16({_MASK}, p));"),
+    Instr("vstore_i16_n", "void", "int16_t *p, vi x, int64_t n", f"_mm512_mask_cvtepi32_storeu_epi16(p, {_MASK}, (__m512i)x);"),
+]
 #: Replacements where a processor has further features, by their compilers' names.
 AVX512_VNNI = Instr("vdot4", "vi", "vi c, vi a, vi b", "return (vi)_mm512_dpbusd_epi32((__m512i)c, (__m512i)a, (__m512i)b);", expect="vpdpbusd")
+AVX512_VNNI_PAIRS = Instr("vdot2", "vi", "vi c, vi a, vi b", "return (vi)_mm512_dpwssd_epi32((__m512i)c, (__m512i)a, (__m512i)b);", expect="vpdpwssd")
+AVX_VNNI_PAIRS = Instr(
+    "vdot2", "vi", "vi c, vi a, vi b", "return (vi)_mm256_dpwssd_avx_epi32((__m256i)c, (__m256i)a, (__m256i)b);", expect="vpdpwssd"
+)
 AVX_VNNI = Instr(
     "vdot4", "vi", "vi c, vi a, vi b", "return (vi)_mm256_dpbusd_avx_epi32((__m256i)c, (__m256i)a, (__m256i)b);", expect="vpdpbusd"
 )

@@ -16,7 +16,7 @@ NEON = PORTABLE.extend(
     4,
     32,
     "#include <arm_neon.h>\n" + header(4),
-    halves.NEON_INSTRS,
+    [Instr("vfma_same", "vf", "vf a, vf b, vf c", "return vfma(a, b, c);"), *halves.NEON_INSTRS],
     {
         "bf16": halves.NEON_BF16,
         "dotprod": [Instr("vdot4", "vi", "vi c, vi a, vi b", _SIGNED, expect="sdot")],

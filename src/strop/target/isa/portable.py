@@ -24,6 +24,9 @@ def header(lanes: int) -> str:
         f"typedef uint8_t vu8 __attribute__((vector_size({lanes}), aligned(1)));\n"
         f"typedef int8_t vi8 __attribute__((vector_size({lanes}), aligned(1)));\n"
         f"typedef uint16_t vu16 __attribute__((vector_size({2 * lanes}), aligned(2)));\n"
+        f"typedef int16_t vi16 __attribute__((vector_size({2 * lanes}), aligned(2)));\n"
+        f"typedef int16_t vpairs __attribute__((vector_size({size})));\n"
+        f"typedef int8_t vpairs8 __attribute__((vector_size({2 * lanes}), aligned(1)));\n"
         f"typedef double vd __attribute__((vector_size({2 * size})));\n"
         f"typedef int64_t vl __attribute__((vector_size({2 * size})));\n"
     )
@@ -53,6 +56,21 @@ def _loaded(p: Array, n: int, s: int = 1) -> Array:
     """Elements s apart, those from n on replaced by 0 of the same type."""
     lanes = p[::s]
     return np.where(np.arange(len(lanes)) < n, lanes, np.zeros_like(lanes))
+
+
+#: a * b + c rounded once without an instruction for it: the sum of the exact product is rounded to odd in f64, so that rounding it to f32 is right
+#: (Boldo and Melquiond, 2008, "Emulation of FMA and correctly rounded sums").
+_ROUNDED_ONCE = (
+    "const vd p = __builtin_convertvector(a, vd) * __builtin_convertvector(b, vd), d = __builtin_convertvector(c, vd), s = p + d, t = s - p;\n"
+    "const vd e = (p - (s - t)) + (d - t);\n"
+    "const vl bits = (vl)s, moved = ((e > (vd){0}) | (e < (vd){0})) & ((bits & 1) - 1), away = (e > (vd){0}) ^ (s < (vd){0});\n"
+    "return __builtin_convertvector((vd)(bits + (moved & (-2 * away - 1))), vf);"
+)
+
+
+def _fma(a: Array, b: Array, c: Array) -> Array:
+    exact = a.astype(np.longdouble) * b + c
+    return np.asarray(exact.astype(np.float32))
 
 
 _MEMORY = [
@@ -107,6 +125,7 @@ _BASIC = [
     Instr("vzero", "vf", "void", "return (vf){0};", lambda: np.float32(0)),
     Instr("viota", "vi", "void", "vi r; for (int i = 0; i < VL; i++) r[i] = i; return r;", lambda: np.arange(64, dtype=np.int32)),
     Instr("vfma", "vf", "vf a, vf b, vf c", "return a * b + c;", lambda a, b, c: a * b + c),
+    Instr("vfma_same", "vf", "vf a, vf b, vf c", _ROUNDED_ONCE, _fma, needs="numbers; rounded once on every instruction set"),
     Instr("vand", "vi", "vi a, vi b", "return a & b;", lambda a, b: a & b),
     Instr(
         "vselect",
