@@ -374,6 +374,8 @@ def looped(**limits: Any) -> tuple[nw.Network, nw.Loop, nw.Recurrence]:
 
 
 def test_loops_that_are_refused() -> None:
+    with pytest.raises(GraphError, match="a network with an implicit batch takes no loops"):
+        nw.Loop(nw.Network(implicit_batch=True))
     net, made, state = looped(count=np.int32(3))
     net.mark_output(made.result(state.output).output)
     with pytest.raises(GraphError, match="nothing says what a recurrence becomes"):
@@ -443,6 +445,46 @@ def test_assertions_are_looked_at_when_the_network_is_built() -> None:
     net.add(nw.Assertion("positive"), net.add(nw.Elementwise("greater"), x, net.add(nw.Constant(np.zeros((1, 1), np.float32))).output).output)
     with pytest.raises(UnsupportedError, match="an assertion about data"):
         net.to_graph()
+
+
+def branching(bench: Bench, x: Array, flag: bool, *, watched: bool = False) -> None:
+    """A product in one branch; in the other a loop that doubles until 50 is reached, which zeros never do."""
+    net, w = bench.net, random(np.random.default_rng(1), 400, 400)
+    made = nw.Conditional(net)
+    made.set_condition(bench.input(np.asarray(flag)))
+    inner = made.input(bench.input(x)).output
+    product = net.add(nw.MatrixMultiply(), inner, bench.constant(w)).output
+    walk = nw.Loop(net)
+    state = walk.recurrence(inner)
+    below = net.add(nw.Elementwise("less"), net.add(nw.Reduce("max", 3), state.output).output, bench.constant(np.float32(50))).output
+    walk.trip_limit(below, "while")
+    state.set_input(1, net.add(nw.Elementwise("sum"), state.output, state.output).output)
+    doubled = walk.result(state.output).output
+    negated = net.add(nw.Unary("neg"), product).output
+    rounds = 0 if x.max() == 0 else np.ceil(np.log2(50 / x.max()))
+    bench.expect(made.output(product, doubled).output, x @ w if flag else x * 2.0**rounds, str(flag))
+    bench.expect(made.output(negated, inner).output, -(x @ w) if flag else x, str(flag))
+    if watched:
+        bench.expect(product, x @ w)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_only_the_branch_that_is_taken_runs(flag: bool) -> None:
+    x = np.abs(random(np.random.default_rng(0), 4, 400))
+    bench = Bench()
+    branching(bench, x, flag)
+    assert [node.op.label for node in bench.net.to_graph().nodes].count("loop_begin") == 3
+    bench.check(engine=True)
+    bench = Bench()
+    branching(bench, x, flag, watched=True)  # something outside reads what a branch computes: both run
+    assert [node.op.label for node in bench.net.to_graph().nodes].count("loop_begin") == 1
+    bench.check()
+
+
+def test_a_loop_without_end_in_the_other_branch_does_not_run() -> None:
+    bench = Bench()
+    branching(bench, np.zeros((4, 400), np.float32), True)
+    bench.check(engine=True)
 
 
 def test_conditionals_that_are_refused() -> None:

@@ -16,14 +16,17 @@ from typing import ClassVar
 import numpy as np
 
 from strop.errors import GraphError, OptionError
+from strop.frontend.branches import Branch, Chooser
+from strop.frontend.names import free_name
 from strop.frontend.network.layer import Emitter, Layer, Tensor
 from strop.frontend.network.network import Network
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ir.graph import Value
+from strop.ir.graph import Node, Value
 from strop.ir.shape import Dim
 from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.data import Concat, Expand, Slice
+from strop.ops.data import Identity as IdentityOp
 from strop.ops.index import Gather
 
 LIMITS = ("count", "while")
@@ -122,7 +125,8 @@ class Loop:
         for layer in collected:
             layer.check_length(e, rounds if counted else None)
         scans = [e.values.value(r.first) for r in collected]
-        more = self._go(e, e.fn("add", begun.number, e.const(np.asarray(1, np.int64))), begun.count, {r.output: v for r, v in zip(self.recurrences, after, strict=True)})
+        number = begun.number if begun.count is None else e.fn("add", begun.number, e.const(np.asarray(1, np.int64)))
+        more = self._go(e, number, begun.count, {r.output: v for r, v in zip(self.recurrences, after, strict=True)})
         most = max((layer.most(e) for layer in collected), default=_UNBOUNDED)
         size: Dim = rounds if counted and rounds is not None else e.symbol("rounds", most)
         end = e.graph.add(LoopEnd(self.name, len(scans), size, not counted), [begun.number, more, *after, *scans], name=self.name, source=(self.name,))
@@ -320,17 +324,20 @@ class LoopResult(_LoopLayer):
 
 
 class Conditional:
-    """An if under construction: what its layers share. Both branches are computed, and the condition picks; a condition that is known when
-    the network is built takes its branch.
+    """An if under construction: what its layers share. A condition that is known when the network is built takes its branch. Otherwise, where a
+    branch is worth a jump and nothing outside reads what is within it, only the branch that is taken runs; else both do, and the condition picks.
 
     Attributes:
         network: that it is part of.
         condition: a bool, once it is set.
+        inputs, outputs: its layers.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.condition: Condition | None = None
+        self.inputs: list[ConditionalInput] = []
+        self.outputs: list[ConditionalOutput] = []
 
     def set_condition(self, tensor: Tensor) -> Condition:
         """Says which branch is taken: a bool of one element.
@@ -345,11 +352,84 @@ class Conditional:
 
     def input(self, tensor: Tensor) -> ConditionalInput:
         """A tensor from outside, as the branches see it."""
-        return self.network.add(ConditionalInput(self), tensor)
+        layer = self.network.add(ConditionalInput(self), tensor)
+        self.inputs.append(layer)
+        return layer
 
     def output(self, yes: Tensor, no: Tensor) -> ConditionalOutput:
         """``yes`` where the condition holds, else ``no``; both have one type."""
-        return self.network.add(ConditionalOutput(self), yes, no)
+        layer = self.network.add(ConditionalOutput(self), yes, no)
+        self.outputs.append(layer)
+        self.network.forget()
+        return layer
+
+    # ---- emitting
+
+    def end(self, e: Emitter, flag: Value) -> dict[ConditionalOutput, Value]:
+        """What the conditional gives; made once."""
+        if (self, "end") not in e.begun:
+            e.begun[self, "end"] = dict(zip(self.outputs, self._ended(e, flag), strict=True))
+        return e.begun[self, "end"]  # type: ignore[no-any-return]
+
+    def _ended(self, e: Emitter, flag: Value) -> list[Value]:
+        sides = [[e.values.value(t) for o in self.outputs if (t := o.inputs[side]) is not None] for side in (0, 1)]
+        if flag.const is not None and flag.const.size == 1:
+            return sides[0 if flag.const.item() else 1]
+        for yes, no in zip(*sides, strict=True):
+            if yes.type != no.type:
+                raise e.unsupported("a computed condition decides over the type of a result", got=f"{yes.type} or {no.type}")
+        branches = [Branch(self._within(e, side), side) for side in sides]
+        if any(b.is_dear for b in branches) and self._are_apart(e, branches):
+            name = e.layer
+            return Chooser(e.graph, name, lambda wanted: free_name(wanted, e.graph.values)).choose(e.reshape(flag, ()), *branches)
+        return [e.fn("where", e.reshape(flag, (1,) * yes.type.rank), yes, no) for yes, no in zip(*sides, strict=True)]
+
+    def _within(self, e: Emitter, results: list[Value]) -> list[Node]:
+        """The nodes that results need and that need an input of the conditional, in order."""
+        marks = {e.values.value(layer.output) for layer in self.inputs}
+        above: set[Node] = set()
+        pending = [v.producer for v in results if v.producer is not None and v not in marks]
+        while pending:
+            node = pending.pop()
+            if node not in above:
+                above.add(node)
+                pending += [v.producer for v in node.operands if v.producer is not None and v not in marks]
+        inside: set[Value] = set(marks)
+        found = []
+        for node in e.graph.nodes:
+            if node in above and any(v in inside for v in node.operands):
+                found.append(node)
+                inside.update(node.outputs)
+        return found
+
+    def _are_apart(self, e: Emitter, branches: list[Branch]) -> bool:
+        """Whether nothing but its own branch and the outputs of the conditional reads what a branch computes."""
+        own = [set(branch.nodes) for branch in branches]
+        if own[0] & own[1]:
+            return False
+        for nodes in own:
+            made = {v for node in nodes for v in node.outputs}
+            if any(reader not in nodes for v in made for reader in v.users):
+                return False
+            inside = [t for t in self.network.tensors() if e.values.emitted(t) in made]
+            if any(t in self.network.outputs or not self._is_own(e, layer, made) for t in inside for layer in self._readers(t)):
+                return False
+        return True
+
+    def _readers(self, tensor: Tensor) -> list[Layer]:
+        return [layer for layer in self.network.layers if tensor in layer.inputs]
+
+    def _is_own(self, e: Emitter, layer: Layer, made: set[Value]) -> bool:
+        """Whether a layer that reads what a branch computes belongs to the branch, or is where it ends."""
+        if isinstance(layer, ConditionalOutput) and layer.branch is self:
+            return True
+        if isinstance(layer, TripLimit):
+            return all(e.values.emitted(r.output) in made for r in layer.loop.recurrences)
+        values = [e.values.emitted(t) for t in layer.outputs]
+        if any(v is not None for v in values):
+            return all(v in made for v in values)
+        readers = [reader for t in layer.outputs for reader in self._readers(t)]  # it may serve a condition, which is emitted by itself
+        return not any(t in self.network.outputs for t in layer.outputs) and all(self._is_own(e, reader, made) for reader in readers)
 
 
 @dataclass(eq=False)
@@ -379,7 +459,7 @@ class ConditionalInput(_BranchLayer):
     kind: ClassVar[str] = "ConditionalInput"
 
     def emit(self, e: Emitter, *inputs: Value) -> Value:
-        return inputs[0]
+        return e(IdentityOp(), *inputs)  # what needs it is within a branch
 
 
 @dataclass(eq=False)
@@ -393,18 +473,13 @@ class ConditionalOutput(_BranchLayer):
         condition = self.branch.condition
         if condition is None:
             raise GraphError("the conditional has no condition", where=self.name, hint="conditional.set_condition(tensor)")
-        return (t for t in (*self.inputs, condition.inputs[0]) if t is not None)
+        inside = (t for layer in self.branch.outputs for t in layer.inputs)
+        return [t for t in (*inside, *condition.inputs, *(layer.output for layer in self.branch.inputs)) if t is not None]
 
     def emit(self, e: Emitter, *inputs: Value) -> Value:
-        yes, no = inputs
         condition = self.branch.condition
         assert condition is not None and condition.inputs[0] is not None
-        flag = e.values.value(condition.inputs[0])
-        if flag.const is not None and flag.const.size == 1:
-            return yes if flag.const.item() else no
-        if yes.type != no.type:
-            raise e.unsupported("a computed condition decides over the type of a result", got=f"{yes.type} or {no.type}")
-        return e.fn("where", e.reshape(flag, (1,) * yes.type.rank), yes, no)
+        return self.branch.end(e, e.values.value(condition.inputs[0]))[self]
 
 
 # ---- assertions

@@ -41,6 +41,9 @@ class Values(Protocol):
     def value(self, tensor: Tensor) -> Value:
         """The value of a tensor; emits what it needs and is not there yet."""
 
+    def emitted(self, tensor: Tensor) -> Value | None:
+        """The value of a tensor; None where it is not there yet."""
+
     def replayed(self, tensor: Tensor, known: Mapping[Tensor, Value]) -> Value:
         """The value that a tensor would have if others had these: what depends on them is emitted once more."""
 

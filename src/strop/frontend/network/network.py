@@ -256,6 +256,10 @@ class _Draft:
                 self._emit(layer)
         return self._values[tensor]
 
+    def emitted(self, tensor: Tensor) -> Value | None:
+        """The value of a tensor; None where it is not there yet."""
+        return self._values.get(tensor)
+
     def _emit(self, layer: Layer) -> None:
         given = [None if t is None else self._values.get(t) for t in layer.inputs]
         self._values.update(zip(layer.outputs, self._made(layer, given), strict=True))

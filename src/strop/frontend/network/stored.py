@@ -206,6 +206,10 @@ def _join(layer: Layer) -> None:
         layer.loop.results.append(layer)
     elif isinstance(layer, nw.Condition):
         layer.branch.condition = layer
+    elif isinstance(layer, nw.ConditionalInput):
+        layer.branch.inputs.append(layer)
+    elif isinstance(layer, nw.ConditionalOutput):
+        layer.branch.outputs.append(layer)
 
 
 # ---- as a frontend

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from strop.frontend.branches import Branch, Chooser
 from strop.frontend.onnx import rounds, sizes
 from strop.frontend.onnx.context import NodeContext
 from strop.frontend.onnx.operands import Known, Listed, Operand
@@ -53,9 +54,9 @@ def if_(node: NodeContext) -> Sequence[Operand]:
                 hint="make the condition a constant when the model is exported",
             )
         found.append((a, b))
-    then, otherwise = (rounds.Branch(n, [node.value(v) for v in r]) for n, r in zip(nodes, (yes, no), strict=True))
+    then, otherwise = (Branch(n, [node.value(v) for v in r]) for n, r in zip(nodes, (yes, no), strict=True))
     if then.is_dear or otherwise.is_dear:
-        return rounds.choose(node, node.value(flag), then, otherwise)
+        return list(Chooser(graph, node.name, node.session.fresh).choose(node.value(flag), then, otherwise))
     return [node.step(make("where"), flag, a, b) for a, b in found]
 
 

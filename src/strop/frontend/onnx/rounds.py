@@ -1,9 +1,8 @@
-"""Loops whose rounds are counted while an engine runs, and branches that are taken then: a body between ``loop_begin`` and ``loop_end``."""
+"""Loops whose rounds are counted while an engine runs: a body between ``loop_begin`` and ``loop_end``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,10 +11,10 @@ from strop.frontend.onnx.context import NodeContext
 from strop.frontend.onnx.operands import Known, Operand
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
-from strop.ir.graph import Node, Value
+from strop.ir.graph import Value
 from strop.ir.shape import Dim
 from strop.ops.control import LoopBegin, LoopEnd
-from strop.ops.data import Expand, Reshape
+from strop.ops.data import Reshape
 from strop.ops.elementwise import Cast, make
 
 #: Imports the body for one round: body(number, carried) answers (whether there is another round or None for always, carried, collected).
@@ -74,69 +73,6 @@ def loop(
     )
     results: list[Operand] = list(end.outputs)
     return results[: len(finals)], results[len(finals) : -1]
-
-
-# ---- branches
-
-
-@dataclass
-class Branch:
-    """A branch of an If that has been imported.
-
-    Attributes:
-        nodes: what it consists of, in order.
-        results: its results.
-    """
-
-    nodes: list[Node]
-    results: list[Value]
-
-    @property
-    def is_dear(self) -> bool:
-        """Whether it is worth a jump not to compute it; what finds sizes or loops must not run where it is not wanted."""
-        return any(n.op.computed or n.op.lasting for n in self.nodes) or sum(map(_work, self.nodes)) > DEAR
-
-
-#: Operations of a branch from which on it is jumped over rather than computed in vain.
-DEAR = 100_000
-
-
-def _work(node: Node) -> int:
-    """Operations of a node at the symbols' optimum."""
-    known = {s.name: s.opt for s in sh.symbols(d for v in (*node.operands, *node.outputs) for d in v.shape)}
-    types, results = ([v.type.at(known) for v in values] for values in (node.operands, node.outputs))
-    return node.op.at(known).cost(types, results).flops
-
-
-def choose(node: NodeContext, flag: Value, yes: Branch, no: Branch) -> list[Operand]:
-    """The results of one branch; the nodes of the other one do not run. Each branch is a loop of no round or of one."""
-    graph = node.session.graph
-    blank = [node.value(node.step(Expand(v.type.shape), node.like(0, v))) for v in yes.results]
-    other = node.value(node.step(make("not"), flag))
-    results = _guarded(node, other, no, _guarded(node, flag, yes, blank))
-    graph.toposort()
-    return list(results)
-
-
-def _guarded(node: NodeContext, go: Value, branch: Branch, before: Sequence[Value]) -> Sequence[Value]:
-    """The branch's results where ``go`` holds, else ``before``."""
-    graph = node.session.graph
-    members = {id(n) for n in branch.nodes}
-    read = dict.fromkeys(v for n in branch.nodes for v in n.operands) | dict.fromkeys(branch.results)
-    captured = [v for v in read if v.const is None and (v.producer is None or id(v.producer) not in members)]
-    name = node.session.fresh(node.name)
-    begin = graph.add(LoopBegin(name), [go, *before, *captured], name=node.name, source=(node.name,), outputs=[f"{name}:round"])
-    inner = dict(zip(captured, begin.outputs[1 + len(before) :], strict=True))
-    for member in branch.nodes:
-        for index, value in enumerate(member.inputs):
-            if value is not None and value in inner:
-                graph.set_operand(member, index, inner[value])
-    results = [inner.get(v, v) for v in branch.results]
-    never = node.value(node.const(np.asarray(False)))
-    end = graph.add(
-        LoopEnd(name, 0, 1, False), [begin.outputs[0], never, *results, *inner.values()], name=node.name, source=(node.name,)
-    )
-    return end.outputs[: len(before)]
 
 
 def _scalar(node: NodeContext, operand: Operand, dtype: dt.DType) -> Operand:
