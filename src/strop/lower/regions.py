@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from strop.ir import dtype as dt
 from strop.ir.control import Loop, arranged, innermost, loops
 from strop.ir.expr import Call, Expr, Input, substitute, walk
 from strop.ir.expr import Cast as CastExpr
@@ -277,5 +278,6 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gp
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
         if isinstance(host.anchor.op, INTEGER):
             return all(v.dtype in LANES for v in values)
-        return _fuses(host.anchor.op) and all(v.dtype in FLOATS for v in values)
+        kinds = FLOATS if isinstance(host.anchor.op, FUSING) else (dt.f32,)
+        return _fuses(host.anchor.op) and all(v.dtype in kinds for v in values)
     return True

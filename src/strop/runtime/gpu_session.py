@@ -189,10 +189,6 @@ class GpuContext:
         """Waits until everything on the context's stream is done."""
         self._shared.device.call("cuStreamSynchronize", self.stream)
 
-    def close(self) -> None:
-        """Give the contexts of plain calls back. Contexts that context() made stay usable."""
-        self._local = threading.local()
-
     def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
         """Runs on positional inputs; one array, or a tuple when there are several outputs."""
         if len(inputs) != len(self._inputs):

@@ -73,7 +73,7 @@ def plan_of(region: Region) -> Plan | str:
     if not region.all_floats() or not vectorizable(
         region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]
     ):
-        return "not floats of up to 32 bits, or the epilogue has no vector form"
+        return "not f32 or 16-bit floats, or the epilogue has no vector form"
     q, k, v = (region.operand(i).view for i in range(3))
     if region.out.count == 0 or k.count == 0 or q.count == 0:
         return "an operand or the result is empty"

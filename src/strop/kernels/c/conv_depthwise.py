@@ -133,7 +133,7 @@ def geometry_of(region: Region) -> Geometry | str:
         return "the anchor is not conv"
     inputs = [o.view.dtype for o in (region.operand(0), *region.extras)]
     if not region.all_floats() or not vectorizable(region.epilogue, [inputs[0], *inputs[1:]]):
-        return "not floats of up to 32 bits, or the epilogue has no vector form"
+        return "not f32 or 16-bit floats, or the epilogue has no vector form"
     if region.anchors != 2 or region.operand(1).const is None:
         return "weights are not constant, or the bias is not in the epilogue"
     x, w, out = region.operand(0).view, region.operand(1).view, region.out

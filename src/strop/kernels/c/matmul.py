@@ -127,7 +127,7 @@ def plan_of(region: Region) -> Plan | str:
     if not region.all_floats() or not vectorizable(
         region.epilogue, [v.view.dtype for v in (region.operand(0), *region.extras)]
     ):
-        return "not floats of up to 32 bits, or the epilogue has no vector form"
+        return "not f32 or 16-bit floats, or the epilogue has no vector form"
     a, b = region.operand(0).view, region.operand(1).view
     if 0 in (a.count, b.count, region.out.count):
         return "an operand or the result is empty"

@@ -98,7 +98,7 @@ def plan_of(region: Region) -> Plan | str:
     if not region.all_floats() or not vectorizable(
         region.epilogue, [e.view.dtype for e in (region.operand(0), *region.extras)]
     ):
-        return "not floats of up to 32 bits, or the epilogue has no vector form"
+        return "not f32 or 16-bit floats, or the epilogue has no vector form"
     if region.out.count == 0:
         return "the result is empty"
     shape = region.out.shape

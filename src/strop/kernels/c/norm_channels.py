@@ -67,7 +67,7 @@ def plan_of(region: Region) -> Plan | str:
         return "the anchor is not a normalization per channel"
     views: list[View] = [region.out, region.operand(0).view, *(e.view for e in region.extras)]
     if not region.all_floats() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
-        return "not floats of up to 32 bits, or the epilogue has no vector form"
+        return "not f32 or 16-bit floats, or the epilogue has no vector form"
     if region.out.count == 0:
         return "the result is empty"
     if views[0].strides[1] != 1 or views[1].strides[1] != 1 or region.out.shape[1] == 1:

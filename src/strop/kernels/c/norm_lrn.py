@@ -58,7 +58,7 @@ class NormLrn(Kernel[Params]):
             return "the anchor is not LRN"
         views = _views(region)
         if not region.all_floats() or not vectorizable(region.epilogue, [v.dtype for v in views[1:]]):
-            return "not floats of up to 32 bits, or the epilogue has no vector form"
+            return "not f32 or 16-bit floats, or the epilogue has no vector form"
         if region.out.count == 0:
             return "the result is empty"
         if region.out.shape[1] == 1 or views[0].strides[1] != 1 or views[1].strides[1] != 1:

@@ -92,7 +92,7 @@ class Pool(Kernel[Params]):
             return "the anchor is not a pool"
         types = [region.operand(0).view.dtype, *(e.view.dtype for e in region.extras)]
         if not region.all_floats() and not _bytes(region):
-            return "neither floats of up to 32 bits nor a maximum of 8- or 16-bit integers"
+            return "neither f32, 16-bit floats nor a maximum of 8- or 16-bit integers"
         if not mixed(region.epilogue, types):
             return "the epilogue has no vector form"
         if region.out.count == 0:

@@ -166,7 +166,7 @@ class ReduceKernel(Kernel[Params]):
             return "the anchor is not reduce"
         types = [dt.f32, *(e.view.dtype for e in region.extras)]
         if not region.all_floats() or not vectorizable(region.epilogue, types):
-            return "not floats of up to 32 bits, or the epilogue has no vector form"
+            return "not f32 or 16-bit floats, or the epilogue has no vector form"
         if region.out.count == 0 or region.operand(0).view.count == 0:
             return "nothing to reduce"
         return None

@@ -80,7 +80,7 @@ def _plan(region: Region) -> _Plan | str:
         return "the anchor is not resize"
     op, x, y = region.op, region.operand(0).view, region.out
     if not region.all_floats() or not vectorizable(region.epilogue, [dt.f32, *(e.view.dtype for e in region.extras)]):
-        return "not floats of up to 32 bits, or the epilogue has no vector form"
+        return "not f32 or 16-bit floats, or the epilogue has no vector form"
     if op.coordinates == "tf_crop_and_resize":
         return "positions outside the operand get another value"
     if y.count == 0 or x.count == 0:

@@ -102,7 +102,7 @@ def phases_of(region: Region) -> list[Phase] | str:
     if not isinstance(op, ConvTranspose):
         return "the anchor is not conv_transpose"
     if not region.all_floats():
-        return "not floats of up to 32 bits"
+        return "not f32 or 16-bit floats"
     if region.anchors != 2 or region.operand(1).const is None:
         return "weights are not constant, or the bias is not in the epilogue"
     spatial = len(op.strides)
