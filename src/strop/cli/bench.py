@@ -78,7 +78,8 @@ def command(
         _versus(sources[0], vs, peers, _settings(threads, rounds, seconds), level, shape or [], json)
         return
     with StageBar(quiet=json) as bar:
-        engines = [lazy_engine(source, threads=threads, shapes=shape or (), progress=bar) for source in sources]
+        opened = {source: lazy_engine(source, threads=threads, shapes=shape or (), progress=bar) for source in dict.fromkeys(sources)}
+    engines = [opened[source] for source in sources]
     if several:
         _streams(sources, engines, streams, arena_budget, threads or 1, seconds, json)
         return
