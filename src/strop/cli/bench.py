@@ -80,7 +80,8 @@ def command(
         _versus(sources[0], vs, peers, _settings(threads, rounds, seconds), level, shape or [], signature, json)
         return
     with StageBar(quiet=json) as bar:
-        engines = [lazy_engine(source, threads=threads, shapes=shape or (), signature=signature, progress=bar) for source in sources]
+        opened = {source: lazy_engine(source, threads=threads, shapes=shape or (), signature=signature, progress=bar) for source in dict.fromkeys(sources)}
+    engines = [opened[source] for source in sources]
     if several:
         _streams(sources, engines, streams, arena_budget, threads or 1, seconds, json)
         return

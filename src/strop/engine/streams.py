@@ -130,7 +130,7 @@ def bench_streams(
     """Runs all streams of all engines at once.
 
     Args:
-        engines: one or more; all its streams share an engine's weights.
+        engines: one or more, the same one several times too; all its streams share an engine's weights.
         streams: per engine.
         budget: bytes for the arenas and scratch of all contexts; None for ``HEADROOM`` times what the largest needs.
         shared: False gives every context memory of its own.
@@ -166,9 +166,10 @@ def bench_streams(
             context.close()
     highest = peak() if with_peak else None
     figures = tuple(_figures(engine, group, wall) for engine, group in zip(engines, work))
+    distinct = {id(e): e for e in engines}.values()
     memory = {
-        "weights": sum(e.memory.weights for e in engines),
-        "code": sum(memory_of(e).code for e in engines),
+        "weights": sum(e.memory.weights for e in distinct),
+        "code": sum(memory_of(e).code for e in distinct),
         "rooms": streams * sum(rooms),
         "largest": max(rooms),
         "budget": None if pool is None else pool.size,
