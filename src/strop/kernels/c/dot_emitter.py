@@ -9,7 +9,7 @@ from strop.ir.op import Array
 from strop.kernels.base import Region, memory_seconds
 from strop.kernels.c import conv_direct
 from strop.kernels.c.positions import Geometry, weight_matrices
-from strop.kernels.c.tile import Tile, pack_groups
+from strop.kernels.c.tile import Tile, aliasing, pack_groups
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -54,7 +54,7 @@ def seconds(region: Region, g: Geometry, params: conv_direct.Params, target: Tar
             if panels and tiles:
                 walked = group * item * steps * nv * lanes
                 rate = 64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0
-                step = max(mr * nv * per_dot, 4.0, nv * lanes * 4 / rate + 0.5 * mr)
+                step = max(mr * nv * per_dot, 4.0, nv * lanes * 4 / rate + 0.5 * mr + mr * aliasing(item * g.row_step, mr))
                 cycles += panels * tiles * (steps * step + 6.0 * mr * nv + 16.0)
     cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
     if g.copies:

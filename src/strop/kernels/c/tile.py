@@ -362,11 +362,11 @@ def product_cycles(k: int, mr: int, nv: float, row_bytes: int, lanes: int, per_f
     panel = k * nv * lanes * 4
     source = 64.0 if panel < target.l1 // 2 else 32.0 if panel < target.l2 * 9 // 10 else 20.0
     fma = max(mr * nv * per_fma, _LATENCY)
-    loads = nv * lanes * 4 / source + mr * 0.5 + mr * _aliasing(row_bytes, mr)
+    loads = nv * lanes * 4 / source + mr * 0.5 + mr * aliasing(row_bytes, mr)
     return k * max(fma, loads) + _TILE_OVERHEAD + (2.0 + 0.6 * mr) * nv
 
 
-def _aliasing(row_bytes: int, mr: int) -> float:
+def aliasing(row_bytes: int, mr: int) -> float:
     """Cycles per row lost when many rows of a tile fall into one set of the first cache level (8 ways, 4 KiB apart)."""
     rows_per_set = mr * gcd(row_bytes, 4096) / 4096
     return 3.0 if rows_per_set > 6 else 0.0
