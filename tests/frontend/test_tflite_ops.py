@@ -15,8 +15,11 @@ from strop.optimize.pipeline import optimize
 from strop.trace import Trace
 from tests.frontend.tflite_cases import CASES, names
 
-#: Operators that take more than one operator, or a subgraph, to try: ``test_tflite_nets``.
-ELSEWHERE = {"ASSIGN_VARIABLE", "CALL_ONCE", "DENSIFY", "DEQUANTIZE", "IF", "READ_VARIABLE", "VAR_HANDLE", "WHILE"}
+#: Operators with state: ``test_tflite_recurrent``; and those that take more than one operator, or a subgraph, to try: ``test_tflite_nets``.
+RECURRENT = {
+    "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN", "LSTM", "RNN", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
+}  # fmt: skip
+ELSEWHERE = RECURRENT | {"ASSIGN_VARIABLE", "CALL_ONCE", "DENSIFY", "DEQUANTIZE", "IF", "READ_VARIABLE", "VAR_HANDLE", "WHILE"}
 
 
 @pytest.mark.parametrize("name", CASES)

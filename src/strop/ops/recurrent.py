@@ -427,6 +427,7 @@ class LSTM(Recurrent):
 
     Attributes:
         input_forget: f is 1 - i.
+        cell_clip: C' is forced into -cell_clip..cell_clip (TensorFlow Lite's cell_clip).
     """
 
     name: ClassVar[str] = "lstm"
@@ -436,6 +437,7 @@ class LSTM(Recurrent):
     states: ClassVar[tuple[str, ...]] = ("h0", "c0")
 
     input_forget: bool = False
+    cell_clip: float = math.inf
 
     @classmethod
     def usual(cls) -> tuple[Activation, ...]:
@@ -445,6 +447,7 @@ class LSTM(Recurrent):
     def variants(cls) -> Iterator[Recurrent]:
         yield from super().variants()
         yield cls.default("bidirectional", input_forget=True)
+        yield cls.default("forward", cell_clip=0.2)
 
     def cell(self, d: int, sums: Sequence[Expr], before: Expr, peepholes: Sequence[Expr]) -> Expr:
         """The cell after the step.
@@ -460,7 +463,8 @@ class LSTM(Recurrent):
             i, f = i + peepholes[0] * before, f + peepholes[2] * before
         i = self.activate(d, 0, i)
         f = 1.0 - i if self.input_forget else self.activate(d, 0, f)
-        return f * before + i * self.activate(d, 1, sums[3])
+        after = f * before + i * self.activate(d, 1, sums[3])
+        return call("max", call("min", after, self.cell_clip), -self.cell_clip) if math.isfinite(self.cell_clip) else after
 
     def hidden(self, d: int, total: Expr, cell: Expr, peepholes: Sequence[Expr]) -> Expr:
         """The state from the sum of gate o and the cell after the step."""
@@ -488,5 +492,5 @@ class LSTM(Recurrent):
         pi, po, pf = np.split(given["p"][d], 3) if "p" in given else (0.0, 0.0, 0.0)
         i = self._act(d, 0, i + pi * c)
         f = 1 - i if self.input_forget else self._act(d, 0, f + pf * c)
-        c = f * c + i * self._act(d, 1, n)
+        c = np.clip(f * c + i * self._act(d, 1, n), -self.cell_clip, self.cell_clip)
         return self._act(d, 0, o + po * c) * self._act(d, 2, c, clipped=False), c

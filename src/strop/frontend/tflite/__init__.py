@@ -8,6 +8,7 @@ import strop.frontend.tflite.ops_control
 import strop.frontend.tflite.ops_index
 import strop.frontend.tflite.ops_math
 import strop.frontend.tflite.ops_nn
+import strop.frontend.tflite.ops_recurrent
 import strop.frontend.tflite.ops_reduce
 import strop.frontend.tflite.ops_shape
 import strop.frontend.tflite.ops_space  # noqa: F401
