@@ -394,7 +394,8 @@ def test_import_functions_are_found() -> None:
 
 
 def test_an_elementwise_op_lives_in_few_files() -> None:
-    """HardSwish stands for all of them: its row, a row in each frontend, its recognizer and the list that names that."""
+    """HardSwish stands for all of them: its row, a row in each frontend, its recognizer and the list that names that, and those of
+    TensorFlow Lite's integer kernels."""
     files = [short(p) for p in python_files() if re.search(r"hard_?swish", p.read_text(encoding="utf-8"), re.I)]
     assert 2 <= len(files) <= MAX_HARD_SWISH_FILES, files
 
