@@ -1,4 +1,4 @@
-"""Strop against other CPU runtimes in f32: agreement first, then time in turns, as a table, JSON, a chart and Markdown.
+"""Strop against other CPU runtimes, in f32 or int8: agreement first, then time in turns, as a table, JSON, a chart and Markdown.
 
     bench/setup_peers.sh ~/peers
     python bench/compare.py --models DIR --peers ~/peers --json out.json --chart out.svg --markdown docs/performance.md
@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import batch as rebatch
-from bench import chart, host, nets, report, roofline
+from bench import chart, host, int8, nets, report, roofline
 from bench.results import Layer, Peaks, Result, Results, load, merge, save, write_text
 from strop import knobs
 from strop.cli.output import table as print_table
@@ -36,6 +37,8 @@ from strop.target.detect import parse as parse_target
 
 #: Runs of a profile for --layers.
 PROFILE_RUNS = 30
+#: Largest error of an output in int8, against the first of the others: what rounds differently is no mistake, classes are compared apart.
+_INT8_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ class Plan:
     settings: Settings
     pin: bool
     roofline: bool
+    precision: str = "f32"
+    data: Path | None = None
+    preprocess: str = "unit"
 
 
 def run(plan: Plan, folder: Path) -> Iterator[Result]:
@@ -89,14 +95,27 @@ def _result(
     _tell(f"{net.name}: build for {threads} threads at level {plan.level}")
     base = Result(_failed(net, threads, None), batch, plan.target.name, plan.level)
     started = time.perf_counter()
+    options: dict[str, Any] = {"target": plan.target, "threads": threads, "level": plan.level, "budget": plan.budget}
+    settings = replace(plan.settings, threads=threads, cpus=choose_cpus(threads) if plan.pin else None)
+    original, inputs, prepared = net.path, None, None
     try:
-        engine = build(model, target=plan.target, threads=threads, level=plan.level, budget=plan.budget)
+        if plan.precision == "int8":
+            prepared = int8.prepare(model, build(model, threads=threads, level=0), plan.data, plan.preprocess, plan.python, folder)
+            if prepared.model is None:
+                raise OptionError("no QDQ model of this net can be made", where=net.name, got=prepared.reason)
+            options.update(precision="int8", calibration=prepared.calibration)
+            settings, inputs = replace(settings, tolerance=_INT8_TOLERANCE), {key: array[0] for key, array in prepared.tests.items()}
+            started = time.perf_counter()
+        engine = build(model, **options)
     except StropError as error:
         return replace(base, row=_failed(net, threads, error))
     built = time.perf_counter() - started
-    settings = replace(plan.settings, threads=threads, cpus=choose_cpus(threads) if plan.pin else None)
+    if prepared is not None and prepared.model is not None:
+        original = model = prepared.model
+        names = [peer.name for peer in plan.peers]
+        base = replace(base, precision="int8", agreement=int8.agreement(prepared, engine, names, plan.python, folder, net.name))
     row = compare(
-        engine, model, plan.peers, plan.python, settings, name=net.name, original=net.path, work=folder,
+        engine, model, plan.peers, plan.python, settings, name=net.name, original=original, inputs=inputs, work=folder,
         progress=lambda text: _tell(f"{net.name}: {text}"),
     )  # fmt: skip
     totals = describe(engine).totals
@@ -137,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", default="1", metavar="N,...", help="samples per inference")
     add("--target", default="host", help="machine that Strop builds for; others are limited to AVX2 with it: x86-64-v3")
     add("--unlimited", action="store_true", help="do not limit the others")
+    add("--precision", default="f32", choices=("f32", "int8"), help="of all runtimes; int8 is calibrated on the same samples")
+    add("--calibrate", type=Path, metavar="DATA", help="samples for int8: .npy, .npz, or a folder of images; random pictures by default")
+    add("--preprocess", default="imagenet", help="of images: unit, imagenet, signed or raw")
     add("--level", type=int, default=3, help="effort of Strop's builds")
     add("--budget", type=float, help="seconds that tuning may take")
     add("--rounds", type=int, default=Settings.rounds)
@@ -172,10 +194,12 @@ def _plan(given: argparse.Namespace, folder: Path) -> Plan:
     for count in threads:
         replace(settings, threads=count)  # refuses what cannot be, before anything long begins
     found = _nets(given, folder)
+    if given.precision == "int8" and batches != (1,):
+        raise OptionError("int8 is compared with a batch of 1", where="--batch", got=given.batch, expected="1")
     pin = not given.no_pin
     return Plan(
         tuple(found), tuple(peers), python, target, threads, batches, given.level, given.budget, settings, pin,
-        not given.no_roofline,
+        not given.no_roofline, given.precision, given.calibrate, given.preprocess,
     )  # fmt: skip
 
 
