@@ -1,4 +1,5 @@
-"""Strop against other CPU runtimes, in f32 or where both may in 16-bit floats: agreement first, then time in turns, as a table, JSON, a chart and Markdown.
+"""Strop against other CPU runtimes, in f32, in int8, or where both may in 16-bit floats: agreement first, then time in turns, as a table, JSON, a chart
+and Markdown.
 
     bench/setup_peers.sh ~/peers
     python bench/compare.py --models DIR --peers ~/peers --json out.json --chart out.svg --markdown docs/performance.md
@@ -16,12 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import batch as rebatch
-from bench import chart, host, nets, report
+from bench import chart, host, int8, nets, report
 from bench.results import Layer, Peaks, Result, Results, load, merge, save, write_text
 from strop import knobs
 from strop.cli.output import table as print_table
@@ -37,6 +39,8 @@ from strop.target.detect import parse as parse_target
 
 #: Runs of a profile for --layers.
 PROFILE_RUNS = 30
+#: Largest error of an output in int8, against the first of the others: what rounds differently is no mistake, classes are compared apart.
+_INT8_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class Plan:
     settings: Settings
     pin: bool
     roofline: bool
+    precision: str = "fp32"
+    data: Path | None = None
+    preprocess: str = "unit"
 
 
 def run(plan: Plan, folder: Path) -> Iterator[Result]:
@@ -88,17 +95,29 @@ def _result(
     plan: Plan, net: nets.Net, batch: int, threads: int, model: Path, folder: Path, peaks: Peaks | None
 ) -> Result:
     _tell(f"{net.name}: build for {threads} threads at level {plan.level}")
-    base = Result(_failed(net, threads, None), batch, plan.target.name, plan.level)
+    base = Result(_failed(net, threads, None), batch, plan.target.name, plan.level, precision=plan.precision)
     started = time.perf_counter()
+    options: dict[str, Any] = {"target": plan.target, "threads": threads, "level": plan.level, "budget": plan.budget}
+    settings = replace(plan.settings, threads=threads, cpus=choose_cpus(threads) if plan.pin else None)
+    original, inputs, prepared = net.path, None, None
     try:
-        precision = plan.settings.precision
-        engine = build(model, target=plan.target, threads=threads, level=plan.level, budget=plan.budget, precision=precision)
+        if plan.precision == "int8":
+            prepared = int8.prepare(model, build(model, threads=threads, level=0), plan.data, plan.preprocess, plan.python, folder)
+            if prepared.model is None:
+                raise OptionError("no QDQ model of this net can be made", where=net.name, got=prepared.reason)
+            options["calibration"] = prepared.calibration
+            settings, inputs = replace(settings, tolerance=_INT8_TOLERANCE), {key: array[0] for key, array in prepared.tests.items()}
+            started = time.perf_counter()
+        engine = build(model, precision=plan.precision, **options)
     except StropError as error:
         return replace(base, row=_failed(net, threads, error))
     built = time.perf_counter() - started
-    settings = replace(plan.settings, threads=threads, cpus=choose_cpus(threads) if plan.pin else None)
+    if prepared is not None and prepared.model is not None:
+        original = model = prepared.model
+        names = [peer.name for peer in plan.peers]
+        base = replace(base, agreement=int8.agreement(prepared, engine, names, plan.python, folder, net.name))
     row = compare(
-        engine, model, plan.peers, plan.python, settings, name=net.name, original=net.path, work=folder,
+        engine, model, plan.peers, plan.python, settings, name=net.name, original=original, inputs=inputs, work=folder,
         progress=lambda text: _tell(f"{net.name}: {text}"),
     )  # fmt: skip
     totals = describe(engine).totals
@@ -138,8 +157,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", default="1", metavar="N,...", help="numbers of threads")
     add("--batch", default="1", metavar="N,...", help="samples per inference")
     add("--target", default="host", help="machine that Strop builds for; others are limited to AVX2 with it: x86-64-v3")
-    add("--precision", default="fp32", help="that Strop builds in and the others may compute in: fp32, bf16 or fp16; others that cannot are left out")
+    add(
+        "--precision", default="fp32", choices=("fp32", "bf16", "fp16", "int8"),
+        help="that Strop builds in and the others may compute in, those that cannot are left out; int8 is calibrated on the same samples",
+    )  # fmt: skip
     add("--unlimited", action="store_true", help="do not limit the others")
+    add("--calibrate", type=Path, metavar="DATA", help="samples for int8: .npy, .npz, or a folder of images; random pictures by default")
+    add("--preprocess", default="imagenet", help="of images: unit, imagenet, signed or raw")
     add("--level", type=int, default=3, help="effort of Strop's builds")
     add("--budget", type=float, help="seconds that tuning may take")
     add("--rounds", type=int, default=Settings.rounds)
@@ -170,15 +194,20 @@ def _plan(given: argparse.Namespace, folder: Path) -> Plan:
     peers, python = find_peers(_names(given.vs)), python_of(given.peers)
     target = parse_target(given.target)
     limit = target.isa == "avx2" and not given.unlimited
-    settings = Settings(rounds=given.rounds, seconds=given.seconds, avx2=limit, profile=PROFILE_RUNS if given.layers else 0, precision=given.precision)
+    computed = "fp32" if given.precision == "int8" else given.precision
+    settings = Settings(
+        rounds=given.rounds, seconds=given.seconds, avx2=limit, profile=PROFILE_RUNS if given.layers else 0, precision=computed
+    )
     threads, batches = _numbers("--threads", given.threads), _numbers("--batch", given.batch)
     for count in threads:
         replace(settings, threads=count)  # refuses what cannot be, before anything long begins
     found = _nets(given, folder)
+    if given.precision == "int8" and batches != (1,):
+        raise OptionError("int8 is compared with a batch of 1", where="--batch", got=given.batch, expected="1")
     pin = not given.no_pin
     return Plan(
         tuple(found), tuple(peers), python, target, threads, batches, given.level, given.budget, settings, pin,
-        not given.no_roofline,
+        not given.no_roofline, given.precision, given.calibrate, given.preprocess,
     )  # fmt: skip
 
 

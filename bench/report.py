@@ -61,7 +61,12 @@ def group_lines(group: Sequence[Result]) -> list[str]:
     peaks = next((result.peaks for result in group if result.peaks), None)
     if peaks:
         lines.append(f"measured peaks: {peaks.flops / 1e9:.0f} Gflop/s, {peaks.bandwidth / 1e9:.1f} GB/s copied")
-    return lines + notes(rows)
+    return lines + [_agreement(result) for result in group if result.agreement] + notes(rows)
+
+
+def _agreement(result: Result) -> str:
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in result.agreement.items())
+    return f"{result.row.net} in {result.precision}: same class as in f32: {shares}"
 
 
 def scaling(results: Results) -> Table | None:

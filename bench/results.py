@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Result:
         bytes: that its steps read and write, from memory or a cache.
         peaks: of the cores used, or None.
         layers: steps with their times, when asked for.
+        precision: that all runtimes compute in.
+        agreement: in int8, runtime to the share of samples of which it names the class that the net names in f32.
     """
 
     row: Row
@@ -55,11 +57,13 @@ class Result:
     bytes: int = 0
     peaks: Peaks | None = None
     layers: tuple[Layer, ...] = ()
+    precision: str = "fp32"
+    agreement: dict[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """What identifies it in another run."""
-        return f"{self.row.net} threads={self.row.threads} batch={self.batch} target={self.target}"
+        return f"{self.row.net} threads={self.row.threads} batch={self.batch} target={self.target}{'' if self.precision == 'fp32' else ' ' + self.precision}"
 
     @property
     def ms(self) -> float | None:
