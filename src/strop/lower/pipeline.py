@@ -112,11 +112,12 @@ def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] 
     groups = regions.form(prepared, is_gpu(target))
     layout = Layout(prepared, groups)
     computed = set(prepared.setters())
+    known: dict[str, list[Candidate]] = {}
     steps = []
     for launch in layout.launches:
         try:
             _require_sizes(launch, computed)
-            steps.append(_step(launch, target))
+            steps.append(_step(launch, target, known))
         except UnsupportedError as error:
             if refused is None:
                 raise
@@ -204,9 +205,9 @@ def _require_sizes(launch: Launch, computed: set[str]) -> None:
             )  # fmt: skip
 
 
-def _step(launch: Launch, target: Target) -> Step:
+def _step(launch: Launch, target: Target, known: dict[str, list[Candidate]]) -> Step:
     region = _region(launch)
-    found = candidates(region, target)
+    found = _candidates(region, target, known)
     if not found:
         reasons = "; ".join(f"{k}: {v}" for k, v in refusals(region, target).items())
         raise UnsupportedError(
@@ -214,6 +215,16 @@ def _step(launch: Launch, target: Target) -> Step:
         )
     values = () if launch.group is None else tuple(map(_named, launch.group.outputs))
     return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps, values=values)
+
+
+def _candidates(region: Region, target: Target, known: dict[str, list[Candidate]]) -> list[Candidate]:
+    """The region's candidates; those of a GPU, which are many, are asked for once per signature."""
+    if not is_gpu(target):
+        return candidates(region, target)
+    signature = region.signature()
+    if signature not in known:
+        known[signature] = candidates(region, target)
+    return list(known[signature])
 
 
 def _named(value: Value) -> tuple[str, str]:
