@@ -29,6 +29,7 @@ from strop.lower.layout import Layout
 from strop.lower.placement import Buffer, Jump, Launch, Placement
 from strop.lower.prepare import prepare
 from strop.lower.views import transposed
+from strop.lower.widen import widen
 from strop.ops.base import probes
 from strop.ops.conv import Conv
 from strop.ops.data import Pad, Reshape, Slice, Split, within
@@ -108,6 +109,9 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
 
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
     prepared = prepare(graph)
+    if is_gpu(target):
+        widen(prepared)
+        prepared.prune()
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared, is_gpu(target))
     layout = Layout(prepared, groups)

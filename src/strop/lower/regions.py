@@ -20,7 +20,7 @@ from strop.ops.attention import Attention
 from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.custom import Layer
-from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
+from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.integer import IntegerConv, IntegerMatMul, MixedMatMul
 from strop.ops.matmul import MatMul
@@ -278,6 +278,6 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gp
         if isinstance(host.anchor.op, INTEGER):
             return all(v.dtype in LANES for v in values)
         if gpu:
-            return _fuses(host.anchor.op) and all(v.dtype.name in _GPU_FLOATS for v in values)
+            return (_fuses(host.anchor.op) or isinstance(host.anchor.op, Pad)) and all(v.dtype.name in _GPU_FLOATS for v in values)
         return _fuses(host.anchor.op) and all(v.dtype.name == "f32" for v in values)
     return True
