@@ -22,7 +22,7 @@ from typing import Any
 from strop import knobs
 from strop.errors import KernelError, ToolchainError
 from strop.files import replacing
-from strop.kernels.triton.emit import WAIT, GpuEmitted
+from strop.kernels.triton.emit import GpuEmitted
 from strop.target.base import Target, host_cores
 from strop.target.cuda import capability
 
@@ -109,31 +109,16 @@ def function_name(emitted: GpuEmitted, number: int, label: str) -> str:
     return f"strop_{stem}_{digest[:10]}"
 
 
-def text_of(emitted: GpuEmitted, number: int, label: str, early: bool = False) -> str:
-    """The module text of one launch of a step.
-
-    With ``early`` its programs may start before those of the launch before it have ended, and wait for that where they first read what others wrote:
-    where the body says so, else at its beginning.
-    """
+def text_of(emitted: GpuEmitted, number: int, label: str) -> str:
+    """The module text of one launch of a step."""
     launch = emitted.launches[number]
     names = ", ".join(name for name, _ in emitted.parameters())
-    libdevice = ["libdevice"] if "libdevice." in launch.body else []
-    body = launch.body.replace(f"    {WAIT}\n", "    gdc_wait()\n" if early else "")
-    if early:
-        first = "    gdc_launch_dependents()\n"
-        body = first + (body if WAIT in launch.body else f"    gdc_wait()\n{body}")
-    extra = [*(["gdc_launch_dependents", "gdc_wait"] if early else []), *libdevice]
-    imports = f"from triton.language.extra.cuda import {', '.join(extra)}\n" if extra else ""
+    libdevice = "from triton.language.extra.cuda import libdevice\n" if "libdevice." in launch.body else ""
     return (
-        f"import triton\nimport triton.language as tl\n{imports}\n\n"
+        f"import triton\nimport triton.language as tl\n{libdevice}\n\n"
         f"# {label}, grid {launch.grid}, {launch.warps} warps, {launch.stages} stages\n"
-        f"@triton.jit\ndef {function_name(emitted, number, label)}({names}):\n{body}\n"
+        f"@triton.jit\ndef {function_name(emitted, number, label)}({names}):\n{launch.body}\n"
     )
-
-
-def starts_early(target: Target) -> bool:
-    """Whether launches of a target overlap with the one before (programmatic dependent launch, from capability 9.0 on)."""
-    return capability(target) >= 90
 
 
 def jobs_of(emitted: GpuEmitted, aligned: Sequence[bool], label: str, target: Target) -> list[Job]:
@@ -141,7 +126,7 @@ def jobs_of(emitted: GpuEmitted, aligned: Sequence[bool], label: str, target: Ta
     parameters = tuple(emitted.parameters())
     whole = (*aligned, *([True] * (len(parameters) - len(aligned))))
     return [
-        Job(function_name(emitted, k, label), text_of(emitted, k, label, starts_early(target)), parameters, whole, launch.warps, launch.stages, capability(target))
+        Job(function_name(emitted, k, label), text_of(emitted, k, label), parameters, whole, launch.warps, launch.stages, capability(target))
         for k, launch in enumerate(emitted.launches)
     ]
 

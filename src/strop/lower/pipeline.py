@@ -28,6 +28,7 @@ from strop.lower import regions
 from strop.lower.layout import Layout
 from strop.lower.placement import Buffer, Jump, Launch, Placement
 from strop.lower.prepare import prepare
+from strop.lower.split_first import split_first
 from strop.lower.views import transposed
 from strop.lower.widen import widen
 from strop.ops.base import probes
@@ -111,6 +112,7 @@ def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] 
     prepared = prepare(graph)
     if is_gpu(target):
         widen(prepared)
+        split_first(prepared)
         prepared.prune()
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared, is_gpu(target))

@@ -92,24 +92,12 @@ class Device:
             self.call("cuFuncSetAttribute", function, attribute, shared)
         return module, function
 
-    def launch(self, function: Any, grid: Sequence[int], warps: int, shared: int, stream: Any, pointers: Sequence[int], early: bool) -> None:
-        """Launches a function on pointers; Triton's two scratch pointers follow and are null. With ``early`` it starts when all programs of the
-        launch before have started, and waits by itself for their end."""
+    def launch(self, function: Any, grid: Sequence[int], warps: int, shared: int, stream: Any, pointers: Sequence[int]) -> None:
+        """Launches a function on pointers; Triton's two scratch pointers follow and are null."""
         values = (ctypes.c_void_p * (len(pointers) + 2))(*pointers, None, None)
         step = ctypes.sizeof(ctypes.c_void_p)
         places = (ctypes.c_void_p * len(values))(*(ctypes.addressof(values) + k * step for k in range(len(values))))
-        config = self.api.CUlaunchConfig()
-        config.gridDimX, config.gridDimY, config.gridDimZ = grid
-        config.blockDimX, config.blockDimY, config.blockDimZ = 32 * warps, 1, 1
-        config.sharedMemBytes, config.hStream = shared, stream
-        if early:
-            attribute = self.api.CUlaunchAttribute()
-            attribute.id = self.api.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-            attribute.value.programmaticStreamSerializationAllowed = 1
-            config.attrs, config.numAttrs = [attribute], 1
-        else:
-            config.numAttrs = 0
-        self.call("cuLaunchKernelEx", config, function, ctypes.addressof(places), 0)
+        self.call("cuLaunchKernel", function, *grid, 32 * warps, 1, 1, shared, stream, ctypes.addressof(places), 0)
 
     # ---- streams and graphs
 

@@ -26,8 +26,6 @@ from strop.runtime.context import MemoryFigures, StepInfo, StepTime
 from strop.runtime.gpu_driver import Device, device
 from strop.runtime.ports import Array, Port, TensorInfo, check_names, list_of
 
-#: Least capability for which code is made that starts before the launch before it has ended.
-_EARLY = 90
 #: Runs of a step that one measurement times.
 _REPEATS = 20
 
@@ -58,7 +56,6 @@ class _Shared:
     kernels: tuple[GpuKernel, ...]
     functions: tuple[tuple[Any, int, int], ...]  # function, shared bytes, warps
     weights: int
-    early: bool
     where: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -96,7 +93,7 @@ class GpuSession:
             found.to_device(address, weights.ctypes.data, len(weights))
         self.inputs, self.outputs = (tuple(map(_info, tensors)) for tensors in (plan.inputs, plan.outputs))
         self.steps = tuple(StepInfo(s.name, s.kernel, s.n_tasks, s.grain) for s in plan.steps)
-        self._shared = _Shared(found, plan, kernels, functions, address, found.capability >= _EARLY, file.where, self.inputs, self.outputs)
+        self._shared = _Shared(found, plan, kernels, functions, address, file.where, self.inputs, self.outputs)
         self._manifest = file.text(SectionKind.MANIFEST)
         self.graph_text = file.text(SectionKind.GRAPH)
         self._weights = len(weights)
@@ -246,7 +243,7 @@ class GpuContext:
         pointers = self._pointers(step, kernel)
         for number, grid in kernel.calls:
             function, shared, warps = self._shared.functions[number]
-            self._shared.device.launch(function, grid, warps, shared, self.stream, pointers, self._shared.early)
+            self._shared.device.launch(function, grid, warps, shared, self.stream, pointers)
 
     def _capture(self, steps: Sequence[Step], repeats: int = 1) -> Any:
         gpu = self._shared.device

@@ -1,7 +1,7 @@
 """Measures candidates on the GPU of this machine.
 
 Machine code of a batch of candidates is made by child processes; each candidate is then timed alone as a graph of many launches of it, its weights
-taken from several places in turn, so that they come from where they come from in a network. The fastest is compared with the oracle, or, where that
+taken from several places in turn where a network's do not stay in the cache. The fastest is compared with the oracle, or, where that
 takes too long, with the results of another candidate; a wrong one is never chosen. First come candidates of different shapes, by estimate, then the
 neighbours of the fastest of them.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from strop.codegen.triton import Cubin, compile_all, jobs_of, starts_early
+from strop.codegen.triton import Cubin, compile_all, jobs_of
 from strop.errors import RuntimeFailure, StropError
 from strop.ir.op import Array
 from strop.kernels import oracle
@@ -29,7 +29,7 @@ from strop.target.base import Target
 from strop.target.cuda import capability
 
 #: Level: candidates of a region that are measured.
-DEPTHS: dict[int, int | None] = {1: 4, 2: 8, 3: 12, 4: 32, 5: None}
+DEPTHS: dict[int, int | None] = {1: 4, 2: 8, 3: 12, 4: 24, 5: None}
 #: Seconds that a measurement is meant to take on the device, and the fewest and most launches of it.
 _SPAN, _FEWEST, _MOST = 250e-6, 4, 64
 #: Operations up to which results are compared with the oracle.
@@ -39,7 +39,7 @@ _SPREAD = 100 << 20
 #: Regions whose candidates are compiled together.
 _TOGETHER = 12
 #: Depth from which on the neighbours of the fastest are measured, too.
-_THOROUGH = 32
+_THOROUGH = 12
 
 
 @dataclass(eq=False)
@@ -100,16 +100,17 @@ def model() -> str:
 
 
 def measure(
-    tasks: Sequence[Task], target: Target, depth: int | None, seconds: float, report: Callable[[Task, Candidate, int | str, str], None]
+    tasks: Sequence[Task], target: Target, depth: int | None, seconds: float, cold: bool, report: Callable[[Task, Candidate, int | str, str], None]
 ) -> int:
     """Measures for about so many seconds; returns how many tasks were left. While some candidates are timed, the next ones are compiled.
 
     Args:
-        depth: candidates per task, None for all; neighbours follow from depth 32 on.
+        cold: whether weights come from memory in the network, and not from the cache.
+        depth: candidates per task, None for all; neighbours follow from depth 12 on.
         report: told each result: nanoseconds, or a verdict and why.
     """
     deadline = time.monotonic() + seconds
-    gpu, done = _Gpu(target), 0
+    gpu, done = _Gpu(target, cold), 0
     passes = (Task.first, Task.neighbours) if depth is None or depth >= _THOROUGH else (Task.first,)
     with ThreadPoolExecutor(max_workers=1) as pool:
         for choose in passes:
@@ -141,8 +142,8 @@ def _compiled(tasks: Sequence[Task], choose: Callable[[Task, int | None], list[C
 
 
 class _Gpu:
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, cold: bool) -> None:
+        self.target, self.cold = target, cold
         self.gpu: Device = device()
         self.stream = self.gpu.stream()
         self.rng = np.random.default_rng(5)
@@ -215,7 +216,7 @@ class _Region:
                 functions.append((module, function, cubin.shared, cubin.warps))
             self._loaded[label] = _Loaded(emitted, functions)
             weights = sum(p.array.nbytes for p in emitted.pointers if isinstance(p, Packed))
-            copies = max(1, min(8, _SPREAD // max(1, weights))) if weights else 1
+            copies = max(1, min(8, _SPREAD // max(1, weights))) if weights and self.owner.cold else 1
             sets = [self._pointers(emitted) for _ in range(copies)]
             once = self._graph(emitted, functions, sets, 1)
             estimate = min(self._seconds(once) for _ in range(2))
@@ -252,7 +253,7 @@ class _Region:
 
     def _launch(self, emitted: GpuEmitted, functions: Sequence[tuple[Any, Any, int, int]], pointers: Sequence[int]) -> None:
         for launch, (_, function, shared, warps) in zip(emitted.launches, functions, strict=True):
-            self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers, starts_early(self.owner.target))
+            self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers)
 
     def _graph(self, emitted: GpuEmitted, functions: Sequence[tuple[Any, Any, int, int]], sets: Sequence[Sequence[int]], repeats: int) -> Any:
         self.gpu.begin_capture(self.owner.stream)

@@ -110,7 +110,7 @@ def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, tr
             if isinstance(result, str):
                 trace.log(1, f"tune: {candidate.label} on {task.region.name}: {result}: {why}")
 
-        left = gpu.measure(list(own), lowered.target, depth, budget, report)
+        left = gpu.measure(list(own), lowered.target, depth, budget, book.weights == "memory", report)
         book.save()
         if left:
             trace.note(f"tune: the budget of {budget:g} s ended with {left} of {len(tasks)} distinct regions not measured")
@@ -209,7 +209,7 @@ class _Book:
     def __init__(self, lowered: Lowered, trace: Trace, cpu: str | None = None) -> None:
         target = self._target = lowered.target
         self.path: Path = path_of(target)
-        self.weights, self.flush = ("memory", 0) if is_gpu(target) else _weights_from(lowered)
+        self.weights, self.flush = _weights_from(lowered)
         self._threads = target.cores
         self._records = Records.read(self.path, trace.note)
         self._cpu = cpu or (cpu_of(target) if runs_here(target) else self._usual_cpu())

@@ -231,8 +231,8 @@ class _Emitter:
             w(f"k0 = term // {run}")
             shift = f" + (k0 * {window.op.dilations[0] * window.x.strides[2]})[None, :]"
             if window.leaves(0):
-                w(f"place = at0[:, None] + (k0 * {window.op.dilations[0]})[None, :]")
-                masks.append(f"(place >= 0) & (place < {window.x.shape[2]})")
+                w(f"across = at0[:, None] + (k0 * {window.op.dilations[0]})[None, :]")
+                masks.append(f"(across >= 0) & (across < {window.x.shape[2]})")
         if window.leaves(last):
             w(f"along = at{last}[:, None] + (within // {channels})[None, :]")
             masks.append(f"(along >= 0) & (along < {window.x.shape[2 + last]})")

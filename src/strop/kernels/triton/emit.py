@@ -31,9 +31,6 @@ VALUE = {
     "u8": "tl.uint8", "i16": "tl.int16", "u16": "tl.uint16", "i32": "tl.int32", "u32": "tl.uint32", "i64": "tl.int64", "u64": "tl.uint64",
 }  # fmt: skip
 
-#: Line of a body in front of the first read of what other launches wrote.
-WAIT = "# what other launches wrote is read from here on"
-
 _NAN = "propagate_nan=tl.PropagateNan.ALL"
 #: Text of primitives on floats; {0} {1} {2} are the arguments.
 _FLOATS = {

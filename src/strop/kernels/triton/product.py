@@ -13,7 +13,7 @@ from itertools import product as combinations
 
 from strop.ir.dtype import DType
 from strop.kernels.base import Region
-from strop.kernels.triton.emit import WAIT, Block, Launch, Tile, Writer, ceil_div, power_of_two
+from strop.kernels.triton.emit import Block, Launch, Tile, Writer, ceil_div, power_of_two
 from strop.kernels.triton.parts import LAUNCH, dot, finish, traffic
 from strop.target.base import Target
 from strop.target.cuda import capability
@@ -28,6 +28,8 @@ _SHARED = {80: 163 * 1024, 87: 163 * 1024, 90: 227 * 1024}
 _LEAST = 16
 #: Cycles per round in which nothing is multiplied.
 _BARRIER = 60.0
+#: Cycles that a load takes longer than the round it overlaps with, shared by the stages and the programs that are there.
+_EXPOSED = 240.0
 #: Share of the peak that tiles of this many results reach.
 _EFFICIENCY = ((128 * 256, 0.75), (128 * 128, 0.65), (128 * 64, 0.5), (64 * 64, 0.35), (64 * 32, 0.2), (0, 0.1))
 
@@ -114,7 +116,7 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     multiply = p.bm * p.bn * p.bk * slow / (target.fma_lanes * share)
     load = (p.bm + p.bn) * p.bk * size / 36.0
     latency = 900.0 / (p.stages - 1) if p.stages > 1 else 900.0
-    round_ = max(multiply * resident, load * resident, latency) + _BARRIER
+    round_ = max(multiply * resident, load * resident, latency) + _BARRIER + _EXPOSED / (p.stages - 1) / resident
     rounds = ceil_div(problem.rounds(p.bk), p.split)
     after = p.bm * p.bn * region.out.dtype.size * (1 + len(region.extras)) / 24.0 * resident
     cycles = 1600.0 + rounds * round_ + after
@@ -151,7 +153,6 @@ def write(
     start(tile)
     rounds = problem.rounds(p.bk)
     share = ceil_div(rounds, p.split)
-    w(WAIT)
     w(f"acc = tl.zeros(({p.bm}, {p.bn}), tl.float32)")
     loop = f"for step in range({rounds})"
     if p.split > 1:
@@ -195,9 +196,9 @@ def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
         w(f"row = program % {tiles_m}", f"column = program // {tiles_m}")
         row, column = "row", "column"
     else:
-        w(f"group = program // {_GROUP * tiles_n}", f"within = program % {_GROUP * tiles_n}")
+        w(f"group = program // {_GROUP * tiles_n}", f"place = program % {_GROUP * tiles_n}")
         w(f"height = tl.minimum({tiles_m} - group * {_GROUP}, {_GROUP})")
-        w(f"row = group * {_GROUP} + within % height", "column = within // height")
+        w(f"row = group * {_GROUP} + place % height", "column = place // height")
         row, column = "row", "column"
     w(f"m = {f'{row} * {p.bm} + ' if row else ''}tl.arange(0, {p.bm})")
     w(f"n = {f'{column} * {p.bn} + ' if column else ''}tl.arange(0, {p.bn})")
