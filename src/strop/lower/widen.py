@@ -2,7 +2,7 @@
 
 Before: Conv(Cast(x[N, 3, H, W]), w[O, 3, kh, kw]).
 After: Conv(Cast(Pad(x, to 4 channels)), w with a channel of zeros); the cast becomes the padding's epilogue.
-Unless: the channels are a power of two or 8 and more, the window is a single tap, or the weights are not known.
+Unless: the channels are a power of two or 8 and more, the window has at most 32 elements, or the weights are not known.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from strop.ops.data import Pad
 from strop.ops.elementwise import Cast
 
 _MOST = 8
+#: Elements of a window that are multiplied in one round anyway.
+_SMALL = 32
 
 
 def widen(graph: Graph) -> None:
@@ -29,7 +31,7 @@ def _suits(node: Node, op: Conv) -> bool:
     if weight.const is None or op.groups != 1 or op.layout != "NCHW" or weight.const.size == 0:
         return False
     channels, *kernel = weight.type.static_shape[1:]
-    return channels < _MOST and channels & (channels - 1) != 0 and int(np.prod(kernel)) > 1
+    return channels < _MOST and channels & (channels - 1) != 0 and channels * int(np.prod(kernel)) > _SMALL
 
 
 def _widen(graph: Graph, node: Node) -> None:
