@@ -127,7 +127,9 @@ def layer_problem(importer: str, imported: str) -> str | None:
     if there == "runtime":
         if here == "codegen" and imported == "strop.runtime.sources":
             return None
-        return None if here in ("engine", "custom") else "only the engine and custom layers use the runtime; codegen knows where its sources are"
+        if here == "tune" and imported == "strop.runtime.gpu_driver":
+            return None
+        return None if here in ("engine", "custom") else "only the engine and custom layers use the runtime; tuning knows the GPU driver, codegen knows where its sources are"
     if there == "demo_data":
         return None if here in DEMO_DATA_SEEN_BY else "only the command line uses the demonstration's data"
     if here == there or RANK[there] < RANK[here]:

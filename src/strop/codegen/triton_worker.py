@@ -26,7 +26,7 @@ def compiled(row: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    parameters = {name: kind for name, kind in row["parameters"]}
+    parameters = dict(row["parameters"])
     attributes = {(k,): [["tt.divisibility", ALIGNED]] for k, aligned in enumerate(row["aligned"]) if aligned}
     try:
         source = ASTSource(function_of(row["text"], row["function"]), signature=parameters, constexprs={}, attrs=attributes)

@@ -44,6 +44,7 @@ from strop.kernels.c import (
 )
 from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, lowest
 from strop.kernels.triton import (
+    channel_pad,
     conv_gemm,
     depthwise,
     flash_attention,
@@ -100,6 +101,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
 
 #: Kernels in Triton, for GPUs.
 GPU_KERNELS: tuple[Kernel[Any], ...] = (
+    channel_pad.KERNEL,
     conv_gemm.KERNEL,
     depthwise.KERNEL,
     flash_attention.KERNEL,

@@ -28,7 +28,9 @@ from strop.lower import regions
 from strop.lower.layout import Layout
 from strop.lower.placement import Buffer, Jump, Launch, Placement
 from strop.lower.prepare import prepare
+from strop.lower.split_first import split_first
 from strop.lower.views import transposed
+from strop.lower.widen import widen
 from strop.ops.base import probes
 from strop.ops.conv import Conv
 from strop.ops.data import Pad, Reshape, Slice, Split, within
@@ -129,15 +131,20 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
 
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
     prepared = prepare(graph)
+    if is_gpu(target):
+        widen(prepared)
+        split_first(prepared)
+        prepared.prune()
     trace.dump("lower.prepared.ir", lambda: "\n".join(map(repr, prepared.nodes)))
     groups = regions.form(prepared, is_gpu(target))
     layout = Layout(prepared, groups)
     computed = set(prepared.setters())
+    known: dict[str, list[Candidate]] = {}
     steps = []
     for launch in layout.launches:
         try:
             _require_sizes(launch, computed)
-            steps.append(_step(launch, target))
+            steps.append(_step(launch, target, known))
         except UnsupportedError as error:
             if refused is None:
                 raise
@@ -225,9 +232,9 @@ def _require_sizes(launch: Launch, computed: set[str]) -> None:
             )  # fmt: skip
 
 
-def _step(launch: Launch, target: Target) -> Step:
+def _step(launch: Launch, target: Target, known: dict[str, list[Candidate]]) -> Step:
     region = _region(launch)
-    found = candidates(region, target)
+    found = _candidates(region, target, known)
     if not found:
         reasons = "; ".join(f"{k}: {v}" for k, v in refusals(region, target).items())
         raise UnsupportedError(
@@ -235,6 +242,16 @@ def _step(launch: Launch, target: Target) -> Step:
         )
     values = () if launch.group is None else tuple(map(_named, launch.group.outputs))
     return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps, values=values)
+
+
+def _candidates(region: Region, target: Target, known: dict[str, list[Candidate]]) -> list[Candidate]:
+    """The region's candidates; those of a GPU, which are many, are asked for once per signature."""
+    if not is_gpu(target):
+        return candidates(region, target)
+    signature = region.signature()
+    if signature not in known:
+        known[signature] = candidates(region, target)
+    return list(known[signature])
 
 
 def _named(value: Value) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from strop.ops.attention import Attention
 from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.conv import Conv, ConvTranspose
 from strop.ops.custom import Layer
-from strop.ops.data import Concat, Expand, Identity, Reshape, Slice, Split, Transpose
+from strop.ops.data import Concat, Expand, Identity, Pad, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
@@ -278,6 +278,8 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gp
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
         if isinstance(host.anchor.op, INTEGER):
             return all(v.dtype in LANES for v in values)
+        if gpu:
+            return (_fuses(host.anchor.op) or isinstance(host.anchor.op, Pad)) and all(v.dtype in FLOATS for v in values)
         kinds = FLOATS if isinstance(host.anchor.op, FUSING) else (dt.f32,)
         return _fuses(host.anchor.op) and all(v.dtype in kinds for v in values)
     return True

@@ -32,7 +32,7 @@ def _gpu(capability: int, multiprocessors: int, ghz: float, lanes: int, l2: int,
 
 #: ``cores`` are multiprocessors, ``fma_lanes`` the f16 multiply-adds of the tensor cores of one per cycle.
 TARGETS: tuple[Target, ...] = (
-    _gpu(90, 132, 1.7, 4096, 50 << 20, 3.3e12),
+    _gpu(90, 132, 1.7, 2048, 50 << 20, 3.3e12),
     _gpu(87, 16, 1.3, 1024, 4 << 20, 0.2e12),
     _gpu(80, 108, 1.4, 1024, 40 << 20, 1.5e12),
 )

@@ -31,6 +31,7 @@ from strop import knobs
 from strop.codegen import toolchain
 from strop.kernels.base import Kernel
 from strop.kernels.table import KERNELS
+from strop.kernels.triton.parts import GpuKernel
 from strop.target.base import Target
 
 HEADER = "# strop records 1: digest cpu threads weights code ns candidate"
@@ -189,7 +190,9 @@ def _model() -> str:
 
 def code_of(kernel: Kernel[Any]) -> str:
     """The state of what decides a kernel's speed: its own module, what kernels share, the
-    instruction sets and the compiler."""
+    instruction sets and the compiler; of a GPU kernel its revision."""
+    if isinstance(kernel, GpuKernel):
+        return hashlib.sha256(f"{kernel.name} {kernel.revision}".encode()).hexdigest()[:8]
     return _code_of(_file_of(kernel))
 
 

@@ -29,8 +29,10 @@ from strop.errors import KernelError, OptionError
 from strop.kernels.base import Candidate, Region
 from strop.lower.pipeline import Lowered, Step, Tried
 from strop.target.base import Target
+from strop.target.cuda import is_gpu
 from strop.target.detect import runs_here
 from strop.trace import Trace
+from strop.tune import gpu
 from strop.tune.bench import Bench
 from strop.tune.measure import Job, Outcome, Store, measure_all
 from strop.tune.records import Key, Records, code_of, code_of_verdicts, cpu_of, path_of
@@ -81,6 +83,8 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
     tasks = _tasks(lowered)
     if level > 0:
         depth, usual = LEVELS[level]
+        if is_gpu(lowered.target):
+            return _tune_gpu(lowered, tasks, level, usual if budget is None else budget, trace)
         book = _Book(lowered, trace)
         search = _Search(lowered.target, tasks, book, depth, every or level >= _CHECKS_ALL, trace)
         if runs_here(lowered.target):
@@ -94,6 +98,37 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
     text = _show(tasks, lowered.target)
     trace.log(2, f"tune: candidates by estimate and measured time\n{text}")
     trace.dump("tune.choices.txt", lambda: text)
+
+
+def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, trace: Trace) -> None:
+    """The same for a GPU: measured where this machine has one, else by records and estimates."""
+    here = gpu.runs_here(lowered.target)
+    book = _Book(lowered, trace, gpu.model() if here else None)
+    for task in tasks:
+        book.look_up(task)
+    depth = gpu.DEPTHS[level]
+    if here:
+        own = {gpu.Task(t.region, t.candidates, t.results): t for t in tasks if t.pending(depth, level >= _CHECKS_ALL)}
+
+        def report(task: gpu.Task, candidate: Candidate, result: int | str, why: str) -> None:
+            book.put(own[task], candidate, result)
+            if isinstance(result, str):
+                trace.log(1, f"tune: {candidate.label} on {task.region.name}: {result}: {why}")
+
+        left = gpu.measure(list(own), lowered.target, depth, budget, book.weights == "memory", report)
+        book.save()
+        if left:
+            trace.note(f"tune: the budget of {budget:g} s ended with {left} of {len(tasks)} distinct regions not measured")
+    else:
+        unknown = sum(1 for t in tasks if not any(isinstance(r, int) for r in t.results.values()))
+        if unknown:
+            trace.note(
+                f"tune: {unknown} of {len(tasks)} distinct regions are chosen by estimate, because this machine has no GPU for {lowered.target} "
+                "and the records do not cover them"
+            )
+    for task in tasks:
+        _choose(task, book, trace)
+    trace.dump("tune.choices.txt", lambda: _show(tasks, lowered.target))
 
 
 @dataclass(eq=False)
@@ -176,13 +211,13 @@ def _order(candidates: list[Candidate], costs: list[float]) -> list[Candidate]:
 class _Book:
     """The records of one target, seen from one program."""
 
-    def __init__(self, lowered: Lowered, trace: Trace) -> None:
-        target = lowered.target
+    def __init__(self, lowered: Lowered, trace: Trace, cpu: str | None = None) -> None:
+        target = self._target = lowered.target
         self.path: Path = path_of(target)
         self.weights, self.flush = _weights_from(lowered)
         self._threads = target.cores
         self._records = Records.read(self.path, trace.note)
-        self._cpu = cpu_of(target) if runs_here(target) else self._usual_cpu()
+        self._cpu = cpu or (cpu_of(target) if runs_here(target) else self._usual_cpu())
         self._new = Records()
 
     def _usual_cpu(self) -> str:
@@ -203,15 +238,17 @@ class _Book:
 
     def put(self, task: Task, candidate: Candidate, result: int | str) -> None:
         """Remembers a result."""
-        self._new.put(self._key(task, candidate, isinstance(result, str)), result)
-        self._records.merge(self._new)
+        one = Records()
+        one.put(self._key(task, candidate, isinstance(result, str)), result)
+        for records in (self._new, self._records):
+            records.merge(one)
 
     def save(self) -> None:
         """Writes what is new."""
         self._new.write(self.path)
 
     def _key(self, task: Task, candidate: Candidate, verdict: bool) -> Key:
-        code = code_of_verdicts() if verdict else code_of(candidate.kernel)
+        code = code_of_verdicts() if verdict and not is_gpu(self._target) else code_of(candidate.kernel)
         return Key(task.digest, self._cpu, self._threads, self.weights, candidate.label, code)
 
 

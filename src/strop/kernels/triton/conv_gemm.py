@@ -14,7 +14,16 @@ import numpy as np
 from strop.ir.op import Array
 from strop.kernels.base import Operand, Packed, Region, View
 from strop.kernels.triton import product
-from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, wide_of
+from strop.kernels.triton.emit import (
+    Block,
+    GpuEmitted,
+    Tile,
+    Writer,
+    ceil_div,
+    masked,
+    power_of_two,
+    wide_of,
+)
 from strop.kernels.triton.parts import GpuKernel, is_float, standard
 from strop.kernels.triton.product import Params, Problem
 from strop.ops.conv import Conv
@@ -51,7 +60,17 @@ class _Window:
 
     @property
     def few(self) -> bool:
+        """Whether all of the window is one run of terms."""
         return self.taps > 1 and self.per_group <= _FEW
+
+    @property
+    def run(self) -> int:
+        """Terms that are kept for a row of the window where its elements follow each other in memory, a power of two; 0 where they do not."""
+        channels = self.per_group
+        x = self.x
+        dense = x.strides[1] == 1 and x.strides[-1] == channels and channels & (channels - 1) == 0 and self.op.dilations[-1] == 1
+        dense = dense and self.rank <= 2 and all(s % channels == 0 for s in x.strides[2:])
+        return power_of_two(self.kernel[-1] * channels) if self.few and dense and self.op.groups == 1 else 0
 
     def leaves(self, k: int) -> bool:
         """Whether windows reach outside along spatial axis k."""
@@ -62,6 +81,8 @@ class _Window:
     def problem(self) -> Problem:
         rows = self.out.shape[0] * math.prod(self.out.shape[2:])
         dtype = self.x.dtype
+        if self.run:
+            return Problem(rows, self.outs, self.taps // self.kernel[-1] * self.run, 1, 1, dtype)
         if self.few:
             return Problem(rows, self.outs, self.taps * self.per_group, 1, self.op.groups, dtype)
         return Problem(rows, self.outs, self.per_group, self.taps, self.op.groups, dtype)
@@ -90,7 +111,7 @@ class ConvGemm(GpuKernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         window = _Window.of(region)
-        slow = 2.5 if window.few else 1.15 if window.taps > 1 else 1.0
+        slow = 1.2 if window.run else 2.5 if window.few else 1.15 if window.taps > 1 else 1.0
         return slow * product.cost(region, window.problem(), params, target)
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
@@ -120,8 +141,9 @@ class _Emitter:
         pointers = standard(region, [("x", 0)])
         pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, window, p)))
         launch, workspace, locks = product.write(
-            self.w, region, problem, p, self.target, (m, n), b, self._start, self._few if window.few else self._round
-        )
+            self.w, region, problem, p, self.target, (m, n), b, self._start,
+            self._runs if window.run else self._few if window.few else self._round,
+        )  # fmt: skip
         return pointers.emitted([launch], workspace, locks)
 
     def _rows(self, tile: Tile) -> None:
@@ -195,6 +217,29 @@ class _Emitter:
         w(f"c = tl.load(w_tile + {step} * {p.bk})")
         return "a", "c"
 
+    def _runs(self, tile: Tile, step: str) -> tuple[str, str]:
+        """A round over rows of the window whose elements follow each other in memory."""
+        window, w, p = self.window, self.w, self.p
+        channels, run, last = window.per_group, window.run, window.rank - 1
+        used = window.kernel[-1] * channels
+        w(f"term = {step} * {p.bk} + k", f"within = term % {run}")
+        masks = [f"(within < {used})[None, :]"] if used != run else []
+        masks += [f"(term < {self.problem.terms})[None, :]"] if self.problem.terms % p.bk else []
+        masks += [f"(m < {self.problem.rows})[:, None]"] if tile.blocks[0].checked else []
+        shift = ""
+        if window.rank == 2:
+            w(f"k0 = term // {run}")
+            shift = f" + (k0 * {window.op.dilations[0] * window.x.strides[2]})[None, :]"
+            if window.leaves(0):
+                w(f"across = at0[:, None] + (k0 * {window.op.dilations[0]})[None, :]")
+                masks.append(f"(across >= 0) & (across < {window.x.shape[2]})")
+        if window.leaves(last):
+            w(f"along = at{last}[:, None] + (within // {channels})[None, :]")
+            masks.append(f"(along >= 0) & (along < {window.x.shape[2 + last]})")
+        w(f"a = tl.load(x + rows[:, None] + within[None, :]{shift}{masked(masks)})")
+        w(f"c = tl.load(w_tile + {step} * {p.bk})")
+        return "a", "c"
+
     def _few(self, tile: Tile, step: str) -> tuple[str, str]:
         """A round over terms that are taken apart into tap and channel one by one."""
         window, w, p = self.window, self.w, self.p
@@ -228,6 +273,11 @@ def _packed(weights: Operand, window: _Window, p: Params) -> Array:
     groups, outs = window.op.groups, window.outs
     array = array.reshape(groups, outs, window.per_group, window.taps).transpose(0, 1, 3, 2)
     taps, terms = (1, window.taps * window.per_group) if window.few else (window.taps, window.per_group)
+    if window.run:
+        rows = window.taps // window.kernel[-1]
+        array = array.reshape(outs, rows, window.kernel[-1] * window.per_group)
+        array = np.pad(array, ((0, 0), (0, 0), (0, window.run - array.shape[2])))
+        terms = rows * window.run
     array = array.reshape(groups, outs, taps, terms)
     grown = np.zeros((groups, ceil_div(outs, p.bn) * p.bn, taps, ceil_div(terms, p.bk) * p.bk), array.dtype)
     grown[:, :outs, :, :terms] = array

@@ -103,12 +103,12 @@ class Gemm(GpuKernel[Params]):
 
         def load(tile: Tile, step: str) -> tuple[str, str]:
             rest = [] if whole else [f"({step} * {p.bk} + k < {problem.terms})"]
-            mask = [*(["(m < %d)[:, None]" % problem.rows] if m.checked else []), *(f"{r}[None, :]" for r in rest)]
+            mask = [*([f"(m < {problem.rows})[:, None]"] if m.checked else []), *(f"{r}[None, :]" for r in rest)]
             w(f"a = tl.load(x_tile + {step} * {p.bk * found.a.strides[-1]}{masked(mask)})")
             if found.const:
                 w(f"c = tl.load(w_tile + {step} * {p.bk})")
                 return "a", "c"
-            mask = [*(["(n < %d)[None, :]" % problem.columns] if n.checked else []), *(f"{r}[:, None]" for r in rest)]
+            mask = [*([f"(n < {problem.columns})[None, :]"] if n.checked else []), *(f"{r}[:, None]" for r in rest)]
             w(f"c = tl.load(w_tile + {step} * {p.bk * found.b.strides[-2]}{masked(mask)})")
             return "a", "c"
 

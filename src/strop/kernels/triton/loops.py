@@ -84,8 +84,12 @@ class Loops(GpuKernel[None]):
     def cost(self, region: Region, params: None, target: Target) -> float:
         program = _program(region)
         assert program is not None
-        rounds = sum(math.prod(int(str(loop.extent)) for loop in (*s.axes, *s.reduce)) for s in program.stages)
-        return 40.0 * rounds / (target.cores * 128 * target.ghz * 1e9) + LAUNCH * len(program.stages) + 5e-6
+        seconds = 0.0
+        for stage in program.stages:
+            lanes, rounds = (math.prod(int(str(loop.extent)) for loop in axes) for axes in (stage.axes, stage.reduce))
+            waves = ceil_div(max(1, lanes), target.cores * 2048)
+            seconds += waves * (2000 + 400 * rounds) / (target.ghz * 1e9) + LAUNCH
+        return seconds
 
     def launches(self, region: Region, params: None, target: Target) -> GpuEmitted:
         program = _program(region)

@@ -82,7 +82,13 @@ def finish(region: Region, tile: Tile, value: str, dtype: DType, out: View | Non
 
 
 class GpuKernel(Kernel[P], Generic[P]):
-    """A kernel for GPUs."""
+    """A kernel for GPUs.
+
+    Attributes:
+        revision: counted up with every change of its code after which times that were measured before mean nothing.
+    """
+
+    revision = 1
 
     def accepts(self, region: Region, target: Target) -> str | None:
         reason = self.takes(region, target)

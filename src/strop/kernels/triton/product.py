@@ -20,11 +20,16 @@ from strop.target.cuda import capability
 
 #: Rows of tiles whose programs run next to each other, so that they share their second factor in the cache.
 _GROUP = 8
-_MOST_SPLIT = 32
+#: Programs that may share a tile, in equal parts.
+_SPLITS = (2, 3, 4, 6, 8, 9, 12, 16, 18, 24, 32)
 #: Bytes of shared memory that a program may take.
 _SHARED = {80: 163 * 1024, 87: 163 * 1024, 90: 227 * 1024}
 #: Smallest tile side of tensor cores.
 _LEAST = 16
+#: Cycles per round in which nothing is multiplied.
+_BARRIER = 60.0
+#: Cycles that a load takes longer than the round it overlaps with, shared by the stages and the programs that are there.
+_EXPOSED = 240.0
 #: Share of the peak that tiles of this many results reach.
 _EFFICIENCY = ((128 * 256, 0.75), (128 * 128, 0.65), (128 * 64, 0.5), (64 * 64, 0.35), (64 * 32, 0.2), (0, 0.1))
 
@@ -93,12 +98,7 @@ def space(problem: Problem, target: Target) -> list[Params]:
 def _splits(problem: Problem, p: Params, target: Target) -> list[int]:
     tiles = ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch
     rounds = problem.rounds(p.bk)
-    found = [1]
-    split = 2
-    while split <= _MOST_SPLIT and tiles * split <= 2 * target.cores and rounds // split >= 2:
-        found.append(split)
-        split *= 2
-    return found
+    return [1, *(s for s in _SPLITS if rounds % s == 0 and tiles * s <= 2 * target.cores and rounds // s >= 2)]
 
 
 def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
@@ -116,7 +116,7 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     multiply = p.bm * p.bn * p.bk * slow / (target.fma_lanes * share)
     load = (p.bm + p.bn) * p.bk * size / 36.0
     latency = 900.0 / (p.stages - 1) if p.stages > 1 else 900.0
-    round_ = max(multiply * resident, load * resident, latency)
+    round_ = max(multiply * resident, load * resident, latency) + _BARRIER + _EXPOSED / (p.stages - 1) / resident
     rounds = ceil_div(problem.rounds(p.bk), p.split)
     after = p.bm * p.bn * region.out.dtype.size * (1 + len(region.extras)) / 24.0 * resident
     cycles = 1600.0 + rounds * round_ + after
@@ -154,15 +154,18 @@ def write(
     rounds = problem.rounds(p.bk)
     share = ceil_div(rounds, p.split)
     w(f"acc = tl.zeros(({p.bm}, {p.bn}), tl.float32)")
-    first, last = "0", str(rounds)
+    loop = f"for step in range({rounds})"
     if p.split > 1:
-        w("part = tl.program_id(1)", f"first = part * {share}", f"last = tl.minimum(first + {share}, {rounds})")
-        first, last = "first", "last"
+        assert share * p.split == rounds, "programs share a sum evenly"
+        w("part = tl.program_id(1)", f"first = part * {share}")
+        loop = f"for turn in range({share})"
     if rounds == 1:
         a, b = load(tile, "0")
         w(f"acc = {dot(a, b, 'acc', problem.dtype, target)}")
     else:
-        with w.block(f"for step in range({first}, {last})"):
+        with w.block(loop):
+            if p.split > 1:
+                w("step = first + turn")
             a, b = load(tile, "step")
             w(f"acc = {dot(a, b, 'acc', problem.dtype, target)}")
     workspace = locks = 0
@@ -193,9 +196,9 @@ def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
         w(f"row = program % {tiles_m}", f"column = program // {tiles_m}")
         row, column = "row", "column"
     else:
-        w(f"group = program // {_GROUP * tiles_n}", f"within = program % {_GROUP * tiles_n}")
+        w(f"group = program // {_GROUP * tiles_n}", f"place = program % {_GROUP * tiles_n}")
         w(f"height = tl.minimum({tiles_m} - group * {_GROUP}, {_GROUP})")
-        w(f"row = group * {_GROUP} + within % height", "column = within // height")
+        w(f"row = group * {_GROUP} + place % height", "column = place // height")
         row, column = "row", "column"
     w(f"m = {f'{row} * {p.bm} + ' if row else ''}tl.arange(0, {p.bm})")
     w(f"n = {f'{column} * {p.bn} + ' if column else ''}tl.arange(0, {p.bn})")
