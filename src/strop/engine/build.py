@@ -63,9 +63,8 @@ def build(
     """Compiles a model for one target.
 
     Args:
-        model: path of an ONNX, .tflite, .keras, .h5, .pt2 or frozen .pb file or of a SavedModel's folder, bytes of an ONNX, .tflite or .h5 file, a
-            loaded ModelProto, a PyTorch module, an ExportedProgram, a Keras model, a ConcreteFunction of TensorFlow, a Network, a Graph, or what
-            ``strop.quantize.prepare_qat`` made, whose ranges count where no others are given.
+        model: path of an ONNX, .tflite, .keras, .h5, .pt2 or frozen .pb file or a SavedModel's folder, bytes of such a file, a ModelProto, PyTorch module,
+            ExportedProgram, Keras model, ConcreteFunction, Network, Graph, or what ``strop.quantize.prepare_qat`` made, whose ranges then count.
         target: ``host`` or a name such as ``x86-64-v3``.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
