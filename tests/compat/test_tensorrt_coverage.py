@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import textwrap
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ NO_EFFECT = {
     "ILayer": "metadata",
 }
 
+@cache
 def instance_names(owner: type) -> set[str]:
     """Attributes that a class sets on its objects."""
     found: set[str] = {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()

@@ -90,3 +90,17 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     nw.import_graph(net, read_onnx(lenet_path()))
     with pytest.raises(UnsupportedError, match="this kind of layer cannot be stored"):
         stored.dumps(net)
+
+
+def test_changed_bytes_are_read_or_refused() -> None:
+    data, rng = stored.dumps(small()), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(data)
+        for at in rng.integers(8, len(data) - 432, rng.integers(1, 4)):  # the kernel's 432 bytes may be any
+            changed[at] = rng.integers(256) if rng.random() < 0.5 else ord(rng.choice(list('0123456789-",[]{}:')))
+        try:
+            read(bytes(changed), {"x": (1, 3, 8, 8)})
+        except StropError:
+            refused += 1
+    assert refused > 100
