@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import strop.compat.tensorrt as trt
+from strop.target import detect
 
 LOGGER = trt.Logger(trt.Logger.WARNING)
 RNG = np.random.default_rng(0)
@@ -80,6 +81,20 @@ def test_fp16_is_allowed_and_not_forced() -> None:
     net, _ = network()
     assert net.builder.platform_has_fast_int8 and not net.builder.platform_has_fast_fp16
     np.testing.assert_array_equal(run(built(net, trt.BuilderFlag.FP16)), run(built(net)))
+
+
+@pytest.mark.skipif("avx512bf16" not in detect.host().extras, reason="the processor has no dot products of bf16")
+def test_bf16_is_used_where_it_is_faster_and_not_for_layers_that_ask_for_fp32() -> None:
+    net = trt.Builder(LOGGER).create_network(1)
+    x = net.add_input("x", trt.float32, (1, 64, 28, 28))
+    for k in range(2):
+        conv = net.add_convolution_nd(x, 64, (1, 1), np.eye(64, dtype=np.float32))
+        conv.name = f"conv{k}"
+        x = conv.get_output(0)
+    net.mark_output(x)
+    assert kernels(built(net, trt.BuilderFlag.BF16)).count("bf16") == 2
+    conv.precision = trt.float32
+    assert kernels(built(net, trt.BuilderFlag.BF16)).count("bf16") == 1
 
 
 def test_a_network_that_quantizes_itself_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
