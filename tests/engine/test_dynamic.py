@@ -56,6 +56,22 @@ def test_images_of_any_size(threads: int) -> None:
         agree(engine, session, shape)
 
 
+@pytest.mark.parametrize(("net", "shapes", "sizes"), [
+    ("conv_net", CONV, [(1, 3, 32, 32), (3, 3, 128, 160), (2, 3, 64, 96)]), ("transformer", SEQUENCE, [(1, 1, 64), (4, 90, 64), (3, 33, 64)]),
+], ids=("images", "sequences"))  # fmt: skip
+def test_any_size_in_bf16(net: str, shapes: dict[str, str], sizes: list[tuple[int, ...]]) -> None:
+    model = getattr(dynamic_nets, net)()
+    engine = build(model, level=0, threads=2, shapes=shapes, precision="bf16", layer_precision={"*": "bf16"})
+    kernels = {s["kernel"].split("(")[0] for s in engine.manifest["steps"]}
+    assert "naive" not in kernels and "conv_bf16" in kernels
+    session = runtime_of(model)
+    for shape in sizes:
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        got = engine.run({"x": x})
+        for output, wanted in zip(session.get_outputs(), session.run(None, {"x": x}), strict=True):
+            assert np.square(got[output.name] - wanted).sum() <= 1e-3 * np.square(wanted).sum(), (output.name, shape)
+
+
 def test_sequences_of_any_length() -> None:
     model = dynamic_nets.transformer()
     engine, session = build(model, level=0, threads=2, shapes=SEQUENCE), runtime_of(model)

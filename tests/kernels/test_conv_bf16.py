@@ -14,7 +14,7 @@ from strop.kernels.base import Operand, Region, View
 from strop.kernels.c import conv_bf16, conv_direct
 from strop.ops.matmul import MatMul
 from strop.target.detect import TARGETS
-from tests.kernels.halves import Case, check_halves, narrowed
+from tests.kernels.halves import TARGETS_HERE, Case, check_halves, narrowed
 from tests.kernels.test_conv_direct import CASES, conv_region
 
 #: Odd channels, which a pair along k reaches beyond.
@@ -54,12 +54,16 @@ def problems() -> list[Case]:
     return found
 
 
-@pytest.mark.parametrize(("kernel", "kind"), [(conv_bf16.KERNEL, dt.bf16), (conv_direct.KERNEL, dt.bf16), (conv_direct.KERNEL, dt.f16)], ids=str)
-def test_products(kernel, kind):
+@pytest.mark.parametrize(
+    ("kernel", "kind", "without"),
+    [(conv_bf16.KERNEL, dt.bf16, ""), (conv_direct.KERNEL, dt.bf16, "avx512"), (conv_direct.KERNEL, dt.f16, "portable")],
+    ids=("dots of bf16", "bf16 by way of f32", "f16"),
+)
+def test_products(kernel, kind, without):
     cases = [narrowed(case, kind, dt.f32 if number % 3 == 1 else None) for number, case in enumerate(problems())]
     rng = np.random.default_rng(4)
     cases.append(narrowed(with_prologue(conv_region(rng, n=2, c=37, h=5, w=5, o=24, k=1, epilogue=False)), kind))
-    check_halves(kernel, cases)
+    check_halves(kernel, cases, [t for t in TARGETS_HERE if t.isa != without])
 
 
 def test_what_is_not_a_product_of_bf16():

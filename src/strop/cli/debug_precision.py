@@ -23,6 +23,7 @@ from strop.cli.source import (
 from strop.engine.precision import CALIBRATOR
 from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, LayerReport
 from strop.engine.xray_chart import chart
+from strop.quantize.narrow import NARROW
 
 
 def command(
@@ -42,10 +43,11 @@ def command(
     """Tells which layers lose accuracy in lower precision, the one most to blame first."""
     if plot is not None:
         check_output(plot, "--plot")
+    every = {"*": precision} if precision in NARROW else {}  # the question is what a layer loses, not whether it gets faster
     with StageBar(quiet=json) as bar:
         engine = build(
             model, level=0, threads=1, shapes=parse_shapes(shape or ()), progress=bar, precision=precision, calibration=data, ranges=ranges,
-            calibrator=calibrator, preprocess=preprocess, layer_precision=parse_layers(layer_precision or ()),
+            calibrator=calibrator, preprocess=preprocess, layer_precision={**every, **parse_layers(layer_precision or ())},
         )  # fmt: skip
         report: AccuracyReport = engine.accuracy_report(data, preprocess=preprocess, batches=batches)
     if plot is not None:
