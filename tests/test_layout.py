@@ -42,7 +42,7 @@ LAZY_FILES = {"__init__.py", "compat/shims.py", "cli/main.py", "cli/source.py", 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_DRIVER_LINES = 150
-MAX_HARD_SWISH_FILES = 7
+MAX_HARD_SWISH_FILES = 8
 
 
 # ---- reading the tree
@@ -390,7 +390,8 @@ def test_import_functions_are_found() -> None:
 
 
 def test_an_elementwise_op_lives_in_few_files() -> None:
-    """HardSwish stands for all of them: its row, a row in each frontend, its recognizer and the list that names that."""
+    """HardSwish stands for all of them: its row, a row in each frontend, its recognizer and the list that names that, and those of
+    TensorFlow Lite's integer kernels."""
     files = [short(p) for p in python_files() if re.search(r"hard_?swish", p.read_text(encoding="utf-8"), re.I)]
     assert 2 <= len(files) <= MAX_HARD_SWISH_FILES, files
 

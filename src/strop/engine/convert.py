@@ -131,6 +131,7 @@ def conversion(
         )  # fmt: skip
     if precision not in _KINDS and (input_dtype, output_dtype) != (None, None):
         raise OptionError("only files of integers have inputs and outputs of other types", where="argument input_dtype or output_dtype", expected=", ".join(_KINDS))
+    ends = [end_type(given, what, precision) for given, what in ((input_dtype, "input_dtype"), (output_dtype, "output_dtype"))]
     format = writer(to)
     trace = Trace(progress=progress)
     graph = portable(model, shapes, trace, **reading)
@@ -149,7 +150,7 @@ def conversion(
         elif precision in _KINDS:
             found = integers.Integers(written, ranges_of(arranged, written, calibration, calibrator, preprocess, batches, trace), _KINDS[precision])
             found.run()
-            found.ends(*(end_type(given, what, precision) for given, what in ((input_dtype, "input_dtype"), (output_dtype, "output_dtype"))))
+            found.ends(*ends)
             told["floats"] = found.floats
     with trace.stage("write"):
         data = format.to_bytes(written)

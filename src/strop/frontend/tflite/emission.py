@@ -57,8 +57,9 @@ class Writing:
         """A new tensor."""
         if dtype not in WRITTEN:
             raise UnsupportedError(
-                f"values of type {dtype} cannot be written to a .tflite file", where=f"value {name}", got=dtype, expected=", ".join(map(str, WRITTEN))
-            )
+                f"values of type {dtype} cannot be written to a .tflite file", where=f"value {name}", got=dtype, expected=", ".join(map(str, WRITTEN)),
+                hint="export the network in f32",
+            )  # fmt: skip
         name = free_name(name, self.names, mark=".")
         self.names.add(name)
         return OutTensor(name, dtype, tuple(shape), tuple(free), data, None, value)
