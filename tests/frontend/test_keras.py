@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("h5py", reason="the package h5py is not installed: pip install 'strop[keras]'")
 
+import strop
 from strop.frontend.keras import supported_layers
 from strop.frontend.keras.archive import load
 from strop.frontend.table import read
@@ -78,3 +79,18 @@ def test_every_layer_is_tried(tmp_path: Path) -> None:
         tried |= _classes(load(saved(name, part, tmp_path)).config)
     idle = {n for n in supported_layers() if n.startswith(("Random", "Gaussian", "SpatialDropout"))} | {"ActivityRegularization", "AlphaDropout", "Identity"}
     assert set(supported_layers()) - idle <= tried, sorted(set(supported_layers()) - idle - tried)
+
+
+def test_bytes_of_a_file() -> None:
+    inputs, wanted = arrays("3/normalizing")
+    graph = read(CASES["3/normalizing"]["net.h5"])
+    (found,) = run(graph, {graph.inputs[0].name: inputs[0]}).values()
+    np.testing.assert_allclose(found, wanted[0], 1e-5, 1e-5)
+
+
+def test_an_engine_of_one_batch_for_all_inputs(tmp_path: Path) -> None:
+    inputs, wanted = arrays("3/operators")
+    path = saved("3/operators", "net.keras", tmp_path)
+    engine = strop.build(path, level=0, threads=1, shapes={"batch": "1..4(2)"})
+    (found,) = (np.asarray(a) for a in engine.run(dict(zip(("a", "b"), inputs, strict=True))).values())
+    np.testing.assert_allclose(found, wanted[0], 1e-5, 1e-5)

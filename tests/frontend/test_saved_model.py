@@ -9,14 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+import strop
+from strop.engine.describe import describe
+from strop.errors import UnsupportedError
+from strop.frontend.saved_model.checksum import masked
 from strop.frontend.table import read
 from strop.ir.interp import run
 from strop.ir.verify import verify
 from strop.optimize.pipeline import optimize
 from strop.trace import Trace
+from tests.errors.command import run as command
+from tests.frontend.saved_model_files import Saved
 
 MODELS = Path(__file__).parent / "tensorflow" / "saved_models.tar.xz"
-CALLS = (("lenet", "serving_default"), ("recurrent", "serving_default"), ("module", "serving_default"), ("module", "double"))
+CALLS = (("lenet", "serving_default"), ("recurrent", "serving_default"), ("sequences", "serving_default"), ("session", "serving_default"), ("module", "serving_default"), ("module", "double"))
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +49,35 @@ def test_agrees_with_tensorflow(models: Path, name: str, signature: str) -> None
         assert set(found) == set(wanted)
         for key, array in wanted.items():
             np.testing.assert_allclose(found[key], array, 1e-5, 1e-5, err_msg=key)
+
+
+def test_an_engine_for_any_batch_moves_no_layouts(models: Path) -> None:
+    feeds, wanted = (arrays(models / "lenet" / f"serving_default.{part}.npz") for part in ("in", "out"))
+    engine = strop.build(models / "lenet", level=0, threads=1, shapes={"inputs": "1..4(2)x28x28x1"})
+    for size in (1, 3):
+        (found,) = (np.asarray(a) for a in engine.run({"inputs": feeds["inputs"][:size]}).values())
+        np.testing.assert_allclose(found, wanted["output_0"][:size], 1e-4, 1e-5)
+    assert not [step.name for step in describe(engine).steps if step.copy or step.transpose]
+
+
+def test_the_command_reads_folders_and_signatures(models: Path) -> None:
+    done = command("dump", models / "module", "--signature", "double")
+    assert done.code == 0 and "f32[2,4]" in done.out
+    done = command("check", models / "lenet", "--shape", "inputs=1x28x28x1")
+    assert done.code == 0 and "Conv2D" in done.out
+
+
+@pytest.mark.parametrize(("name", "text"), [("counter", "variables that a run changes are not supported"), ("strings", "op StringLength is not supported")])
+def test_what_tensorflow_makes_and_is_not_read(models: Path, name: str, text: str) -> None:
+    with pytest.raises(UnsupportedError, match=text):
+        read(models / name)
+
+
+def test_variables_lie_in_several_files(tmp_path: Path) -> None:
+    saved = Saved()
+    saved.header.num_shards, saved.entry.shard_id, saved.entry.offset = 3, 2, 8
+    folder = saved.write(tmp_path)
+    (folder / "variables" / "variables.data-00002-of-00003").write_bytes(b"12345678" + saved.data)
+    (found,) = run(read(folder), {"x": np.zeros((1, 2), np.float32)}).values()
+    np.testing.assert_array_equal(found, [[1.5, -2.0]])
+    assert masked(saved.data) == saved.entry.crc32c
