@@ -123,7 +123,7 @@ OPERANDS: dict[str, tuple[bytes, type[StropError], str]] = {
     ),
     "axis": (single("CONCATENATION", [X, X], [X], "ConcatenationOptions", Axis=7), StropError, "axis"),
     "missing": (single("ADD", [X, None], [X], "AddOptions"), ModelError, "operand 1 is missing"),
-    "op": (single("SVDF", [X], [X]), UnsupportedError, "op SVDF is not supported"),
+    "op": (single("RFFT2D", [X], [X]), UnsupportedError, "op RFFT2D is not supported"),
     "activation": (single("ADD", [X, X], [X], "AddOptions", FusedActivationFunction=5), UnsupportedError, "fused activation"),
     "result type": (single("EXP", [X], [((2, 3), "INT32")]), ModelError, "result 0 has another type"),
     "text": (single("EXP", [((2,), "STRING")], [X]), UnsupportedError, "element type STRING is not supported"),

@@ -44,6 +44,12 @@ def recurrent() -> Any:
     ])  # fmt: skip
 
 
+def sequences() -> Any:
+    """LSTM over sequences of any length."""
+    layers = tf.keras.layers
+    return tf.keras.Sequential([tf.keras.Input((None, 3)), layers.LSTM(4, return_sequences=True), layers.Dense(2)])
+
+
 class Module(tf.Module):
     """Variables, a lookup, branches and loops that read variables, two signatures."""
 
@@ -120,6 +126,30 @@ def _save(archive: tarfile.TarFile, name: str, module: Any, calls: dict[str, Any
                 _add(archive, f"{name}/{key}.{part}.npz", file.getvalue())
 
 
+def _session(archive: tarfile.TarFile) -> None:
+    """A model of the first generation: a session's graph with reference variables, sharded, a loop and a branch without functions."""
+    v1 = tf.compat.v1
+    v1.disable_control_flow_v2()
+    with tf.Graph().as_default() as graph, tempfile.TemporaryDirectory() as text, v1.Session(graph=graph) as session:
+        x = v1.placeholder(tf.float32, [None, 4], "x")
+        w = v1.get_variable("w", [4, 4], initializer=tf.constant_initializer(0.3), use_resource=False)
+        b = v1.get_variable("b", [4], initializer=tf.constant_initializer(0.1), use_resource=True)
+        _, y = tf.while_loop(lambda k, y: k < 3, lambda k, y: (k + 1, tf.nn.tanh(y @ w + b)), (0, x))
+        y = tf.cond(tf.reduce_sum(y) > 0.0, lambda: y * w[0], lambda: y - b)
+        session.run(v1.global_variables_initializer())
+        folder = Path(text) / "session"
+        v1.saved_model.simple_save(session, str(folder), {"x": x}, {"y": y})
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != "fingerprint.pb":
+                _add(archive, f"session/{path.relative_to(folder)}", path.read_bytes())
+        given = f32(2, 4)
+        for part, arrays in (("in", {"x": given}), ("out", {"y": session.run(y, {x: given})})):
+            file = io.BytesIO()
+            np.savez(file, **arrays)
+            _add(archive, f"session/serving_default.{part}.npz", file.getvalue())
+    v1.enable_control_flow_v2()
+
+
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(data)
@@ -131,10 +161,12 @@ def main() -> None:
     with tarfile.open(HERE / "saved_models.tar.xz", "w:xz") as archive:
         _save(archive, "lenet", lenet(), {"serving_default": f32(3, 28, 28, 1)})
         _save(archive, "recurrent", recurrent(), {"serving_default": f32(2, 5, 3)})
+        _save(archive, "sequences", sequences(), {"serving_default": f32(2, 5, 3)})
         module = Module()
         ids = RNG.integers(0, 7, (2, 3)).astype(np.int32)
         _save(archive, "module", module, {"serving_default": {"ids": ids, "limit": np.float32(1.5)}, "double": {"x": f32(2, 4)}},
               {"serving_default": module.main, "double": module.double})  # fmt: skip
+        _session(archive)
         for name, refused in (("counter", Counter()), ("strings", Strings())):
             _save(archive, name, refused, {}, {"serving_default": refused.main})
 

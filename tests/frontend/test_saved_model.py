@@ -22,7 +22,7 @@ from tests.errors.command import run as command
 from tests.frontend.saved_model_files import Saved
 
 MODELS = Path(__file__).parent / "tensorflow" / "saved_models.tar.xz"
-CALLS = (("lenet", "serving_default"), ("recurrent", "serving_default"), ("module", "serving_default"), ("module", "double"))
+CALLS = (("lenet", "serving_default"), ("recurrent", "serving_default"), ("sequences", "serving_default"), ("session", "serving_default"), ("module", "serving_default"), ("module", "double"))
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,21 @@ def test_weights_of_8_bits_with_float_activations() -> None:
     np.testing.assert_allclose(run(read(maker.bytes()), {"x": x})["y"], x @ (w.T * np.float32(0.02)), 1e-5, 1e-5)
 
 
+def test_weights_of_4_bits() -> None:
+    """Two in a byte, the first in its low half; an odd number of them leaves half a byte over."""
+    w = RNG.integers(-8, 8, (3, 5), np.int8)
+    flat = np.append(w.reshape(-1), 0).astype(np.uint8) & 15
+    maker = Maker()
+    main = maker.main
+    packed = main.tensor("w", w.shape, "INT4", buffer=maker.buffer((flat[::2] | flat[1::2] << 4).astype(np.uint8).tobytes()), scale=[0.1, 0.2, 0.3], axis=0)
+    main.outputs = [main.tensor("y", (2, 3))]
+    main.op("FULLY_CONNECTED", [main.input("x", (2, 5)), packed], main.outputs, "FullyConnectedOptions")
+    x = RNG.standard_normal((2, 5)).astype(np.float32)
+    wanted = x @ (w * np.array([[0.1], [0.2], [0.3]], np.float32)).T
+    np.testing.assert_allclose(run(read(maker.bytes()), {"x": x})["y"], wanted, 1e-5, 1e-5)
+    np.testing.assert_allclose(strop.build(maker.bytes(), level=0, threads=1)(x), wanted, 1e-5, 1e-5)
+
+
 def test_activations_of_16_bits() -> None:
     """int16x8: weights i8, biases i64 in units of both scales."""
     maker = Maker()

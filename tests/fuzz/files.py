@@ -343,8 +343,9 @@ def attack(first: int, count: int, kinds: Sequence[str] = KINDS, say: Callable[[
     """Works through ``count`` mutations from number ``first`` on."""
     report = Report()
     _models(), _texts()
-    if "engine" in kinds:
-        _engines()
+    for kind, prepare in (("engine", _engines), ("saved_model", _saved_models), ("keras", _keras_models)):
+        if kind in kinds:
+            prepare()
     fork = multiprocessing.get_context("fork")
     left = list(range(first, first + count))
     start = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from strop.compat.tflite.runner import NUMPY
 from strop.frontend.tflite.model import Model, Operator, Subgraph, Tensor, load
 
 #: Elements of a constant that are shown.
@@ -93,7 +92,7 @@ def _operand(graph: Subgraph, operator: Operator, index: int, number: int) -> st
 def _elements(tensor: Tensor) -> str:
     if tensor.buffer is None or tensor.sparsity is not None or tensor.dtype is None:
         return "..."
-    elements = tensor.buffer.view(NUMPY[tensor.type])
+    elements = tensor.elements()
     return ", ".join(f"{v:g}" if tensor.dtype.is_float else str(v) for v in elements[:_SHOWN].tolist()) + (", ..." if len(elements) > _SHOWN else "")
 
 

@@ -40,7 +40,7 @@ _PRESERVE = (
     "are stored. It is for looking at values."
 )
 #: Types by numpy's dtypes, as messages name them.
-_KINDS = {dtype: name for name, dtype in NUMPY.items() if name not in ("STRING", "RESOURCE")}
+_KINDS = {dtype: name for name, dtype in NUMPY.items() if name not in ("STRING", "RESOURCE", "INT4")}
 
 
 @enum.unique
@@ -286,7 +286,7 @@ class Interpreter:
         held = self._runners[subgraph].array(index) if subgraph in self._ready else None
         if held is None:
             raise ValueError(_UNALLOCATED)
-        if not held.flags.writeable:
+        if tensor.const is not None:
             raise ValueError(f"Cannot set tensor: tensor {index}, name: {tensor.name}, is a constant of the model")
         np.copyto(held, array)
 

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 #: numpy's dtypes of TFLite's element types; handles are objects.
 NUMPY: dict[str, np.dtype[Any]] = {
     "FLOAT32": np.dtype(np.float32), "FLOAT16": np.dtype(np.float16), "BFLOAT16": dt.bf16.numpy, "FLOAT64": np.dtype(np.float64),
-    "INT8": np.dtype(np.int8), "INT16": np.dtype(np.int16), "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64),
+    "INT4": np.dtype(np.int8), "INT8": np.dtype(np.int8), "INT16": np.dtype(np.int16), "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64),
     "UINT8": np.dtype(np.uint8), "UINT16": np.dtype(np.uint16), "UINT32": np.dtype(np.uint32), "UINT64": np.dtype(np.uint64),
     "BOOL": np.dtype(np.bool_), "RESOURCE": np.dtype(object), "STRING": np.dtype(np.bytes_), "COMPLEX64": np.dtype(np.complex64),
     "COMPLEX128": np.dtype(np.complex128),

@@ -253,7 +253,8 @@ class Importer:
     def _results(self, node: NodeContext) -> Sequence[Operand]:
         op = node.op
         if op in VARIABLES:
-            return [Handle(node.node.name)]
+            handle = Handle(node.node.name)
+            return [handle if op == "VarHandleOp" else node.variable(handle)]
         try:
             if op in self.program.functions:
                 return node.call(op, node.operands, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from strop.frontend.saved_model.context import NodeContext
 from strop.frontend.saved_model.operands import Handle, Listed, Operand, Unknown
@@ -48,6 +49,7 @@ def _value(node: NodeContext, operand: Operand) -> Value:
 
 def _counted(node: NodeContext, carried: Sequence[Operand], round_: Round, first: Value, number: int) -> list[Operand]:
     """A loop that data ends, from round ``number`` on: lists become one value, and variables stay what they are."""
+    carried = _shaped(node, carried, round_, number)
     moving = [k for k, c in enumerate(carried) if not isinstance(c, Handle)]
     flat = [whole(node, c) if isinstance(c, Listed) else _value(node, c) for c in (carried[k] for k in moving)]
     name = node.fresh(node.name)
@@ -76,6 +78,20 @@ def _counted(node: NodeContext, carried: Sequence[Operand], round_: Round, first
     return packed(end.outputs[: len(finals)])
 
 
+def _shaped(node: NodeContext, carried: Sequence[Operand], round_: Round, number: int) -> Sequence[Operand]:
+    """The carried operands, where lists that nothing says the elements' shape of have it from what a round sets."""
+    unknown = [k for k, c in enumerate(carried) if isinstance(c, Listed) and c.whole is None and c.shape is None and not any(c.items or ())]
+    if not unknown:
+        return carried
+    after = round_(carried, f"{number}.shape")[1]()
+    found = list(carried)
+    for k in unknown:
+        old, new = carried[k], after[k]
+        if isinstance(old, Listed) and isinstance(new, Listed) and new.shape is not None:
+            found[k] = replace(old, shape=new.shape)
+    return found
+
+
 def whole(node: NodeContext, given: Listed) -> Value:
     """A list as one value, [count, ...]; elements that are not set are zero.
 
@@ -84,7 +100,11 @@ def whole(node: NodeContext, given: Listed) -> Value:
     """
     if given.whole is not None:
         return given.whole
-    items = given.items or ()
+    if given.items is None:
+        if given.shape is None:
+            raise node.unsupported("a list of tensors of unknown shape is not supported", got=f"{given.count} elements, none of them set")
+        return node.filled((given.count, *given.shape), 0, given.dtype)
+    items = given.items
     known = [item for item in items if item is not None]
     shape = known[0].shape if known else given.shape
     if shape is None or len({item.type for item in known}) > 1:

@@ -42,20 +42,24 @@ class Listed:
 
     Attributes:
         dtype: of the elements.
-        items: the elements, None of those that are not set; None where the list is one value.
-        whole: all elements, [count, ...]; None where they are apart.
+        items: the elements, None of those that are not set; None where the list is one value, or none of a free number is set.
+        whole: all elements, [count, ...]; None where they are apart, or none is set.
         shape: of an element, where that is known without one.
+        length: how many elements there are, where that is free.
     """
 
     dtype: DType
     items: tuple[Value | None, ...] | None = None
     whole: Value | None = None
     shape: tuple[Dim, ...] | None = None
+    length: Dim | None = None
 
     @property
     def count(self) -> Dim:
         """How many elements there are."""
-        return len(self.items) if self.items is not None else self.whole.shape[0]  # type: ignore[union-attr]
+        if self.items is not None:
+            return len(self.items)
+        return self.whole.shape[0] if self.whole is not None else self.length or 0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from strop.frontend.saved_model import tensors
 from strop.frontend.saved_model.context import NodeContext
@@ -19,6 +22,7 @@ from strop.frontend.saved_model.operands import (
 from strop.frontend.saved_model.registry import tf_op
 from strop.frontend.tensorflow import slices
 from strop.ir import dtype as dt
+from strop.ir.dtype import DType
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
 from strop.ops.index import Gather
@@ -159,7 +163,17 @@ def _element(node: NodeContext, index: int) -> tuple[Dim, ...] | None:
 def list_reserve(node: NodeContext) -> Listed:
     """Operands: shape of an element, how many there are, or at most."""
     dtype = tensors.dtype_of(node.attr("element_dtype", "type"), node.where)
-    return Listed(dtype, (None,) * _count(node, 1) if node.op == "TensorListReserve" else (), None, _element(node, 0))
+    if node.op == "EmptyTensorList":
+        return Listed(dtype, (), None, _element(node, 0))
+    return _new(node, dtype, 1, _element(node, 0))
+
+
+def _new(node: NodeContext, dtype: DType, index: int, shape: tuple[Dim, ...] | None) -> Listed:
+    """A list of so many elements as an operand says, none of them set."""
+    held = node.symbolic.get(node.stored(index))
+    if held is not None:
+        return Listed(dtype, None, None, shape, held.reshape(-1)[0])
+    return Listed(dtype, (None,) * _count(node, index), None, shape)
 
 
 @tf_op("TensorListFromTensor")
@@ -207,8 +221,8 @@ def _set(node: NodeContext, given: Listed, number: Value, item: Value) -> Listed
         at = int(number.const.item())
         if not 0 <= at < len(given.items):
             raise node.malformed("the list has no such element", got=at, expected=f"below {len(given.items)}")
-        return Listed(given.dtype, (*given.items[:at], item, *given.items[at + 1 :]), None, given.shape)
-    known = given if given.whole is not None or given.shape is not None else Listed(given.dtype, given.items, None, item.shape)
+        return Listed(given.dtype, (*given.items[:at], item, *given.items[at + 1 :]), None, item.shape)
+    known = given if given.whole is not None or given.shape is not None else replace(given, shape=item.shape)
     base = whole(node, known)
     place = node.reshape(node.cast(number, dt.i64), (1, 1))
     return Listed(given.dtype, None, node.step(ScatterND("none"), base, place, node.reshape(item, (1, *item.shape))), item.shape)
@@ -224,10 +238,7 @@ def list_push(node: NodeContext) -> Listed:
 
 @tf_op("TensorListLength")
 def list_length(node: NodeContext) -> Value:
-    count = node.listed(0).count
-    if not isinstance(count, int):
-        raise node.unsupported("the length of a list of free size is not supported", got=count)
-    return node.scalar(count, dt.i32)
+    return node.held(np.asarray(node.listed(0).count, object), dt.i32)
 
 
 # ---- arrays of graphs without functions: the flow carries the elements
@@ -236,7 +247,7 @@ def list_length(node: NodeContext) -> Value:
 @tf_op("TensorArrayV3", ports=("handle", "flow"))
 def array_new(node: NodeContext) -> list[Operand]:
     dtype = tensors.dtype_of(node.attr("dtype", "type"), node.where)
-    return [Text("an array of tensors"), Listed(dtype, (None,) * _count(node, 0))]
+    return [Text("an array of tensors"), _new(node, dtype, 0, None)]
 
 
 @tf_op("TensorArrayScatterV3")
@@ -272,7 +283,4 @@ def array_gather(node: NodeContext) -> Value:
 @tf_op("TensorArraySizeV3")
 def array_size(node: NodeContext) -> Value:
     """Operands: handle, flow."""
-    count = node.listed(1).count
-    if not isinstance(count, int):
-        raise node.unsupported("the length of a list of free size is not supported", got=count)
-    return node.scalar(count, dt.i32)
+    return node.held(np.asarray(node.listed(1).count, object), dt.i32)

@@ -116,7 +116,9 @@ class Scope:
                 f"element type {tensor.type} is not supported", where=where, expected=", ".join(name for name, d in DTYPES.items() if d)
             )
         if tensor.sparsity is None:
-            return tensor.buffer.view(tensor.dtype.numpy).reshape(tensor.shape)
+            return tensor.elements().reshape(tensor.shape)
+        if tensor.type == "INT4":
+            raise UnsupportedError("sparse tensors of 4-bit integers are not supported", where=where)
         if len(tensor.buffer) % tensor.dtype.size:
             raise ModelError("the values of a sparse tensor have another size", where=where, got=f"{len(tensor.buffer)} bytes")
         return densified(tensor.buffer.view(tensor.dtype.numpy), tensor.sparsity, tensor.shape, where)

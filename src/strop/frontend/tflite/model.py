@@ -32,6 +32,7 @@ DTYPES: dict[str, DType | None] = {
     "FLOAT16": dt.f16,
     "BFLOAT16": dt.bf16,
     "FLOAT64": dt.f64,
+    "INT4": dt.i8,  # two in a byte where the file has them, see Tensor.elements
     "INT8": dt.i8,
     "INT16": dt.i16,
     "INT32": dt.i32,
@@ -106,6 +107,15 @@ class Tensor:
     def dtype(self) -> DType | None:
         """Element type; None for a type that is not supported and for handles."""
         return DTYPES.get(self.type)
+
+    def elements(self) -> Array:
+        """What the buffer of a dense constant holds, one after the other; of 4-bit integers the low half of a byte comes first."""
+        assert self.buffer is not None and self.dtype is not None and self.sparsity is None
+        if self.type != "INT4":
+            return self.buffer.view(self.dtype.numpy)
+        halves = np.stack([self.buffer << 4, self.buffer], -1).reshape(-1).view(np.int8)
+        found: Array = (halves >> 4)[: prod(self.shape)]
+        return found
 
 
 @dataclass(frozen=True)
@@ -302,7 +312,7 @@ class _Reader:
             None if sparsity is None else self._sparsity(sparsity), bool(tensor.IsVariable()),
         )  # fmt: skip
         if found.buffer is not None and found.sparsity is None and found.dtype is not None:
-            wanted = prod(shape) * found.dtype.size
+            wanted = (prod(shape) + 1) // 2 if kind == "INT4" else prod(shape) * found.dtype.size
             if len(found.buffer) != wanted:
                 raise self._broken("its buffer does not fit its shape", f"{len(found.buffer)} bytes", f"{wanted} bytes for {kind}{list(shape)}")
         return found

@@ -156,7 +156,7 @@ def _rnn(node: NodeContext, x: Value, first: int, state_index: int, direction: s
     """One direction over x [S, B, I]; ``first`` is the number of the input's weights, then come the state's and the bias."""
     w, r, bias = (_floats(node, first + k) for k in range(3))
     state = _state(node, state_index)
-    both = node.step(Concat(0), bias, node.const(np.zeros(r.shape[0], np.float32)))  # type: ignore[arg-type]
+    both = node.step(Concat(0), bias, node.const(np.zeros(r.shape[0], np.float32)))
     w, r, both, before = (node.reshape(v, (1, *v.shape)) for v in (w, r, both, state.value))
     y, h = node.steps(RNN(direction, (_function(node),)), x, w, r, both, None, before)
     state.value = node.reshape(h, state.given.shape)

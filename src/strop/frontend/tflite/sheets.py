@@ -42,7 +42,7 @@ def _tensor(tensor: Tensor, type: Type | None, place: str) -> SheetTensor:
     scales, zeros, axis = ((), (), 0) if tensor.grid is None else (tensor.grid.scale.tolist(), tensor.grid.zero.tolist(), tensor.grid.axis)
     const = None
     if tensor.buffer is not None and tensor.sparsity is None and tensor.dtype is not None:
-        const = np.frombuffer(tensor.buffer, tensor.dtype.numpy).reshape(tensor.shape)
+        const = tensor.elements().reshape(tensor.shape)
     sparsity = {} if tensor.sparsity is None else _sparsity(tensor.sparsity)
     return SheetTensor(tensor.name, tensor.type, shape, signature, tuple(scales), tuple(zeros), axis, place, sparsity, const)
 
