@@ -12,7 +12,7 @@ from typing import Any
 from h5py import File
 
 from strop.errors import ModelError, UnsupportedError
-from strop.frontend.keras.hdf5 import Groups, Tree, text_of
+from strop.frontend.keras.hdf5 import Groups, Tree, names_in, text_of
 from strop.frontend.keras.weights import Weights
 
 #: Most bytes of a configuration, and of the weights of a ``.keras`` file.
@@ -87,7 +87,7 @@ def _whole(data: Any, size: int, where: str) -> Archive:
     text = text_of(file, "model_config", where)
     if text is None:
         raise UnsupportedError(
-            "the file holds weights and no model", where=where, got=list(file)[:8], expected="a whole model", hint="save it with model.save(path), not save_weights"
+            "the file holds weights and no model", where=where, got=names_in(file, where)[:8], expected="a whole model", hint="save it with model.save(path), not save_weights"
         )
     return Archive(_model(_json(text.encode(), where), where), Groups(file, size), _major(text_of(file, "keras_version", where), where))
 
