@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from strop.errors import ModelError
 from strop.frontend.saved_model import live, program
 from strop.frontend.saved_model.importer import Importer
 from strop.frontend.verdicts import Verdict, combined
@@ -45,7 +46,10 @@ def judge(model: Any, shapes: Mapping[str, Any] | None = None, signature: str | 
 
 def _import(model: Any, shapes: Mapping[str, Any] | None, signature: str | None) -> Importer:
     importer = Importer(_program(model, signature), shapes)
-    importer.run()
+    try:
+        importer.run()
+    except RecursionError:
+        raise ModelError("calls, branches and loops of the graph lie too deep in each other", where=importer.program.name) from None
     return importer
 
 
