@@ -15,10 +15,12 @@ from strop.errors import OptionError, StropError
 from strop.export import integers
 from strop.export.arrange import arrange, plain
 from strop.export.expand import IN_ONNX, expand
+from strop.export.widen import is_narrow, widen
 from strop.frontend.table import WRITERS, writer
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph
+from strop.optimize.pipeline import optimize
 from strop.quantize import ranges
 from strop.quantize.data import samples
 from strop.quantize.table import Table
@@ -138,6 +140,9 @@ def conversion(
     if to == "onnx":
         return _to_onnx(graph, format, trace)
     with trace.stage("arrange"):
+        if is_narrow(graph):
+            trace.note("16-bit floats are computed in f32; precision fp16 keeps their weights small")
+            graph = optimize(widen(graph), trace)
         arranged = arrange(graph, trace, format.direct, layout == "channels_last")
     written: OutGraph = format.write(arranged)
     integers.spread(written)
