@@ -18,7 +18,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.suite import __main__ as command
-from bench.suite import compare, fetch, magika, minilm, pictures, romanizer, silero, speech, table
+from bench.suite import (
+    compare,
+    fetch,
+    magika,
+    minilm,
+    pictures,
+    precision,
+    romanizer,
+    silero,
+    speech,
+    table,
+)
 from bench.suite.packages import PACKAGES, Package
 from bench.suite.runtimes import OnnxRuntime, Strop, model_path
 from bench.suite.task import Array, Net, Reference, Run, Task, share, wilson
@@ -132,7 +143,7 @@ def test_the_table_of_packages_is_pinned() -> None:
     known = {package.name for package in PACKAGES}
     for task in table.TASKS:
         assert set(task.packages) <= known
-        assert all(any(net.file.startswith(f"{name}/") for name in task.packages) for net in task.nets)
+        assert not task.packages or all(any(net.file.startswith(f"{name}/") for name in task.packages) for net in task.nets)
     names = [net.name for task in table.TASKS for net in task.nets]
     assert len(set(names)) == len(names)
 
@@ -272,6 +283,30 @@ def test_a_whole_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["tasks"][0]["good"] and found["tasks"][0]["nets"][0]["calls"] == 4
     text = page.read_text(encoding="utf-8")
     assert "| made | sum |" in text and "made up" in text and text.startswith("# Page")
+
+
+def test_what_a_lower_precision_costs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, page = made / "r.json", made / "p.md"
+    page.write_text("<!-- begin suite int8 -->\n<!-- end suite int8 -->\n", encoding="utf-8")
+    code = command.main(["run", str(made), "--precision", "int8", "--json", str(data), "--markdown", str(page)])
+    (task,) = json.loads(data.read_text(encoding="utf-8"))["tasks"]
+    assert not task["reason"] and task["floats"].keys() == task["reduced"].keys() == {"sum"} and code == int(not task["good"])
+    assert "| made | sum |" in page.read_text(encoding="utf-8") and "lost" in capsys.readouterr().out
+
+
+def test_points_lost() -> None:
+    loss = precision.Loss("t", {"top-1": 0.9, "CER": 0.02}, {"top-1": 0.885, "CER": 0.025}, {"a": {"int8": 3, "fp32": 1}, "b": {"int8": 1}})
+    assert loss.drop("top-1") == pytest.approx(1.5) and loss.drop("CER") == pytest.approx(0.5) and not loss.good
+    assert precision.table([loss]).rows[0][-2:] == ("NO", "1 fp32, 4 int8") and precision.table([loss]).rows[1][-2] == "yes"
+    assert not precision.Loss("u", reason="it is gone").good
+
+
+def test_inputs_are_kept_evenly() -> None:
+    recorder = precision.Recorder(lambda net, inputs: {"y": inputs["x"]})
+    for number in range(200):
+        recorder(NET, {"x": np.full(1, number, np.float32)})
+    kept = [int(batch["x"][0]) for batch in recorder.inputs[NET.name]]
+    assert kept[:2] == [0, 8] and kept[-1] == 192 and len(kept) <= precision.SAMPLES
 
 
 def test_levels_of_some_tasks() -> None:

@@ -145,3 +145,10 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         collected(X, labels=tmp_path / "short.csv")
     with pytest.raises(OptionError, match="preprocessing"):
         collected(X, preprocess="best")
+
+
+def test_inputs_without_axes() -> None:
+    """A number beside an image stays a number."""
+    into = ports(Type(dt.f32, (1, 3)), Type(dt.f32, ()))
+    (batch,) = collected([{"x0": np.ones((1, 3), np.float32), "x1": np.asarray(2, np.float32)}], into)
+    assert batch["x1"].shape == () and batch["x0"].shape == (1, 3)

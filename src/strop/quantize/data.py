@@ -272,7 +272,7 @@ def _fit(arrays: Mapping[str, Array], port: Port, ports: Sequence[Port]) -> Arra
     fits = array.ndim == len(port.shape) and all(not isinstance(d, int) or d == n for d, n in zip(port.shape, array.shape))
     if array.dtype != port.dtype.numpy or not fits:
         raise InputError("a sample does not fit an input", where=port.name, got=f"{array.dtype}{list(array.shape)}", expected=f"{port.dtype.numpy}{list(port.shape)}")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def _batch_of(port: Port) -> int:
