@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     models = pytest.mark.skip(reason="needs --models DIR")
     gpu = pytest.mark.skip(reason="needs an NVIDIA GPU; run with --gpu where there is one")
     for item in items:
-        if "gpu" in item.keywords and not config.getoption("--gpu"):
+        if item.get_closest_marker("gpu") is not None and not config.getoption("--gpu"):
             item.add_marker(gpu)
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(slow)
