@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--models", type=Path, default=None, help="folder of .onnx nets for tests marked 'models'")
     parser.addoption("--suite", type=Path, default=None, help="folder that `python -m bench.suite fetch` filled; its tests are slow")
     parser.addoption("--peers", type=Path, default=None, help="virtual environment with other runtimes, see bench/setup_peers.sh")
+    parser.addoption("--gpu", action="store_true", help="also run tests marked 'gpu', on the NVIDIA GPU of this machine")
     parser.addoption("--slow", action="store_true", help="also run tests marked 'slow'")
     parser.addoption("--fuzz-seed", type=int, default=None, help="first batch and mutation of tests/fuzz, as STROP_FUZZ_SEED; fresh by default")
     parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long tests/fuzz looks at random graphs")
@@ -24,7 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = pytest.mark.skip(reason="slow; run with --slow")
     models = pytest.mark.skip(reason="needs --models DIR")
+    gpu = pytest.mark.skip(reason="needs an NVIDIA GPU; run with --gpu where there is one")
     for item in items:
+        if item.get_closest_marker("gpu") is not None and not config.getoption("--gpu"):
+            item.add_marker(gpu)
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(slow)
         if "models" in item.keywords and config.getoption("--models") is None:

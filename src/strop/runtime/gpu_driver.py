@@ -55,9 +55,14 @@ class Device:
 
     def allocate(self, size: int) -> int:
         """Address of device memory of at least one byte, all zeros."""
-        pointer = self.call("cuMemAlloc", max(size, 1))
-        self.call("cuMemsetD8", pointer, 0, max(size, 1))
-        return int(pointer)
+        pointer = int(self.call("cuMemAlloc", max(size, 1)))
+        self.fill(pointer, 0, max(size, 1))
+        return pointer
+
+    def fill(self, pointer: int, byte: int, size: int) -> None:
+        """Fills memory with a byte, before anything that is launched on any stream from here on."""
+        self.call("cuMemsetD8", pointer, byte, size)
+        self.call("cuCtxSynchronize")  # streams of their own do not wait for the one that this runs on
 
     def free(self, pointer: int) -> None:
         """Gives memory back."""

@@ -301,7 +301,7 @@ class _Region:
         loaded, kept = self._loaded[label], len(self._memory)
         gpu, views = self.gpu, self.region.outs
         for pointer, view in zip(self.outs, views, strict=True):
-            gpu.call("cuMemsetD8", pointer, 0xFF, max(1, view.nbytes))
+            gpu.fill(pointer, 0xFF, max(1, view.nbytes))
         self._launch(loaded.emitted, loaded.functions, self._pointers(loaded.emitted))
         gpu.call("cuStreamSynchronize", self.owner.stream)
         found = []

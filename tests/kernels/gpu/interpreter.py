@@ -21,7 +21,7 @@ from tests.kernels.harness import GUARD, buffer_for, strided
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
-H100 = parse("cuda:sm_80")
+A100 = parse("cuda:sm_80")
 
 
 class _Storage:
@@ -122,7 +122,7 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
     return [strided(flat, view).copy() for flat, view in zip(outs, region.outs, strict=True)]
 
 
-def check(kernel: Kernel[Any], region: Region, arrays: Sequence[np.ndarray | None], params: Any = None, target: Target = H100) -> None:
+def check(kernel: Kernel[Any], region: Region, arrays: Sequence[np.ndarray | None], params: Any = None, target: Target = A100) -> None:
     """Runs a kernel with parameters (by default its favourite) and compares with the oracle."""
     chosen = params if params is not None else min(kernel.space(region, target), key=lambda p: kernel.cost(region, p, target))
     emitted = kernel.emit(region, chosen, target)

@@ -98,7 +98,8 @@ def space(problem: Problem, target: Target) -> list[Params]:
 def _splits(problem: Problem, p: Params, target: Target) -> list[int]:
     tiles = ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch
     rounds = problem.rounds(p.bk)
-    return [1, *(s for s in _SPLITS if rounds % s == 0 and tiles * s <= 2 * target.cores and rounds // s >= 2)]
+    most = target.cores * (8 if problem.rows <= _LEAST else 2)  # few rows: the second factor is read once, by as many as can
+    return [1, *(s for s in _SPLITS if rounds % s == 0 and tiles * s <= most and rounds // s >= 2)]
 
 
 def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:

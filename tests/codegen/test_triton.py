@@ -1,0 +1,96 @@
+"""Machine code for GPUs is made without a GPU and without PyTorch, and is the code that was asked for."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strop.codegen.triton import Cubin, GpuModule, compile_all, jobs_of, text_of
+from strop.ir.op import Sample
+from strop.kernels.triton import depthwise, fold, pointwise
+from strop.kernels.triton.conv_gemm import KERNEL as CONV
+from strop.kernels.triton.emit import GpuEmitted
+from strop.kernels.triton.product import Params
+from strop.ops.conv import Conv
+from strop.ops.elementwise import make
+from strop.ops.reduce import Reduce
+from strop.target.detect import parse
+from tests import golden
+from tests.kernels import regions
+
+triton = pytest.importorskip("triton", reason="the package triton is not installed")
+
+
+def _conv(dtype=np.float16, groups=1):
+    op = Conv((1, 1), (1, 1, 1, 1), (1, 1), groups)
+    arrays = (np.ones((2, 64, 14, 14), dtype), np.ones((64, 64 // groups, 3, 3), dtype))
+    return regions.anchored(Sample(op, arrays), "last", np.random.default_rng(0), constants=True)[0]
+
+
+def _emitted(kernel, region, params, target) -> GpuEmitted:
+    emitted = kernel.emit(region, params, target)
+    assert isinstance(emitted, GpuEmitted)
+    return emitted
+
+
+def _sass(cubin: Cubin, folder: Path) -> str:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.exists():
+        pytest.skip("the triton package carries no cuobjdump")
+    path = folder / "code.cubin"
+    path.write_bytes(cubin.code)
+    return subprocess.run([str(tool), "-sass", str(path)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("capability", "instruction"), [(80, "HMMA"), (87, "HMMA"), (90, "HGMMA")])
+def test_products_use_tensor_cores(capability, instruction, tmp_path):
+    target = parse(f"cuda:sm_{capability}")
+    emitted = _emitted(CONV, _conv(), Params(64, 64, 64, 4, 3), target)
+    (cubin,) = compile_all(jobs_of(emitted, [True] * 3, "conv_gemm", target))
+    assert isinstance(cubin, Cubin) and cubin.warps == 4 and cubin.shared > 0
+    text = _sass(cubin, tmp_path)
+    assert f"sm_{capability}" in text and instruction in text
+    assert "LDGSTS" in text, "loads do not overlap with products"
+
+
+def test_equal_steps_share_a_kernel_and_alignment_tells_them_apart():
+    target, region = parse("cuda:sm_90"), _conv()
+    emitted = _emitted(CONV, region, Params(64, 64, 64, 4, 3), target)
+    module = GpuModule(target)
+    numbers = [module.add(emitted, aligned, "conv_gemm(bm=64)", layer) for aligned, layer in (((True,) * 3, "a"), ((True,) * 3, "b"), ((False, True, True), "c"))]
+    assert numbers == [0, 0, 1]
+    assert module.kernels[0].layers == ["a", "b"] and len(module.jobs) == 2
+    assert module.units()[0].startswith("# a, b\n")
+
+
+def test_what_does_not_compile_says_why():
+    target = parse("cuda:sm_80")
+    emitted = _emitted(CONV, _conv(), Params(128, 256, 128, 8, 5), target)  # more shared memory than there is
+    (found,) = compile_all(jobs_of(emitted, [True] * 3, "conv_gemm", target))
+    assert isinstance(found, (str, Cubin))
+    if isinstance(found, Cubin):
+        assert found.shared > 163 * 1024
+
+
+_GOLDEN = {
+    "conv_gemm": lambda: (CONV, _conv(), Params(64, 64, 64, 4, 3, 3)),
+    "depthwise": lambda: (depthwise.KERNEL, _conv(groups=64), depthwise.Params(8, 64, 4)),
+    "fold": lambda: (
+        fold.KERNEL,
+        regions.anchored(Sample(Reduce("mean", (2, 3)), (np.ones((2, 64, 7, 7), np.float16),)), "last", np.random.default_rng(0))[0],
+        fold.Params(32, 64, 4),
+    ),
+    "pointwise": lambda: (
+        pointwise.KERNEL, regions.elementwise(Sample(make("hard_swish"), (np.ones((2, 5, 7), np.float16),)), "dense"), pointwise.Params(256, 1, 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _GOLDEN)
+def test_text_is_golden(name, request):
+    kernel, region, params = _GOLDEN[name]()
+    region = region[0] if isinstance(region, tuple) else region
+    golden.check(f"triton/{name}.py.txt", text_of(_emitted(kernel, region, params, parse("cuda:sm_90")), 0, name), request.config)
