@@ -42,7 +42,7 @@ LAZY_FILES = {"__init__.py", "compat/shims.py", "cli/main.py", "cli/source.py", 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_DRIVER_LINES = 150
-MAX_HARD_SWISH_FILES = 8
+MAX_HARD_SWISH_FILES = 9
 
 
 # ---- reading the tree
