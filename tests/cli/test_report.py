@@ -50,3 +50,11 @@ def test_profile(strop: Strop, engine: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [("--runs", 1), ("--trace", "/no/such/folder/x.json")])
 def test_unusable_options(option: tuple[object, ...], strop: Strop, engine: Path) -> None:
     assert strop("profile", engine, *option).code in (1, 2)
+
+
+def test_layers_of_a_model_in_int8_beside_fp32(strop: Strop, model: Path, tmp_path: Path) -> None:
+    done = strop("report", model, "-o", tmp_path / "page.html", "--precision", "int8", "--seconds", 0.02, "--no-roofline", "--json")
+    assert done.code == 0, done.err
+    layers = {layer["name"]: layer for layer in json.loads(done.out)["engines"][0]["layers"]}
+    assert 10 < layers["conv1"]["sqnr"] < 80 and layers["relu1"]["sqnr"] == layers["conv1"]["sqnr"]  # one kernel
+    assert 10 < layers["fc"]["sqnr"] < 80 and layers["flatten"]["sqnr"] is None

@@ -9,7 +9,16 @@ import typer
 
 from strop.cli.accuracy import AGAINST_HELP, scores
 from strop.cli.output import StageBar, pairs, show_json, size
-from strop.cli.source import DATA_HELP, PREPROCESS_HELP, SHAPE_HELP, check_output, lazy_engine
+from strop.cli.source import (
+    DATA_HELP,
+    PREPROCESS_HELP,
+    SHAPE_HELP,
+    build,
+    check_output,
+    is_engine,
+    lazy_engine,
+    parse_shapes,
+)
 from strop.engine.diff import diff
 from strop.engine.engine import Engine
 from strop.engine.report import Extra, report, sqnr_by_node
@@ -22,6 +31,9 @@ def command(
     seconds: Annotated[float, typer.Option(min=0.0, max=600.0, help="Time to measure each engine.")] = 1.0,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Measure; without it the page has the build's own times.")] = True,
     roofline: Annotated[bool, typer.Option("--roofline/--no-roofline", help="Measure what the machine can do at most; needs the compiler.")] = True,
+    precision: Annotated[
+        str, typer.Option(help="Of models that are built: fp32, bf16, fp16, int8 or auto; calibrated with --data. Gives the SQNR of every layer beside fp32.")
+    ] = "fp32",
     data: Annotated[Path | None, typer.Option(help=f"For accuracy. {DATA_HELP}")] = None,
     metric: Annotated[str | None, typer.Option(help="Of accuracy, as for strop eval; by default all that --data and --against allow.")] = None,
     against: Annotated[Path | None, typer.Option(help=f"{AGAINST_HELP} Also gives the SQNR of every layer.")] = None,
@@ -37,7 +49,7 @@ def command(
     check_output(output, "--output")
     shapes = shape or []
     with StageBar(quiet=json) as bar:
-        engines = [lazy_engine(source, threads=threads, shapes=shapes, progress=bar) for source in sources]
+        engines = [_opened(source, threads, shapes, precision, data, preprocess, bar) for source in sources]
         extras = [_extra(e, p, data, metric, against, labels, preprocess, shapes, bar) for e, p in zip(engines, sources)]
     page = report(engines, extras=extras, seconds=seconds, threads=threads, run=run, roofline=roofline)
     page.save(output)
@@ -53,7 +65,20 @@ def _extra(
 ) -> Extra:  # fmt: skip
     """What data and a reference say about an engine."""
     found, basis = scores(engine, data, metric, against, labels, preprocess, shapes, bar=bar)
+    if engine.explain is not None:
+        layers = engine.accuracy_report(data, preprocess=preprocess, batches=1).layers
+        return Extra(found, basis if found else "", {layer.name: layer.sqnr for layer in layers}, "fp32")
     if against is None:
         return Extra(found, basis if found else "")
     rows = diff(str(engine.path), str(against), shapes=None).rows
     return Extra(found, basis, sqnr_by_node(rows), str(against))
+
+
+def _opened(
+    source: Path, threads: int | None, shapes: list[str], precision: str, data: Path | None, preprocess: str, bar: StageBar
+) -> Engine:  # fmt: skip
+    """An engine file, or a model built at level 0 in this precision."""
+    if precision == "fp32" or is_engine(source):
+        return lazy_engine(source, threads=threads, shapes=shapes, progress=bar)
+    calibration = {"calibration": data, "preprocess": preprocess} if precision in ("int8", "auto") else {}
+    return build(source, level=0, threads=threads, shapes=parse_shapes(shapes), progress=bar, precision=precision, **calibration)

@@ -48,7 +48,7 @@ class LayerProfile:
         fate: ``kernel`` (a step is named after it), ``fused`` into the step of another, ``copy`` (it only moves bytes), or
             ``free``: a view, or computed when the engine was built.
         steps: numbers of the steps that compute it.
-        kernel: of the first of these.
+        kernel: of the one of these with most operations.
         precision: dtype that it computes in; empty without a step.
         ns: of one run.
         share: of the time of all steps.
@@ -186,14 +186,17 @@ def attribute(
         layers.append(LayerProfile(OWN, "", "", FREE, (), "", ""))
     parts = []
     users = _users(sources)
+    chief = [-1] * len(layers)  # the most operations of a step of each layer, which is the one that it is known by
     for number, (step, group) in enumerate(zip(steps, groups)):
         members = group or [len(layers) - 1]
         shares = _shares([float(sources[k].flops) for k in members] if group else [1.0])
         moved = _shares([_outside(sources, users, k, group) for k in members] if group else [1.0])
         for k, share, bytes_ in zip(members, shares, moved):
             old = layers[k]
+            kernel, precision = (step.kernel, precision_of(step)) if step.flops > chief[k] else (old.kernel, old.precision)
+            chief[k] = max(chief[k], step.flops)
             layers[k] = replace(
-                old, steps=(*old.steps, number), kernel=old.kernel or step.kernel, precision=old.precision or precision_of(step),
+                old, steps=(*old.steps, number), kernel=kernel, precision=precision,
                 fate=_fate(old, step), ns=old.ns + share * time[number], bytes=old.bytes + bytes_ * step.bytes, flops=old.flops + share * step.flops,
             )  # fmt: skip
         parts.append(tuple(zip(members, shares)))

@@ -121,6 +121,7 @@ def _one(engine: Engine, extra: Extra, seconds: float, threads: int | None, run:
         steps, joules = describe(engine).steps, None
         layers, _ = attribute(sources, steps)
     found = describe(engine)
+    noise = _noise(extra.sqnr, steps)
     return {
         "name": extra.name or title(engine),
         "file": engine.path.stat().st_size,
@@ -130,14 +131,23 @@ def _one(engine: Engine, extra: Extra, seconds: float, threads: int | None, run:
         "memory": asdict(found.memory), "totals": asdict(found.totals),
         "joules": joules, "peaks": None if peaks is None else asdict(peaks),
         "scores": [{**score.to_json(), "text": str(score)} for score in extra.scores], "basis": extra.basis, "reference": extra.reference,
-        "layers": [_layer(layer, extra) for layer in layers],
+        "layers": [_layer(layer, noise.get(layer.name)) for layer in layers],
         "steps": [_step(step, record) for step, record in zip(steps, engine.manifest["steps"])],
         "before": _before(sources), "after": _after(sources, steps), "buffers": _buffers(engine, len(steps)),
     }  # fmt: skip
 
 
-def _layer(layer: LayerProfile, extra: Extra) -> dict[str, Any]:
-    sqnr = extra.sqnr.get(layer.name)
+def _noise(sqnr: Mapping[str, float], steps: Sequence[StepReport]) -> dict[str, float]:
+    """SQNR by node: its own, or that of what its kernel stores, as what is inside of a kernel is nowhere to be looked at."""
+    found = dict(sqnr)
+    for step in steps:
+        stored = [sqnr[name] for name in step.source if name in sqnr]
+        if stored:
+            found.update({name: stored[-1] for name in step.source if name not in found})
+    return found
+
+
+def _layer(layer: LayerProfile, sqnr: float | None) -> dict[str, Any]:
     text = None if sqnr is None else "exact" if sqnr == float("inf") else f"{sqnr:.1f}"
     return {**asdict(layer), "sqnr": sqnr if sqnr is not None and abs(sqnr) != float("inf") else None, "sqnr_text": text}
 

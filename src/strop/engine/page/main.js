@@ -16,7 +16,7 @@ function draw(index) {
   const engine = data.engines[index], several = data.engines.length > 1;
   const graph = graphSection(engine);
   const fused = engine.layers.filter((l) => l.fate === "fused").length;
-  const roof = engine.peaks ? "Each dot is a layer with what is fused into it, its area the time it takes. It can at best reach the line above it: what the arithmetic allows on the right, what memory and caches allow on the left. Layers that need fewer multiplications than their definition, as Winograd and Strassen do, may stand above."
+  const roof = engine.peaks ? "Each dot is a layer with what is fused into it, its area the time it takes. It can at best reach the line above it: what the arithmetic allows on the right, what memory and caches allow on the left. Layers that need fewer multiplications than their definition, as Winograd and Strassen do, may stand above, and so may integer kernels: the roof is that of f32."
     : "Each dot is a layer, its area the time it takes.";
   const parts = [
     titleOf(engine),

@@ -107,7 +107,8 @@ function layerTable(engine) {
   return [h("div", { class: "tools" }, search, more, natural, status), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Layers" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body))];
 }
 
-const MOST_STEPS = 12;
+// Steps that are listed at first; and how many times the fastest a candidate may take before its bar ends.
+const MOST_STEPS = 12, MOST_TIMES = 4;
 // What was tried for every kernel; the winner stands first and is marked.
 function candidateList(engine) {
   const known = engine.steps.filter((step) => step.tried.length);
@@ -116,12 +117,13 @@ function candidateList(engine) {
   const rows = order.map((step) => {
     const times = step.tried.map(([, estimated, measured, verdict]) => (verdict ? null : measured === null ? estimated : measured));
     const slow = Math.max(...times.filter((t) => t !== null), 1), fast = Math.min(...times.filter((t) => t !== null), slow);
-    const at = (t) => 4 + 152 * (slow > fast ? Math.log(t / fast) / Math.log(slow / fast) : 0);
+    const cap = Math.min(slow, MOST_TIMES * fast);
+    const at = (t) => 4 + 152 * (cap > fast ? Math.log(Math.min(t, cap) / fast) / Math.log(cap / fast) : 0);
     const spark = s("svg", { class: "spark", viewBox: "0 0 160 16", preserveAspectRatio: "xMinYMid", "aria-hidden": "true" }, s("line", { class: "axis", x1: 0, x2: 160, y1: 8, y2: 8, css: { stroke: "var(--line)" } }),
       times.map((t, k) => (t === null ? null : s("circle", { cx: at(t), cy: 8, r: k === 0 ? 4 : 2.6, css: { fill: k === 0 ? "var(--accent)" : "var(--strong)" } }))).reverse());
     const measured = step.tried.filter((t) => t[2] !== null).length;
     const tries = step.tried.map(([label, estimated, found, verdict], k) => h("div", { class: k === 0 ? "try won" : "try" }, h("span", { class: "name" }, label),
-      verdict ? h("span", { class: "wrong" }, verdict) : h("span", { class: "rail" }, h("i", { css: { width: `${100 * times[k] / slow}%` } })),
+      verdict ? h("span", { class: "wrong" }, verdict) : h("span", { class: "rail" }, h("i", { css: { width: `${100 * Math.min(1, times[k] / cap)}%` } })),
       h("span", { class: "dim" }, found === null ? `${time(estimated)} estimated` : `${time(found)} measured`)));
     return h("details", { class: "step" }, h("summary", {}, h("span", { class: "name" }, step.name), h("span", { class: "kernel" }, step.kernel.split("(")[0], h("small", {}, (step.kernel.match(/\((.*)\)/) || ["", ""])[1].replaceAll("=", " "))), h("span", { class: "dim n" }, time(stepTime(step))), spark),
       h("div", { class: "tries" }, h("p", { class: "dim" }, `${plural(step.candidates || step.tried.length, "candidate")}, ${measured ? `${measured} of them measured` : "told apart by the cost model"}${step.candidates > step.tried.length ? `; the best ${step.tried.length} are shown` : ""}.`), tries));
