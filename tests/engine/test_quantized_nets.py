@@ -23,6 +23,7 @@ from onnxruntime.quantization import (
 import strop
 from strop.engine.format import EngineFile, SectionKind
 from strop.target.detect import host
+from strop.target.isa.table import ISAS
 
 RNG = np.random.default_rng(11)
 
@@ -132,16 +133,19 @@ def test_dynamic_quantization(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not host().extras, reason="this processor has no optional features")
 def test_an_engine_says_which_optional_features_it_uses(tmp_path: Path) -> None:
-    """Code of 8-bit products needs what the host has beyond its level; code of floats does not."""
+    """Code of 8-bit products and of bf16 ones needs what the host has for them beyond its level; code of f32 needs nothing."""
     found = {}
-    for name, kind in (("float", np.float32), ("integer", np.int8)):
+    for name, kind in (("float", np.float32), ("integer", np.int8), ("bf16", np.float32)):
         weight = numpy_helper.from_array(np.ones((8, 16), kind), "w")
         op, elem = ("MatMul", TensorProto.FLOAT) if kind is np.float32 else ("MatMulInteger", TensorProto.UINT8)
         value = helper.make_tensor_value_info
         result = TensorProto.FLOAT if kind is np.float32 else TensorProto.INT32
         graph = helper.make_graph([helper.make_node(op, ["x", "w"], ["y"])], "one", [value("x", elem, [4, 8])], [value("y", result, [4, 16])], [weight])
         path = tmp_path / f"{name}.strop"
-        strop.build(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), level=0, threads=1).save(path)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        narrow = {"precision": "bf16", "layer_precision": {"*": "bf16"}} if name == "bf16" else {}
+        strop.build(model, level=0, threads=1, **narrow).save(path)
         found[name] = [s.name for s in EngineFile(path).sections if s.kind == SectionKind.KERNELS]
-    assert found == {"float": [replace(host(), extras=()).section], "integer": [host().section]}
-    assert found["integer"][0].endswith("+" + "+".join(host().extras))
+    isa = ISAS[host().isa]
+    needed = {"float": (), "integer": isa.used("vdot4()", host().extras), "bf16": isa.used("vdot2()", host().extras)}
+    assert found == {name: [replace(host(), extras=extras).section] for name, extras in needed.items()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from strop.ir import dtype as dt
 from strop.kernels.base import Region
 from strop.kernels.oracle import expected
 from strop.kernels.table import KERNELS, refusal
 from strop.target.detect import TARGETS, runs_here
 from tests.kernels import regions
+from tests.kernels.halves import Case, narrowed
 from tests.kernels.harness import assert_agree, compiled, run
 
 TARGET = next(t for t in TARGETS.values() if runs_here(t))
@@ -17,19 +19,20 @@ TARGET = next(t for t in TARGETS.values() if runs_here(t))
 UNSUITED = {"elementwise": "see its own tests"}
 
 
-def _cases(kernel) -> list[regions.Case]:
+def _cases(kernel) -> list[Case]:
     """Samples with an epilogue whose last operand lies as the result does."""
     rng = np.random.default_rng(12)
-    found: list[regions.Case] = []
+    found: list[Case] = []
     for name in regions.all_names():
         taken = 0
         for sample in regions.samples(name):
-            ways = []
+            ways: list[Case] = []
             for turn in range(4):
                 layout = regions.LAYOUTS[(len(found) + turn) % 4]
                 ways += [regions.anchored(sample, layout, rng, True, constants) for constants in (False, True)]
                 if name in ("conv", "conv_transpose") and len(sample.inputs) == 3:
                     ways.append(regions.bias_in_epilogue(ways[-1]))
+            ways += [narrowed(way, dt.bf16) for way in ways if way[0].all_f32()]
             good = [c for c in ways if c[0].has_epilogue and _lies_alike(c[0]) and refusal(kernel, c[0], TARGET) is None]
             found += good[:1]
             taken += len(good[:1])
