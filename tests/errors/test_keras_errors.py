@@ -175,6 +175,7 @@ CONFIGS: dict[str, tuple[Config | bytes, type[Exception], str]] = {
     "a tensor that is none": (_rewired([["x", -1, 0]]), ModelError, "a tensor is malformed"),
     "no outputs": (_functional(output_layers=[]), ModelError, "the model has no inputs or outputs"),
     "an output that is not there": (_functional(output_layers=[["b", 0, 4]]), ModelError, "an output is no result of a layer"),
+    "lists without end": (_rewired([["x", 0, 0, {"mask": json.loads("[" * 600 + "]" * 600)}]]), ModelError, "the configuration is nested too deep|cannot be read"),
     "models without end": (_nested(20), ModelError, "lie too deep in each other"),
     "strings": ({"class_name": "Sequential", "config": {"layers": [{"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, 1], "dtype": "string"}}]}}, UnsupportedError, "element type string is not supported"),
 }

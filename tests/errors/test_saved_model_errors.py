@@ -99,8 +99,28 @@ def _recursion(saved: Saved) -> None:
 
 
 def _writes(saved: Saved) -> None:
+    node(saved.function.node_def, "write", "ResourceScatterUpdate", "r", "a", "a")
+    saved.function.control_ret.add(key="write", value="write")
+
+
+def _retypes(saved: Saved) -> None:
     node(saved.function.node_def, "write", "AssignAddVariableOp", "r", "a")
     saved.function.control_ret.add(key="write", value="write")
+
+
+def _writes_in_a_branch(saved: Saved) -> None:
+    function = saved.graph.library.function.add()
+    function.signature.name = "w"
+    function.signature.input_arg.add(name="r", type=20)
+    function.signature.output_arg.add(name="o", type=FLOAT)
+    node(function.node_def, "o", "ReadVariableOp", "r")
+    node(function.node_def, "write", "AssignAddVariableOp", "r", "o:value:0")
+    function.ret.add(key="o", value="o:value:0")
+    function.control_ret.add(key="write", value="write")
+    nodes = saved.function.node_def
+    node(nodes, "flag", "Const", value=("tensor", tensor(np.asarray(True))))
+    node(nodes, "branch", "If", "flag:output:0", "r", then_branch=("func", "w"), else_branch=("func", "w"))
+    saved.function.ret[0].value = "branch:output:0"
 
 
 def _sliced(saved: Saved) -> None:
@@ -151,7 +171,9 @@ BROKEN: dict[str, tuple[Callable[[Saved], None], type[StropError], str]] = {
     "an attribute too few": (_op("sum", "Cast"), ModelError, "attribute DstT is missing"),
     "a variable as a tensor": (_inputs("sum", "a", "r"), UnsupportedError, "operand 1 is no tensor of numbers"),
     "a tensor as a variable": (_inputs("read", "a"), ModelError, "operand 0 is no variable"),
-    "a variable that changes": (_writes, UnsupportedError, "variables that a run changes are not supported"),
+    "a part of a variable that changes": (_writes, UnsupportedError, "variables that are changed in this way are not supported"),
+    "a variable that changes in a branch": (_writes_in_a_branch, UnsupportedError, "variables that are changed in this way are not supported"),
+    "a variable that changes its type": (_retypes, UnsupportedError, "a variable that changes its type is not supported"),
     "a variable in slices of the graph": (_sliced, UnsupportedError, "variables that are stored in slices are not supported"),
     "a variable in slices": (_slices, UnsupportedError, "variables that are stored in slices are not supported"),
     "a variable that nothing saves": (_unsaved, UnsupportedError, "a variable is read that nothing is saved for"),

@@ -13,13 +13,14 @@ import strop
 from strop.engine.describe import describe
 from strop.errors import UnsupportedError
 from strop.frontend.saved_model.checksum import masked
+from strop.frontend.saved_model.reader import initial_state
 from strop.frontend.table import read
 from strop.ir.interp import run
 from strop.ir.verify import verify
 from strop.optimize.pipeline import optimize
 from strop.trace import Trace
 from tests.errors.command import run as command
-from tests.frontend.saved_model_files import Saved
+from tests.frontend.saved_model_files import Saved, node
 
 MODELS = Path(__file__).parent / "tensorflow" / "saved_models.tar.xz"
 CALLS = (("lenet", "serving_default"), ("recurrent", "serving_default"), ("sequences", "serving_default"), ("session", "serving_default"), ("module", "serving_default"), ("module", "double"))
@@ -67,10 +68,43 @@ def test_the_command_reads_folders_and_signatures(models: Path) -> None:
     assert done.code == 0 and "Conv2D" in done.out
 
 
-@pytest.mark.parametrize(("name", "text"), [("counter", "variables that a run changes are not supported"), ("strings", "op StringLength is not supported")])
-def test_what_tensorflow_makes_and_is_not_read(models: Path, name: str, text: str) -> None:
-    with pytest.raises(UnsupportedError, match=text):
-        read(models / name)
+def test_strings_are_not_read(models: Path) -> None:
+    with pytest.raises(UnsupportedError, match="op StringLength is not supported"):
+        read(models / "strings")
+
+
+def test_variables_that_a_run_changes_go_in_and_out(models: Path) -> None:
+    """y = x + count behind count += 1."""
+    graph = read(models / "counter")
+    state = initial_state(models / "counter")
+    x = np.array([1, 2], np.float32)
+    assert [v.name for v in graph.inputs] == ["x", *state] and graph.output_names == ["y", f"{next(iter(state))}.next"]
+    for step in range(1, 4):
+        found = run(optimize(graph, Trace()), {"x": x, **state})
+        np.testing.assert_array_equal(found["y"], x + step)
+        state = {name: found[f"{name}.next"] for name in state}
+
+
+def test_reads_and_assignments_keep_their_order(tmp_path: Path) -> None:
+    """y = x + v before v = 2 v, which only control edges tell; the next run begins with the new v."""
+    saved = Saved()
+    nodes = saved.function.node_def
+    node(nodes, "twice", "AddV2", "read:value:0", "read:value:0")
+    node(nodes, "write", "AssignVariableOp", "r", "twice:z:0", "^sum")
+    saved.function.control_ret.add(key="write", value="write")
+    graph = read(saved.write(tmp_path))
+    x = np.zeros((1, 2), np.float32)
+    found = run(graph, {"x": x, **initial_state(tmp_path)})
+    np.testing.assert_array_equal(found["y"], [[1.5, -2.0]])
+    np.testing.assert_array_equal(found["v.next"], [3.0, -4.0])
+    node(nodes, "later", "ReadVariableOp", "r", "^write")
+    saved.function.ret[0].value = "late:z:0"
+    node(nodes, "late", "AddV2", "a", "later:value:0")
+    found = run(read(saved.write(tmp_path)), {"x": x, **initial_state(tmp_path)})
+    np.testing.assert_array_equal(found["y"], [[3.0, -4.0]])
+    next(n for n in nodes if n.name == "write").op = "AssignSubVariableOp"
+    found = run(read(saved.write(tmp_path)), {"x": x, **initial_state(tmp_path)})
+    np.testing.assert_array_equal(found["y"], [[-1.5, 2.0]])
 
 
 def test_variables_lie_in_several_files(tmp_path: Path) -> None:

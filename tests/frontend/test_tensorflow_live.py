@@ -77,6 +77,17 @@ def test_functions(make: type) -> None:
     np.testing.assert_array_equal(found["y"], [[12, 23]] * 3)
 
 
+def test_a_function_that_changes_its_variable() -> None:
+    """v goes in and comes out."""
+    concrete = Concrete()
+    graph = concrete.graph.as_graph_def()
+    node(graph.node, "write", "AssignAddVariableOp", "v", "c", "^read")
+    next(n for n in graph.node if n.name == "sum").input.append("^write")
+    found = run(read(concrete), {"x": np.ones((1, 2), np.float32), "v": np.array([2, 3], np.float32)})
+    np.testing.assert_array_equal(found["y"], [[12, 23]])
+    np.testing.assert_array_equal(found["v.next"], [12, 23])
+
+
 def test_functions_that_are_not_read() -> None:
     with pytest.raises(OptionError, match="the function does not say what its inputs are"):
         read(Function(known=False))

@@ -241,9 +241,11 @@ def _keras(rng: Random, folder: Path) -> None:
     if "net.h5" in parts:
         path.write_bytes(parts["net.h5"])
     else:
-        with zipfile.ZipFile(path, "w") as archive:
+        with zipfile.ZipFile(path, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
             for key, content in parts.items():
                 archive.writestr(key, content)
+    if rng.random() < 0.1:
+        path.write_bytes(mutate.mutated_bytes(path.read_bytes(), rng))
     _lowered(read_keras(path))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 from h5py import File
 
 from strop.errors import ModelError, UnsupportedError
-from strop.frontend.keras.hdf5 import Groups, Tree, text_of
+from strop.frontend.keras.hdf5 import BROKEN, Groups, Tree, names_in, text_of
 from strop.frontend.keras.weights import Weights
 
 #: Most bytes of a configuration, and of the weights of a ``.keras`` file.
@@ -53,7 +56,7 @@ def load(model: str | Path | bytes) -> Archive:
         size = len(model) if isinstance(model, bytes) else data.stat().st_size
         head = model[:4] if isinstance(model, bytes) else _head(data)
         return _zipped(data, where) if head == b"PK\x03\x04" else _whole(data, size, where)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, RecursionError, MemoryError) as error:
+    except (*BROKEN, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error) as error:
         raise ModelError("the Keras model cannot be read", where=where, got=error, hint="check that the file was copied completely") from error
 
 
@@ -87,7 +90,7 @@ def _whole(data: Any, size: int, where: str) -> Archive:
     text = text_of(file, "model_config", where)
     if text is None:
         raise UnsupportedError(
-            "the file holds weights and no model", where=where, got=list(file)[:8], expected="a whole model", hint="save it with model.save(path), not save_weights"
+            "the file holds weights and no model", where=where, got=names_in(file, where)[:8], expected="a whole model", hint="save it with model.save(path), not save_weights"
         )
     return Archive(_model(_json(text.encode(), where), where), Groups(file, size), _major(text_of(file, "keras_version", where), where))
 

@@ -80,7 +80,9 @@ INPUT = "InputLayer"
 
 def is_model(kind: str, config: Any) -> bool:
     """Whether a class with this configuration is a model whose layers are known."""
-    return kind in (*SEQUENTIAL, *FUNCTIONAL) and (isinstance(config, list) or (isinstance(config, dict) and isinstance(config.get("layers"), list)))
+    if isinstance(config, list):  # how Keras wrote Sequential models at first
+        return kind in SEQUENTIAL
+    return kind in (*SEQUENTIAL, *FUNCTIONAL) and isinstance(config, dict) and isinstance(config.get("layers"), list)
 
 
 def net_of(kind: str, config: Any, where: str) -> Net:

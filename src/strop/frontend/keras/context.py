@@ -120,9 +120,8 @@ class LayerContext(TensorFlowNode):
         return self.operands[index]
 
     def floats(self, index: int = 0) -> Value:
-        """An operand as floats: what Keras casts it to."""
-        found = self.stored(index)
-        return found if found.dtype.is_float else self.cast(found, dt.f32)
+        """An operand in f32, the type of all weights."""
+        return self.cast(self.stored(index), dt.f32)
 
     def ranked(self, rank: int, index: int = 0) -> Value:
         """An operand of a rank, channels last."""

@@ -21,6 +21,8 @@ _ATTENTION = ("query_dense", "key_dense", "value_dense", "output_dense")
 _PARTS = (*_ATTENTION, *(f"_{name}" for name in _ATTENTION), "forward_layer", "backward_layer", "cell", "layer")
 #: Parts without weights of the network.
 _OTHERS = ("vars", "seed_generator", "optimizer", *_LAYERS)
+#: What the HDF5 library raises for files that are damaged.
+BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 #: Deepest part of a layer.
 MAX_DEPTH = 16
 
@@ -60,14 +62,16 @@ class Tree(Weights):
         found: list[Array] = []
         own = group(self._file, f"{self._path}/vars")
         if own is not None:
-            names = sorted((name for name in own if name.isascii() and name.isdigit() and len(name) < 6), key=int)
-            if len(names) != len(own):
-                raise ModelError("weights of a layer are not numbered", where=f"weights {self._path}", got=list(own)[:4])
+            every = names_in(own, self._path)
+            names = sorted((name for name in every if name.isascii() and name.isdigit() and len(name) < 6), key=int)
+            if len(names) != len(every):
+                raise ModelError("weights of a layer are not numbered", where=f"weights {self._path}", got=every[:4])
             found += [array(self._file, f"{self._path}/vars/{name}", self._size) for name in names]
+        inside = names_in(held, self._path)
         for part in _PARTS:
-            if part in held:
+            if part in inside:
                 found += Tree(self._file, f"{self._path}/{part}", self._size, self._depth + 1).arrays()
-        unknown = [name for name in held if name not in (*_PARTS, *_OTHERS) and _holds(self._file, f"{self._path}/{name}", self._depth + 1)]
+        unknown = [name for name in inside if name not in (*_PARTS, *_OTHERS) and _holds(self._file, f"{self._path}/{name}", self._depth + 1)]
         if unknown:
             raise UnsupportedError("a layer has weights of a part that is not known", where=f"weights {self._path}", got=unknown[0], expected=", ".join(_PARTS))
         return found
@@ -147,9 +151,17 @@ def entry(file: File, path: str) -> Any:
             if not isinstance(at.get(part, getlink=True), HardLink):
                 raise UnsupportedError("links in weights are not followed", where=f"weights {path}")
             at = at[part]
-    except (OSError, RuntimeError, ValueError, KeyError, UnicodeError) as error:
+    except BROKEN as error:
         raise _damaged(path, error) from error
     return at
+
+
+def names_in(held: Group, path: str) -> list[str]:
+    """What lies in a group; ModelError when the file is damaged."""
+    try:
+        return list(held)
+    except BROKEN as error:
+        raise _damaged(path, error) from error
 
 
 def group(file: File, path: str) -> Group | None:
@@ -176,7 +188,7 @@ def array(file: File, path: str, size: int) -> Array:
         if found.nbytes > min(MAX_BYTES, max(size, 1 << 16) * MAX_RATIO):
             raise ModelError("weights are larger than their file can hold", where=where, got=f"{found.nbytes} bytes in a file of {size}")
         return np.asarray(found[()])
-    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+    except BROKEN as error:
         raise _damaged(path, error) from error
 
 
@@ -186,7 +198,7 @@ def text_of(held: Any, name: str, where: str) -> str | None:
         if name not in held.attrs:
             return None
         found = held.attrs[name]
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError, MemoryError) as error:
+    except BROKEN as error:
         raise _damaged(where, error) from error
     if isinstance(found, bytes):
         return found.decode("utf-8", "replace")
@@ -207,7 +219,7 @@ def _texts(held: Any, name: str, where: str) -> list[str]:
         for part in names:
             for text in np.asarray(held.attrs[part]).reshape(-1):
                 found.append(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError, MemoryError) as error:
+    except BROKEN as error:
         raise _damaged(where, error) from error
     return found
 
@@ -217,7 +229,7 @@ def _holds(file: File, path: str, depth: int) -> bool:
     found = entry(file, path)
     if isinstance(found, Dataset):
         return True
-    return depth < MAX_DEPTH and isinstance(found, Group) and any(_holds(file, f"{path}/{name}", depth + 1) for name in found)
+    return depth < MAX_DEPTH and isinstance(found, Group) and any(_holds(file, f"{path}/{name}", depth + 1) for name in names_in(found, path))
 
 
 def _damaged(path: str, error: Exception) -> ModelError:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from strop.errors import UnsupportedError
+from strop.errors import ModelError, UnsupportedError
 from strop.frontend.keras.archive import load
 from strop.frontend.keras.importer import Importer
 from strop.frontend.verdicts import Verdict, combined
@@ -64,11 +64,15 @@ def saved(model: Any) -> Iterator[Path]:
 
 def _import(model: Any, shapes: Mapping[str, Any] | None) -> Importer:
     if isinstance(model, (str, Path, bytes)):
-        importer = Importer(load(model), shapes, "model" if isinstance(model, bytes) else Path(model).stem)
-    else:
-        with saved(model) as path:
-            importer = Importer(load(path), shapes, str(getattr(model, "name", "model")))
-            importer.run()
-            return importer
-    importer.run()
+        return _read(model, shapes, "model" if isinstance(model, bytes) else Path(model).stem)
+    with saved(model) as path:
+        return _read(path, shapes, str(getattr(model, "name", "model")))
+
+
+def _read(model: str | Path | bytes, shapes: Mapping[str, Any] | None, name: str) -> Importer:
+    importer = Importer(load(model), shapes, name)
+    try:
+        importer.run()
+    except RecursionError:
+        raise ModelError("the configuration is nested too deep", where=name) from None
     return importer

@@ -13,13 +13,29 @@ from strop.frontend.saved_model import tensors
 from strop.frontend.saved_model.operands import Handle, Listed, Operand
 from strop.frontend.saved_model.program import Node, Program
 from strop.frontend.tensorflow.node import TensorFlowNode, new_symbol
+from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Value
-from strop.ir.op import Array
+from strop.ir.op import Array, Type
 from strop.ir.shape import Sym
 from strop.ops.data import Expand
 
 _REQUIRED = object()
+
+
+@dataclass
+class State:
+    """A variable that keeps its value from one run to the next.
+
+    Attributes:
+        value: what it is at this place of the program.
+        given: the graph input with its value before the run.
+        initial: its value before the first run.
+    """
+
+    value: Value
+    given: Value
+    initial: Array
 
 
 @dataclass
@@ -31,6 +47,8 @@ class Session:
         graph: the graph being built.
         reserved: names of inputs.
         variables: constants by the nodes that make variables.
+        changing: nodes that make variables which a run changes.
+        state: those of them that were met.
         symbolic: sizes that are data, by the values that hold them.
         symbols: names of computed sizes.
     """
@@ -39,6 +57,8 @@ class Session:
     graph: Graph
     reserved: set[str] = field(default_factory=set)
     variables: dict[str, Value] = field(default_factory=dict)
+    changing: frozenset[str] = frozenset()
+    state: dict[str, State] = field(default_factory=dict)
     symbolic: dict[Value, Array] = field(default_factory=dict)
     symbols: set[str] = field(default_factory=set)
 
@@ -166,25 +186,53 @@ class NodeContext(TensorFlowNode):
         return format.endswith("C")
 
     def variable(self, handle: Handle) -> Value:
-        """A variable's elements, as a constant.
+        """A variable's elements, as a constant; of one that changes what it is here.
 
         Raises:
             UnsupportedError: nothing is saved for it.
             ModelError: what is saved is damaged.
         """
         session = self.session
+        if handle.name in session.changing:
+            return self.state(handle).value
         found = session.variables.get(handle.name)
         if found is None:
-            program = session.program
-            given = program.values.get(handle.name)
-            if given is None:
-                key = program.keys.get(handle.name)
-                if key is None or program.bundle is None:
-                    raise self.unsupported("a variable is read that nothing is saved for", got=handle.name)
-                given = program.bundle.array(key)
-            found = self.graph.add_const(given, self.fresh(handle.name))
+            found = self.graph.add_const(self._saved(handle), self.fresh(handle.name))
             session.variables[handle.name] = found
         return found
+
+    def _saved(self, handle: Handle) -> Array:
+        """A variable's elements as they are saved."""
+        program = self.session.program
+        given: Array | None = program.values.get(handle.name)
+        if given is not None:
+            return given
+        key = program.keys.get(handle.name)
+        if key is None or program.bundle is None:
+            raise self.unsupported("a variable is read that nothing is saved for", got=handle.name)
+        return program.bundle.array(key)
+
+    def state(self, handle: Handle) -> State:
+        """A variable that a run changes; it begins as a graph input."""
+        states = self.session.state
+        if handle.name not in states:
+            initial = self._saved(handle)
+            given = self.graph.add_input(self.fresh(handle.name), Type(dt.from_numpy(initial.dtype), initial.shape))
+            states[handle.name] = State(given, given, initial)
+        return states[handle.name]
+
+    def assign(self, handle: Handle, value: Value) -> None:
+        """Gives a variable another value.
+
+        Raises:
+            UnsupportedError: of another type or shape, or a variable that was not known to change.
+        """
+        if handle.name not in self.session.changing:
+            raise self.unsupported("variables that are changed in this way are not supported", got=handle.name)
+        state = self.state(handle)
+        if state.given.type != value.type:
+            raise self.unsupported("a variable that changes its type is not supported", got=value.type, expected=state.given.type)
+        state.value = value
 
     def broadcast(self, value: Value, shape: Sequence[Any]) -> Value:
         """A value repeated over a shape."""

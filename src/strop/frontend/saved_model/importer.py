@@ -14,7 +14,16 @@ from strop.frontend.saved_model import loops, sizes
 from strop.frontend.saved_model.context import NodeContext, Session
 from strop.frontend.saved_model.frames import Frames, Loop
 from strop.frontend.saved_model.operands import Dead, Guarded, Handle, Operand, Unknown
-from strop.frontend.saved_model.program import VARIABLES, Body, Node, Program, Ref, Tensor
+from strop.frontend.saved_model.program import (
+    ASSIGNMENTS,
+    VARIABLES,
+    Body,
+    Node,
+    Program,
+    Ref,
+    Tensor,
+    written,
+)
 from strop.frontend.saved_model.registry import PORTS, RULES
 from strop.frontend.shapes import input_shapes
 from strop.frontend.verdicts import Verdict, reason
@@ -25,9 +34,13 @@ from strop.ir.op import Type
 MAX_READ, MAX_DEPTH = 1 << 18, 48
 #: The symbol of first axes that several inputs leave open.
 BATCH = "batch"
-#: Ops that change a variable.
+#: Behind the name of a variable that a run changes: the output with its value after the run.
+NEXT = ".next"
+#: Ops without results, which only matter for the order of others.
+_SILENT = frozenset(("NoOp", "Assert", "Print", "PrintV2"))
+#: Ops that change a variable in ways that are not read.
 WRITES = frozenset((
-    "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "Assign", "AssignAdd", "AssignSub", "ScatterUpdate", "ScatterAdd",
+    "Assign", "AssignAdd", "AssignSub", "ScatterUpdate", "ScatterAdd",
     "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterNdUpdate", "ResourceStridedSliceAssign", "AssignVariableXlaConcatND",
 ))  # fmt: skip
 #: What an import function may run into on a node that TensorFlow does not make; anything else is a defect.
@@ -50,6 +63,8 @@ class Scope:
         outer: of a round, what lies around it.
         inside: of a round, the nodes that depend on it.
         ends: of a round, nodes whose Switch gives both results: their loop goes on or ends outside of the graph.
+        frames: the loops of the body, once they are known.
+        once: it runs exactly once per run, so that it may change variables.
     """
 
     body: Body
@@ -60,6 +75,7 @@ class Scope:
     inside: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
     frames: Frames | None = None
+    once: bool = True
 
     def owner(self, name: str) -> Scope:
         """Where a node's results belong: the innermost round that it depends on."""
@@ -96,9 +112,10 @@ class Importer:
             OptionError: ``shapes`` does not fit it.
         """
         scope = Scope(self.program.graph, "", ())
+        self.session.changing = frozenset(written(self.program))
         self._inputs(scope)
         refs = [tensor.ref for tensor in self.program.outputs.values()]
-        self._check_writes(scope.body, [ref.node for ref in refs], "the graph")
+        self._check_writes(scope, [ref.node for ref in refs], "the graph")
         values, names = [], []
         for name, found in zip(self.program.outputs, self.read(scope, refs), strict=True):
             if isinstance(found, Unknown):
@@ -107,6 +124,9 @@ class Importer:
                 raise UnsupportedError("an output is no tensor of numbers", where=f"output {name}", got=type(found).__name__.lower())
             values.append(found)
             names.append(name)
+        for state in self.session.state.values():
+            values.append(state.value)
+            names.append(state.given.name + NEXT)
         self.graph.set_outputs(values, names)
 
     def _inputs(self, scope: Scope) -> None:
@@ -139,7 +159,11 @@ class Importer:
         Raises:
             ModelError: nodes read each other in a circle; there are too many.
         """
-        stack = [ref.node for ref in reversed(refs)]
+        self._visit(scope, [ref.node for ref in refs])
+        return [self._result(scope, ref) for ref in refs]
+
+    def _visit(self, scope: Scope, names: Sequence[str]) -> None:
+        stack = list(reversed(names))
         waiting: set[tuple[int, str]] = set()
         while stack:
             name = stack[-1]
@@ -156,13 +180,14 @@ class Importer:
                 raise ModelError("nodes read each other in a circle", where=home.body.where, got=name)
             waiting.add((id(home), name))
             stack += needs
-        return [self._result(scope, ref) for ref in refs]
 
     def _needs(self, scope: Scope, name: str) -> list[str]:
         node = scope.body.node(name)
         if node.op == "Exit":
             return self.frames(scope).loop_of(node).needs
-        names = [ref.node for ref in node.inputs]
+        names = [] if node.op in _SILENT else [ref.node for ref in node.inputs]
+        if self.session.changing:
+            return names + [c for c in node.controls if c in scope.body.nodes]
         return names + [c for c in node.controls if c in self.frames(scope).pivots] if node.controls else names
 
     def frames(self, scope: Scope) -> Frames:
@@ -202,6 +227,8 @@ class Importer:
             raise ModelError("there are too many nodes in all calls and rounds", where=scope.body.where, expected=f"at most {MAX_READ}")
         if node.op == "Exit":
             return self._exit(scope, node)
+        if node.op in _SILENT:
+            return ()
         operands = [self._result(scope, ref) for ref in node.inputs]
         if node.op == "Switch" and len(node.inputs) == 2 and node.inputs[1].node in scope.ends:
             return [operands[0], operands[0]]
@@ -221,10 +248,12 @@ class Importer:
             return [Unknown(node.op)]
 
         def call(called: str, values: Sequence[Operand], label: str) -> list[Operand]:
-            return self.call(called, values, f"{name}/{label}/" if label else scope.label, scope.path, context.where)
+            return self.call(called, values, f"{name}/{label}/" if label else scope.label, scope.path, context.where, scope.once and not label and not conditions)
 
         context = NodeContext(self.graph, self.session.reserved, name, node.op, self.session, node, operands, call)
         try:
+            if node.op in ASSIGNMENTS and (conditions or scope.outer is not None):
+                raise context.unsupported("variables that are changed in branches and loops are not supported")
             results = self._results(context)
         except StropError as error:
             return self._failed(context, error)
@@ -283,12 +312,12 @@ class Importer:
 
     # ---- functions and loops
 
-    def call(self, name: str, operands: Sequence[Operand], label: str, path: Sequence[str], where: str) -> list[Operand]:
+    def call(self, name: str, operands: Sequence[Operand], label: str, path: Sequence[str], where: str, once: bool) -> list[Operand]:
         """Reads a function in the place of a call.
 
         Raises:
             ModelError: there is no such function, it takes another number of operands, or calls lie in each other without end.
-            UnsupportedError: it changes a variable.
+            UnsupportedError: it changes a variable, and may not run, or more than once.
         """
         body = self.program.functions.get(name)
         if body is None:
@@ -297,17 +326,21 @@ class Importer:
             raise ModelError("functions call each other without end", where=where, got=[*path, name][-4:])
         if len(operands) != len(body.args):
             raise ModelError("a function is called with another number of operands", where=where, got=len(operands), expected=len(body.args))
-        self._check_writes(body, [*(r.node for r in body.results), *body.controls], where)
-        scope = Scope(body, label, (*path, name))
+        scope = Scope(body, label, (*path, name), once=once)
+        self._check_writes(scope, [*(r.node for r in body.results), *body.controls], where)
         scope.known.update({arg: [operand] for arg, operand in zip(body.args, operands, strict=True)})
-        return self.read(scope, body.results)
+        results = self.read(scope, body.results)
+        if self.session.changing and once:
+            self._visit(scope, [c for c in body.controls if c in body.nodes])
+        return results
 
-    def _check_writes(self, body: Body, start: Sequence[str], where: str) -> None:
-        for name in body.reached(start):
-            if body.nodes[name].op in WRITES:
+    def _check_writes(self, scope: Scope, start: Sequence[str], where: str) -> None:
+        for name in scope.body.reached(start):
+            op = scope.body.nodes[name].op
+            if op in WRITES or (op in ASSIGNMENTS and not (scope.once and self.session.changing)):
                 raise UnsupportedError(
-                    "variables that a run changes are not supported", where=where, got=f"node {name} ({body.nodes[name].op})",
-                    expected="a signature that only reads its variables", hint="make state an input and an output of the signature",
+                    "variables that are changed in this way are not supported", where=where, got=f"node {name} ({op})",
+                    expected="whole values, assigned outside of branches and loops", hint="make state an input and an output of the signature",
                 )  # fmt: skip
 
     def _exit(self, scope: Scope, node: Node) -> Sequence[Operand]:

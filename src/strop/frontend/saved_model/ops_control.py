@@ -37,6 +37,16 @@ def partitioned_call(node: NodeContext) -> list[Operand]:
     return node.call(node.function("f"), node.operands, "")
 
 
+@tf_op("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
+def assign(node: NodeContext) -> list[Operand]:
+    """What reads the variable behind it reads the new value; the one after the run is an output."""
+    handle, value = node.handle(0), node.stored(1)
+    if node.op != "AssignVariableOp":
+        value = node.apply("add" if node.op == "AssignAddVariableOp" else "sub", node.variable(handle), value)
+    node.assign(handle, value)
+    return []
+
+
 @tf_op("If", "StatelessIf")
 def if_(node: NodeContext) -> list[Operand]:
     """Both branches are computed, and the condition picks; a known one takes its branch."""

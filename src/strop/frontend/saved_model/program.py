@@ -19,6 +19,8 @@ SERVE, DEFAULT = "serve", "serving_default"
 #: Most nodes of the graph and all functions.
 MAX_NODES = 1 << 20
 _INIT = "__saved_model_init_op"
+#: How deep calls are followed to find what they assign.
+MAX_CALLS = 16
 #: Ops that make variables.
 VARIABLES = frozenset(("VarHandleOp", "VariableV2", "Variable"))
 #: Ops whose results nobody need read.
@@ -387,6 +389,32 @@ def _assignments(program: Program, body: Body, start: Iterable[str], bound: Mapp
         handle, key = _variable(body, node.inputs[0], bound), _key(body, node.inputs[1])
         if handle and key:
             found[handle] = key
+
+
+#: Ops that give a variable another value, of those that are read.
+ASSIGNMENTS = frozenset(("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"))
+
+
+def written(program: Program) -> set[str]:
+    """The nodes that make those variables which a run of the signature changes."""
+    found: set[str] = set()
+    known = {name: name for name in program.values}
+    _written(program, program.graph, [tensor.ref.node for tensor in program.outputs.values()], known, found, 0)
+    return found
+
+
+def _written(program: Program, body: Body, start: Iterable[str], bound: Mapping[str, str], found: set[str], depth: int) -> None:
+    for name in body.reached(start):
+        node = body.nodes[name]
+        inner = program.functions.get(called_function(node))
+        if inner is not None and depth < MAX_CALLS:
+            handles = {arg: _variable(body, ref, bound) for arg, ref in zip(inner.args, node.inputs, strict=False)}
+            known = {arg: handle for arg, handle in handles.items() if handle}
+            if known:
+                _written(program, inner, [*(r.node for r in inner.results), *inner.controls], known, found, depth + 1)
+        elif node.op in ASSIGNMENTS and node.inputs:
+            handle = _variable(body, node.inputs[0], bound)
+            found.update([handle] if handle else [])
 
 
 def called_function(node: Node) -> str:

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from strop.errors import ModelError
 from strop.frontend.saved_model import live, program
 from strop.frontend.saved_model.importer import Importer
 from strop.frontend.verdicts import Verdict, combined
 from strop.ir.graph import Graph
+from strop.ir.op import Array
 
 
 def read(model: Any, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> Graph:
     """Reads one signature of a SavedModel, or a frozen graph, as it is: one import function per op, nothing optimized.
 
-    Functions are read where they are called, loops of known length are unrolled, variables become constants. Inputs and outputs have
+    Functions are read where they are called, loops of known length are unrolled, variables become constants. One that a run changes, ``v``, is an
+    input ``v`` and an output ``v.next``; ``initial_state`` has the values for the first run. Inputs and outputs have
     the signature's names, those of a frozen graph the names of their nodes. Every node's ``source`` is the name of TensorFlow's node.
 
     Args:
@@ -43,9 +46,20 @@ def judge(model: Any, shapes: Mapping[str, Any] | None = None, signature: str | 
     return importer.verdicts, Graph() if importer.errors else importer.graph
 
 
+def initial_state(model: Any, shapes: Mapping[str, Any] | None = None, signature: str | None = None) -> dict[str, Array]:
+    """The values of variables that a run changes before the first run, by the names of the inputs that take them. Arguments and errors as ``read``."""
+    importer = _import(model, shapes, signature)
+    if importer.errors:
+        raise combined(importer.errors, len(importer.verdicts))
+    return {state.given.name: state.initial for state in importer.session.state.values()}
+
+
 def _import(model: Any, shapes: Mapping[str, Any] | None, signature: str | None) -> Importer:
     importer = Importer(_program(model, signature), shapes)
-    importer.run()
+    try:
+        importer.run()
+    except RecursionError:
+        raise ModelError("calls, branches and loops of the graph lie too deep in each other", where=importer.program.name) from None
     return importer
 
 
