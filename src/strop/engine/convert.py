@@ -15,10 +15,12 @@ from strop.errors import OptionError, StropError
 from strop.export import integers
 from strop.export.arrange import arrange, plain
 from strop.export.expand import IN_ONNX, expand
+from strop.export.widen import is_narrow, widen
 from strop.frontend.table import WRITERS, writer
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph
+from strop.optimize.pipeline import optimize
 from strop.quantize import ranges
 from strop.quantize.data import samples
 from strop.quantize.table import Table
@@ -80,7 +82,8 @@ def convert(
         precision: of a .tflite file: ``fp32``; ``fp16``: weights in 16 bits; ``dynamic``: weights in 8 bits, one scale per output channel,
             activations are quantized while it runs; ``int8``: weights and activations in 8 bits; ``int16x8``: weights in 8, activations
             in 16 bits.
-        calibration: samples for int8 and int16x8, see ``strop.quantize.data``. Without any, random inputs are used, and a note says so.
+        calibration: samples for int8 and int16x8, see ``strop.quantize.data``, in the layout of the file's inputs. Without any, random inputs
+            are used, and a note says so.
         input_dtype, output_dtype: element type of float inputs and outputs of a quantized file: ``f32`` (None too), or the integers that it
             computes in (``i8``; ``u8``; ``i16``), as a name or a numpy dtype.
         layout: of inputs and outputs of rank 4: ``model``: as the model has them, turned where the network begins and ends;
@@ -138,6 +141,9 @@ def conversion(
     if to == "onnx":
         return _to_onnx(graph, format, trace)
     with trace.stage("arrange"):
+        if is_narrow(graph):
+            trace.note("16-bit floats are computed in f32; precision fp16 keeps their weights small")
+            graph = optimize(widen(graph), trace)
         arranged = arrange(graph, trace, format.direct, layout == "channels_last")
     written: OutGraph = format.write(arranged)
     integers.spread(written)

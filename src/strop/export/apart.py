@@ -37,6 +37,11 @@ class Apart:
         values = [v if isinstance(v, Value) else self.number(v, typed.dtype) for v in operands]
         return self.step(make(fn, **params), *values)
 
+    def apply_activation(self, value: Value, name: str, alpha: float, beta: float) -> Value:
+        """An elementwise function with those of alpha and beta that it has."""
+        given = {"alpha": alpha, "beta": beta}
+        return self.apply(name, value, **{k: given[k] for k, _ in make(name).function.params})
+
     def number(self, number: float, dtype: DType) -> Value:
         """A scalar constant."""
         return self.const(cast_array(np.asarray(number), dtype))

@@ -15,6 +15,7 @@ import numpy as np
 
 from strop.export.apart import Apart, apply
 from strop.export.functions import Direct, function
+from strop.export.unroll import recurrent
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Graph, Value
@@ -27,6 +28,7 @@ from strop.ops.integer import MixedMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from strop.ops.quantize import Dequantize
+from strop.ops.recurrent import GRU, LSTM, RNN
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
 from strop.ops.sizes import Iota
@@ -276,11 +278,14 @@ _FIRST: dict[type[Op], Callable[[Apart], Sequence[Value] | Value | None]] = {
     GroupNorm: _group_norm,
     InstanceNorm: _instance_norm,
     Iota: _iota,
+    GRU: recurrent,
+    LSTM: recurrent,
     LayerNorm: _layer_norm,
     MixedMatMul: _mixed_matmul,
     OneHot: _one_hot,
     Pad: _pad,
     RMSNorm: _rms_norm,
+    RNN: recurrent,
     Reduce: _reduce,
     TopK: _top_k,
     Trilu: _trilu,
