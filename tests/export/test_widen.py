@@ -11,7 +11,7 @@ from strop.ir.graph import Graph
 from strop.ir.interp import run
 from strop.ir.op import Type
 from strop.ir.verify import verify
-from strop.ops.elementwise import Cast, make
+from strop.ops.elementwise import BitCast, Cast, make
 from strop.ops.matmul import MatMul
 
 
@@ -36,4 +36,11 @@ def test_casts_alone_are_not_narrow() -> None:
     graph = Graph("casts")
     x = graph.add_input("x", Type(dt.f16, (3,)))
     graph.set_outputs([graph.add(make("relu"), [graph.add(Cast(dt.f32), [x]).output]).output], ["y"])
+    assert not is_narrow(graph)
+
+
+def test_bits_are_left_alone() -> None:
+    graph = Graph("bits")
+    x = graph.add_input("x", Type(dt.f16, (3,)))
+    graph.set_outputs([graph.add(BitCast(dt.i16), [graph.add(make("relu"), [x]).output]).output], ["y"])
     assert not is_narrow(graph)

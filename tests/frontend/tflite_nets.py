@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.frontend.tflite_models import Array, Maker
+from tests.frontend.tflite_recurrent import LAYERS
 
 RNG = np.random.default_rng(3)
 CONV = {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
@@ -112,4 +113,5 @@ def sparse_net() -> tuple[bytes, Array]:
 
 def every_net() -> list[bytes]:
     """All of them."""
-    return [quantized_net()[0], streaming(), branch("IF"), branch("WHILE"), free_net(), sparse_net()[0]]
+    recurrent = [LAYERS[name]().file() for name in ("lstm coupled peephole", "lstm merged", "rnn", "svdf rank")]
+    return [quantized_net()[0], streaming(), branch("IF"), branch("WHILE"), free_net(), sparse_net()[0], *recurrent]

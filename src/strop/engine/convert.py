@@ -82,7 +82,8 @@ def convert(
         precision: of a .tflite file: ``fp32``; ``fp16``: weights in 16 bits; ``dynamic``: weights in 8 bits, one scale per output channel,
             activations are quantized while it runs; ``int8``: weights and activations in 8 bits; ``int16x8``: weights in 8, activations
             in 16 bits.
-        calibration: samples for int8 and int16x8, see ``strop.quantize.data``. Without any, random inputs are used, and a note says so.
+        calibration: samples for int8 and int16x8, see ``strop.quantize.data``, in the layout of the file's inputs. Without any, random inputs
+            are used, and a note says so.
         input_dtype, output_dtype: element type of float inputs and outputs of a quantized file: ``f32`` (None too), or the integers that it
             computes in (``i8``; ``u8``; ``i16``), as a name or a numpy dtype.
         layout: of inputs and outputs of rank 4: ``model``: as the model has them, turned where the network begins and ends;

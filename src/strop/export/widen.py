@@ -13,14 +13,16 @@ from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Op
-from strop.ops.elementwise import Cast
+from strop.ops.elementwise import BitCast, Cast
 
 NARROW = (dt.f16, dt.bf16)
 
 
 def is_narrow(graph: Graph) -> bool:
-    """Whether an op of the graph computes in 16-bit floats: not one that only turns them into others."""
-    return any(v.dtype in NARROW for node in graph.nodes if not isinstance(node.op, Cast) for v in (*node.operands, *node.outputs))
+    """Whether an op of the graph computes in 16-bit floats: not one that only turns them into others. Not where their bits are looked at,
+    either, which would be others in f32."""
+    narrow = [node for node in graph.nodes if any(v.dtype in NARROW for v in (*node.operands, *node.outputs))]
+    return any(not isinstance(n.op, Cast) for n in narrow) and not any(isinstance(n.op, BitCast) for n in narrow)
 
 
 def widen(graph: Graph) -> Graph:

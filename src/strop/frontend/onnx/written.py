@@ -63,6 +63,8 @@ def direct(op: Op, operands: Sequence[Value]) -> bool:
         return True
     if op.fn in ("shl", "shr"):
         return operands[0].dtype.name.startswith("u")
+    if op.fn in _PARAMS and operands[0].dtype is dt.f64:  # attributes are f32
+        return all(float(np.float32(p)) == p for p in op.param.values())
     return op.fn in _PLAIN or op.fn in _PARAMS or op.fn in _OTHERS
 
 

@@ -21,6 +21,8 @@ from strop.ops.matmul import MatMul
 from strop.ops.recurrent import LSTM, RNN, SIGMOID, Activation, activation
 from strop.ops.reduce import Reduce
 
+#: Most elements of a state.
+MAX_STATE = 1 << 26
 #: ActivationFunctionType of the options.
 _FUNCTIONS: dict[int, Activation] = {0: activation("affine"), 1: activation("relu"), 4: activation("tanh")}
 
@@ -39,6 +41,8 @@ def _state(node: NodeContext, index: int) -> Variable:
         raise node.unsupported("a state that is no variable is not supported", got=tensor.name)
     if tensor.dtype is not dt.f32:
         raise node.unsupported("quantized recurrent layers are not supported", got=tensor.type, expected="FLOAT32", hint="convert the model without integer activations")
+    if math.prod(tensor.shape) > MAX_STATE:
+        raise node.malformed("a state is too large", got=list(tensor.shape), expected=f"at most {MAX_STATE} elements")
     session, handles = node.session, node.scope.handles
     if number not in handles:
         handles[number] = free_name(node.scope.label + (tensor.name or f"state_{number}"), session.variables, mark=".", first=2)
@@ -102,8 +106,7 @@ def _lstm(node: NodeContext, x: Value, first: int, states: tuple[int, int], dire
 
     w, r = joined(gates(first, "ifco", 4)), joined(gates(first + 4, "ifco", 4))
     biases = gates(first + 11, "ifco", 4)
-    size = r.shape[2]
-    assert isinstance(size, int), "weights have known sizes"
+    (size,) = node.static(r.shape[2:])
     bias = joined([*biases, node.const(np.zeros(4 * size, np.float32))])
     peepholes = gates(first + 8, "ifo", 3)
     p = joined(peepholes) if peepholes[2] is not None else None
