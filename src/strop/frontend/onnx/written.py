@@ -496,7 +496,8 @@ _FUNCTIONS = {
 @writes(LSTM, GRU, RNN)
 def _recurrent(w: NodeWriter) -> None:
     op = w.op
-    if op.projected or any(name not in _FUNCTIONS for name, _, _ in op.activations):
+    clips_cell = isinstance(op, LSTM) and np.isfinite(op.cell_clip)
+    if op.projected or clips_cell or any(name not in _FUNCTIONS for name, _, _ in op.activations):
         raise w.refused("this form has no counterpart in ONNX", got=op)
     used = [(n, a, b) for n, a, b in op.activations]
     parameters = [p for n, a, b in used for p in ((a, b) if n in ("affine", "scaled_tanh", "hard_sigmoid") else (a,) if n in ("leaky_relu", "thresholded_relu", "elu") else ())]
