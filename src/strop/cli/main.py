@@ -33,7 +33,7 @@ VERBS = {
     "diff": "Compares two runtimes or engines layer by layer, and names the first layer that departs.",
     "debug": "Finds the smallest failing part of a model, what makes it fail, and what costs accuracy.",
     "dump": "Prints the text inside an engine or a model.",
-    "ops": "Lists ONNX ops with the opsets they are read from, PyTorch or TensorFlow Lite ops, or the kernels.",
+    "ops": "Lists ONNX ops with the opsets they are read from, PyTorch, TensorFlow or TensorFlow Lite ops, Keras layers, or the kernels.",
     "trtexec": "Builds and times a network with the options of TensorRT's trtexec.",
     "knobs": "Lists the environment variables, their values and defaults.",
 }
