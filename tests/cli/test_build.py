@@ -55,16 +55,17 @@ def test_options_reach_the_build(strop: Strop, model: Path, tmp_path: Path, monk
         "build", model, "--output", tmp_path / "o", "--target", "x86-64-v3", "--threads", 3, "--level", 4, "--budget", 1.5,
         "--shape", "x=1x3x8x8", "--shape", "z=2", "--dump", tmp_path / "d", "--stop-after", "engine",
         "--precision", "int8", "--layer-precision", "fc*=fp32", "--calibrate", "d.npz", "--ranges", "t.txt", "--calibrator", "minmax",
-        "--preprocess", "imagenet", "--max-drop", 0.5, "--metric", "math:hypot", "--equalize", "--signature", "s",
+        "--preprocess", "imagenet", "--max-drop", 0.5, "--metric", "math:hypot", "--equalize", "--signature", "serve",
     )  # fmt: skip
     assert done.code == 0, done.err
     progress = seen.pop("progress")
     assert callable(progress)
     assert seen == {
         "model": model, "target": "x86-64-v3", "threads": 3, "level": 4, "budget": 1.5,
-        "shapes": {"x": "1x3x8x8", "z": "2"}, "signature": "s", "dump": tmp_path / "d", "stop_after": None,
+        "shapes": {"x": "1x3x8x8", "z": "2"}, "dump": tmp_path / "d", "stop_after": None,
         "precision": "int8", "layer_precision": {"fc*": "fp32"}, "calibration": Path("d.npz"), "ranges": Path("t.txt"),
         "calibrator": "minmax", "preprocess": "imagenet", "max_drop": 0.5, "metric": math.hypot, "equalize": True,
+        "signature": "serve",
     }  # fmt: skip
 
 
