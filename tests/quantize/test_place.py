@@ -11,7 +11,7 @@ from strop.ir import interp
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Type
 from strop.ops.conv import Conv
-from strop.ops.data import Concat, Reshape
+from strop.ops.data import Concat, Reshape, Split
 from strop.ops.elementwise import make
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
@@ -178,3 +178,13 @@ def test_patterns_and_places() -> None:
             decide(net.graph, "int8", patterns)
     with pytest.raises(OptionError, match="unknown precision"):
         decide(net.graph, "int7")
+
+
+def test_a_residual_that_is_a_part_of_a_split() -> None:
+    net = Net()
+    left, right = net.graph.add(Split(1, (2, 2)), [net.fn("relu", net.conv(net.x, "a"))], name="split").outputs
+    w = net.graph.add_const(net.rng.standard_normal((2, 2, 1, 1)).astype(np.float32), "b.w")
+    b = net.graph.add(Conv((1, 1), (0,) * 4, (1, 1)), [left, w], name="b", source=["b"]).output
+    net.graph.set_outputs([net.conv(net.fn("add", b, right), "c")])
+    found = place(net.graph, INT8)
+    assert [n.name for n in found.layers] == ["a", "b", "c"] and {"x", left.name, right.name} <= set(names(found))

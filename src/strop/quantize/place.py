@@ -127,7 +127,7 @@ class _Walk:
     def _anchor(self, value: Value) -> Node | None:
         """The product at the start of the chain of elementwise ops, each read once, that ends in a value."""
         node = value.producer
-        while node is not None and len(value.uses) == 1 and not self._graph.is_output(value) and value.shape == node.output.shape:
+        while node is not None and len(node.outputs) == 1 and len(value.uses) == 1 and not self._graph.is_output(value) and value.shape == node.output.shape:
             if isinstance(node.op, (Conv, ConvTranspose, MatMul)):
                 return node
             if not isinstance(node.op, Elementwise):

@@ -96,7 +96,7 @@ class ConvInt16(Kernel[Params]):
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         g, lanes = _geometry(region), ISAS[target.isa].lanes
-        per_dot = lanes / target.fma_lanes * (1.0 if target.extras else 2.0 if target.isa.startswith("avx") else 8.0)
+        per_dot = lanes / target.fma_lanes * (1.0 if dot_emitter.native("vdot2", target) else 2.0 if target.isa.startswith("avx") else 8.0)
         steps = -(-g.k // 2)
         tiles = -(-typical(g.row_extent) // params.mr) * -(-g.o // (params.nv * lanes))
         step = max(params.mr * params.nv * per_dot, 2.0 * params.nv + 0.5 * params.mr, 4.0)
