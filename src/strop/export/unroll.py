@@ -154,4 +154,6 @@ class _Walk:
         if c is not None:
             f = a.apply("sub", 1.0, i) if op.input_forget else self._act(0, seen(f, 2, c))
             cell = a.apply("add", a.apply("mul", f, c), cell)
+        if math.isfinite(op.cell_clip):
+            cell = a.apply("clip", cell, lo=-op.cell_clip, hi=op.cell_clip)
         return a.apply("mul", self._act(0, seen(o, 1, cell)), self._act(2, cell, clipped=False)), cell
