@@ -113,7 +113,8 @@ class GpuSession:
 
     def context(self, *, threads: int | None = None) -> GpuContext:
         """A context of its own; ``threads`` means nothing here."""
-        return GpuContext(self._shared, self)
+        with self._shared.device.making:
+            return GpuContext(self._shared, self)
 
     def _context(self) -> GpuContext:
         try:
@@ -266,7 +267,8 @@ class GpuContext:
         gpu = self._shared.device
         found = []
         for step in self._shared.plan.steps:
-            graph = self._capture([step], _REPEATS)
+            with gpu.making:
+                graph = self._capture([step], _REPEATS)
             best = min(self.time(graph) for _ in range(max(1, min(runs, 5))))
             gpu.call("cuGraphExecDestroy", graph)
             found.append(StepTime(step.name, round(best / _REPEATS * 1e9)))
