@@ -38,6 +38,8 @@ from strop.trace import Trace
 
 #: Largest relative error, ||y - oracle|| / ||oracle||.
 LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
+#: How many times the error that rounding alone gives is right: another order of summing rounds otherwise.
+_ROUNDINGS = 3.0
 #: Scale of the random images: random weights let values grow, and f16 ends at 65504.
 _SCALE = np.float32(0.1)
 #: Seconds of one measurement, and how many there are.
@@ -117,7 +119,7 @@ def ours(net: Net, path: Path, batch: int, options: Any, x: np.ndarray, wanted: 
     row: dict[str, Any] = {"build_s": built, "error": error, "right": bool(error <= LIMITS[options.precision]), "steps": len(engine.manifest["steps"])}
     if not row["right"] and options.precision != "fp32" and math.isfinite(error):
         row["rounding"] = rounding(net, options.precision, x[:1], wanted[:1])
-        row["right"] = bool(error <= 1.1 * row["rounding"])
+        row["right"] = bool(error <= _ROUNDINGS * row["rounding"])
     seconds, spread = per_run(lambda n: context.time(repeats=n))
     row.update(ms=seconds * 1e3, spread=spread, **latency(context), joules=energy.joules(lambda n: context.time(repeats=n), seconds))
     row["notes"] = engine.manifest.get("notes", [])

@@ -118,7 +118,7 @@ def summary(found: Description, file_bytes: int, seconds: float, output: Path) -
     totals, memory = found.totals, found.memory
     return [
         ("engine", f"{output} ({size(file_bytes)})"),
-        ("target", f"{found.target}, {found.threads} thread{'s' * (found.threads != 1)}"),
+        ("target", found.target if found.target.startswith("cuda:") else f"{found.target}, {found.threads} thread{'s' * (found.threads != 1)}"),
         ("steps", f"{totals.steps} for {totals.nodes} nodes ({totals.fused_nodes} fused into others)"),
         ("copies", copies(found)),
         ("weights", size(memory.weights)),

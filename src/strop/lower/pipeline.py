@@ -139,6 +139,7 @@ def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] 
     groups = regions.form(prepared, is_gpu(target))
     layout = Layout(prepared, groups)
     computed = set(prepared.setters())
+    unserved: list[Refusal] = []
     known: dict[str, list[Candidate]] = {}
     steps = []
     for launch in layout.launches:
@@ -146,12 +147,25 @@ def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] 
             _require_sizes(launch, computed)
             steps.append(_step(launch, target, known))
         except UnsupportedError as error:
-            if refused is None:
+            if refused is None and not is_gpu(target):
                 raise
-            refused.append((launch, error))
+            (unserved if refused is None else refused).append((launch, error))
+    if unserved:
+        raise _unserved(unserved, target)
     lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs, layout.jumps)
     trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
+
+
+def _unserved(refused: Sequence[Refusal], target: Target) -> UnsupportedError:
+    """The error for layers that would have to run on the processor."""
+    names = [launch.name for launch, _ in refused]
+    first = refused[0][1]
+    return UnsupportedError(
+        f"no kernel for {target} can do {len(names)} layers" if len(names) > 1 else f"no kernel for {target} can do a layer",
+        where=", ".join(names[:12]) + ", ..." * (len(names) > 12), got=f"{first.what}: {first.got}", expected=first.expected,
+        hint="a network runs wholly on the GPU or not at all; fix free sizes with --shape, or build for a processor",
+    )  # fmt: skip
 
 
 def _require_bounds(graph: Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,9 @@ class Device:
         self.name: str = self.call("cuDeviceGetName", 128, self.handle).split(b"\0")[0].decode()
         self._context = self.call("cuDevicePrimaryCtxRetain", self.handle)
         self.use()
+        #: Held while contexts are made: what allocates must not meet what is captured.
+        self.making = threading.RLock()
+        self._fills = self.stream()
 
     def use(self) -> None:
         """Makes the device's context the calling thread's."""
@@ -61,8 +65,8 @@ class Device:
 
     def fill(self, pointer: int, byte: int, size: int) -> None:
         """Fills memory with a byte, before anything that is launched on any stream from here on."""
-        self.call("cuMemsetD8", pointer, byte, size)
-        self.call("cuCtxSynchronize")  # streams of their own do not wait for the one that this runs on
+        self.call("cuMemsetD8Async", pointer, byte, size, self._fills)
+        self.call("cuStreamSynchronize", self._fills)
 
     def free(self, pointer: int) -> None:
         """Gives memory back."""

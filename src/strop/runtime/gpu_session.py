@@ -87,7 +87,6 @@ class GpuSession:
         plan = decode_plan(_section(file, SectionKind.PLAN), len(weights))
         codes, kernels = decode(file.read(entry).tobytes())
         loaded = [found.function(c.data, c.function, c.shared) for c in codes]
-        self._modules = [module for module, _ in loaded]
         functions = tuple((f, c.shared, c.warps) for (_, f), c in zip(loaded, codes, strict=True))
         address = found.allocate(len(weights))
         if len(weights):
@@ -99,7 +98,7 @@ class GpuSession:
         self.graph_text = file.text(SectionKind.GRAPH)
         self._weights = len(weights)
         self._local = threading.local()
-        weakref.finalize(self, _free, found, [address])
+        weakref.finalize(self, _unload, found, address, [module for module, _ in loaded])
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -114,7 +113,8 @@ class GpuSession:
 
     def context(self, *, threads: int | None = None, arenas: ArenaPool | None = None) -> GpuContext:
         """A context of its own; ``threads`` and ``arenas``, of the host's memory, mean nothing here."""
-        return GpuContext(self._shared, self)
+        with self._shared.device.making:
+            return GpuContext(self._shared, self)
 
     def _context(self) -> GpuContext:
         try:
@@ -183,10 +183,12 @@ class GpuContext:
 
     def launch(self) -> None:
         """Starts a run on what ``device_inputs`` hold; results are in ``device_outputs`` when the stream gets there."""
+        self._shared.device.use()  # the calling thread may be new to the device
         self._shared.device.call("cuGraphLaunch", self._graph, self.stream)
 
     def synchronize(self) -> None:
         """Waits until everything on the context's stream is done."""
+        self._shared.device.use()
         self._shared.device.call("cuStreamSynchronize", self.stream)
 
     def __call__(self, *inputs: ArrayLike) -> Array | tuple[Array, ...]:
@@ -271,7 +273,8 @@ class GpuContext:
         gpu = self._shared.device
         found = []
         for step in self._shared.plan.steps:
-            graph = self._capture([step], _REPEATS)
+            with gpu.making:
+                graph = self._capture([step], _REPEATS)
             best = min(self.time(graph) for _ in range(max(1, min(runs, 5))))
             gpu.call("cuGraphExecDestroy", graph)
             found.append(StepTime(step.name, round(best / _REPEATS * 1e9)))
@@ -280,6 +283,7 @@ class GpuContext:
     def time(self, graph: Any = None, repeats: int = 1) -> float:
         """Seconds on the device of ``repeats`` launches of a graph in a row, by default of the network."""
         gpu, graph = self._shared.device, self._graph if graph is None else graph
+        gpu.use()
         begin, end = gpu.event(), gpu.event()
         gpu.call("cuEventRecord", begin, self.stream)
         for _ in range(repeats):
@@ -321,6 +325,12 @@ def _over(address: int, tensor: Tensor) -> Array:
     raw = np.ctypeslib.as_array((ctypes.c_uint8 * tensor.n_bytes).from_address(address))
     found: Array = raw.view(tensor.dtype.numpy).reshape(tensor.shape)
     return found
+
+
+def _unload(gpu: Device, weights: int, modules: Sequence[Any]) -> None:
+    _free(gpu, [weights])
+    for module in modules:
+        gpu.call("cuModuleUnload", module)
 
 
 def _free(gpu: Device, pointers: Sequence[int]) -> None:

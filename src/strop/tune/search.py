@@ -115,8 +115,9 @@ def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, tr
             if isinstance(result, str):
                 trace.log(1, f"tune: {candidate.label} on {task.region.name}: {result}: {why}")
 
-        left = gpu.measure(list(own), lowered.target, depth, budget, book.weights == "memory", report)
+        gpu.measure(list(own), lowered.target, depth, budget, book.weights == "memory", report)
         book.save()
+        left = sum(1 for t in own.values() if t.fastest() is None)
         if left:
             trace.note(f"tune: the budget of {budget:g} s ended with {left} of {len(tasks)} distinct regions not measured")
     else:

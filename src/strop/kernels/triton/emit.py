@@ -241,6 +241,8 @@ class Printer:
         template = _template(expr.fn, kind)
         if template is None:
             raise KernelError("a primitive has no Triton text", got=expr.fn)
+        if "libdevice." in template:  # its functions are chosen by the arguments' types, which literals do not have
+            args = [f"tl.full((), {t}, {VALUE[held(kind).name]})" if isinstance(a, Const) else t for a, t in zip(expr.args, args, strict=True)]
         if all(isinstance(a, Const) for a in expr.args) and PRIMITIVES[expr.fn].result == "same":
             args[0] = f"tl.full((), {args[0]}, {VALUE[held(kind).name]})"
         return template.format(*args)
