@@ -10,6 +10,9 @@ import pytest
 
 from strop import custom
 
+#: Read when triton is imported, by whichever test comes first. Machine code is made in child processes, which do not see it.
+os.environ["TRITON_INTERPRET"] = "1"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--models", type=Path, default=None, help="folder of .onnx nets for tests marked 'models'")

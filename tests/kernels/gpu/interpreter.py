@@ -1,8 +1,7 @@
-"""Runs the Triton text of a region on numpy arrays with Triton's interpreter, no GPU and no PyTorch, and compares with the oracle."""
+"""Runs the Triton text of a region on numpy arrays with Triton's interpreter (``TRITON_INTERPRET``, see conftest.py), no GPU and no PyTorch, and compares with the oracle."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from strop.target.base import Target
 from strop.target.detect import parse
 from tests.kernels.harness import GUARD, buffer_for, strided
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 A100 = parse("cuda:sm_80")
 
