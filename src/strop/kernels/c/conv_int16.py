@@ -118,8 +118,8 @@ def _geometry(region: Region) -> Geometry:
 class _Emitter(dot_emitter.Emitter):
     """``conv_direct``'s on pairs of k."""
 
-    x_type, w_type = "int16_t", "int8_t"
-    item = 2
+    s_type, w_type = "int16_t", "int8_t"
+    s_item, item = 2, 1
     group = 2
 
     @staticmethod
