@@ -25,7 +25,7 @@ namespace {
 std::vector<float> numbers(char const *path)
 {
     std::vector<char> bytes;
-    strop_detail::read(path, bytes);
+    strop::command::read(path, bytes);
     std::vector<float> made(bytes.size() / sizeof(float));
     std::memcpy(made.data(), bytes.data(), made.size() * sizeof(float));
     return made;
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
     std::unique_ptr<INetworkDefinition> every{builder->createNetworkV2(1u)};
     others(*every);
     std::vector<char> const stored = every->stored(1);
-    if (!strop_detail::write(argv[3], stored.data(), stored.size()))
+    if (!strop::command::write(argv[3], stored.data(), stored.size()))
         return 7;
     for (void *memory : bindings)
         cudaFree(memory);

@@ -18,7 +18,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -26,11 +25,8 @@
 #include <string>
 #include <vector>
 
-#include <sys/types.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "strop.h"
+#include "strop_command.hpp"
 
 #define NV_TENSORRT_MAJOR 11
 #define NV_TENSORRT_MINOR 1
@@ -98,7 +94,7 @@ enum class DataType : std::int32_t {
 enum class TensorIOMode : std::int32_t { kNONE = 0, kINPUT = 1, kOUTPUT = 2 };
 enum class OptProfileSelector : std::int32_t { kMIN = 0, kOPT = 1, kMAX = 2 };
 enum class MemoryPoolType : std::int32_t { kWORKSPACE = 0 };
-enum class BuilderFlag : std::int32_t { kFP16 = 0, kINT8 = 1, kDEBUG = 2, kGPU_FALLBACK = 3, kREFIT = 4, kTF32 = 6 };
+enum class BuilderFlag : std::int32_t { kFP16 = 0, kINT8 = 1, kDEBUG = 2, kGPU_FALLBACK = 3, kREFIT = 4, kTF32 = 6, kBF16 = 17 };
 enum class NetworkDefinitionCreationFlag : std::int32_t { kEXPLICIT_BATCH = 0, kSTRONGLY_TYPED = 1 };
 
 /* ---- what every object has ---- */
@@ -163,71 +159,6 @@ inline Dims dims(std::int64_t const *sizes, std::uint32_t rank)
     std::copy(sizes, sizes + rank, made.d);
     return made;
 }
-
-/* Runs a command without a shell; whether it ended well. */
-inline bool run(std::vector<std::string> const &arguments)
-{
-    std::vector<char *> argv;
-    for (auto const &argument : arguments)
-        argv.push_back(const_cast<char *>(argument.c_str()));
-    argv.push_back(nullptr);
-    pid_t const child = fork();
-    if (child == 0) {
-        execvp(argv[0], argv.data());
-        _exit(127);
-    }
-    int status = 1;
-    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-inline bool read(std::string const &path, std::vector<char> &data)
-{
-    std::FILE *file = std::fopen(path.c_str(), "rb");
-    if (!file)
-        return false;
-    char block[1 << 16];
-    for (std::size_t got; (got = std::fread(block, 1, sizeof block, file)) > 0;)
-        data.insert(data.end(), block, block + got);
-    std::fclose(file);
-    return true;
-}
-
-inline bool write(std::string const &path, void const *data, std::size_t size)
-{
-    std::FILE *file = std::fopen(path.c_str(), "wb");
-    if (!file)
-        return false;
-    bool const whole = std::fwrite(data, 1, size, file) == size;
-    return std::fclose(file) == 0 && whole;
-}
-
-/* A folder that goes with its owner. */
-class Folder {
-public:
-    Folder()
-    {
-        char name[] = "/tmp/strop-XXXXXX";
-        path_ = mkdtemp(name) ? name : "";
-    }
-    ~Folder()
-    {
-        for (auto const &file : files_)
-            std::remove(file.c_str());
-        if (!path_.empty())
-            rmdir(path_.c_str());
-    }
-    Folder(Folder const &) = delete;
-    Folder &operator=(Folder const &) = delete;
-    std::string file(char const *name)
-    {
-        files_.push_back(path_ + "/" + name);
-        return files_.back();
-    }
-
-private:
-    std::string path_;
-    std::vector<std::string> files_;
-};
 
 } // namespace strop_detail
 
@@ -536,24 +467,27 @@ public:
         if (model.empty()) {
             std::vector<char> const stored = network.stored(maxBatch_);
             model = network.folder().file("network.layers");
-            if (!strop_detail::write(model, stored.data(), stored.size())) {
+            if (!strop::command::write(model, stored.data(), stored.size())) {
                 strop_detail::say(logger_, ILogger::Severity::kERROR, "the network cannot be written: " + model);
                 return nullptr;
             }
         }
-        for (BuilderFlag flag : {BuilderFlag::kFP16, BuilderFlag::kINT8, BuilderFlag::kREFIT})
+        for (BuilderFlag flag : {BuilderFlag::kINT8, BuilderFlag::kREFIT})
             if (config.getFlag(flag))
                 strop_detail::say(logger_, ILogger::Severity::kWARNING, "a flag of the build has no effect in C++: " + std::to_string(static_cast<int>(flag)));
-        char const *command = std::getenv("STROP_COMMAND");
         std::string const out = network.folder().file("engine.strop");
-        std::vector<std::string> arguments{command ? command : "strop", "build", model, "-o", out, "--level",
+        std::vector<std::string> arguments{strop::command::name(), "build", model, "-o", out, "--level",
                                            std::to_string(config.getBuilderOptimizationLevel())};
+        if (config.getFlag(BuilderFlag::kFP16) || config.getFlag(BuilderFlag::kBF16)) { /* allowed: layers that gain nothing stay in FP32 */
+            arguments.push_back("--precision");
+            arguments.push_back(config.getFlag(BuilderFlag::kBF16) ? "bf16" : "fp16");
+        }
         for (auto const &shape : ranges(config)) {
             arguments.push_back("--shape");
             arguments.push_back(shape);
         }
         std::vector<char> data;
-        if (!strop_detail::run(arguments) || !strop_detail::read(out, data)) {
+        if (!strop::command::run(arguments) || !strop::command::read(out, data)) {
             strop_detail::say(logger_, ILogger::Severity::kERROR, "the build failed: " + arguments[0] + " build " + model);
             return nullptr;
         }

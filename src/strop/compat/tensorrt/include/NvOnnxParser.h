@@ -25,7 +25,7 @@ public:
     bool parse(void const *data, std::size_t size, char const * = nullptr)
     {
         std::string const path = network_.folder().file("model.onnx");
-        return nvinfer1::strop_detail::write(path, data, size) && parseFromFile(path.c_str(), 0);
+        return strop::command::write(path, data, size) && parseFromFile(path.c_str(), 0);
     }
     std::int32_t getNbErrors() const { return 0; }
 

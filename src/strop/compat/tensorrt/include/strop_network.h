@@ -17,7 +17,7 @@ public:
 
     std::string const &model() const { return model_; }
     void setModel(std::string path) { model_ = std::move(path); }
-    strop_detail::Folder &folder() { return folder_; }
+    strop::command::Folder &folder() { return folder_; }
 
     void setName(char const *name) { name_ = name; }
     char const *getName() const { return name_.c_str(); }
@@ -299,7 +299,7 @@ private:
     std::vector<std::unique_ptr<ITensor>> inputs_;
     std::vector<std::unique_ptr<ILayer>> layers_;
     std::vector<ITensor *> outputs_;
-    strop_detail::Folder folder_;
+    strop::command::Folder folder_;
 };
 
 } // namespace nvinfer1
