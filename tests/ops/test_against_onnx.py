@@ -377,6 +377,8 @@ def why_not(sample: Sample, runner: str) -> str | None:
         return "rank 4 only"
     if isinstance(op, Recurrent) and op.projected:
         return "ONNX multiplies x with its weights"
+    if isinstance(op, LSTM) and op.cell_clip < np.inf:
+        return "ONNX does not clip cells"
     reason = lacking(op, x, runner)
     if reason is not None:
         return reason

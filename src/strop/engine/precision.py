@@ -35,6 +35,7 @@ from strop.quantize.precision import INTEGERS, Decisions, decide, layers
 from strop.quantize.table import Table
 from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
+from strop.target.cuda import is_gpu
 from strop.target.detect import runs_here
 from strop.trace import Trace
 
@@ -140,7 +141,7 @@ def reduce_precision(
 
     if request.precision == "auto":
         decisions = automatic(network, decisions, timer(machine, level, budget, trace), limited)
-    elif request.precision in NARROW:
+    elif request.precision in NARROW and not is_gpu(machine):
         decisions = limited(by_time(network, decisions, timer(machine, 0, None, trace), request.precision).decisions)
     else:
         decisions = limited(decisions)

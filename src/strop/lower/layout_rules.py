@@ -72,7 +72,9 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
     if rank < 3 or depth == 0:
         return None
     for node, index in value.uses:
-        narrow = isinstance(node.op, (IntegerConv, WideConv)) or value.dtype in (dt.bf16, dt.f16)
+        made = value.producer
+        converted = made is None or (isinstance(made.op, Cast) and made.operand(0).producer is None)  # an input of the network
+        narrow = isinstance(node.op, (IntegerConv, WideConv)) or (converted and value.dtype in (dt.bf16, dt.f16))
         few = isinstance(node.op, (Conv, IntegerConv, WideConv)) and node.op.groups == 1
         if narrow and few and value.shape[channel_axis(node.op, rank)] in range(1, PLANAR_CHANNELS + 1):
             continue  # it reads any layout; turning what is converted for it would take longer than reading it
