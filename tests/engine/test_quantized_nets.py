@@ -147,5 +147,5 @@ def test_an_engine_says_which_optional_features_it_uses(tmp_path: Path) -> None:
         strop.build(model, level=0, threads=1, **narrow).save(path)
         found[name] = [s.name for s in EngineFile(path).sections if s.kind == SectionKind.KERNELS]
     isa = ISAS[host().isa]
-    needed = {"float": (), "integer": isa.used("vdot4()", host().extras), "bf16": isa.used("vdot2()", host().extras)}
+    needed = {"float": (), "integer": isa.used("vdot4()", host().extras), "bf16": isa.used("vdot2_bf16()", host().extras)}
     assert found == {name: [replace(host(), extras=extras).section] for name, extras in needed.items()}
