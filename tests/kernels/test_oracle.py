@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from strop.ir import dtype as dt
-from strop.ir.expr import Input
+from strop.ir.expr import Cast, Input
 from strop.ir.op import REGISTRY, Op
 from strop.kernels import oracle
 from strop.kernels.base import Operand, Region, View
@@ -176,3 +176,17 @@ def test_a_recurrence_may_let_rounding_grow_and_nothing_else(gain, exact):
 def test_other_ops_have_no_slack():
     region = Region("e", None, (Operand(View.dense((3,), dt.f32)),), 0, Input(0), (View.dense((3,), dt.f32),))
     assert oracle.slack(region, [np.zeros(3, np.float32)], [np.zeros(3, np.float32)]) is None
+
+
+def test_values_that_were_rounded_to_16_bits_may_be_their_neighbours():
+    """A sum near the middle of two bf16 becomes either, depending on its order; in an f32 behind it this is no mistake."""
+
+    def region(kind: dt.DType) -> Region:
+        x, w = (Operand(View.dense(shape, kind)) for shape in ((1, 8), (8, 4)))
+        return Region("product", MatMul(), (x, w), 2, Cast(dt.f32, Input(0)), (View.dense((1, 4), dt.f32),))
+
+    want = np.float32([[1.0, -2.0, 3.0, 0.5]])
+    near, far = want * np.float32(1 + 2**-7), want * np.float32(1.2)
+    assert oracle.difference(region(dt.bf16), 0, near, want) is None
+    assert oracle.difference(region(dt.bf16), 0, far, want) is not None
+    assert oracle.difference(region(dt.f32), 0, near, want) is not None

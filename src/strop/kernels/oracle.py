@@ -207,7 +207,7 @@ def difference(
         return _float_difference(
             np.asarray(got, np.float64),
             np.asarray(want, np.float64),
-            TOLERANCE[dtype.name],
+            _tolerance(region, dtype),
             0.0 if extra is None else extra,
         )
     unequal = got != want
@@ -221,6 +221,13 @@ def difference(
     at = _place(unequal)
     text = f"{count} of {got.size} elements differ, first at {list(at)}"
     return f"{text}: got {got[at]}, expected {want[at]}"
+
+
+def _tolerance(region: Region, dtype: DType) -> float:
+    """That of the narrowest float among a result and the operands: where values of 16 bits are rounded before they become an f32, another order of
+    summing may round one to its neighbour."""
+    kinds = {dtype, *(o.view.dtype for o in region.operands if o is not None and o.view.dtype.is_float)}
+    return max(TOLERANCE[kind.name] for kind in kinds)
 
 
 def _float_difference(
