@@ -83,9 +83,13 @@ def test_the_gpus_counter(monkeypatch: pytest.MonkeyPatch) -> None:
         nvmlDeviceGetTotalEnergyConsumption=lambda h: next(counts), __spec__=object(),
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "pynvml", fake)  # type: ignore[arg-type]
-    with Gauge(device="gpu") as gauge:
+    with Gauge.of("cuda:sm_90") as gauge:
         pass
     assert gauge.found.joules == pytest.approx(3.0) and gauge.found.meter == "NVML, 1 GPU"
+
+    with Gauge.of("x86-64-v3") as gauge:
+        pass
+    assert not gauge.found.meter.startswith("NVML")
 
     def refuse() -> None:
         raise NVMLError("Driver Not Loaded")

@@ -201,7 +201,7 @@ def bench(
         cold = Cold(load, (made - started) / 1e6, (time.perf_counter_ns() - bound) / 1e6)
         warmed = time_calls(call, runs=warmup, seconds=WARMUP_SECONDS, least=1) if warmup != 0 else []
         after = resident()
-        with gauge if gauge is not None else Gauge() as meter:
+        with gauge if gauge is not None else Gauge.of(engine.manifest.get("target")) as meter:
             started = time.perf_counter_ns()
             times = time_calls(call, runs=runs, seconds=SECONDS if seconds is None else seconds)
             wall = (time.perf_counter_ns() - started) / 1e9

@@ -83,6 +83,11 @@ class Gauge:
         self._joules = 0.0
         self.found = Energy(None, 0.0, "", self._reason)
 
+    @classmethod
+    def of(cls, target: object) -> Gauge:
+        """For engines of a target, by its name: the GPU's counter for ``cuda:...``, else the processor's."""
+        return cls(device="gpu" if str(target).startswith("cuda:") else "cpu")
+
     def __enter__(self) -> Gauge:
         self._started = time.perf_counter()
         self._before: list[float] = []

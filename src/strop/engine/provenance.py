@@ -155,7 +155,7 @@ def profile(
         call()
         once = time_calls(call, runs=2)
         count = max(3, min(runs, int(seconds * 1e9 / max(1, min(once)))))
-        with Gauge() as gauge:
+        with Gauge.of(engine.manifest.get("target")) as gauge:
             rehearsal = time_calls(call, runs=count)
         whole, single = [], []
         for _ in range(count):  # in turns, so that both meet the same machine

@@ -158,7 +158,7 @@ def bench_streams(
     contexts = [[engine.context(threads=threads, arenas=pool) for _ in range(streams)] for engine in engines]
     try:
         work = [[_Stream(context, given, clock) for context in group] for group, given in zip(contexts, arrays)]
-        energy = _run([stream for group in work for stream in group], clock)
+        energy = _run([stream for group in work for stream in group], clock, Gauge.of(engines[0].manifest.get("target")))
         wall = (time.perf_counter_ns() - clock.began) / 1e9
         outputs = sum(a.nbytes for group in contexts for c in group for a in c.new_outputs().values())
     finally:
@@ -191,11 +191,10 @@ def _room(engine: Engine, threads: int) -> int:
     return max(1, pages) * PAGE
 
 
-def _run(streams: Sequence[_Stream], clock: _Clock) -> Energy:
+def _run(streams: Sequence[_Stream], clock: _Clock, gauge: Gauge) -> Energy:
     """Starts all streams and waits until the last has ended; raises what one of them raised."""
     for stream in streams:
         stream.thread.start()
-    gauge = Gauge()
     with suppress(threading.BrokenBarrierError):
         clock.start.wait()
     with gauge:

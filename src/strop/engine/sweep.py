@@ -283,7 +283,7 @@ def _measure(built: Sequence[_Built], seconds: float, tell: Callable[[str], None
             call = context.bind(engine.random_inputs(), context.new_outputs())
             call()
             time_calls(call, seconds=0.1 * seconds / ROUNDS)
-            with Gauge() as gauge:
+            with Gauge.of(engine.manifest.get("target")) as gauge:
                 times = time_calls(call, seconds=seconds / ROUNDS)
             last, joules = gauge.found, gauge.found.joules
             one.joules = None if joules is None or one.joules is None else one.joules + joules
