@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from strop.frontend.keras.context import LayerContext
+from strop.frontend.rules import files, registers
 from strop.ir.graph import Value
 
 #: Emits the ops for one call of a layer and returns its results in order.
@@ -22,15 +23,9 @@ def keras_layer(*names: str) -> Callable[[HandlerT], HandlerT]:
         names: of their classes, such as ``Conv2D``.
     """
 
-    def register(function: HandlerT) -> HandlerT:
-        for name in names:
-            if RULES.setdefault(name, function) is not function:
-                raise ValueError(f"two rules for {name}")
-        return function
-
-    return register
+    return registers(RULES, names)
 
 
 def supported_layers() -> dict[str, str]:
     """Layers that are read, with the file of their import function."""
-    return {name: getattr(RULES[name], "func", RULES[name]).__module__.split(".")[-1] for name in sorted(RULES)}
+    return files(RULES)

@@ -84,7 +84,6 @@ class NodeContext(TensorFlowNode):
         return self.session.symbolic
 
     def symbol(self, wanted: str, most: int) -> Sym:
-        """A new computed size, 0 to ``most``."""
         return new_symbol(self.graph, self.session.symbols, wanted, most)
 
     def fresh(self, wanted: str) -> str:

@@ -8,48 +8,32 @@ import numpy as np
 
 from strop.frontend.saved_model.context import NodeContext
 from strop.frontend.saved_model.registry import tf_op
+from strop.frontend.tensorflow import picks
+from strop.frontend.tensorflow.picks import indices, picked
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ops.cumulative import CumProd, CumSum
-from strop.ops.index import Gather, GatherND, TopK, Trilu
+from strop.ops.index import GatherND, Trilu
 from strop.ops.reduce import ArgReduce
 from strop.ops.scatter import ScatterND
-from strop.ops.select import NonZero
-from strop.ops.sizes import Iota
-
-
-def indices(node: NodeContext, value: Value) -> Value:
-    """Indices as i32 or i64."""
-    return value if value.dtype in (dt.i32, dt.i64) else node.cast(value, dt.i32)
-
-
-def _picked(node: NodeContext, x: Value, at: Value, axis: int, batch: int) -> Value:
-    """Slices along an axis; with batch axes indices are looked up in their own batch."""
-    axis = node.axis(axis, x.type.rank)
-    batch = batch + at.type.rank if batch < 0 else batch
-    if batch == 0:
-        return node.step(Gather(axis), x, at)
-    if not batch <= at.type.rank or batch != axis:
-        raise node.unsupported("batch axes that are not all axes before the one that is picked from are not supported", got=f"{batch}, axis {axis}")
-    return node.step(GatherND(batch), x, node.reshape(at, (*at.shape, 1)))
 
 
 @tf_op("GatherV2")
 def gather_v2(node: NodeContext) -> Value:
-    return _picked(node, node.stored(0), indices(node, node.stored(1)), node.integer(2, "axis"), int(node.attr("batch_dims", "i", 0)))
+    return picked(node, node.stored(0), indices(node, node.stored(1)), node.integer(2, "axis"), int(node.attr("batch_dims", "i", 0)))
 
 
 @tf_op("Gather")
 def gather(node: NodeContext) -> Value:
-    return _picked(node, node.stored(0), indices(node, node.stored(1)), 0, 0)
+    return picked(node, node.stored(0), indices(node, node.stored(1)), 0, 0)
 
 
 @tf_op("ResourceGather")
 def resource_gather(node: NodeContext) -> Value:
     """Slices of a variable."""
     batch = int(node.attr("batch_dims", "i", 0))
-    return _picked(node, node.variable(node.handle(0)), indices(node, node.stored(1)), batch, batch)
+    return picked(node, node.variable(node.handle(0)), indices(node, node.stored(1)), batch, batch)
 
 
 @tf_op("GatherNd")
@@ -88,35 +72,20 @@ def arg_max(node: NodeContext) -> Value:
 
 @tf_op("TopKV2", ports=("values", "indices"))
 def top_k(node: NodeContext) -> Sequence[Value]:
-    x, k = node.stored(0), node.integer(1, "k")
-    if x.type.rank == 0 or k < 0:
-        raise node.malformed("x needs an axis, k is not negative", got=f"{x.type}, {k}")
-    values, places = node.steps(TopK(x.type.rank - 1, k), x)
+    values, places = picks.top_k(node, node.stored(0), node.integer(1, "k"))
     return [values, node.cast(places, dt.i32)]
 
 
 @tf_op("OneHot")
 def one_hot(node: NodeContext) -> Value:
-    """Operands: indices, depth, on, off; indices out of range match nothing."""
-    at, (depth,) = indices(node, node.stored(0)), node.dims(1, "depth")
-    axis = int(node.attr("axis", "i", -1))
-    axis = at.type.rank if axis == -1 else node.axis(axis, at.type.rank + 1)
-    places = node.reshape(node.step(Iota(depth, at.dtype)), (depth, *(1,) * (at.type.rank - axis)))
-    found = node.apply("eq", node.reshape(at, (*at.shape[:axis], 1, *at.shape[axis:])), places)
-    return node.apply("where", found, node.reshape(node.stored(2), ()), node.reshape(node.stored(3), ()))
+    """Operands: indices, depth, on, off."""
+    (depth,) = node.dims(1, "depth")
+    return picks.one_hot(node, indices(node, node.stored(0)), depth, int(node.attr("axis", "i", -1)), node.stored(2), node.stored(3))
 
 
 @tf_op("Where")
 def where(node: NodeContext) -> Value:
-    """Coordinates of elements that are not zero, a row each."""
-    x = node.stored(0)
-    if x.type.rank == 0:
-        raise node.unsupported("a scalar is not supported", got=x.type)
-    most = sh.bounds(sh.volume(x.shape))[1]
-    if most >= 1 << 31:
-        raise node.unsupported("how many elements it finds has no limit", got=x.type, hint="give the free dims ranges with --shape")
-    found = node.steps(NonZero(node.symbol(f"{node.name}_count", most)), x)[0]
-    return node.turned(found, (1, 0))
+    return picks.nonzero(node, node.stored(0))
 
 
 @tf_op("Cumsum", "Cumprod")

@@ -10,6 +10,7 @@ from strop.frontend.saved_model import tensors
 from strop.frontend.saved_model.context import NodeContext
 from strop.frontend.saved_model.operands import Operand, Text
 from strop.frontend.saved_model.registry import tf_op
+from strop.frontend.tensorflow import arithmetic
 from strop.ir import dtype as dt
 from strop.ir.graph import Value
 
@@ -107,16 +108,12 @@ for _name, _fn in BINARY.items():
 
 @tf_op("SquaredDifference")
 def squared_difference(node: NodeContext) -> Value:
-    return node.apply("square", node.apply("sub", node.stored(0), node.stored(1)))
+    return arithmetic.squared_difference(node, node.stored(0), node.stored(1))
 
 
 @tf_op("FloorDiv")
 def floor_div(node: NodeContext) -> Value:
-    """Of integers exact: what is left of a after its rest is a multiple of b."""
-    a, b = node.stored(0), node.stored(1)
-    if a.dtype.is_float:
-        return node.apply("floor", node.apply("div", a, b))
-    return node.apply("div", node.apply("sub", a, node.apply("mod", a, b)), b)
+    return arithmetic.floor_div(node, node.stored(0), node.stored(1))
 
 
 @tf_op("DivNoNan", "MulNoNan", "Xdivy", "Xlogy", "Xlog1py")

@@ -15,7 +15,7 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
-from strop.ops.data import Concat, Expand, Pad, Tile
+from strop.ops.data import Concat, Expand, Pad
 from strop.ops.reduce import Reduce
 from strop.ops.sizes import Iota
 
@@ -146,10 +146,7 @@ def mirror_pad(node: NodeContext) -> Value:
 
 @tf_op("Tile")
 def tile(node: NodeContext) -> Value:
-    x, repeats = node.stored(0), node.dims(1, "multiples")
-    if len(repeats) != x.type.rank or any(isinstance(r, int) and r < 0 for r in repeats):
-        raise node.malformed("multiples do not fit", got=repeats, expected=f"{x.type.rank} numbers")
-    return node.step(Tile(repeats), x)
+    return slices.tiled(node, node.stored(0), node.dims(1, "multiples"))
 
 
 @tf_op("Fill")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from strop.frontend.rules import files, registers
 from strop.frontend.saved_model.context import NodeContext
 from strop.frontend.saved_model.operands import Operand
 
@@ -25,17 +26,11 @@ def tf_op(*names: str, ports: Sequence[str] = ()) -> Callable[[HandlerT], Handle
         ports: names of the outputs where the op's definition has several.
     """
 
-    def register(function: HandlerT) -> HandlerT:
-        for name in names:
-            if RULES.setdefault(name, function) is not function:
-                raise ValueError(f"two rules for {name}")
-            if ports:
-                PORTS[name] = tuple(ports)
-        return function
-
-    return register
+    if ports:
+        PORTS.update(dict.fromkeys(names, tuple(ports)))
+    return registers(RULES, names)
 
 
 def supported_operators() -> dict[str, str]:
     """Ops that are read, with the file of their import function."""
-    return {name: getattr(RULES[name], "func", RULES[name]).__module__.split(".")[-1] for name in sorted(RULES)}
+    return files(RULES)

@@ -45,6 +45,10 @@ class TensorFlowNode(Emitter):
         """Sizes that are data, as arrays of Dims, by the values that hold them."""
         raise NotImplementedError
 
+    def symbol(self, wanted: str, most: int) -> Sym:
+        """A new computed size, 0 to ``most``."""
+        raise NotImplementedError
+
     # ---- known operands
 
     def array(self, index: int, what: str) -> Array:

@@ -9,7 +9,7 @@ from strop.frontend.tensorflow.node import TensorFlowNode
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ir.shape import Dim
-from strop.ops.data import Concat, Pad, Slice, Split
+from strop.ops.data import Concat, Pad, Slice, Split, Tile
 
 #: Behind the end of every axis.
 END = 1 << 40
@@ -21,6 +21,13 @@ def resolved(node: TensorFlowNode, shape: Sequence[Dim], wanted: Sequence[Dim]) 
         raise node.malformed("a shape is negative", got=list(wanted))
     rest = sh.volume(tuple(d for d in wanted if d != -1))
     return tuple(sh.floordiv(sh.volume(tuple(shape)), rest) if d == -1 and rest != 0 else 0 if d == -1 else d for d in wanted)
+
+
+def tiled(node: TensorFlowNode, x: Value, repeats: Sequence[Dim]) -> Value:
+    """x so many times along every axis."""
+    if len(repeats) != x.type.rank or any(isinstance(r, int) and r < 0 for r in repeats):
+        raise node.malformed("multiples do not fit", got=repeats, expected=f"{x.type.rank} numbers")
+    return node.step(Tile(tuple(repeats)), x)
 
 
 def squeezed(node: TensorFlowNode, x: Value, axes: Sequence[int]) -> Value:

@@ -164,6 +164,9 @@ class NodeContext(TensorFlowNode):
     def symbolic(self) -> dict[Value, Array]:
         return self.session.symbolic
 
+    def symbol(self, wanted: str, most: int) -> Sym:
+        return self.session.symbol(wanted, most)
+
     # ---- options
 
     def option(self, name: str, default: Any = _REQUIRED) -> Any:

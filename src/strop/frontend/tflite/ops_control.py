@@ -59,7 +59,7 @@ def while_(node: NodeContext) -> Sequence[Value]:
     for old, new in zip(carried, after, strict=True):
         if old.type != new.type:
             raise node.unsupported("a round changes the type of a value that it carries", got=f"{old.type} becomes {new.type}")
-    rounds = node.session.symbol(f"{node.name}_rounds", MAX_ROUNDS)
+    rounds = node.symbol(f"{node.name}_rounds", MAX_ROUNDS)
     end = node.graph.add(LoopEnd(name, 0, rounds, True), [begin.outputs[0], again, *after], name=node.name, source=(node.name,))
     return end.outputs[: len(carried)]
 

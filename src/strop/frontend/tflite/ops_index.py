@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from strop.frontend.tensorflow import picks
+from strop.frontend.tensorflow.picks import indices
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.registry import tflite_op, writes
@@ -16,38 +18,22 @@ from strop.ops.cumulative import CumSum
 from strop.ops.index import Gather, GatherND, TopK
 from strop.ops.reduce import ArgReduce
 from strop.ops.scatter import ScatterND
-from strop.ops.select import NonZero
-from strop.ops.sizes import Iota
-
-
-def _indices(node: NodeContext, index: int) -> Value:
-    found = node.stored(index)
-    return found if found.dtype in (dt.i32, dt.i64) else node.cast(found, dt.i32)
 
 
 @tflite_op("GATHER")
 def gather(node: NodeContext) -> Value:
-    """Slices along an axis; with batch axes indices are looked up in their own batch."""
-    x, at = node.moved(0), _indices(node, 1)
-    axis = node.axis(node.option("Axis", 0), x.type.rank)
-    batch = node.option("BatchDims", 0)
-    batch = batch + at.type.rank if batch < 0 else batch
-    if batch == 0:
-        return node.step(Gather(axis), x, at)
-    if not batch <= at.type.rank or batch != axis:
-        raise node.unsupported("batch axes that are not all axes before the one that is picked from are not supported", got=f"{batch}, axis {axis}")
-    return node.step(GatherND(batch), x, node.reshape(at, (*at.shape, 1)))
+    return picks.picked(node, node.moved(0), indices(node, node.stored(1)), node.option("Axis", 0), node.option("BatchDims", 0))
 
 
 @tflite_op("GATHER_ND")
 def gather_nd(node: NodeContext) -> Value:
-    return node.step(GatherND(0), node.moved(0), _indices(node, 1))
+    return node.step(GatherND(0), node.moved(0), indices(node, node.stored(1)))
 
 
 @tflite_op("EMBEDDING_LOOKUP")
 def embedding_lookup(node: NodeContext) -> Value:
     """Rows of operand 1."""
-    return node.step(Gather(0), node.real(1), _indices(node, 0))
+    return node.step(Gather(0), node.real(1), indices(node, node.stored(0)))
 
 
 @tflite_op("SCATTER_ND")
@@ -55,7 +41,7 @@ def scatter_nd(node: NodeContext) -> Value:
     """Operands: indices, updates, shape; what goes to one place is added."""
     updates = node.moved(1)
     blank = node.filled(node.dims(2, "shape"), 0, updates.dtype)
-    return node.step(ScatterND("add"), blank, _indices(node, 0), updates)
+    return node.step(ScatterND("add"), blank, indices(node, node.stored(0)), updates)
 
 
 @tflite_op("ARG_MAX", "ARG_MIN")
@@ -68,34 +54,19 @@ def arg_max(node: NodeContext) -> Value:
 
 @tflite_op("TOPK_V2")
 def topk_v2(node: NodeContext) -> Sequence[Value]:
-    x, k = node.moved(0), node.integer(1, "k")
-    if x.type.rank == 0 or k < 0:
-        raise node.malformed("x needs an axis, k is not negative", got=f"{x.type}, {k}")
-    return node.steps(TopK(x.type.rank - 1, k), x)
+    return picks.top_k(node, node.moved(0), node.integer(1, "k"))
 
 
 @tflite_op("ONE_HOT")
 def one_hot(node: NodeContext) -> Value:
-    """Operands: indices, depth, on, off; indices out of range match nothing."""
-    at, (depth,) = _indices(node, 0), node.dims(1, "depth")
-    axis = node.option("Axis", -1)
-    axis = at.type.rank if axis == -1 else node.axis(axis, at.type.rank + 1)
-    places = node.reshape(node.step(Iota(depth, at.dtype)), (depth, *(1,) * (at.type.rank - axis)))
-    found = node.apply("eq", node.reshape(at, (*at.shape[:axis], 1, *at.shape[axis:])), places)
-    return node.apply("where", found, node.reshape(node.moved(2), ()), node.reshape(node.moved(3), ()))
+    """Operands: indices, depth, on, off."""
+    (depth,) = node.dims(1, "depth")
+    return picks.one_hot(node, indices(node, node.stored(0)), depth, node.option("Axis", -1), node.moved(2), node.moved(3))
 
 
 @tflite_op("WHERE")
 def where(node: NodeContext) -> Value:
-    """Coordinates of elements that are not zero, a row each."""
-    x = node.stored(0)
-    if x.type.rank == 0:
-        raise node.unsupported("a scalar is not supported", got=x.type)
-    most = sh.bounds(sh.volume(x.shape))[1]
-    if most >= 1 << 31:
-        raise node.unsupported("how many elements it finds has no limit", got=x.type, hint="give the free dims ranges with --shape")
-    found = node.steps(NonZero(node.session.symbol(f"{node.name}_count", most)), x)[0]
-    return node.turned(found, (1, 0))
+    return picks.nonzero(node, node.stored(0))
 
 
 @tflite_op("CUMSUM")

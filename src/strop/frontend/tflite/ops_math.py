@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from strop.frontend.tensorflow import arithmetic
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.grid import Grid
@@ -85,16 +86,12 @@ for _name, _fn in BINARY.items():
 
 @tflite_op("SQUARED_DIFFERENCE")
 def squared_difference(node: NodeContext) -> Value:
-    return node.apply("square", node.apply("sub", node.real(0), node.real(1)))
+    return arithmetic.squared_difference(node, node.real(0), node.real(1))
 
 
 @tflite_op("FLOOR_DIV")
 def floor_div(node: NodeContext) -> Value:
-    """Of integers exact: what is left of a after its rest is a multiple of b."""
-    a, b = node.real(0), node.real(1)
-    if a.dtype.is_float:
-        return node.apply("floor", node.apply("div", a, b))
-    return node.apply("div", node.apply("sub", a, node.apply("mod", a, b)), b)
+    return arithmetic.floor_div(node, node.real(0), node.real(1))
 
 
 @tflite_op("ADD_N")

@@ -17,6 +17,7 @@ from strop.frontend.tensorflow.slices import (
     sliced,
     squeezed,
     stacked,
+    tiled,
     unsqueezed,
     unstacked,
 )
@@ -169,10 +170,7 @@ def mirror_pad(node: NodeContext) -> Value:
 
 @tflite_op("TILE")
 def tile(node: NodeContext) -> Value:
-    x, repeats = node.moved(0), node.dims(1, "multiples")
-    if len(repeats) != x.type.rank or any(isinstance(r, int) and r < 0 for r in repeats):
-        raise node.malformed("multiples do not fit", got=repeats, expected=f"{x.type.rank} numbers")
-    return node.step(Tile(repeats), x)
+    return tiled(node, node.moved(0), node.dims(1, "multiples"))
 
 
 @tflite_op("BROADCAST_TO")

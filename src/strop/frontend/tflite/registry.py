@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from strop.frontend.rules import files, registers
 from strop.frontend.tflite.context import NodeContext
 from strop.ir.graph import Value
 from strop.ir.op import Op
@@ -27,13 +28,7 @@ def tflite_op(*names: str) -> Callable[[HandlerT], HandlerT]:
         names: as in ``BuiltinOperator`` of the schema, such as ``CONV_2D``.
     """
 
-    def register(function: HandlerT) -> HandlerT:
-        for name in names:
-            if RULES.setdefault(name, function) is not function:
-                raise ValueError(f"two rules for {name}")
-        return function
-
-    return register
+    return registers(RULES, names)
 
 
 #: Emits the operators for one node.
@@ -62,4 +57,4 @@ def writes(*ops: type[Op] | str) -> Callable[[WriteHandlerT], WriteHandlerT]:
 
 def supported_operators() -> dict[str, str]:
     """Operators that are read, with the file of their import function."""
-    return {name: getattr(RULES[name], "func", RULES[name]).__module__.split(".")[-1] for name in sorted(RULES)}
+    return files(RULES)

@@ -17,12 +17,13 @@ import strop.frontend.torch.ops_reduce
 import strop.frontend.torch.ops_resize
 import strop.frontend.torch.ops_shape
 import strop.frontend.torch.ops_vision  # noqa: F401
+from strop.frontend.rules import files
 from strop.frontend.torch.registry import RULES
 
 
 def supported_overloads() -> dict[str, str]:
     """Overloads of ATen and torchvision that are read whole, with the file of their import function."""
-    return {name: getattr(RULES[name], "func", RULES[name]).__module__.split(".")[-1] for name in sorted(RULES)}
+    return files(RULES)
 
 
 __all__ = ["supported_overloads"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from strop.frontend.rules import registers
 from strop.frontend.torch.context import NodeContext
 from strop.ir.graph import Value
 
@@ -24,13 +25,7 @@ def torch_op(*names: str) -> Callable[[HandlerT], HandlerT]:
         names: overloads with their namespace, such as ``aten.add.Tensor``.
     """
 
-    def register(function: HandlerT) -> HandlerT:
-        for name in names:
-            if RULES.setdefault(name, function) is not function:
-                raise ValueError(f"two rules for {name}")
-        return function
-
-    return register
+    return registers(RULES, names)
 
 
 #: Ops that cannot be read whatever their operands are: (start of the overload's name, why, what to try).
