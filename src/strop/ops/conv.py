@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -141,6 +141,29 @@ class Conv(Op):
             op = cls(strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1))
             shapes = [(1, 3, 5, 5), (4, 3, 3, 3), (4,)]
             yield Sample(op, tuple(base.random_array(rng, s, dtype) for s in shapes))
+
+
+ProductT = TypeVar("ProductT", bound="ConvAttributes")
+
+
+@dataclass(frozen=True)
+class ConvAttributes:
+    """The attributes of a Conv, of an op that multiplies as it does and adds up otherwise."""
+
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    groups: int = 1
+    layout: str = "NCHW"
+
+    def plain(self) -> Conv:
+        """The convolution."""
+        return Conv(self.strides, self.pads, self.dilations, self.groups, self.layout)
+
+    @classmethod
+    def of(cls: type[ProductT], op: Conv) -> ProductT:
+        """The op with the attributes of a Conv."""
+        return cls(op.strides, op.pads, op.dilations, op.groups, op.layout)
 
 
 @dataclass(frozen=True)

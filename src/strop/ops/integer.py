@@ -16,7 +16,7 @@ from strop.ir.expr import Expr, Load
 from strop.ir.loops import Program, Stage
 from strop.ir.op import Array, Cost, Op, Sample, Type
 from strop.ops import base
-from strop.ops.conv import Conv
+from strop.ops.conv import ConvAttributes
 from strop.ops.matmul import MatMul
 
 #: Types of the factors.
@@ -114,7 +114,7 @@ class IntegerMatMul(_Product):
 
 
 @dataclass(frozen=True)
-class IntegerConv(_Product):
+class IntegerConv(ConvAttributes, _Product):
     """Conv(x - x_zero, w - w_zero) in i32, which wraps; x is padded with its zero point.
 
     Operands: x[N, C, *spatial] and w[O, C/groups, *kernel] of u8 or i8; optional zero points in their dtypes: one for x, one or [O, 1, ..]
@@ -124,20 +124,6 @@ class IntegerConv(_Product):
     """
 
     name: ClassVar[str] = "integer_conv"
-
-    strides: tuple[int, ...]
-    pads: tuple[int, ...]
-    dilations: tuple[int, ...]
-    groups: int = 1
-    layout: str = "NCHW"
-
-    def plain(self) -> Conv:
-        return Conv(self.strides, self.pads, self.dilations, self.groups, self.layout)
-
-    @staticmethod
-    def of(op: Conv) -> IntegerConv:
-        """The integer product with the attributes of a Conv."""
-        return IntegerConv(op.strides, op.pads, op.dilations, op.groups, op.layout)
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         if len(inputs) > 2 and inputs[2].shape != (0,) and any(d != 1 for d in inputs[2].shape):

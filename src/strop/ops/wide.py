@@ -14,7 +14,7 @@ from strop.ir.expr import Load
 from strop.ir.loops import Program
 from strop.ir.op import Array, Cost, Op, Sample, Type
 from strop.ops import base
-from strop.ops.conv import Conv
+from strop.ops.conv import ConvAttributes
 from strop.ops.matmul import MatMul
 
 
@@ -74,7 +74,7 @@ class WideMatMul(_Wide):
 
 
 @dataclass(frozen=True)
-class WideConv(_Wide):
+class WideConv(ConvAttributes, _Wide):
     """Conv(x, w).
 
     Operands: i16 x[N, C, *spatial] and i8 w[O, C/groups, *kernel]. Result: f32, shaped as that of Conv.
@@ -83,20 +83,6 @@ class WideConv(_Wide):
     """
 
     name: ClassVar[str] = "wide_conv"
-
-    strides: tuple[int, ...]
-    pads: tuple[int, ...]
-    dilations: tuple[int, ...]
-    groups: int = 1
-    layout: str = "NCHW"
-
-    def plain(self) -> Conv:
-        return Conv(self.strides, self.pads, self.dilations, self.groups, self.layout)
-
-    @staticmethod
-    def of(op: Conv) -> WideConv:
-        """The product with the attributes of a Conv."""
-        return WideConv(op.strides, op.pads, op.dilations, op.groups, op.layout)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:

@@ -521,7 +521,11 @@ class Emitter:
                     nest.enter_context(w.loop(name, extent))
                     terms.append(f"{name} * {stride}")
             w(f"const {self.s_type} *xk = {' + '.join(terms)};")
-            tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
+            self._run_of_k(w, tile)
+
+    def _run_of_k(self, w: Writer, tile: Tile) -> None:
+        """The innermost loop."""
+        tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
 
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
         """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""

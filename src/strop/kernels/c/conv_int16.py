@@ -7,7 +7,6 @@ set gives the same result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -132,23 +131,16 @@ class _Emitter(dot_emitter.Emitter):
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
         return WideTile(mr, nv, tail)
 
-    def _walk_products(self, w: Writer, tile: Tile) -> None:
+    def _run_of_k(self, w: Writer, tile: Tile) -> None:
         most = _EXACT // 2
-        with ExitStack() as nest:
-            terms = ["x"]
-            for name, extent, stride in self._walk().outer:
-                if extent > 1:
-                    nest.enter_context(w.loop(name, extent))
-                    terms.append(f"{name} * {stride}")
-            w(f"const int16_t *xk = {' + '.join(terms)};")
-            whole, rest = divmod(self.inner, most)
-            if whole:
-                with w.loop("part", whole) if whole > 1 else w.block(""):
-                    tile.walk(w, most, "w", self._rows(tile))
-                    w(f"xk += {2 * most};")
-            if rest:
-                with w.block(""):
-                    tile.walk(w, rest, "w", self._rows(tile))
+        whole, rest = divmod(self.inner, most)
+        if whole:
+            with w.loop("part", whole) if whole > 1 else w.block(""):
+                tile.walk(w, most, "w", self._rows(tile))
+                w(f"xk += {2 * most};")
+        if rest:
+            with w.block(""):
+                tile.walk(w, rest, "w", self._rows(tile))
 
 
 KERNEL = ConvInt16()

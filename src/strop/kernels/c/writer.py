@@ -28,36 +28,26 @@ from strop.ir.expr import (
     walk,
 )
 from strop.kernels.extent import extent, is_symbolic
+from strop.kernels.lines import Lines
 
 
-class Writer:
+class Writer(Lines):
     """Collects lines of C with two-space indentation."""
 
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._depth = 1
-
-    def __call__(self, *lines: str) -> None:
-        for line in lines:
-            self._lines.append("  " * self._depth + line if line else "")
+    indentation = "  "
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
         """``head { ... }``"""
         self(f"{head} {{" if head else "{")
-        self._depth += 1
-        yield
-        self._depth -= 1
+        with self.inside():
+            yield
         self("}")
 
     def loop(self, var: str, extent: int | str, step: int = 1, start: int | str = 0) -> AbstractContextManager[None]:
         """``for (int64_t var = start; var < extent; var += step) { ... }``"""
         advance = f"{var}++" if step == 1 else f"{var} += {step}"
         return self.block(f"for (int64_t {var} = {start}; {var} < {extent}; {advance})")
-
-    def text(self) -> str:
-        """Everything written."""
-        return "\n".join(self._lines)
 
 
 def address(base: str, *terms: tuple[str, int]) -> str:

@@ -17,6 +17,7 @@ from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, Size, type_of
 from strop.kernels.base import Emitted, View
+from strop.kernels.lines import Lines
 
 #: Largest offset in elements that 32-bit indices reach.
 _INT32 = (1 << 31) - 1
@@ -62,28 +63,17 @@ _EITHER = {
 }  # fmt: skip
 
 
-class Writer:
+class Writer(Lines):
     """Collects lines of Python with four-space indentation."""
 
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._depth = 1
-
-    def __call__(self, *lines: str) -> None:
-        for line in lines:
-            self._lines.append("    " * self._depth + line if line else "")
+    indentation = "    "
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
         """``head:`` and what is written inside, one step further in."""
         self(f"{head}:")
-        self._depth += 1
-        yield
-        self._depth -= 1
-
-    def text(self) -> str:
-        """Everything written."""
-        return "\n".join(self._lines)
+        with self.inside():
+            yield
 
 
 @dataclass(frozen=True)

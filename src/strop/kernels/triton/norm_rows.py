@@ -8,43 +8,30 @@ from strop.ir import dtype as dt
 from strop.kernels.base import Region
 from strop.kernels.triton import rows
 from strop.kernels.triton.emit import GpuEmitted, Writer
-from strop.kernels.triton.parts import GpuKernel, finish, is_float, standard
-from strop.kernels.triton.rows import LONGEST, Params
+from strop.kernels.triton.parts import finish, standard
+from strop.kernels.triton.rows import Params, RowKernel
 from strop.ops.base import axis_of
 from strop.ops.norm import LayerNorm, RMSNorm
 from strop.target.base import Target
 
 
-def _sizes(region: Region) -> tuple[int, int, int]:
-    """(first normalized axis, elements of a row, rows)."""
-    assert isinstance(region.op, (LayerNorm, RMSNorm))
-    shape = region.out.shape
-    axis = axis_of(region.op, region.op.axis, len(shape))
-    return axis, math.prod(shape[axis:]), math.prod(shape[:axis])
-
-
-class NormRows(GpuKernel[Params]):
+class NormRows(RowKernel):
     """See the module's text."""
 
     name = "norm_rows"
+    ops = (LayerNorm, RMSNorm)
+    no_such = "it is no norm over the last axes"
 
-    def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, (LayerNorm, RMSNorm)):
-            return "it is no norm over the last axes"
-        if not is_float(region.operand(0).view, region.out):
-            return "it is not of floats"
-        return None if 0 < _sizes(region)[1] <= LONGEST else "its rows are too long"
-
-    def space(self, region: Region, target: Target) -> list[Params]:
-        return rows.space(*_sizes(region)[1:])
-
-    def cost(self, region: Region, params: Params, target: Target) -> float:
-        return rows.cost(region, *_sizes(region)[1:], params, target)
+    def sizes(self, region: Region) -> tuple[int, int, int]:
+        assert isinstance(region.op, (LayerNorm, RMSNorm))
+        shape = region.out.shape
+        axis = axis_of(region.op, region.op.axis, len(shape))
+        return axis, math.prod(shape[axis:]), math.prod(shape[:axis])
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
         op, w = region.op, Writer()
         assert isinstance(op, (LayerNorm, RMSNorm))
-        axis, length, count = _sizes(region)
+        axis, length, count = self.sizes(region)
         shape = region.out.shape
         tile = rows.begin(w, shape, tuple(range(axis, len(shape))), params)
         w(f"v = {tile.load('x', region.operand(0).view)}.to(tl.float32)")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from strop.ir.op import Op
 from strop.kernels.base import Region
 from strop.kernels.triton.emit import Block, Launch, Tile, Writer, ceil_div, power_of_two
-from strop.kernels.triton.parts import traffic
+from strop.kernels.triton.parts import GpuKernel, is_float, traffic
 from strop.target.base import Target
 
 #: Longest row.
@@ -21,7 +23,32 @@ class Params:
     warps: int
 
 
-def space(length: int, count: int) -> list[Params]:
+class RowKernel(GpuKernel[Params]):
+    """What these kernels have in common: rows of floats that fit into registers."""
+
+    #: Ops that it computes, and what is said of others.
+    ops: ClassVar[tuple[type[Op], ...]]
+    no_such: ClassVar[str]
+
+    def sizes(self, region: Region) -> tuple[int, int, int]:
+        """(first axis of a row, elements of a row, rows)."""
+        raise NotImplementedError(f"{self.name}.sizes")
+
+    def takes(self, region: Region, target: Target) -> str | None:
+        if not isinstance(region.op, self.ops):
+            return self.no_such
+        if not is_float(region.operand(0).view, region.out):
+            return "it is not of floats"
+        return None if 0 < self.sizes(region)[1] <= LONGEST else "its rows are too long"
+
+    def space(self, region: Region, target: Target) -> list[Params]:
+        return _space(*self.sizes(region)[1:])
+
+    def cost(self, region: Region, params: Params, target: Target) -> float:
+        return _cost(region, *self.sizes(region)[1:], params, target)
+
+
+def _space(length: int, count: int) -> list[Params]:
     """Parameter sets worth trying for ``count`` rows of a length."""
     size = power_of_two(length)
     found = [
@@ -33,7 +60,7 @@ def space(length: int, count: int) -> list[Params]:
     return found or [Params(1, 8)]
 
 
-def cost(region: Region, length: int, count: int, p: Params, target: Target) -> float:
+def _cost(region: Region, length: int, count: int, p: Params, target: Target) -> float:
     """Estimated seconds."""
     programs = ceil_div(count, p.rows)
     each = p.rows * power_of_two(length) / (32 * p.warps)

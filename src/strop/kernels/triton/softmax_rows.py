@@ -6,42 +6,29 @@ from strop.ir import dtype as dt
 from strop.kernels.base import Region
 from strop.kernels.triton import rows
 from strop.kernels.triton.emit import GpuEmitted, Writer
-from strop.kernels.triton.parts import GpuKernel, finish, is_float, standard
-from strop.kernels.triton.rows import LONGEST, Params
+from strop.kernels.triton.parts import finish, standard
+from strop.kernels.triton.rows import Params, RowKernel
 from strop.ops.base import axis_of
 from strop.ops.softmax import LogSoftmax, Softmax
 from strop.target.base import Target
 
 
-def _sizes(region: Region) -> tuple[int, int, int]:
-    """(axis, its length, rows)."""
-    assert isinstance(region.op, (Softmax, LogSoftmax))
-    axis = axis_of(region.op, region.op.axis, len(region.out.shape))
-    length = region.out.shape[axis]
-    return axis, length, region.out.count // max(1, length)
-
-
-class SoftmaxRows(GpuKernel[Params]):
+class SoftmaxRows(RowKernel):
     """See the module's text."""
 
     name = "softmax_rows"
+    ops = (Softmax, LogSoftmax)
+    no_such = "it is no softmax"
 
-    def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, (Softmax, LogSoftmax)):
-            return "it is no softmax"
-        if not is_float(region.operand(0).view, region.out):
-            return "it is not of floats"
-        return None if 0 < _sizes(region)[1] <= LONGEST else "its rows are too long"
-
-    def space(self, region: Region, target: Target) -> list[Params]:
-        return rows.space(*_sizes(region)[1:])
-
-    def cost(self, region: Region, params: Params, target: Target) -> float:
-        return rows.cost(region, *_sizes(region)[1:], params, target)
+    def sizes(self, region: Region) -> tuple[int, int, int]:
+        assert isinstance(region.op, (Softmax, LogSoftmax))
+        axis = axis_of(region.op, region.op.axis, len(region.out.shape))
+        length = region.out.shape[axis]
+        return axis, length, region.out.count // max(1, length)
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
         w = Writer()
-        axis, _, count = _sizes(region)
+        axis, _, count = self.sizes(region)
         tile = rows.begin(w, region.out.shape, (axis,), params)
         w(f"v = {tile.load('x', region.operand(0).view)}.to(tl.float32)")
         inside = tile.mask(tile.blocks[1:])
