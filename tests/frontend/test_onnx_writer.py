@@ -18,33 +18,15 @@ from strop.frontend.table import read
 from strop.ir import dtype as dt
 from strop.ir.graph import Graph
 from strop.ir.interp import run
-from strop.ir.op import REGISTRY, Array, Op, Sample, Type
+from strop.ir.op import REGISTRY, Type
 from strop.ir.shape import Sym
 from strop.ops.data import Expand, Reshape
-from strop.ops.elementwise import Elementwise, make
+from strop.ops.elementwise import make
 from tests import tiny_net
-from tests.fuzz.generate import absent
+from tests.frontend.one_op import graph_of
 
 LENET = Path(demo_data.__file__).parent / "lenet.onnx"
 CASES = 12
-
-
-def written(op: Op, sample: Sample) -> tuple[Graph, dict[str, Array]]:
-    """A graph of one op whose first operand, and all of elementwise functions, are inputs; an empty one is left out."""
-    graph = Graph("one")
-    feed: dict[str, Array] = {}
-    operands = []
-    for k, array in enumerate(sample.inputs):
-        if absent(array):
-            operands.append(None)
-        elif k == 0 or isinstance(op, Elementwise):
-            operands.append(graph.add_input(f"x{k}", Type(dt.from_numpy(array.dtype), array.shape)))
-            feed[f"x{k}"] = array
-        else:
-            operands.append(graph.add_const(array, f"c{k}"))
-    node = graph.add(op, operands, name="layer", source=("layer",))
-    graph.set_outputs(node.outputs, [f"y{k}" for k in range(len(node.outputs))])
-    return graph, feed
 
 
 def _written_ops() -> list[str]:
@@ -60,7 +42,7 @@ def test_what_is_written_of_an_op_is_read_as_it_was(name: str) -> None:
             break
         if any(a.dtype == np.float16 or a.dtype.name == "bfloat16" for a in sample.inputs) or 0 in sample.inputs[0].shape:
             continue
-        graph, feed = written(sample.op, sample)
+        graph, feed = graph_of(sample.op, sample)
         try:
             data = strop.convert(graph, "onnx")
         except UnsupportedError as error:

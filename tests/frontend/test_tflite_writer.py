@@ -24,12 +24,13 @@ from strop.frontend.tflite.serialize import serialize
 from strop.ir import dtype as dt
 from strop.ir.graph import Graph
 from strop.ir.interp import run
-from strop.ir.op import REGISTRY, Array, Sample, Type
+from strop.ir.op import REGISTRY, Array, Type
 from strop.ir.shape import Sym
 from strop.ops.data import Reshape
 from strop.ops.elementwise import Elementwise, make
 from strop.ops.matmul import MatMul
 from tests import tiny_net
+from tests.frontend.one_op import graph_of
 
 LENET = Path(demo_data.__file__).parent / "lenet.onnx"
 #: Bytes of what TensorFlow 2.21 makes of a LeNet of the same sizes whose biases are zeros.
@@ -43,22 +44,6 @@ def digits(count: int) -> Array:
     images = np.load(LENET.parent / "digits.npz")["images"][:count]
     found: Array = (images.astype(np.float32) / 255).reshape(-1, 28, 28, 1)
     return found
-
-
-def written(op: Any, sample: Sample) -> tuple[Graph, dict[str, Array]]:
-    """A graph of one op; operand 0, and all of elementwise functions, are inputs."""
-    graph = Graph("one")
-    feed: dict[str, Array] = {}
-    operands = []
-    for k, array in enumerate(sample.inputs):
-        if k == 0 or isinstance(op, Elementwise):
-            operands.append(graph.add_input(f"x{k}", Type(dt.from_numpy(array.dtype), array.shape)))
-            feed[f"x{k}"] = array
-        else:
-            operands.append(graph.add_const(array, f"c{k}"))
-    node = graph.add(op, operands, name="layer", source=("layer",))
-    graph.set_outputs(node.outputs, [f"y{k}" for k in range(len(node.outputs))])
-    return graph, feed
 
 
 def _written_ops() -> list[str]:
@@ -81,7 +66,7 @@ def test_what_is_written_of_an_op_is_read_as_it_was(name: str) -> None:
             break
         if any(a.dtype in (np.float16, np.float64) or a.dtype.name == "bfloat16" for a in sample.inputs) or not sample.inputs:
             continue
-        graph, feed = written(sample.op, sample)
+        graph, feed = graph_of(sample.op, sample)
         try:
             strop.convert(graph)
         except UnsupportedError as error:
@@ -101,7 +86,7 @@ def test_elementwise_functions_are_written() -> None:
         if label in seen or not kinds <= {"float32", "bool", "int32"} or any(not np.isfinite(a).all() for a in sample.inputs):
             continue
         seen.add(label)
-        alone, given = written(sample.op, sample)
+        alone, given = graph_of(sample.op, sample)
         try:
             strop.convert(alone)
         except UnsupportedError:

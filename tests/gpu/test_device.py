@@ -13,9 +13,8 @@ from strop import demo_data
 from strop.codegen.triton import Cubin, Job, compile_all, jobs_of
 from strop.engine.build import build
 from strop.engine.engine import load
-from strop.ir import dtype as dt
 from strop.kernels.base import In as Operand
-from strop.kernels.base import Packed, Region, View
+from strop.kernels.base import Packed, Region
 from strop.kernels.oracle import difference, expected
 from strop.kernels.table import GPU_KERNELS
 from strop.kernels.triton.emit import GpuEmitted
@@ -26,7 +25,7 @@ from strop.target.detect import parse
 from strop.tune.gpu import _as_narrow
 from tests.kernels import regions
 from tests.kernels.gpu.cases import cases
-from tests.kernels.harness import GUARD, buffer_for, strided
+from tests.kernels.harness import GUARD, buffer_for, results
 
 pytestmark = pytest.mark.gpu
 
@@ -73,12 +72,7 @@ def _run(gpu: Device, emitted: GpuEmitted, code: Sequence[Cubin], region: Region
     for pointer in memory:
         gpu.free(pointer)
     assert not locks.any(), f"{region.name}: a lock is left set"
-    for flat, old, view in zip(outs, before, region.outs, strict=True):
-        mask = np.ones(flat.size, bool)
-        strided(mask, View(view.shape, view.strides, dt.boolean))[...] = False
-        same = flat.view(np.uint8).reshape(flat.size, -1) == old.view(np.uint8).reshape(flat.size, -1)
-        assert same[mask].all(), f"{region.name}: wrote outside of its result"
-    return [strided(flat, view).copy() for flat, view in zip(outs, region.outs, strict=True)]
+    return results(region, outs, before)
 
 
 @pytest.mark.parametrize("kernel", GPU_KERNELS, ids=lambda k: k.name)

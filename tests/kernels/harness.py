@@ -47,6 +47,17 @@ def buffer_for(view: View, array: np.ndarray | None = None) -> np.ndarray:
     return flat
 
 
+def results(region: Region, outs: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The logical results in guarded buffers; AssertionError when one has changed around its result since ``before``."""
+    for flat, old, view in zip(outs, before, region.outs, strict=True):
+        mask = np.ones(flat.size, bool)
+        if view.count:
+            strided(mask, View(view.shape, view.strides, dt.boolean))[...] = False
+        same = flat.view(np.uint8).reshape(flat.size, -1) == old.view(np.uint8).reshape(flat.size, -1)
+        assert same[mask].all(), f"{region.name}: wrote outside its result"
+    return [strided(flat, view).copy() for flat, view in zip(outs, region.outs, strict=True)]
+
+
 def compiled(emitted: Sequence[Emitted], target: Target) -> list[Any]:
     """Compiles kernels together; returns their functions in order."""
     module = Module(target)
@@ -104,13 +115,7 @@ def run(
     for part in range(splits):
         function(ctypes.byref(args), emitted.tasks * part // splits, emitted.tasks * (part + 1) // splits)
     assert (scratch[lead + emitted.scratch :] == 0xFF).all(), f"{region.name}: wrote beyond its scratch"
-    for flat, before, view in zip(outs, untouched, region.outs):
-        mask = np.ones(flat.size, bool)
-        if view.count:
-            strided(mask, View(view.shape, view.strides, dt.boolean))[...] = False
-        same = flat.view(np.uint8).reshape(flat.size, -1) == before.view(np.uint8).reshape(flat.size, -1)
-        assert same[mask].all(), f"{region.name}: wrote outside its result"
-    return [strided(flat, view).copy() for flat, view in zip(outs, region.outs)]
+    return results(region, outs, untouched)
 
 
 def check(kernel: Kernel[Any], region: Region, arrays: Sequence[np.ndarray | None], target: Target, tolerance: float = 1e-4, every: bool = True) -> int:

@@ -10,13 +10,12 @@ import pytest
 
 from strop.codegen.triton import function_name, text_of
 from strop.codegen.triton_worker import function_of
-from strop.ir import dtype as dt
-from strop.kernels.base import In, Kernel, Packed, Region, View
+from strop.kernels.base import In, Kernel, Packed, Region
 from strop.kernels.oracle import TOLERANCE, expected
 from strop.kernels.triton.emit import GpuEmitted
 from strop.target.base import Target
 from strop.target.detect import parse
-from tests.kernels.harness import GUARD, buffer_for, strided
+from tests.kernels.harness import GUARD, buffer_for, results
 
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 A100 = parse("cuda:sm_80")
@@ -112,12 +111,7 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
         name = function_name(emitted, number, "test")
         function_of(text_of(emitted, number, "test"), name)[launch.grid](*parameters)
     assert not locks.any(), f"{region.name}: a lock is left set"
-    for flat, old, view in zip(outs, before, region.outs, strict=True):
-        mask = np.ones(flat.size, bool)
-        strided(mask, View(view.shape, view.strides, dt.boolean))[...] = False
-        same = flat.view(np.uint8).reshape(flat.size, -1) == old.view(np.uint8).reshape(flat.size, -1)
-        assert same[mask].all(), f"{region.name}: wrote outside of its result"
-    return [strided(flat, view).copy() for flat, view in zip(outs, region.outs, strict=True)]
+    return results(region, outs, before)
 
 
 def check(kernel: Kernel[Any], region: Region, arrays: Sequence[np.ndarray | None], params: Any = None, target: Target = A100) -> None:
