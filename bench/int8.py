@@ -1,12 +1,13 @@
 """Comparisons in int8: all runtimes are calibrated on the same samples, and how often each names the class that the net names in f32 is counted.
 
-ONNX Runtime's quantizer makes a QDQ model of the net; ONNX Runtime and OpenVINO run it. LiteRT runs ``NAME.int8.tflite`` beside the net, where there is
-one. Strop calibrates by itself.
+ONNX Runtime's quantizer makes a QDQ model of the net; ONNX Runtime and OpenVINO run it. LiteRT runs ``NAME.int8.tflite`` beside the net, or where there is
+none, what ``strop convert`` writes of it, channels last. Strop calibrates by itself.
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from strop.engine.convert import convert
 from strop.engine.engine import Engine
-from strop.errors import OptionError
+from strop.errors import OptionError, StropError
 from strop.quantize.data import samples
 
 SCRIPT = Path(__file__).with_name("int8_peers.py")
@@ -90,11 +92,21 @@ def prepare(model: Path, engine: Engine, data: Path | None, preprocess: str, pyt
     floats = [int(np.argmax(next(iter(engine.run(inputs).values())))) for inputs in tests]
     out = folder / f"{model.stem}.int8.onnx"
     reason = _script(python, "quantize", str(model), str(folder / f"{model.stem}.calibration.npz"), str(out))
-    beside = model.with_suffix(".int8.tflite")
-    if beside.exists():
-        (folder / beside.name).write_bytes(beside.read_bytes())
+    _tflite(model, calibration, folder)
     stacked = {key: np.stack([s[key] for s in tests]) for key in tests[0]}
     return Prepared(None if reason else out, calibration, stacked, floats, reason)
+
+
+def _tflite(model: Path, calibration: Sequence[dict[str, Any]], folder: Path) -> None:
+    """LiteRT's file of the net in int8: the one beside it, or one written here; none of nets that the writer refuses."""
+    beside = model.with_suffix(".int8.tflite")
+    last = [{key: np.ascontiguousarray(np.moveaxis(a, 1, -1)) if a.ndim == 4 else a for key, a in sample.items()} for sample in calibration]
+    try:
+        data = beside.read_bytes() if beside.exists() else convert(model, precision="int8", calibration=last, layout="channels_last")
+    except StropError as error:
+        print(f"{model.stem}: no .tflite file in int8: {error}", file=sys.stderr)
+        return
+    (folder / beside.name).write_bytes(data)
 
 
 def agreement(prepared: Prepared, engine: Engine, runtimes: Sequence[str], python: Path, folder: Path, name: str) -> dict[str, float]:
