@@ -12,19 +12,22 @@ from strop.ir import dtype as dt
 from strop.ir.expr import Cast, Expr, Input, call
 from strop.ir.op import Type
 from strop.kernels.base import Kernel, Operand, Region, View
+from strop.kernels.c.conv_depthwise_dot import KERNEL as DOT_KERNEL
 from strop.kernels.c.conv_depthwise_int8 import KERNEL as DEPTHWISE_KERNEL
 from strop.kernels.c.conv_int8 import KERNEL
+from strop.kernels.c.dot_emitter import native
 from strop.kernels.oracle import expected
 from strop.ops.base import random_array
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.quantize import saturated
-from strop.target.detect import TARGETS, runs_here
+from strop.target.base import Target
+from strop.target.detect import TARGETS, host, runs_here
 from tests.kernels.harness import compiled, run
 from tests.kernels.test_conv_direct import CASES as CONVS
 from tests.kernels.test_conv_direct import NHWC
 
-#: Every target with and without its optional features.
-TARGETS_HERE = [t for base in TARGETS.values() for t in (base, *(replace(base, extras=(f,)) for f in base.optional)) if runs_here(t)]
+#: Every target with and without its optional features, and the host with all of them.
+TARGETS_HERE = [host(), *(t for base in TARGETS.values() for t in (base, *(replace(base, extras=(f,)) for f in base.optional)) if runs_here(t))]
 
 
 def requantized(kind: dt.DType, factor: Expr) -> Expr:
@@ -97,11 +100,22 @@ def depthwise() -> list[Any]:
     return [conv_case(rng, kinds[i % 5], i % 3 != 2, **case) for i, case in enumerate(DEPTHWISE.values())]
 
 
-@pytest.mark.parametrize(("kernel", "made"), [(KERNEL, cases), (DEPTHWISE_KERNEL, depthwise)], ids=["direct", "depthwise"])
-def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], made: Any) -> None:
+def _does_rows(target: Target) -> bool:
+    """True where an instruction interleaves rows and one adds four products."""
+    return native("vquads", target) and native("vdot4", target)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "made", "targets"),
+    [(KERNEL, cases, TARGETS_HERE), (DEPTHWISE_KERNEL, depthwise, TARGETS_HERE), (DOT_KERNEL, depthwise, [t for t in TARGETS_HERE if _does_rows(t)])],
+    ids=["direct", "depthwise", "depthwise by dot products"],
+)
+def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], made: Any, targets: list[Target]) -> None:
+    if not targets:
+        pytest.skip("this machine lacks the instructions")
     problems = made()
     wanted = [expected(region, arrays)[0] for region, arrays in problems]  # every rounding of f32 included
-    for target in TARGETS_HERE:
+    for target in targets:
         work = []
         for (region, arrays), want in zip(problems, wanted, strict=True):
             assert kernel.accepts(region, target) is None, (region.signature(), kernel.accepts(region, target))

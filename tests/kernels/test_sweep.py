@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 
 from strop.kernels.c import naive
+from strop.kernels.c.dot_emitter import native
 from strop.kernels.table import KERNELS, refusal
 from strop.ops.elementwise import Cast, Elementwise
-from strop.target.detect import TARGETS, runs_here
+from strop.target.detect import TARGETS, host, runs_here
 from tests.kernels import regions
 from tests.kernels.harness import check_all
 
-HERE = [t for t in TARGETS.values() if runs_here(t)]
+HERE = [host(), *[t for t in TARGETS.values() if runs_here(t)][1:]]
 BEST = HERE[0]
 #: Kernels that no sample suits, and why.
 UNSUITED = {
     **dict.fromkeys(("custom", "custom_library", "custom_callback"), "no built-in op is a custom layer; see test_custom.py"),
     **dict.fromkeys(("non_zero", "unique", "nms"), "it finds a size: see its own tests"),
 }
+#: Instructions without which a kernel is of no use.
+FEATURES = {"conv_depthwise_dot": ("vdot4", "vquads")}
 
 
 def _naive_cases(name: str, step: int = 1) -> list[regions.Case]:
@@ -71,5 +74,7 @@ def test_every_kernel_on_every_sample_it_accepts(kernel, target):
     if kernel.name in UNSUITED:
         assert not cases, f"{kernel.name} is no longer unsuited"
         pytest.skip(UNSUITED[kernel.name])
+    if not cases and kernel.name in FEATURES and not all(native(instruction, target) for instruction in FEATURES[kernel.name]):
+        pytest.skip(f"{target} has no {' or '.join(FEATURES[kernel.name])}")
     assert cases, f"no sample of any op is accepted by {kernel.name}"
     check_all(kernel, cases, target, every=False)

@@ -92,6 +92,25 @@ def test_a_convolution_with_bias_and_relu(kind: dt.DType) -> None:
     assert "div" not in launches[1] and "quantize" not in launches[1]
 
 
+@pytest.mark.parametrize(("zero", "hi"), [(0, 6.0), (7, 6.0), (7, 2.0)], ids=["nothing is cut", "cut below", "cut on both sides"])
+def test_a_bias_in_floats_and_a_clip_leave_one_product_one_sum_and_one_clip(zero: int, hi: float) -> None:
+    net = image()
+    x = net.quantized(net.x, 0.03, 4)
+    bias = net.const(net.rng.standard_normal(5).astype(np.float32))
+    y = net.fn("clip", net.add(CONV, x, net.weights(5, 8, 3, 3), bias), lo=0.0, hi=hi)
+    _, launches = lowered(net, net.add(Quantize(dt.u8), y, net.number(0.025), net.number(zero, np.uint8)))
+    assert len(launches) == 2
+    assert [launches[1].count(label) for label in ("mul", "clip", "quantize", "div")] == [1, 1, 0, 0]
+
+
+def test_a_scale_behind_another_function_becomes_a_factor() -> None:
+    net = image()
+    x = net.quantized(net.x, 0.03, 4)
+    y = net.fn("sigmoid", net.add(CONV, x, net.weights(5, 8, 3, 3)))
+    _, launches = lowered(net, net.add(Quantize(dt.u8), y, net.number(0.004), net.number(0, np.uint8)))
+    assert len(launches) == 2 and "quantize" not in launches[1] and launches[1].count("div") == 0
+
+
 def test_a_residual_is_added_in_the_epilogue() -> None:
     net = image()
     x = net.quantized(net.x, 0.03, 120)

@@ -67,13 +67,16 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
             elif kind == "float":
                 arrays.append(rng.standard_normal(1).astype(np.float32))
             elif kind in ("int64_t", "int32_t"):
-                value = stride if name == "s" else trial % 4 if name == "shift" else count
+                value = stride if name == "s" else trial % 4 if name == "shift" else 1 + trial % 4 if name == "rows" else count
                 arrays.append(np.array([value], np.int64 if kind == "int64_t" else np.int32))
             else:
                 if "int16" in kind and "uint16" not in kind:
                     arrays.append(rng.integers(-32768, 32768, max(2, lanes)).astype(np.int16))
                     continue
                 if "int8" in kind or "void" in kind:
+                    if "rows" in names:
+                        arrays.append(rng.integers(0, 256, 3 * stride + lanes).astype(np.uint8))
+                        continue
                     size = 2 * lanes if instr.name == "vload_p" else 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
                     info = np.iinfo(np.int8 if kind.removeprefix("const ") == "int8_t *" else np.uint8)
                     arrays.append(rng.integers(info.min, info.max + 1, size).astype(info.dtype))

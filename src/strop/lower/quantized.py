@@ -61,7 +61,7 @@ def integrate(graph: Graph) -> None:
             _quantize_parts(graph, node)
     for node in list(graph.nodes):
         if isinstance(node.op, Quantize) and node in graph.nodes:
-            _cancel(graph, node) or _absorb_scale(graph, node)
+            _cancel(graph, node) or _absorb_scale(graph, node) or _reciprocal(graph, node)
     graph.prune()
     for node in list(graph.nodes):
         if isinstance(node.op, Dequantize) and node.operand(0).const is not None:
@@ -127,7 +127,9 @@ def _product(graph: Graph, node: Node) -> None:
         bias = None
     real = made.add(make("mul"), total if wide else made.add(Cast(dt.f32), total), graph.add_const(factor, f"{node.name}.scale"))
     if bias is not None:
-        if isinstance(op, Conv):
+        if isinstance(op, Conv) and bias.const is not None:
+            bias = _aligned(graph, bias.const, channels, bias.name)
+        elif isinstance(op, Conv):
             bias = made.add(Reshape((*bias.shape, *channels[1:])), bias)
         real = made.add(make("add"), real, bias)
     graph.replace_uses(last.output, real)
@@ -338,7 +340,18 @@ def _absorb_scale(graph: Graph, node: Node) -> bool:
     if scale is None or scale.size != 1 or not _spreads(node.op) or value.dtype is not dt.f32 or not _divides(graph, value):
         return False
     made = _Chain(graph, node, node)
-    whole = made.add(make("round"), _divided(graph, made, value, np.float32(scale.reshape(())[()])))
+    unit = np.float32(scale.reshape(())[()])
+    zero = node.operand(2) if node.has(2) else None
+    lowest, highest = _bounds(node, unit)
+    if zero is None or zero.const is not None:
+        value = _unbounded(value)
+    _round_to_integers(graph, made, node, _divided(graph, made, value, unit), lowest, highest)
+    return True
+
+
+def _round_to_integers(graph: Graph, made: _Chain, node: Node, value: Value, lowest: float, highest: float) -> None:
+    """Puts saturate(round(value) + zero point) in the place of a Quantize."""
+    whole = made.add(make("round"), value)
     zero = node.operand(2) if node.has(2) else None
     if zero is not None:
         if zero.const is not None:
@@ -346,11 +359,46 @@ def _absorb_scale(graph: Graph, node: Node) -> bool:
         else:
             known = made.add(Cast(dt.f32), _scalar(graph, node, zero))
         whole = made.add(make("add"), whole, known)
-    info = np.iinfo(str(node.output.dtype.numpy))
-    bounded = made.add(make("clip", lo=float(info.min), hi=float(info.max)), whole)
+    bounded = made.add(make("clip", lo=lowest, hi=highest), whole)
     graph.replace_uses(node.output, made.add(Cast(node.output.dtype), bounded))
     graph.remove(node)
+
+
+def _reciprocal(graph: Graph, node: Node) -> bool:
+    """Multiplies what an elementwise function gives by the scale's reciprocal: within one unit in the last place of the quotient, as ``canonicalize`` does."""
+    scale, maker = node.operand(1).const, node.operand(0).producer
+    if scale is None or scale.size != 1 or not _spreads(node.op) or node.operand(0).dtype is not dt.f32 or maker is None or not isinstance(maker.op, Elementwise):
+        return False
+    unit = np.float32(scale.reshape(())[()])
+    with np.errstate(over="ignore", divide="ignore"):
+        factor = np.float32(1) / unit
+    if not np.isfinite(factor) or abs(factor) < np.finfo(np.float32).tiny:
+        return False
+    made = _Chain(graph, node, node)
+    scaled = made.add(make("mul"), node.operand(0), graph.add_const(np.asarray(factor), node.operand(1).name))
+    info = np.iinfo(str(node.output.dtype.numpy))
+    _round_to_integers(graph, made, node, scaled, float(info.min), float(info.max))
     return True
+
+
+def _unbounded(value: Value) -> Value:
+    """What a last relu or clip limits, or the value itself."""
+    node = value.producer
+    return node.operand(0) if node is not None and (_is(node, "relu") or _is(node, "clip")) else value
+
+
+def _bounds(node: Node, unit: np.float32) -> tuple[float, float]:
+    """What a Quantize can give: its type's integers, and with a known zero point those that a last relu or clip leaves. Rounding keeps order, so
+    that the limits of integers stand for those of reals."""
+    info = np.iinfo(str(node.output.dtype.numpy))
+    zero = node.operand(2).const if node.has(2) else np.zeros((), np.int64)
+    last = node.operand(0).producer
+    if zero is None or last is None or _unbounded(last.output) is last.output:
+        return float(info.min), float(info.max)
+    assert isinstance(last.op, Elementwise)
+    limits = {"lo": 0.0, "hi": np.inf} if last.op.fn == "relu" else dict(last.op.params)
+    lo, hi = (np.rint(np.float32(limits[name]) / unit) + np.float32(zero.reshape(-1)[0]) for name in ("lo", "hi"))
+    return float(np.clip(lo, info.min, info.max)), float(np.clip(hi, info.min, info.max))
 
 
 def _divides(graph: Graph, value: Value, inner: bool = False) -> bool:
@@ -415,17 +463,16 @@ def shorten(graph: Graph) -> None:
         found = _rounded(graph, node)
         if found is None:
             continue
-        value, zero = found
-        info = np.iinfo(str(node.operand(0).dtype.numpy))
+        value, limits = found
         made = _Chain(graph, node, node)
-        whole = made.add(make("clip", lo=float(info.min - zero), hi=float(info.max - zero)), value)
+        whole = made.add(make("clip", **limits), value)
         graph.replace_uses(node.output, made.add(make("mul"), whole, node.operand(1)))
         graph.remove(node)
     graph.prune()
 
 
-def _rounded(graph: Graph, node: Node) -> tuple[Value, int] | None:
-    """What a Dequantize reads before it was shifted by its zero point, clamped and narrowed, and the zero point."""
+def _rounded(graph: Graph, node: Node) -> tuple[Value, dict[str, float]] | None:
+    """What a Dequantize reads before it was shifted by its zero point, clamped and narrowed, and the limits less the zero point."""
     zero = node.operand(2).const if node.has(2) else np.zeros((), np.int64)
     if zero is None or zero.size != 1:
         return None
@@ -440,7 +487,10 @@ def _rounded(graph: Graph, node: Node) -> tuple[Value, int] | None:
         last = _maker(graph, last.operand(0))
     elif shift:
         return None
-    return (last.output, shift) if last is not None and _is(last, "round") else None
+    if clip is None or last is None or not _is(last, "round"):
+        return None
+    assert isinstance(clip.op, Elementwise)
+    return last.output, {name: float(bound) - shift for name, bound in clip.op.params}
 
 
 def _maker(graph: Graph, value: Value) -> Node | None:

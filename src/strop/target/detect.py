@@ -18,7 +18,10 @@ ALL: dict[str, Target] = {**TARGETS, **{t.name: t for t in cuda.TARGETS}}
 _ALIASES = {"x86_64": "x86-64", "x86_64-v3": "x86-64-v3", "x86_64-v4": "x86-64-v4", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 
 #: Optional features, by the names of compilers and the runtime: what the operating system calls them.
-_OPTIONAL = {"avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni", "dotprod": "asimddp", "i8mm": "i8mm", "avx512bf16": "avx512_bf16", "bf16": "bf16"}
+_OPTIONAL = {
+    "avx512vnni": "avx512_vnni", "avx512vbmi": "avx512vbmi", "avxvnni": "avx_vnni", "dotprod": "asimddp", "i8mm": "i8mm", "avx512bf16": "avx512_bf16",
+    "bf16": "bf16",
+}  # fmt: skip
 
 
 def parse(name: str) -> Target:

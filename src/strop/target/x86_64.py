@@ -15,7 +15,7 @@ TARGETS: tuple[Target, ...] = (
         cpu="x86_64_v4",
         isa="avx512",
         requires=_V4,
-        optional=("avx512vnni", "avx512bf16"),
+        optional=("avx512vnni", "avx512vbmi", "avx512bf16"),
         fma_lanes=16,
     ),
     Target(

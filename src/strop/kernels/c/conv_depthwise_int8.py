@@ -16,7 +16,7 @@ from strop.ir.dtype import DType
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c import conv_direct, conv_int8
-from strop.kernels.c.positions import Geometry, depthwise_geometry
+from strop.kernels.c.positions import Geometry, columns_met, depthwise_geometry
 from strop.kernels.c.tile import Ahead, Side, Tile
 from strop.kernels.c.vector import loaded
 from strop.kernels.c.writer import Writer, define
@@ -166,15 +166,11 @@ class _Emitter(conv_int8.Emitter):
     def _taps(self, w: Writer, tile: Tile) -> None:
         """One row of taps: every column of activations once, for all positions that it is a tap of."""
         g = self.g
-        met: dict[int, list[tuple[int, int]]] = {}
-        for r in range(tile.mr):
-            for i in range(g.kw):
-                met.setdefault(r * g.sw + i * g.dw, []).append((r, i))
-        for column in sorted(met):
+        for column, taps in columns_met(g, tile.mr):
             at = f"xk + {column * g.pixel}" if column else "xk"
             with w.block(""):
                 w(f"const vf a = vcvt_f({loaded(self.region.operand(0).view.dtype, at, 1, tile.tail)});")
-                for r, i in met[column]:
+                for r, i in taps:
                     w(f"c{r} = vfma(a, w{i}, c{r});")
 
 

@@ -204,6 +204,16 @@ def depthwise_geometry(region: Region) -> Geometry | str:
     return found if isinstance(found, str) else replace(found, c=op.groups)
 
 
+def columns_met(g: Geometry, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Columns of activations that ``count`` neighbouring positions of a depthwise convolution meet, in order, each with the pairs of a position and of the
+    column of taps that it meets there."""
+    met: dict[int, list[tuple[int, int]]] = {}
+    for r in range(count):
+        for i in range(g.kw):
+            met.setdefault(r * g.sw + i * g.dw, []).append((r, i))
+    return sorted(met.items())
+
+
 def _integer_geometry(region: Region, copies: bool) -> Geometry | str:
     if isinstance(region.op, (IntegerConv, WideConv)):
         return _conv(region, region.op.plain(), copies)

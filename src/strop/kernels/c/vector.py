@@ -197,6 +197,9 @@ class VectorC:
 
     def _cast(self, node: Cast, counts: dict[int, int]) -> str:
         given, to = kind_of(node.arg, self._inputs), held(node.to)
+        nearest = _limited(node.arg, counts) if given is dt.f32 and to.is_int else None
+        if nearest is not None:
+            return f"vcvt_n({self._visit(nearest, counts)})"
         text = self._visit(node.arg, counts)
         if given is dt.boolean:
             return f"vselect({text}, vset1(1.0f), vzero())"
@@ -249,3 +252,20 @@ class VectorC:
                 a, b, c = (self._visit(x, counts) for x in (*product.args, other))
                 return f"{'vfma' if self._floats else 'vfma_same'}({a}, {b}, {c})"
         return None
+
+
+def _limited(node: Expr, counts: dict[int, int]) -> Expr | None:
+    """min(max(v, lo), hi) for min(max(round(v), lo), hi) whose limits are whole numbers, which rounding leaves where they are, and None for all else or where
+    a part has other uses: the conversion rounds."""
+    bounds: list[Const] = []
+    for fn in ("min", "max"):
+        if not (isinstance(node, Call) and node.fn == fn and isinstance(node.args[1], Const)) or counts.get(id(node), 0) > 1:
+            return None
+        bounds.append(node.args[1])
+        node = node.args[0]
+    if not (isinstance(node, Call) and node.fn == "round") or counts.get(id(node), 0) > 1:
+        return None
+    if any(float(bound.value) != int(bound.value) for bound in bounds):
+        return None
+    hi, lo = bounds
+    return Call("min", (Call("max", (node.args[0], lo)), hi))

@@ -102,5 +102,9 @@ AVX512 = PORTABLE.extend(
         *integers.AVX512_INSTRS,
         *halves.AVX512_INSTRS,
     ],
-    {"avx512vnni": [integers.AVX512_VNNI, integers.AVX512_VNNI_PAIRS], "avx512bf16": halves.AVX512_BF16},
+    {
+        "avx512vnni": [integers.AVX512_VNNI, integers.AVX512_VNNI_PAIRS],
+        "avx512vbmi": integers.AVX512_VBMI,
+        "avx512bf16": halves.AVX512_BF16,
+    },
 )

@@ -69,6 +69,20 @@ def _quad(p: Array) -> Array:
     return np.asarray(np.ascontiguousarray(p[:4]).view(np.int32)[0])
 
 
+def _quads(p: Array, s: int, rows: int, n: int | None = None) -> Array:
+    count = len(p) - (rows - 1) * s
+    quads = np.zeros((count, 4), np.uint8)
+    for row in range(rows):
+        quads[:, row] = p[row * s : row * s + count]
+    if n is not None:
+        quads[n:] = 0
+    return quads.view(np.int32)[:, 0]
+
+
+#: Parameters, and what they need, of the instructions that make quads of neighbours in different rows.
+_ROWS, _ROWS_NEED = "const uint8_t *p, int64_t s, int32_t rows", "rows: 1 to 4, s bytes apart; lane i holds byte i of each of them, 0 where there is none"
+_LANE_OF_ROWS = "for (int k = 0; k < rows; k++) q |= (uint32_t)p[k * s + i] << 8 * k; r[i] = (int32_t)q;"
+
 INSTRS = [
     *_load("vload_u8", "u8"),
     *_load("vload_i8", "i8"),
@@ -93,6 +107,11 @@ INSTRS = [
         "return c + s + (a >> 16 & 255) * (b << 8 >> 24) + (a >> 24 & 255) * (b >> 24);",
         _dot4,
         needs="quads of u8 in a, of i8 in b; the sum wraps",
+    ),
+    Instr("vquads", "vi", _ROWS, f"vi r; for (int i = 0; i < VL; i++) {{ uint32_t q = 0; {_LANE_OF_ROWS} }} return r;", _quads, needs=_ROWS_NEED),
+    Instr(
+        "vquads_n", "vi", f"{_ROWS}, int64_t n", f"vi r = {{0}}; for (int i = 0; i < VL; i++) if (i < n) {{ uint32_t q = 0; {_LANE_OF_ROWS} }} return r;",
+        _quads, needs=f"{_ROWS_NEED}; lanes from n on are 0 and not read",
     ),
     Instr(
         "vpair", "vi", "const int16_t *p", "int32_t q; memcpy(&q, p, 4); return q - (vi){0};",
@@ -124,7 +143,11 @@ def _pairs(prefix: str, cast: str) -> Instr:
     return Instr("vdot2", "vi", "vi c, vi a, vi b", f"return c + (vi){prefix}_madd_epi16(({cast})a, ({cast})b);", expect="vpmaddwd")
 
 
-AVX2_INSTRS = [_widened("_mm256", "__m256i"), _pairs("_mm256", "__m256i")]
+AVX2_INSTRS = [
+    _widened("_mm256", "__m256i"),
+    _pairs("_mm256", "__m256i"),
+    Instr("vcvt_n", "vi", "vf x", "return (vi)_mm256_cvtps_epi32(x);", expect="vcvtps2dq"),
+]
 AVX512_INSTRS = [
     _widened("_mm512", "__m512i"),
     _pairs("_mm512", "__m512i"),
@@ -135,10 +158,25 @@ AVX512_INSTRS = [
     Instr("vstore_i8_n", "void", "int8_t *p, vi x, int64_t n", f"_mm512_mask_cvtepi32_storeu_epi8(p, {_MASK}, (__m512i)x);"),
     Instr("vstore_i_n", "void", "int32_t *p, vi x, int64_t n", f"_mm512_mask_storeu_epi32(p, {_MASK}, (__m512i)x);"),
     Instr("vcvt_i", "vi", "vf x", "return (vi)_mm512_cvttps_epi32(x);", expect="vcvttps2dq"),
+    Instr("vcvt_n", "vi", "vf x", "return (vi)_mm512_cvtps_epi32(x);", expect="vcvtps2dq"),
 ]
 AVX512_INSTRS += [
     Instr("vload_i16_n", "vi", "const int16_t *p, int64_t n", f"return (vi)_mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16({_MASK}, p));"),
     Instr("vstore_i16_n", "void", "int16_t *p, vi x, int64_t n", f"_mm512_mask_cvtepi32_storeu_epi16(p, {_MASK}, (__m512i)x);"),
+]
+
+
+def _interleaved(name: str, more: str, load: str) -> Instr:
+    """Rows as the four lanes of 128 bits, then all bytes to their places at once."""
+    places = ", ".join(f"0x{0x30201000 + 0x01010101 * lane:08x}" for lane in range(16))
+    rows = "\n".join(f"if (rows > {k}) z = _mm512_mask_broadcast_i32x4(z, 0xf << {4 * k}, {load.format(f'p + {k} * s')});" for k in (1, 2, 3))
+    body = f"__m512i z = _mm512_zextsi128_si512({load.format('p')});\n{rows}\nreturn (vi)_mm512_permutexvar_epi8(_mm512_setr_epi32({places}), z);"
+    return Instr(name, "vi", _ROWS + more, body, expect="vinserti32x4")
+
+
+AVX512_VBMI = [
+    _interleaved("vquads", "", "_mm_loadu_si128((const __m128i *)({}))"),
+    _interleaved("vquads_n", ", int64_t n", f"_mm_maskz_loadu_epi8({_MASK}, {{}})"),
 ]
 #: Replacements where a processor has further features, by their compilers' names.
 AVX512_VNNI = Instr("vdot4", "vi", "vi c, vi a, vi b", "return (vi)_mm512_dpbusd_epi32((__m512i)c, (__m512i)a, (__m512i)b);", expect="vpdpbusd")

@@ -177,6 +177,7 @@ return (vf)(((vi)down & 0x7fffffff) | ((vi)x & INT32_MIN));"""
 
 _ROUNDING = [
     Instr("vround", "vf", "vf x", _ROUND, np.rint),
+    Instr("vcvt_n", "vi", "vf x", "return vcvt_i(vround(x));", lambda x: np.rint(x).astype(np.int32), needs="x fits i32; halves to even"),
     Instr("vfloor", "vf", "vf x", "const vf y = vround(x); return vselect(y > x, y - vset1(1.0f), y);", np.floor),
     Instr(
         "vceil",
