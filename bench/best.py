@@ -329,7 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", type=Path, metavar="DIR", help=f"folder of {', '.join(PICTURE_NETS)} as torchvision exports them")
     add("--pictures", type=Path, metavar="DIR", help="folder of photographs, e.g. what python -m bench.suite fetch DIR brings")
     add("--only", default=",".join(NETS), metavar="NAMES", help="some of the nets, separated by commas")
-    add("--precisions", default="int8,bf16,fp32", metavar="NAMES", help="that engines are built in, separated by commas; auto is one of them")
+    add("--precisions", default="auto,int8,bf16,fp32", metavar="NAMES", help="that engines are built in, separated by commas")
     add("--samples", type=int, default=400, metavar="N", help="per net; half of them calibrates")
     add("--threads", type=int, default=1, metavar="N")
     add("--level", type=int, default=2, help="effort of Strop's builds")

@@ -7,7 +7,8 @@ the task loses against floats, in points: hundredths of a share, error rates inc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.suite.runtimes import OnnxRuntime, Strop, Torch, build
 from bench.suite.task import Array, Net, Run, Task
 from strop.engine.engine import Engine
 from strop.engine.versus_report import Table
-from strop.errors import StropError
+from strop.errors import OptionError, StropError
 
 #: Inputs of a network that calibrate it.
 SAMPLES = 48
@@ -114,6 +115,25 @@ def measure(task: Task, folder: Path, precision: str, level: int, own: Strop, on
     except (StropError, ImportError) as error:
         found.reason = str(error)
     return found
+
+
+def read(files: Sequence[Path], precision: str) -> list[Loss]:
+    """The losses that ``--json`` has written, later files before earlier ones.
+
+    Raises:
+        OptionError: a file that is none, or of another precision.
+    """
+    found: dict[str, Loss] = {}
+    for path in files:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["precision"] != precision:
+                raise OptionError("results in another precision", where=str(path), got=stored["precision"], expected=precision)
+            entries = [Loss(**{key: value for key, value in entry.items() if key != "good"}) for entry in stored["tasks"]]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise OptionError("no results of a run with --precision", where=str(path), got=error) from None
+        found.update({entry.task: entry for entry in entries})
+    return list(found.values())
 
 
 def table(losses: list[Loss]) -> Table:
