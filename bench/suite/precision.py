@@ -144,7 +144,7 @@ def table(losses: list[Loss]) -> Table:
         for counts in loss.layers.values():
             for kind, count in counts.items():
                 kinds[kind] = kinds.get(kind, 0) + count
-        shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "quantized by its authors"
         for name, value in loss.floats.items():
             if name in loss.reduced:
                 drop = loss.drop(name)
