@@ -161,6 +161,8 @@ def _run(given: argparse.Namespace, folder: Path) -> int:
         if given.json is not None:
             results: list[dict[str, Any]] = [asdict(each) for each in found]
             write_text(given.json, json.dumps({"host": facts, "level": given.level, "nets": results}, indent=1) + "\n")
+    if given.build_only and not found:
+        return 0
     shown, told = table(found), lines(found, given.level)
     print_table(shown.columns, shown.rows, right=shown.numbers)
     print("\n".join(told))
