@@ -59,7 +59,7 @@ def _smooth(shape: Sequence[int], rng: np.random.Generator) -> Any:
     return (total / 2.5).astype(np.float32)
 
 
-def _samples(model: Path, engine: Engine, data: Path | None, preprocess: str) -> list[dict[str, Any]]:
+def samples_of(model: Path, engine: Engine, data: Path | None, preprocess: str) -> list[dict[str, Any]]:
     """Calibration and test samples: of a folder or file, or random pictures."""
     if data is not None:
         found = [dict(batch.inputs) for batch, _ in zip(samples(data, engine.inputs, preprocess=preprocess), range(CALIBRATION + TESTS), strict=False)]
@@ -73,6 +73,12 @@ def _samples(model: Path, engine: Engine, data: Path | None, preprocess: str) ->
     return [{name: _smooth(shape, rng) for name, shape in shapes.items()} for _ in range(CALIBRATION + TESTS)]
 
 
+def split(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Samples that calibrate, and those on which agreement is counted."""
+    cut = min(CALIBRATION, len(found) // 3)
+    return found[:cut], found[cut:]
+
+
 def prepare(model: Path, engine: Engine, data: Path | None, preprocess: str, python: Path, folder: Path) -> Prepared:
     """Makes samples, the QDQ model, and the classes in f32.
 
@@ -84,9 +90,7 @@ def prepare(model: Path, engine: Engine, data: Path | None, preprocess: str, pyt
         python: of the environment with the other runtimes.
         folder: for what is made.
     """
-    found = _samples(model, engine, data, preprocess)
-    cut = min(CALIBRATION, len(found) // 3)
-    calibration, tests = found[:cut], found[cut:]
+    calibration, tests = split(samples_of(model, engine, data, preprocess))
     for name, part in (("calibration", calibration), ("tests", tests)):
         np.savez(folder / f"{model.stem}.{name}.npz", **{key: np.stack([s[key] for s in part]) for key in part[0]})
     floats = [int(np.argmax(next(iter(engine.run(inputs).values())))) for inputs in tests]

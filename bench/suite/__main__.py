@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--models", default="", metavar="NAMES", help="some tasks, separated by commas")
     run.add_argument("--level", default="0", metavar="N[,TASK=N]", help="effort of Strop's builds, 0 to 5 (default 0), and of some tasks")
     run.add_argument("--precision", default="fp32", metavar="P", help="score the tasks in int8, auto, ... instead, against floats: what each loses")
+    run.add_argument("--with", dest="earlier", nargs="+", type=Path, default=[], metavar="JSON", help="with --precision: take other tasks from what --json wrote")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     run.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the tables into its section '{SECTION}'")
     run.add_argument("--time", action="store_true", help="also time every network on one thread, in turns")
@@ -158,18 +159,21 @@ def _reduced(
     given: argparse.Namespace, tasks: Sequence[Task], at: Mapping[str, int], engines: Mapping[int, Strop], onnxruntime: Callable[[], OnnxRuntime]
 ) -> int:
     """What the tasks lose in a lower precision; 1 when one of them loses too much."""
-    losses: list[precision.Loss] = []
-    for task in tasks:
+    losses = precision.read(given.earlier, given.precision)
+    named = {task.name for task in tasks} if given.models else {task.name for task in tasks} - {loss.task for loss in losses}
+    losses = [loss for loss in losses if loss.task not in named]
+    for task in [task for task in tasks if task.name in named]:
         _tell(task.name)
         level = at[task.name]
         losses.append(precision.measure(task, given.folder, given.precision, level, engines[level], onnxruntime, _tell))
         if given.json is not None:
             write_text(given.json, json.dumps({"host": host.facts(), "precision": given.precision, "tasks": [x.to_json() for x in losses]}, indent=1) + "\n")
     _tell("")
+    losses.sort(key=lambda loss: [task.name for task in TASKS].index(loss.task))
     found = precision.table(losses)
     print_table(found.columns, found.rows, right=found.numbers)
     if given.markdown:
-        heading = f"Precision {given.precision}, calibrated on up to {precision.SAMPLES} inputs per network; lost: points against floats."
+        heading = f"Precision {given.precision}, level {given.level}, calibrated on up to {precision.SAMPLES} inputs per network; lost: points against floats."
         replace_section(given.markdown, f"{SECTION} {given.precision}", f"{heading}\n\n{pipes(found)}")
     return int(not all(loss.good for loss in losses))
 

@@ -7,7 +7,8 @@ the task loses against floats, in points: hundredths of a share, error rates inc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.suite.runtimes import OnnxRuntime, Strop, Torch, build
 from bench.suite.task import Array, Net, Run, Task
 from strop.engine.engine import Engine
 from strop.engine.versus_report import Table
-from strop.errors import StropError
+from strop.errors import OptionError, StropError
 
 #: Inputs of a network that calibrate it.
 SAMPLES = 48
@@ -116,6 +117,25 @@ def measure(task: Task, folder: Path, precision: str, level: int, own: Strop, on
     return found
 
 
+def read(files: Sequence[Path], precision: str) -> list[Loss]:
+    """The losses that ``--json`` has written, later files before earlier ones.
+
+    Raises:
+        OptionError: a file that is none, or of another precision.
+    """
+    found: dict[str, Loss] = {}
+    for path in files:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["precision"] != precision:
+                raise OptionError("results in another precision", where=str(path), got=stored["precision"], expected=precision)
+            entries = [Loss(**{key: value for key, value in entry.items() if key != "good"}) for entry in stored["tasks"]]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise OptionError("no results of a run with --precision", where=str(path), got=error) from None
+        found.update({entry.task: entry for entry in entries})
+    return list(found.values())
+
+
 def table(losses: list[Loss]) -> Table:
     """A row per figure: in floats, in the lower precision, points lost, and which layers compute in which precision."""
     rows = []
@@ -124,7 +144,7 @@ def table(losses: list[Loss]) -> Table:
         for counts in loss.layers.values():
             for kind, count in counts.items():
                 kinds[kind] = kinds.get(kind, 0) + count
-        shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "quantized by its authors"
         for name, value in loss.floats.items():
             if name in loss.reduced:
                 drop = loss.drop(name)

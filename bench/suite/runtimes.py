@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 
 import strop
+from bench.kept import sources
 from bench.suite.fetch import digest
 from bench.suite.task import Array, Net
 from strop.engine.engine import Engine
@@ -64,16 +64,6 @@ def _whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-@cache
-def _sources() -> str:
-    """A digest of Strop's sources: engines made by others are not taken."""
-    package = Path(strop.__file__).parent
-    found = hashlib.sha256()
-    for path in sorted(p for p in package.rglob("*") if p.suffix in (".py", ".c", ".h")):
-        found.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return found.hexdigest()
-
-
 def build(folder: Path, net: Net, level: int, **precision: Any) -> Engine:
     """An engine of a network for one thread.
 
@@ -118,7 +108,7 @@ class Strop:
 
     def _key(self, net: Net) -> str:
         what = (
-            digest(stored(self._folder, net)), dict(net.shapes), dict(net.values), self._level, parse_target("host").name, _sources()
+            digest(stored(self._folder, net)), dict(net.shapes), dict(net.values), self._level, parse_target("host").name, sources()
         )  # fmt: skip
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 

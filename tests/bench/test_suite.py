@@ -292,6 +292,16 @@ def test_what_a_lower_precision_costs(made: Path, capsys: pytest.CaptureFixture[
     (task,) = json.loads(data.read_text(encoding="utf-8"))["tasks"]
     assert not task["reason"] and task["floats"].keys() == task["reduced"].keys() == {"sum"} and code == int(not task["good"])
     assert "| made | sum |" in page.read_text(encoding="utf-8") and "lost" in capsys.readouterr().out
+    stored = json.loads(data.read_text(encoding="utf-8"))
+    stored["tasks"][0]["reduced"]["sum"] = stored["tasks"][0]["floats"]["sum"] - 0.5
+    data.write_text(json.dumps(stored), encoding="utf-8")
+    assert command.main(["run", str(made), "--precision", "int8", "--with", str(data)]) == 1
+    assert "50.00" in capsys.readouterr().out, "nothing is measured again"
+    assert command.main(["run", str(made), "--precision", "bf16", "--with", str(data)]) == 1
+    assert "results in another precision" in capsys.readouterr().err
+    data.write_text("{}", encoding="utf-8")
+    assert command.main(["run", str(made), "--precision", "int8", "--with", str(data)]) == 1
+    assert "no results of a run" in capsys.readouterr().err
 
 
 def test_points_lost() -> None:

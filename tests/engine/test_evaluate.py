@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from strop.engine.bench import wilson
-from strop.engine.evaluate import Score, evaluate
+from strop.engine.evaluate import Score, evaluate, usual_metric
 from strop.errors import InputError, OptionError
 from strop.ir import dtype as dt
 from strop.ir.graph import Graph
@@ -57,6 +57,22 @@ def test_against_a_reference() -> None:
     assert psnr.value == pytest.approx(10 * math.log10(float(np.ptp(X)) ** 2 / 0.25), abs=1e-4)
     assert sqnr.value == pytest.approx(10 * math.log10(float((X.astype(float) ** 2).mean()) / 0.25), abs=1e-4)
     assert evaluate(same, given(None), ["psnr"], same)[0].value == math.inf
+
+
+def test_closeness_is_of_the_worst_output_in_points_of_its_span() -> None:
+    scale = {"near": 100.0, "far": 1.0}
+    two = lambda change: lambda inputs: {name: inputs["x"] * np.float32(s) + np.float32(change) for name, s in scale.items()}  # noqa: E731
+    found = evaluate(two(0.5), given(None), ["closeness"], two(0.0))[0]
+    assert found.value == pytest.approx(100 - 50 / float(np.ptp(X)), rel=1e-5) and found.higher and found.samples == 40
+    assert evaluate(same, given(None), ["closeness"], same)[0].drop(found) == pytest.approx(50 / float(np.ptp(X)), rel=1e-4)
+    constant = lambda value: lambda inputs: {"y": np.full((4, 1), value, np.float32)}  # noqa: E731
+    assert evaluate(constant(1.5), given(None), ["closeness"], constant(2.0))[0].value == pytest.approx(75.0)
+    assert evaluate(constant(1.5), given(None), ["closeness"], constant(0.0))[0].value == -math.inf
+
+
+def test_the_usual_metric_can_tell_a_drop() -> None:
+    assert usual_metric(given(), same) == "top1" and usual_metric(given(None), same) == "agreement"
+    assert usual_metric(given(None), lambda inputs: {"y": inputs["x"][:, :1]}) == "closeness", "one score names no class"
 
 
 def test_one_row_per_run() -> None:

@@ -11,8 +11,14 @@ import pytest
 
 from strop.engine.build import build
 from strop.engine.versus import Settings
+from strop.engine.watch import observe
 from strop.errors import InputError, ModelError, OptionError, StropError
+from strop.frontend.onnx.reader import read_onnx
+from strop.optimize.pipeline import optimize
+from strop.quantize.data import samples
+from strop.trace import Trace
 from tests import tiny_net
+from tests.engine.test_loops import collatz
 from tests.errors.command import run
 
 X = np.zeros((4, *tiny_net.INPUT_SHAPE[1:]), np.float32)
@@ -80,3 +86,13 @@ def test_precision_of_a_comparison() -> None:
     with pytest.raises(OptionError) as caught:
         Settings(precision="int4")
     assert "unknown precision to compare in" in str(caught.value) and "fp32, bf16, fp16" in str(caught.value)
+
+
+def test_networks_with_loops_are_not_calibrated() -> None:
+    graph = optimize(read_onnx(collatz(), {"all[]": "1..200(20)"}), Trace())
+    with pytest.raises(OptionError, match="a network with loops is not calibrated") as told:
+        observe(graph, [], samples(None, graph.inputs), lambda graph: pytest.fail("nothing is compiled"), Trace())
+    assert "loops: 1" in str(told.value)
+    engine = build(collatz(), level=0, threads=1, shapes={"all[]": "1..200(20)"}, precision="auto")
+    assert "auto: all 0 layers stay in fp32: a network with loops is not calibrated" in engine.manifest["notes"]
+    assert engine.manifest["precision"]["asked"] == "auto" and not engine.manifest["precision"]["why"]

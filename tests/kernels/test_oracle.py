@@ -190,3 +190,17 @@ def test_values_that_were_rounded_to_16_bits_may_be_their_neighbours():
     assert oracle.difference(region(dt.bf16), 0, near, want) is None
     assert oracle.difference(region(dt.bf16), 0, far, want) is not None
     assert oracle.difference(region(dt.f32), 0, near, want) is not None
+
+
+def test_casts_on_the_way_to_an_f32_may_round_to_a_neighbour():
+    x, w = (Operand(View.dense(shape, dt.f32)) for shape in ((1, 8), (8, 4)))
+    rounded = Cast(dt.f32, Cast(dt.bf16, Input(0)))
+    out = (View.dense((1, 4), dt.f32),)
+    want = np.float32([[1.0, -2.0, 3.0, 0.5]])
+    near, far = want * np.float32(1 + 2**-7), want * np.float32(1.2)
+    for kind, region in (
+        ("epilogue", Region("product", MatMul(), (x, w), 2, rounded, out)),
+        ("prologue", Region("product", MatMul(), (x, w), 2, Input(0), out, prologue=rounded)),
+    ):
+        assert oracle.difference(region, 0, near, want) is None, kind
+        assert oracle.difference(region, 0, far, want) is not None, kind

@@ -47,8 +47,8 @@ def command(
     ranges: Annotated[Path | None, typer.Option(help="Range table of strop calibrate, or a TensorRT calibration cache.")] = None,
     calibrator: Annotated[str, typer.Option(help=CALIBRATOR_HELP)] = CALIBRATOR,
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
-    max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement, closeness.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement; closeness where there is one score.")] = None,
     equalize: Annotated[bool, typer.Option("--equalize", help="Bring channels between convolutions to like ranges before int8.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from strop.engine import race
-from strop.engine.evaluate import Plugin, Score, evaluate
+from strop.engine.evaluate import Plugin, Score, evaluate, usual_metric
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile
 from strop.engine.xray import isolate
@@ -246,7 +246,7 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
 
     Args:
         samples: that can be walked more than once.
-        metric: None for top1 where the samples have labels, else agreement with the f32 network.
+        metric: None for the usual one (``usual_metric``).
         max_drop: percentage points of a metric that counts, else its unit.
 
     Raises:
@@ -255,8 +255,8 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     if samples.once:
         raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
     trace, graph = network.trace, network.graph
-    chosen = metric if metric is not None else "top1" if next(iter(samples)).labels is not None else "agreement"
     original = network.compile(graph)
+    chosen = metric if metric is not None else usual_metric(samples, original.run)
 
     def score(tried: Decisions) -> Score:
         engine = original if all(tried.of(n) == "fp32" for n in layers(graph)) else network.compile(network.reduced(tried))

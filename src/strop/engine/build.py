@@ -91,7 +91,7 @@ def build(
         max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that
             counts; for auto 1 if nothing is said.
         equalize: brings channels between convolutions to like ranges first, see ``strop.quantize.equalize``.
-        metric: see ``strop.engine.evaluate``; None for top1 where samples have labels, else agreement.
+        metric: see ``strop.engine.evaluate``; None for ``usual_metric``.
 
     Returns:
         The engine; ``engine.save(path)`` keeps it.

@@ -51,6 +51,7 @@ METRICS: dict[str, Metric] = {
         Metric("mse", "reference", False, False),
         Metric("psnr", "reference", False, True),
         Metric("sqnr", "reference", False, True),
+        Metric("closeness", "reference", False, True),
     )
 }
 
@@ -61,7 +62,7 @@ class Score:
 
     Attributes:
         metric: its name.
-        value: a share from 0 to 1 of a metric that counts, dB of psnr and sqnr, the mean of others.
+        value: a share from 0 to 1 of a metric that counts, dB of psnr and sqnr, points of closeness, the mean of others.
         samples: how many were looked at.
         right: samples that count, or None.
         low, high: 95 % Wilson interval of a share, or None.
@@ -94,6 +95,30 @@ class Score:
 
 
 @dataclass
+class _Away:
+    """How far one output lies from the reference's, over batches."""
+
+    total: float = 0.0
+    elements: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, got: Array, wanted: Array) -> None:
+        a, b = got.astype(np.float64), wanted.astype(np.float64)
+        self.total += float(np.abs(a - b).sum())
+        self.elements += b.size
+        self.low, self.high = min(self.low, float(b.min(initial=math.inf))), max(self.high, float(b.max(initial=-math.inf)))
+
+    def closeness(self) -> float:
+        """100 without any difference; 0 where the mean difference is the span of the reference's values, or their magnitude where they are all alike."""
+        if self.total == 0.0:
+            return 100.0
+        span = self.high - self.low or abs(self.high)
+        mean = self.total / self.elements
+        return 100.0 - 100.0 * mean / span if span and math.isfinite(mean) else -math.inf
+
+
+@dataclass
 class _Tally:
     """Sums over batches of one metric."""
 
@@ -106,6 +131,7 @@ class _Tally:
     signal: float = 0.0
     elements: int = 0
     span: list[float] = field(default_factory=lambda: [math.inf, -math.inf])
+    away: dict[str, _Away] = field(default_factory=dict)
 
     def add(self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None) -> None:
         if self.plugin is not None:
@@ -124,7 +150,10 @@ class _Tally:
             self._hits(_best(_first(outputs)) == _best(_first(reference)))
         else:
             for key, wanted in reference.items():
-                self._difference(outputs[key], wanted)
+                if self.name == "closeness":
+                    self.away.setdefault(key, _Away()).add(outputs[key], wanted)
+                else:
+                    self._difference(outputs[key], wanted)
             self.samples += len(_first(outputs))
 
     def _hits(self, hits: Array) -> None:
@@ -145,6 +174,8 @@ class _Tally:
         if self.metric.share:
             low, high = wilson(int(self.total), self.samples)
             return Score(self.name, self.total / self.samples, self.samples, int(self.total), low, high)
+        if self.name == "closeness":
+            return Score(self.name, min((each.closeness() for each in self.away.values()), default=100.0), self.samples)
         mean = self.noise / max(1, self.elements)
         if self.name == "mse":
             return Score(self.name, mean, self.samples, higher=False)
@@ -169,7 +200,8 @@ def evaluate(run: Run, samples: Samples, metrics: Sequence[str | Plugin], refere
         samples: with labels where a metric needs them; the first dim of every output counts them.
         metrics: names of METRICS, or functions (``Plugin``). top1, top5 and agreement look at the first output, the other
             built-in ones at all: mse is the mean squared difference from the reference, psnr the square of the span of the
-            reference's values over it, sqnr the mean square of the reference over it, both in dB.
+            reference's values over it, sqnr the mean square of the reference over it, both in dB; closeness is 100 less the mean
+            difference in hundredths of the span of the reference's values, of the output that is worst.
         reference: what ``agreement`` and the metrics after it compare with.
 
     Raises:
@@ -214,6 +246,20 @@ def _hits(array: Array, labels: Array, k: int) -> Array:
         raise InputError("there are not as many labels as rows of the first output", got=f"{len(labels)} labels", expected=f"{len(rows)}")
     best = np.argsort(-rows, axis=1, kind="stable")[:, :k]
     return np.asarray((best == np.asarray(labels).reshape(-1, 1)).any(axis=1))
+
+
+def usual_metric(samples: Samples, run: Run) -> str:
+    """By which a drop of accuracy is told: top1 of samples with labels, agreement of a network that gives several scores, of which the best names a class,
+    else closeness.
+
+    Args:
+        samples: that can be walked more than once.
+        run: the network.
+    """
+    first = next(iter(samples))
+    if first.labels is not None:
+        return "top1"
+    return "agreement" if _scores(_first(run(first.inputs))).shape[1] > 1 else "closeness"
 
 
 def usual_metrics(samples: Samples, reference: Run | None) -> list[str | Plugin]:

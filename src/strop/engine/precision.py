@@ -20,6 +20,7 @@ from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, observe
 from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, accuracy_report
 from strop.errors import OptionError
+from strop.ir.control import loops
 from strop.ir.graph import Graph
 from strop.ir.text import show
 from strop.ir.verify import verify
@@ -127,6 +128,11 @@ def reduce_precision(
         raise OptionError("unusable max_drop", got=request.max_drop, expected="0 or more")
     if request.is_plain:
         return Reduced(graph)
+    if request.precision == "auto" and loops(graph):
+        why = "a network with loops is not calibrated"
+        trace.note(f"auto: all {sum(1 for _ in layers(graph))} layers stay in fp32: {why}")
+        decisions = decisions.lifted({node.name: why for node in layers(graph)})
+        return Reduced(graph, {"precision": _facts(graph, request, decisions, calibrator.text)})
     integers = any(decisions.of(node) in INTEGERS for node in layers(graph))
     if request.equalize and integers:
         graph = _equalized(graph, request, trace)
@@ -155,7 +161,7 @@ def reduce_precision(
     stored = list(stored_layers(graph, decisions))
     if stored:
         note_stored(stored, trace)
-    facts: dict[str, Any] = {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator.text, "why": dict(decisions.why)}
+    facts = _facts(graph, request, decisions, calibrator.text)
     if stored:
         facts["weights"] = [asdict(each) for each in stored]
 
@@ -164,6 +170,11 @@ def reduce_precision(
         return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain)
+
+
+def _facts(graph: Graph, request: Request, decisions: Decisions, calibrator: str) -> dict[str, Any]:
+    """For the engine's manifest."""
+    return {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator, "why": dict(decisions.why)}
 
 
 def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:

@@ -238,6 +238,31 @@ def compare(
         return _row(name or model.stem, settings, sides, steps)
 
 
+def engines_in_turns(engines: Sequence[Engine], settings: Settings) -> list[tuple[float, ...]]:
+    """Milliseconds of every turn of several engines of one network, each in a process of its own, on the same random inputs.
+
+    Raises:
+        PeerError: a process fails.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strop-versus-")))
+        inputs = _write_inputs(engines[0].random_inputs(), folder)
+        sides = [_Side(OWN) for _ in engines]
+        for side, engine in zip(sides, engines, strict=True):
+            file = str(engine.path.resolve())
+            cpus = None if settings.cpus is None else list(settings.cpus)
+            side.start(
+                stack, Path(sys.executable), settings,
+                {"original": file, "model": file, "threads": settings.threads, "cpus": cpus, "work": str(folder), "precision": "fp32", "inputs": inputs},
+            )  # fmt: skip
+        if all(side.ready for side in sides):
+            _measure(sides, settings, lambda text: None)
+        for side in sides:
+            if not side.ready:
+                raise PeerError(side.status, side.reason)
+        return [tuple(side.rounds) for side in sides]
+
+
 class _Side:
     """A runtime while it is measured."""
 

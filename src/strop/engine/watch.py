@@ -14,7 +14,9 @@ import numpy as np
 
 from strop.engine.engine import Engine
 from strop.engine.values import Reader
+from strop.errors import OptionError
 from strop.ir import shape as sh
+from strop.ir.control import loops
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array, Op
 from strop.ops.data import Reshape, Transpose
@@ -100,7 +102,13 @@ def observe(
 
     Raises:
         InputError: samples do not fit.
+        OptionError: the network has loops, whose values are others in every round.
     """
+    if inner := loops(graph):
+        raise OptionError(
+            "a network with loops is not calibrated", where=inner[0].begin.name, got=f"loops: {len(inner)}", expected="a network whose steps all run once",
+            hint="precision='bf16' and 'w8' need no samples; precision='auto' leaves such a network in fp32",
+        )  # fmt: skip
     found = Observed({v.name: Observer() for v in values}, {name: Means(axis) for name, axis in (axes or {}).items()})
 
     def look(value: Value, array: Array) -> None:

@@ -224,9 +224,12 @@ def difference(
 
 
 def _tolerance(region: Region, dtype: DType) -> float:
-    """That of the narrowest float among a result and the operands: where values of 16 bits are rounded before they become an f32, another order of
-    summing may round one to its neighbour."""
+    """That of the narrowest float among a result, the operands and the casts on the way: where values of 16 bits are rounded before they become an f32, another
+    order of summing may round one to its neighbour."""
     kinds = {dtype, *(o.view.dtype for o in region.operands if o is not None and o.view.dtype.is_float)}
+    for part in (*ex.walk(region.prologue), *ex.walk(region.epilogue)):
+        if isinstance(part, ex.Cast) and part.to.is_float:
+            kinds.add(part.to)
     return max(TOLERANCE[kind.name] for kind in kinds)
 
 

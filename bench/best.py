@@ -1,0 +1,382 @@
+"""Strop's best engine against PyTorch as its users have it: eager, FP32, the same threads.
+
+    python -m bench.best --models DIR --torch VENV/bin/python --pictures DIR --json out.json
+
+Of every net engines are built in several precisions. Half of the samples calibrates; on the other half the share of classes is counted that the net names as
+PyTorch does with the same weights. The fastest engine that loses at most ``MOST_LOST`` of them is timed, in turns with PyTorch. Samples are real: MNIST digits,
+crops of photographs, sentences. The exit code is 1 when a net has no such engine, or its floats are not PyTorch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from bench import host
+from bench.kept import kept
+from bench.report import pipes, replace_section
+from bench.results import write_text
+from strop import demo_data
+from strop.cli.output import table as print_table
+from strop.engine import race
+from strop.engine.build import build
+from strop.engine.engine import Engine
+from strop.engine.peer_process import Peer
+from strop.engine.ratios import geometric_mean
+from strop.engine.versus import Row, Settings, choose_cpus, compare, output_error
+from strop.engine.versus_report import Table, milliseconds
+from strop.errors import OptionError, StropError
+
+SCRIPT = Path(__file__).with_name("best_torch.py")
+PYTORCH = Peer("pytorch", SCRIPT, "torch", None, "not limited here")
+#: Share of classes that may be lost, and largest error of floats: max |ours - theirs| / max |theirs|.
+MOST_LOST, FLOAT_ERROR = 0.01, 1e-4
+#: What a geometric mean is expected to reach.
+EXPECTED = 8.0
+#: Seconds that PyTorch may take for all samples, or to train the tagger.
+TIMEOUT = 3600
+#: A crop's side, and its least part of a photograph's shorter side.
+SIDE, LEAST = 224, 0.4
+_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+PICTURE_NETS = ("mobilenet_v2", "resnet50")
+NETS = ("lenet", *PICTURE_NETS, "tagger")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net with its samples.
+
+    Attributes:
+        name: of the net and of its module (``best_torch.py``).
+        model: the ONNX file.
+        weights: its weights by the names of the module's state dict, .npz.
+        samples: of its only input, one after the other; the first half calibrates.
+        shapes: of ``strop.build``.
+    """
+
+    name: str
+    model: Path
+    weights: Path
+    samples: list[Any]
+    shapes: dict[str, str] | None = None
+
+    @property
+    def tests(self) -> list[Any]:
+        """Samples on which agreement is counted."""
+        return self.samples[len(self.samples) // 2 :]
+
+    @property
+    def calibration(self) -> list[Any]:
+        """The others."""
+        return self.samples[: len(self.samples) // 2]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on one net.
+
+    Attributes:
+        net: its name.
+        error: of its engine in floats against PyTorch.
+        tests: samples on which agreement was counted.
+        agreement: precision to the share of classes that are PyTorch's.
+        refused: precision to why it was not built.
+        chosen: the precision of the fastest engine that agrees; empty when there is none.
+        row: its times.
+    """
+
+    net: str
+    error: float
+    tests: int
+    agreement: dict[str, float]
+    refused: dict[str, str]
+    chosen: str
+    row: Row | None
+
+    @property
+    def good(self) -> bool:
+        """Whether floats agree, and an engine was timed that loses no more than it may."""
+        return self.error <= FLOAT_ERROR and self.row is not None and self.row.ratio is not None
+
+
+# ---- nets and samples
+
+
+def crops(photographs: Sequence[Any], count: int) -> list[Any]:
+    """f32[1, 3, SIDE, SIDE]: squares of photographs in turn, from seeded places, every other one mirrored; normalized as torchvision's nets expect.
+
+    Args:
+        photographs: Pillow's pictures.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        picture = photographs[number % len(photographs)]
+        side = int(min(picture.size) * rng.uniform(LEAST, 1))
+        left, top = (int(rng.integers(0, length - side + 1)) for length in picture.size)
+        square = picture.crop((left, top, left + side, top + side)).resize((SIDE, SIDE))
+        array = (np.asarray(square, np.float32) / 255 - _MEAN) / _DEVIATION
+        found.append(np.ascontiguousarray((array[:, ::-1] if number % 2 else array).transpose(2, 0, 1)[None]))
+    return found
+
+
+def photographs(folder: Path) -> list[Any]:
+    """The coloured pictures below a folder that are at least SIDE wide and high, by path.
+
+    Raises:
+        OptionError: Pillow is not installed, or there are none.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise OptionError("pictures need Pillow", got=error, hint="pip install 'strop[images]'") from None
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        with Image.open(path) as picture:
+            if picture.mode in ("RGB", "RGBA") and min(picture.size) >= SIDE:
+                found.append(picture.convert("RGB"))
+    if not found:
+        raise OptionError("there are no photographs", where=str(folder), expected=f".jpg or .png files in colour, {SIDE} pixels and more each way")
+    return found
+
+
+def state_dict(model: Path, out: Path) -> Path:
+    """Writes the weights of an ONNX file by name, as .npz; the path."""
+    np.savez(out, **{tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(str(model)).graph.initializer})
+    return out
+
+
+def cases(names: Sequence[str], models: Path | None, pictures: Path | None, count: int, torch: Callable[..., None], folder: Path) -> list[Case]:
+    """The nets of these names.
+
+    Args:
+        models: folder of the .onnx files of PICTURE_NETS.
+        pictures: folder of photographs.
+        count: of samples.
+        torch: runs a verb of ``best_torch.py``.
+        folder: for what is made.
+
+    Raises:
+        OptionError: an unknown net, or a folder or file that is missing.
+    """
+    unknown = [name for name in names if name not in NETS]
+    if unknown or not names:
+        raise OptionError("no such nets", where="--only", got=", ".join(unknown), expected=", ".join(NETS))
+    squares: list[Any] = []
+    if any(name in PICTURE_NETS for name in names):
+        if models is None or pictures is None:
+            raise OptionError("nets of pictures need their files and photographs", where=", ".join(PICTURE_NETS), expected="--models and --pictures")
+        squares = crops(photographs(pictures), count)
+    found = []
+    for name in names:
+        weights, shapes = folder / f"{name}.npz", None
+        if name == "lenet":
+            model, samples = demo_data.lenet_path(), [digit[None] for digit in demo_data.held_back_digits()[0][:count]]
+        elif name == "tagger":
+            torch("tagger", str(folder))
+            model = folder / "tagger.onnx"
+            with np.load(folder / "tagger.samples.npz", allow_pickle=False) as stored:
+                samples = [sentence[None] for sentence in stored["words"][:count]]
+            shapes = {"words": "x".join(map(str, samples[0].shape))}
+        else:
+            assert models is not None
+            model, samples = models / f"{name}.onnx", squares
+            if not model.exists():
+                raise OptionError("no such net", where=str(model), hint="bench/nets.py --export DIR makes it where torchvision is installed")
+        found.append(Case(name, model, weights if name == "tagger" else state_dict(model, weights), samples, shapes))
+    return found
+
+
+def torch_runner(python: Path) -> Callable[..., None]:
+    """Runs verbs of ``best_torch.py`` with an interpreter; the function raises OptionError with the last line of what it says when it fails."""
+
+    def run(*arguments: str) -> None:
+        try:
+            done = subprocess.run([str(python), str(SCRIPT), *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise OptionError("PyTorch does not run", where="--torch", got=error) from None
+        if done.returncode:
+            raise OptionError("PyTorch failed", where=arguments[0], got=(done.stderr.strip().splitlines() or ["nothing was said"])[-1])
+
+    return run
+
+
+# ---- measuring
+
+
+def classes(output: Any) -> Any:
+    """The class of every row of scores."""
+    return np.asarray(output).argmax(-1).ravel()
+
+
+def share(engine: Engine, tests: Sequence[Any], wanted: Sequence[Any]) -> float:
+    """The share of classes that are those of PyTorch's outputs."""
+    same = [classes(engine(sample)) == classes(output) for sample, output in zip(tests, wanted, strict=True)]
+    return float(np.concatenate(same).mean())
+
+
+def fastest(engines: Mapping[str, Engine], agreement: Mapping[str, float], sample: Any) -> str:
+    """The precision of the engine that runs faster than every other of those that agree, in turns; empty when none agrees."""
+    best = ""
+    for name in engines:
+        if agreement[name] >= 1 - MOST_LOST:
+            inputs = {engines[name].inputs[0].name: sample}
+            if not best or race.ratio(engines[name], engines[best], inputs) < 1:
+                best = name
+    return best
+
+
+def engine_of(case: Case, precision: str, level: int, threads: int, engines: Path | None) -> Engine:
+    """Built, calibrated where that is needed, or taken from the folder of engines.
+
+    Raises:
+        StropError: it cannot be built.
+    """
+    given: dict[str, Any] = {"calibration": [(sample,) for sample in case.calibration]} if precision in ("int8", "auto") else {}
+    seen = hashlib.sha256(case.model.read_bytes() + b"".join(sample.tobytes() for sample in case.calibration)).hexdigest()
+    return kept(
+        engines, f"{case.name}-{precision}", [seen, case.shapes, level], threads,
+        lambda: build(case.model, level=level, threads=threads, shapes=case.shapes, precision=precision, **given),
+    )  # fmt: skip
+
+
+def measure(
+    case: Case, precisions: Sequence[str], level: int, python: Path, torch: Callable[..., None], settings: Settings, folder: Path, kept_in: Path | None
+) -> Found:
+    """Builds, counts, chooses, times."""
+    samples, out = folder / f"{case.name}.tests.npz", folder / f"{case.name}.outputs.npz"
+    np.savez(samples, **{str(k): sample for k, sample in enumerate(case.tests)})
+    torch("outputs", str(case.weights), str(samples), str(out))
+    with np.load(out, allow_pickle=False) as stored:
+        wanted = [stored[str(k)] for k in range(len(case.tests))]
+    floats = engine_of(case, "fp32", 0, settings.threads, kept_in)
+    error = max(output_error([floats(sample)], [right]) for sample, right in zip(case.tests, wanted, strict=True))
+    engines: dict[str, Engine] = {}
+    agreement: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    for precision in precisions:
+        _tell(f"{case.name} in {precision}")
+        try:
+            engines[precision] = engine_of(case, precision, level, settings.threads, kept_in)
+        except StropError as refusal:
+            refused[precision] = str(refusal)
+            continue
+        agreement[precision] = share(engines[precision], case.tests, wanted)
+    chosen = fastest(engines, agreement, case.tests[0])
+    row = None
+    if chosen and error <= FLOAT_ERROR:
+        _tell(f"{case.name}: {chosen} and PyTorch in turns")
+        engine = engines[chosen]
+        row = compare(engine, case.weights, [PYTORCH], python, settings, name=case.name, inputs={engine.inputs[0].name: case.tests[0]})
+    return Found(case.name, error, sum(classes(output).size for output in wanted), agreement, refused, chosen, row)
+
+
+def _tell(text: str) -> None:
+    """Progress, on one line of a terminal; nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+# ---- results
+
+
+def table(found: Sequence[Found]) -> Table:
+    """A row per net."""
+    rows = []
+    for each in found:
+        row = each.row
+        ratio = row.ratio if row is not None else None
+        shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in each.agreement.items())
+        own = row.entry("strop") if row is not None else None
+        peer = row.entry(PYTORCH.name) if row is not None else None
+        why = "" if each.good else "floats differ" if each.error > FLOAT_ERROR else row.reason if row is not None else "none agrees"
+        rows.append((
+            each.net, f"{each.error:.0e}", str(each.tests), shown, each.chosen, milliseconds(own), milliseconds(peer),
+            f"{ratio.median:.2f}" if ratio else why, f"[{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else "",
+        ))  # fmt: skip
+    numbers = ("float error", "classes", "strop ms", "pytorch ms", "ratio")
+    return Table(("net", "float error", "classes", "same as PyTorch's", "fastest", "strop ms", "pytorch ms", "ratio", "range"), tuple(rows), numbers)
+
+
+def notes(found: Sequence[Found], level: int, threads: int) -> list[str]:
+    """The mean, what was refused, and how it was measured."""
+    ratios = [each.row.ratio.median for each in found if each.row is not None and each.row.ratio is not None]
+    lines = []
+    if ratios:
+        lines.append(f"eager PyTorch takes {geometric_mean(ratios):.2f} x Strop's time (geometric mean of {len(ratios)} nets); expected of all four: {EXPECTED:g}")
+    lines += [f"{each.net}: not in {name}: {' '.join(why.split())}" for each in found for name, why in each.refused.items()]
+    version = next((e.version for each in found if each.row for e in each.row.entries if e.name == PYTORCH.name), "")
+    lines.append(f"PyTorch {version}, {threads} thread{'s' * (threads != 1)}, batch 1; built at level {level}")
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.best", description="Strop's best engine against eager PyTorch.")
+    add = parser.add_argument
+    add("--torch", type=Path, required=True, metavar="PYTHON", help="an interpreter that has torch and torchvision")
+    add("--models", type=Path, metavar="DIR", help=f"folder of {', '.join(PICTURE_NETS)} as torchvision exports them")
+    add("--pictures", type=Path, metavar="DIR", help="folder of photographs, e.g. what python -m bench.suite fetch DIR brings")
+    add("--only", default=",".join(NETS), metavar="NAMES", help="some of the nets, separated by commas")
+    add("--precisions", default="auto,int8,bf16,fp32", metavar="NAMES", help="that engines are built in, separated by commas")
+    add("--samples", type=int, default=400, metavar="N", help="per net; half of them calibrates")
+    add("--threads", type=int, default=1, metavar="N")
+    add("--level", type=int, default=2, help="effort of Strop's builds")
+    add("--engines", type=Path, metavar="DIR", help="keep engines there, and take those that an earlier run has kept")
+    add("--rounds", type=int, default=Settings.rounds)
+    add("--seconds", type=float, default=Settings.seconds, help="of a turn")
+    add("--json", type=Path, metavar="FILE", help="write the results, after every net")
+    add("--markdown", type=Path, metavar="FILE", help="write the table between the markers 'best' in a file")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.samples < 4:
+        raise OptionError("too few samples", where="--samples", got=given.samples, expected="4 or more")
+    facts = host.facts()
+    settings = Settings(given.threads, given.rounds, given.seconds, choose_cpus(given.threads), tolerance=1.0)
+    python = given.torch.absolute()
+    torch = torch_runner(python)
+    found: list[Found] = []
+    with tempfile.TemporaryDirectory(prefix="strop-best-") as text:
+        folder = Path(text)
+        for case in cases(_names(given.only), given.models, given.pictures, given.samples, torch, folder):
+            found.append(measure(case, _names(given.precisions), given.level, python, torch, settings, folder, given.engines))
+            if given.json is not None:
+                write_text(given.json, json.dumps({"host": facts, "level": given.level, "nets": [asdict(each) for each in found]}, indent=1) + "\n")
+    _tell("")
+    shown, lines = table(found), notes(found, given.level, given.threads)
+    print_table(shown.columns, shown.rows, right=shown.numbers)
+    print("\n".join(lines))
+    if given.markdown is not None:
+        replace_section(given.markdown, "best", "\n\n".join([f"Machine: {host.describe(facts)}.", pipes(shown), "\n".join(f"- {line}" for line in lines)]))
+    return int(not all(each.good for each in found))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        return _run(given)
+    except StropError as error:
+        print(f"bench.best: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
