@@ -14,7 +14,7 @@ from strop.ir.graph import Graph, Value
 from strop.lower.prepare import prepare
 from strop.lower.regions import Group, form
 from strop.ops.conv import Conv
-from strop.ops.data import Concat, Reshape
+from strop.ops.data import Concat, Pad, Reshape
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedMatMul
@@ -179,6 +179,17 @@ def test_what_moves_keeps_its_scale() -> None:
     graph, _ = lowered(net, net.add(Quantize(dt.u8), flat, net.number(0.03), net.number(120, np.uint8)))
     assert Dequantize not in kinds(graph)
     assert [n.output.dtype for n in graph.nodes if isinstance(n.op, MaxPool)] == [dt.u8]
+
+
+def test_what_is_padded_for_several_readers_stays_integers() -> None:
+    net = image()
+    padded = net.add(Pad((0, 0, 1, 1, 0, 0, 0, 0)), net.quantized(net.x, 0.05, 3, dt.i8))
+    w = net.weights(4, 8, 3, 3)
+    made = net.add(Conv((2, 2), (0,) * 4, (1, 1)), padded, w, net.bias(0.05, w, 4))
+    stored = net.add(Quantize(dt.i8), padded, net.number(0.05), net.number(3, np.int8))
+    graph, _ = lowered(net, net.quantized(made, 0.1, 0, dt.i8), stored)
+    assert IntegerConv in kinds(graph) and Conv not in kinds(graph)
+    assert [n.output.dtype for n in graph.nodes if isinstance(n.op, Pad)] == [dt.i8]
 
 
 def parts(net: Net, scales: Sequence[float]) -> Value:

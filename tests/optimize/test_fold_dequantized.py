@@ -8,6 +8,7 @@ import pytest
 from strop.ir import dtype as dt
 from strop.ir.graph import Value
 from strop.ops.conv import Conv
+from strop.ops.data import Pad
 from strop.ops.matmul import MatMul
 from strop.ops.norm import BatchNorm
 from strop.ops.quantize import Dequantize, Quantize
@@ -40,6 +41,14 @@ def test_unless_both_factors_are_dequantized() -> None:
     x = b.add(Dequantize(), b.add(Quantize(dt.u8), b.x, scale), scale)
     graph = b.after(fold_dequantized, b.add(CONV, x, weights(b, 5, 4, 1, 1)), exact=True)
     assert labels(graph) == ["quantize", "dequantize", "dequantize", "conv"]
+
+
+def test_unless_what_is_dequantized_is_padded() -> None:
+    b = Case(1, 4, 3, 3)
+    scale = b.const(np.asarray(0.05, np.float32))
+    x = b.add(Pad((0, 0, 1, 1, 0, 0, 0, 0)), b.add(Dequantize(), b.add(Quantize(dt.u8), b.x, scale), scale))
+    graph = b.after(fold_dequantized, b.add(CONV, x, weights(b, 5, 4, 1, 1)), exact=True)
+    assert labels(graph) == ["quantize", "dequantize", "pad", "dequantize", "conv"]
 
 
 def test_unless_something_else_reads_them() -> None:

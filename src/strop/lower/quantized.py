@@ -14,12 +14,12 @@ Products of floats with dequantized weights: see ``lower/mixed.py``.
 Before:
     Quantize(reshape(Dequantize(x))), Quantize(Concat(Dequantize(x), ..)), Quantize(MaxPool(Dequantize(x)))
 After:
-    The same on integers. What only moves or picks values keeps scale and zero point; parts of a concat with others are requantized.
+    The same on integers. What only moves or picks values, or adds zeros, keeps scale and zero point; parts of a concat with others are requantized.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from strop.ir.op import Array, Op
 from strop.lower.mixed import mix
 from strop.lower.regions import anchors_of, read_later
 from strop.ops.conv import Conv
-from strop.ops.data import Concat, Identity, Reshape, Slice, Split, Transpose
+from strop.ops.data import Concat, Identity, Pad, Reshape, Slice, Split, Transpose
 from strop.ops.elementwise import Cast, Elementwise, make
 from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
@@ -50,6 +50,7 @@ def integrate(graph: Graph) -> None:
     """Rewrites the graph in place."""
     for node in list(graph.nodes):
         _turn_integers(graph, node)
+        _pad_integers(graph, node)
     for node in list(graph.nodes):
         if isinstance(node.op, (Conv, MatMul)):
             _product(graph, node)
@@ -272,6 +273,22 @@ def _turn_integers(graph: Graph, node: Node) -> None:
     else:
         return
     graph.replace_uses(node.output, made.output)
+    graph.remove(node)
+
+
+def _pad_integers(graph: Graph, node: Node) -> None:
+    """Pad(Dequantize(x)) with zeros as Dequantize(Pad(x)) with zero points, which layers then read."""
+    maker = node.operands[0].producer if isinstance(node.op, Pad) else None
+    if maker is None or not _one_number_of(maker, Dequantize) or maker.operand(0).const is not None:
+        return
+    zero = maker.operand(2).const if maker.has(2) else np.zeros(())
+    assert isinstance(node.op, Pad)
+    if zero is None or node.op.mode != "constant" or node.op.value != 0:
+        return
+    op = replace(node.op, value=float(zero.reshape(())[()]))
+    padded = graph.add(op, [maker.operand(0)], name=node.name, source=node.source, before=node)
+    real = graph.add(maker.op, [padded.output, *maker.operands[1:]], name=maker.name, source=maker.source, before=node)
+    graph.replace_uses(node.output, real.output)
     graph.remove(node)
 
 

@@ -18,7 +18,7 @@ from strop.ir import shape as sh
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.match import Patch, apply
 from strop.ops.conv import Conv, ConvTranspose
-from strop.ops.data import Identity, Reshape, Slice, Transpose
+from strop.ops.data import Identity, Pad, Reshape, Slice, Transpose
 from strop.ops.elementwise import Elementwise
 from strop.ops.matmul import MatMul
 from strop.ops.pool import MaxPool
@@ -60,7 +60,7 @@ def _folds(reader: Node, weights: Value, options: Options) -> bool:
 
 def _dequantized(value: Value) -> bool:
     node = value.producer
-    while node is not None and isinstance(node.op, _MOVING):
+    while node is not None and isinstance(node.op, (*_MOVING, Pad)):  # convolutions take padding over
         node = node.operand(0).producer
     return node is not None and isinstance(node.op, Dequantize)
 
