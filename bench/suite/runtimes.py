@@ -65,7 +65,7 @@ def _whole(path: Path, data: bytes) -> None:
 
 
 @cache
-def _sources() -> str:
+def sources() -> str:
     """A digest of Strop's sources: engines made by others are not taken."""
     package = Path(strop.__file__).parent
     found = hashlib.sha256()
@@ -118,7 +118,7 @@ class Strop:
 
     def _key(self, net: Net) -> str:
         what = (
-            digest(stored(self._folder, net)), dict(net.shapes), dict(net.values), self._level, parse_target("host").name, _sources()
+            digest(stored(self._folder, net)), dict(net.shapes), dict(net.values), self._level, parse_target("host").name, sources()
         )  # fmt: skip
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 

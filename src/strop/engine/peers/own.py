@@ -23,10 +23,12 @@ class Net:
         self._context.resize({name: np.shape(array) for name, array in self._inputs.items()})
         self._out = self._context.new_outputs()
         self._results: Any = None
+        self._carried = [(self._inputs[name], self._out[following]) for name, following in task.state.items()]
+        self._kept = [name for name in self._out if name not in task.state.values()]
         self.version = __version__
         self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]
         self._bound = self._context.bind(self._inputs, self._out)
-        self.calls: dict[str, Callable[[], object]] = {
+        self.calls: dict[str, Callable[[], object]] = {"bind(), carried": self._run_carried} if self._carried else {
             "context()": self._call,
             "run(out=)": self._run,
             "bind()": self._run_bound,
@@ -42,11 +44,16 @@ class Net:
         self._bound()
         self._results = None
 
+    def _run_carried(self) -> None:
+        self._bound()
+        for variable, following in self._carried:
+            np.copyto(variable, following)
+
     def outputs(self) -> list[Any]:
-        """Of the last inference."""
+        """Of the last inference, but what was carried."""
         if self._results is None:
             shapes = self._context.output_shapes()
-            return [a.reshape(-1)[: prod(shapes[name])].reshape(shapes[name]) for name, a in self._out.items()]
+            return [a.reshape(-1)[: prod(shapes[name])].reshape(shapes[name]) for name, a in self._out.items() if name in self._kept]
         return list(self._results) if isinstance(self._results, (tuple, list)) else [self._results]
 
     def profile(self, runs: int) -> list[tuple[str, int]]:
