@@ -66,7 +66,7 @@ def test_variables_are_carried_and_not_compared(make_peer: MakePeer, monkeypatch
     path.write_bytes(alone.SerializeToString())
     inputs = {"x": np.ones(2, np.float32), "v": np.zeros(2, np.float32)}
     row = compare(strop.build(whole, level=0), path, [make_peer("peer")], python_of(None), QUICK, inputs=inputs, state={"v": "v.next"})
-    assert row.status == "compared" and row.entries[0].call == "bind(), carried"
+    assert row.status == "compared" and row.entries[0].call == "bind() there and back"
     assert given == {"strop": ["x", "v"], "peer": ["x"]}
 
 
