@@ -26,7 +26,7 @@ class Net:
         self._kept = [name for name in self._out if name not in task.state.values()]
         self.version = __version__
         self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]
-        self._bound = self._context.bind(self._inputs, self._out)
+        self._bound: Callable[[], object] = self._context.bind(self._inputs, self._out)
         self.calls: dict[str, Callable[[], object]] = {"context()": self._call, "run(out=)": self._run, "bind()": self._run_bound}
         if task.state:
             self._back = self._bind_back(task.state)
