@@ -2,6 +2,7 @@
 
     python -m bench.suite fetch DIR                  downloads the packages by pin, checks and unpacks them
     python -m bench.suite run DIR [options]          runs every task on Strop and on the stock runtime, side by side
+    python -m bench.suite litert-times DIR [options] times .tflite files on Strop and LiteRT, in turns
     python -m bench.suite list                       names the tasks and their networks
 
 ``run`` exits with 1 when a network does not run, does not agree or a figure is worse than it should be.
@@ -20,7 +21,7 @@ from typing import Any
 from bench import host
 from bench.report import bullets, pipes, replace_section
 from bench.results import write_text
-from bench.suite import precision, report
+from bench.suite import litert_times, precision, report
 from bench.suite.compare import TaskResult, compare
 from bench.suite.fetch import fetch, missing_tools, require
 from bench.suite.packages import BY_NAME, PACKAGES
@@ -52,6 +53,19 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--peers", type=Path, metavar="DIR", help="virtual environment with the other runtimes (bench/setup_peers.sh)")
     run.add_argument("--rounds", type=int, default=9, help="turns of each runtime (default 9)")
     run.add_argument("--seconds", type=float, default=0.3, help="inferences of a turn (default 0.3 s)")
+    lite = verbs.add_parser("litert-times", help="time .tflite files in turns with LiteRT")
+    lite.add_argument("folder", type=Path, metavar="DIR", help="with the files; engines are kept in it")
+    lite.add_argument("--peers", type=Path, metavar="DIR", help="virtual environment with ai-edge-litert (bench/setup_peers.sh)")
+    lite.add_argument("--only", default="", metavar="TEXTS", help="files whose name has one of these texts, separated by commas")
+    lite.add_argument("--level", type=int, default=1, help="effort of Strop's builds (default 1)")
+    lite.add_argument("--untimed", action="store_true", help="build, and compare outputs only")
+    lite.add_argument("--steps", type=int, default=4, help="inputs whose outputs are compared (default 4)")
+    lite.add_argument("--streaming-steps", type=int, default=200, help="of networks with variables (default 200)")
+    lite.add_argument("--rounds", type=int, default=9, help="turns of each runtime (default 9)")
+    lite.add_argument("--seconds", type=float, default=0.05, help="inferences of a turn (default 0.05 s)")
+    lite.add_argument("--profile", type=int, default=20, help="runs of a profile that says which steps take the time (default 20)")
+    lite.add_argument("--json", type=Path, metavar="FILE", help="read the results of other calls, and write all")
+    lite.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the table into its section '{litert_times.SECTION}'")
     verbs.add_parser("list", help="name the tasks and their networks")
     return parser
 
@@ -229,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code."""
     given = _parser().parse_args(arguments)
     verbs: dict[str, Callable[[], int]] = {"fetch": lambda: _fetch(given.folder), "run": lambda: _run(given), "list": _list}
+    verbs["litert-times"] = lambda: litert_times.main(given, _tell)
     try:
         return verbs[given.verb]()
     except StropError as error:

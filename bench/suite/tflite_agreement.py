@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 import strop
 from strop.cli.output import table
+from strop.engine.engine import Engine
 from strop.engine.peer_process import Peer, PeerError, PeerProcess, python_of
 from strop.errors import StropError
 from strop.frontend.tflite.importer import NEXT
@@ -53,13 +54,14 @@ class Outcome:
     detail: str
 
 
-def _sizes(subgraph: Subgraph) -> list[tuple[int, ...]]:
-    """Shapes of the inputs, with sizes for what is free."""
+def free_sizes(subgraph: Subgraph) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs by name, with sizes for what is free."""
     tensors = [subgraph.tensors[index] for index in subgraph.inputs]
-    return [tuple(FREE if k in t.free and k else d for k, d in enumerate(t.shape)) for t in tensors]
+    return {t.name: tuple(FREE if k in t.free and k else d for k, d in enumerate(t.shape)) for t in tensors}
 
 
-def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
+def random_input(rng: np.random.Generator, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
+    """An array whose first axis are steps."""
     if dtype.kind == "f":
         return rng.uniform(-1, 1, shape).astype(dtype)
     if dtype.itemsize == 1:
@@ -70,12 +72,11 @@ def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: Sequence[int]
     return rng.integers(0, 100, shape).astype(dtype)
 
 
-def _own(path: Path, shapes: dict[str, tuple[int, ...]], state: dict[str, Array], level: int, steps: int) -> tuple[list[Array], list[Array]]:
+def _own(engine: Engine, state: dict[str, Array], steps: int) -> tuple[list[Array], list[Array]]:
     """Inputs and outputs of all steps."""
-    engine = strop.build(path, level=level, threads=1, shapes=shapes)
     rng = np.random.default_rng(1)
     given = [t for t in engine.inputs if t.name not in state]
-    inputs = [_random(rng, BY_NAME[str(t.dtype)].numpy, (steps, *shapes[t.name])) for t in given]
+    inputs = [random_input(rng, BY_NAME[str(t.dtype)].numpy, (steps, *t.shape)) for t in given]
     names = [t.name for t in engine.outputs]
     rows = []
     for step in range(steps):
@@ -118,15 +119,20 @@ def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
 
 
 def examine(path: Path, environment: Path | None, level: int, steps: int, streaming: int) -> Outcome:
-    """Runs one file on both."""
+    """Builds one file and runs it on both."""
     try:
-        subgraph = load(path).subgraphs[0]
-        names = [subgraph.tensors[index].name for index in subgraph.inputs]
-        shapes = dict(zip(names, _sizes(subgraph), strict=True))
-        state = initial_state(path, shapes)
-        inputs, own = _own(path, shapes, state, level, streaming if state else steps)
+        shapes = free_sizes(load(path).subgraphs[0])
+        engine = strop.build(path, level=level, threads=1, shapes=shapes)
+        return agree(path, engine, initial_state(path, shapes), environment, steps, streaming)
     except StropError as error:
         return Outcome(path.name, "refused", " ".join(str(error).split())[:160])
+
+
+def agree(path: Path, engine: Engine, state: dict[str, Array], environment: Path | None, steps: int, streaming: int) -> Outcome:
+    """Runs an engine and the file it was built of, for so many steps; ``streaming`` for one with state, whose first values these are."""
+    subgraph = load(path).subgraphs[0]
+    inputs, own = _own(engine, state, streaming if state else steps)
+    names = [subgraph.tensors[index].name for index in subgraph.inputs]
     try:
         agrees, told = agreement(own, peer_outputs(path, names, inputs, environment))
     except PeerError as error:

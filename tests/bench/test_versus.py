@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+import strop
 from strop.engine import versus
-from strop.engine.peer_process import Peer, python_of
+from strop.engine.peer_process import Peer, PeerProcess, python_of
 from strop.engine.versus import TOLERANCES, Row, Settings, choose_cpus, compare, output_error
 from strop.errors import OptionError
 from tests import tiny_net
@@ -42,6 +45,29 @@ def test_the_fastest_of_the_others_is_set_against_strop(make_peer: MakePeer) -> 
     assert hare.ms is not None and hare.ms >= 1
     assert [name for name, _ in row.steps] == [step.name for step in tiny_net.engine().session.steps]
     assert hare.call == "fast way" and hare.version == "1.2.3" and "threads=1" in hare.notes
+
+
+def test_variables_are_carried_and_not_compared(make_peer: MakePeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, list[str]] = {}
+    load = PeerProcess.ask
+
+    def note(self: PeerProcess, do: str, **fields: Any) -> dict[str, Any]:
+        if do == "load":
+            given[self.peer.name] = [name for name, _ in fields["inputs"]]
+        return load(self, do, **fields)
+
+    monkeypatch.setattr(PeerProcess, "ask", note)
+    x, v = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "v"))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("y", "v.next")]
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Add", ["v", "x"], ["v.next"])]
+    whole = helper.make_model(helper.make_graph(nodes, "g", [x, v], outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    alone = helper.make_model(helper.make_graph(nodes[:1], "g", [x], outputs[:1]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tiny_net.model_file().parent / "alone.onnx"
+    path.write_bytes(alone.SerializeToString())
+    inputs = {"x": np.ones(2, np.float32), "v": np.zeros(2, np.float32)}
+    row = compare(strop.build(whole, level=0), path, [make_peer("peer")], python_of(None), QUICK, inputs=inputs, state={"v": "v.next"})
+    assert row.status == "compared" and row.entries[0].call == "bind() there and back"
+    assert given == {"strop": ["x", "v"], "peer": ["x"]}
 
 
 def test_all_take_turns_and_begin_in_turn(make_peer: MakePeer, monkeypatch: pytest.MonkeyPatch) -> None:

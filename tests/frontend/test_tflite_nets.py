@@ -13,12 +13,21 @@ from strop.frontend.table import judge, read
 from strop.frontend.tflite.reader import initial_state
 from strop.ir.interp import run
 from strop.lower.quantized import integrate
+from strop.ops.control import LoopBegin
 from strop.ops.data import Transpose
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.optimize.pipeline import optimize
 from strop.trace import Trace
 from tests.frontend.tflite_models import Array, Maker, single
-from tests.frontend.tflite_nets import CONV, branch, free_net, quantized_net, sparse_net, streaming
+from tests.frontend.tflite_nets import (
+    CONV,
+    branch,
+    dear_branch,
+    free_net,
+    quantized_net,
+    sparse_net,
+    streaming,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -165,6 +174,16 @@ def test_branches_and_loops() -> None:
     engine = strop.build(branch("WHILE"), level=0, threads=1)
     for x, wanted in ((3.0, 192.0), (200.0, 200.0)):
         assert engine.run({"x": np.array([x], np.float32)})["y"] == wanted
+
+
+def test_a_branch_that_costs_more_than_a_jump_is_jumped_over() -> None:
+    file = dear_branch()
+    assert any(isinstance(node.op, LoopBegin) for node in read(file).nodes)
+    assert not any(isinstance(node.op, LoopBegin) for node in read(dear_branch(32)).nodes)
+    engine = strop.build(file, level=0, threads=1)
+    x = np.arange(320, dtype=np.float32)[None]
+    for flag, wanted in ((True, np.full((1, 320), x.sum())), (False, x)):
+        np.testing.assert_allclose(engine.run({"flag": np.array([flag]), "x": x})["y"], wanted, 1e-5)
 
 
 def test_signatures_name_inputs_and_outputs() -> None:

@@ -80,6 +80,19 @@ def branch(code: str) -> bytes:
     return maker.bytes()
 
 
+def dear_branch(width: int = 320) -> bytes:
+    """x[1, width] times a matrix of ones where the flag, of shape [1], holds; else x as it is."""
+    maker = Maker()
+    main, product, same = maker.main, maker.function(), maker.function()
+    main.outputs = [main.tensor("y", (1, width))]
+    main.op("IF", [main.input("flag", (1,), "BOOL"), main.input("x", (1, width))], main.outputs, "IfOptions", ThenSubgraphIndex=1, ElseSubgraphIndex=2)
+    product.outputs = [product.tensor("r", (1, width))]
+    ones = product.const(np.ones((width, width)), np.float32)
+    product.op("FULLY_CONNECTED", [product.input("v", (1, width)), ones], product.outputs, "FullyConnectedOptions")
+    same.outputs = [same.input("v", (1, width))]
+    return maker.bytes()
+
+
 def free_net() -> bytes:
     """x [?, 4] as [?, 2, 2], its shape computed as converters write it."""
     maker = Maker()

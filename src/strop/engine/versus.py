@@ -183,6 +183,7 @@ def compare(
     name: str | None = None,
     original: Path | None = None,
     inputs: Mapping[str, Array] | None = None,
+    state: Mapping[str, str] | None = None,
     work: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Row:
@@ -197,6 +198,8 @@ def compare(
         name: of the net; None for the file's.
         original: the model file before its batch was changed: other forms of the net are looked for beside it.
         inputs: arrays by name in the model's order, also of those that the engine has compiled in; None for random ones.
+        state: inputs of the engine that are variables, by name the output that holds the next value: the engine carries them from run to run, the others
+            have variables of their own. ``inputs`` has the first values.
         work: folder for converted models, kept between calls; None for one that is deleted at the end.
         progress: told what is done, in a few words.
 
@@ -218,15 +221,15 @@ def compare(
             "precision": settings.precision,
         }
         written = _write_inputs(engine.random_inputs() if inputs is None else inputs, folder)
-        own_names = {tensor.name for tensor in engine.inputs}
+        own_names, carried = {tensor.name for tensor in engine.inputs}, dict(state or {})
         sides = [_Side(peer) for peer in (OWN, *peers)]
         for side in sides:
             tell(f"{side.peer.name} loads")
             if side.peer is OWN:
                 file, given = engine.path, [entry for entry in written if entry[0] in own_names]
             else:
-                file, given = model, written
-            side.start(stack, python, settings, {**task, "model": str(file.resolve()), "inputs": given})
+                file, given = model, [entry for entry in written if entry[0] not in carried]
+            side.start(stack, python, settings, {**task, "model": str(file.resolve()), "inputs": given, "state": carried})
         own, others = sides[0], sides[1:]
         _check_agreement(own, others, folder / "before", settings.limit)
         if own.ready and any(s.ready for s in others):

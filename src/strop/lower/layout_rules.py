@@ -34,9 +34,13 @@ _ROWS: tuple[type[Op], ...] = (Attention, MatMul, IntegerMatMul, MixedMatMul, Wi
 PLANAR_CHANNELS = 4
 
 
-def channel_axis(op: Op, rank: int) -> int:
-    """Logical axis of the channels of a spatial op's data."""
-    return op.channel_axis(rank) if isinstance(op, Conv) else op.plain().channel_axis(rank) if isinstance(op, (IntegerConv, MixedConv, WideConv)) else 1
+def channel_axis(node: Node) -> int:
+    """Logical axis of the channels of a spatial node's data: of a resize the last axis, where that stays as long as it is and the second does not."""
+    op = node.op.plain() if isinstance(node.op, (IntegerConv, MixedConv, WideConv)) else node.op
+    if isinstance(op, Resize):
+        axes, last = op.resized(node.operand(0).type), len(op.sizes) - 1
+        return last if 1 in axes and last not in axes else 1
+    return op.channel_axis(len(node.operand(0).shape)) if isinstance(op, Conv) else 1
 
 
 def is_spatial(op: Op) -> bool:
@@ -49,8 +53,8 @@ def needs_dense(op: Op) -> bool:
     return isinstance(op, Layer) and op.takes != ANY
 
 
-def _channels_innermost(op: Op, rank: int) -> tuple[int, ...]:
-    return channels_last(rank) if channel_axis(op, rank) == 1 else tuple(range(rank))
+def _channels_innermost(node: Node, rank: int) -> tuple[int, ...]:
+    return channels_last(rank) if channel_axis(node) == 1 else tuple(range(rank))
 
 
 def made_order(value: Value) -> tuple[int, ...] | None:
@@ -59,7 +63,7 @@ def made_order(value: Value) -> tuple[int, ...] | None:
     if node is None or rank < 3:
         return None
     if is_spatial(node.op):
-        return _channels_innermost(node.op, rank)
+        return _channels_innermost(node, rank)
     if isinstance(node.op, _FOLLOWS):
         orders = (made_order(v) for v in node.operands if len(v.shape) == rank)
         return next((order for order in orders if order is not None), None)
@@ -76,10 +80,10 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
         converted = made is None or (isinstance(made.op, Cast) and made.operand(0).producer is None)  # an input of the network
         narrow = isinstance(node.op, (IntegerConv, WideConv)) or (converted and value.dtype in (dt.bf16, dt.f16))
         few = isinstance(node.op, (Conv, IntegerConv, WideConv)) and node.op.groups == 1
-        if narrow and few and value.shape[channel_axis(node.op, rank)] in range(1, PLANAR_CHANNELS + 1):
+        if narrow and few and value.shape[channel_axis(node)] in range(1, PLANAR_CHANNELS + 1):
             continue  # it reads any layout; turning what is converted for it would take longer than reading it
         if is_spatial(node.op) and (index == 0 or isinstance(node.op, Layer)):
-            return _channels_innermost(node.op, rank)
+            return _channels_innermost(node, rank)
         if isinstance(node.op, _FOLLOWS):
             for result in node.outputs:
                 order = read_order(result, depth - 1) if len(result.shape) == rank else None
@@ -126,9 +130,9 @@ def required_order(node: Node, index: int, view: View) -> tuple[int, ...] | None
         order = _dense_order(op, rank)
         return None if view.is_dense(order) else order
     if isinstance(op, SPATIAL) and index == 0 and rank >= 3:
-        axis = channel_axis(op, rank)
+        axis = channel_axis(node)
         few = isinstance(op, (Conv, IntegerConv, WideConv)) and view.shape[axis] <= PLANAR_CHANNELS and op.groups == 1
-        return None if view.strides[axis] == 1 or view.shape[axis] == 1 or few else _channels_innermost(op, rank)
+        return None if view.strides[axis] == 1 or view.shape[axis] == 1 or few else _channels_innermost(node, rank)
     innermost_matters = (
         (isinstance(op, (MatMul, IntegerMatMul, WideMatMul)) and index == 0 and not op.transpose_a)
         or (isinstance(op, MixedMatMul) and index == 0)

@@ -57,7 +57,7 @@ def split_bias(graph: Graph, node: Node) -> None:
     """
     bias = node.operand(2)
     rank = len(node.output.shape)
-    spatial = rank - 1 - channel_axis(node.op, rank)
+    spatial = rank - 1 - channel_axis(node)
     shape = (*bias.shape, *([1] * spatial))
     if bias.const is not None:
         aligned = graph.add_const(bias.const.reshape(bias.type.static_shape + (1,) * spatial), bias.name)

@@ -45,15 +45,20 @@ def _match(details: list[Any], inputs: dict[str, Any]) -> dict[int, Any]:
         raise LookupError(f"the .tflite file has {len(details)} inputs, the model {len(inputs)}")
     found = {}
     for detail, (name, array) in zip(details, inputs.items()):
-        wanted = tuple(int(d) for d in detail["shape"])[1:]
+        wanted = tuple(int(d) for d in detail["shape_signature"])[1:]
         last = np.moveaxis(array, 1, -1) if array.ndim > 2 else array
-        if array.shape[1:] == wanted:
+        if _fits(array.shape[1:], wanted):
             found[detail["index"]] = array
-        elif last.shape[1:] == wanted:
+        elif _fits(last.shape[1:], wanted):
             found[detail["index"]] = np.ascontiguousarray(last)
         else:
             raise LookupError(f"input '{name}' of {array.shape} does not fit the .tflite file's {tuple(detail['shape'])}")
     return found
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a shape is one of a signature, where -1 is free."""
+    return len(shape) == len(wanted) and all(w in (-1, d) for d, w in zip(shape, wanted))
 
 
 def load(task: Any) -> Net:

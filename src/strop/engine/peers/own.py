@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -23,14 +23,14 @@ class Net:
         self._context.resize({name: np.shape(array) for name, array in self._inputs.items()})
         self._out = self._context.new_outputs()
         self._results: Any = None
+        self._kept = [name for name in self._out if name not in task.state.values()]
         self.version = __version__
         self.notes = [f"{self._engine.manifest.get('target')}, {self._context.threads} threads"]
-        self._bound = self._context.bind(self._inputs, self._out)
-        self.calls: dict[str, Callable[[], object]] = {
-            "context()": self._call,
-            "run(out=)": self._run,
-            "bind()": self._run_bound,
-        }
+        self._bound: Callable[[], object] = self._context.bind(self._inputs, self._out)
+        self.calls: dict[str, Callable[[], object]] = {"context()": self._call, "run(out=)": self._run, "bind()": self._run_bound}
+        if task.state:
+            self._back = self._bind_back(task.state)
+            self.calls = {"bind() there and back": self._run_carried}
 
     def _call(self) -> None:
         self._results = self._context(*self._arrays)
@@ -42,11 +42,20 @@ class Net:
         self._bound()
         self._results = None
 
+    def _bind_back(self, state: Mapping[str, str]) -> Callable[[], object]:
+        """Runs with the arrays of every variable and of its next value swapped."""
+        swapped = {name: self._out[following] for name, following in state.items()}
+        return self._context.bind({**self._inputs, **swapped}, {**self._out, **{following: self._inputs[name] for name, following in state.items()}})
+
+    def _run_carried(self) -> None:
+        self._bound()
+        self._bound, self._back = self._back, self._bound
+
     def outputs(self) -> list[Any]:
-        """Of the last inference."""
+        """Of the last inference, but what was carried."""
         if self._results is None:
             shapes = self._context.output_shapes()
-            return [a.reshape(-1)[: prod(shapes[name])].reshape(shapes[name]) for name, a in self._out.items()]
+            return [a.reshape(-1)[: prod(shapes[name])].reshape(shapes[name]) for name, a in self._out.items() if name in self._kept]
         return list(self._results) if isinstance(self._results, (tuple, list)) else [self._results]
 
     def profile(self, runs: int) -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ Requests and replies are objects, one per line, on stdin and stdout; what librar
 A reply has ``ok``; without it ``error`` and ``kind``, which is ``cannot`` or ``failed``.
 
     {"do": "load", "model": FILE, "original": FILE, "threads": 1, "inputs": [[NAME, FILE.npy], ...], "cpus": [0] or null,
-     "work": FOLDER, "precision": "fp32"} -> version, notes, call, calls (least ns by name), ns (least of the chosen one)
+     "work": FOLDER, "precision": "fp32", "state": {INPUT: OUTPUT}} -> version, notes, call, calls (least ns by name), ns (least of the chosen one)
     {"do": "run", "warm": 1, "n": 5} -> ns (list), waited (share of the time in which a thread was ready but had no core)
     {"do": "output", "folder": FOLDER} -> files
     {"do": "memory"} -> peak, resident (bytes)
@@ -34,7 +34,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Task:
         inputs: arrays by name, in the model's order.
         work: folder for files made on the way.
         precision: that it may compute in: fp32, or one of what the table of peers says for the script.
+        state: inputs that are variables, and for each the output that holds its next value.
     """
 
     model: Path
@@ -63,6 +64,7 @@ class Task:
     inputs: dict[str, Any]
     work: Path
     precision: str = "fp32"
+    state: dict[str, str] = field(default_factory=dict)
 
 
 class Server:
@@ -86,7 +88,7 @@ class Server:
 
     def do_load(
         self, model: str, original: str, threads: int, inputs: list[list[str]], cpus: list[int] | None, work: str,
-        precision: str = "fp32",
+        precision: str = "fp32", state: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """Loads the model and finds the fastest way to call it."""
         if cpus is not None:
@@ -96,7 +98,7 @@ class Server:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         arrays = {name: np.load(file, allow_pickle=False) for name, file in inputs}
-        self._net = module.load(Task(Path(model), Path(original), threads, arrays, Path(work), precision))
+        self._net = module.load(Task(Path(model), Path(original), threads, arrays, Path(work), precision, state or {}))
         tried = {name: _least(call) for name, call in self._net.calls.items()}
         best = min(tried, key=lambda name: tried[name])
         self._call = self._net.calls[best]

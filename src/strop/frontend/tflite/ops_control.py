@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from strop.frontend.branches import Branch, Chooser
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.registry import tflite_op
 from strop.ir.graph import Value
 from strop.ops.control import LoopBegin, LoopEnd
+from strop.ops.data import Reshape
 
 #: Most rounds of a loop.
 MAX_ROUNDS = (1 << 31) - 1
@@ -28,19 +30,27 @@ def _values(node: NodeContext) -> dict[str, Value]:
 
 @tflite_op("IF")
 def if_(node: NodeContext) -> Sequence[Value]:
-    """Both branches are computed, and the condition picks; a known one takes its branch."""
+    """A known condition takes its branch; else both are computed and it picks, or jumps where that saves work."""
     condition, operands = node.truth(node.stored(0)), [node.stored(k) for k in range(1, len(node))]
     branches = node.option("ThenSubgraphIndex"), node.option("ElseSubgraphIndex")
     if condition.const is not None:
         return node.inline(branches[0 if condition.const.item() else 1], operands, "taken")
     before = _values(node)
-    yes, no = node.inline(branches[0], operands, "then"), node.inline(branches[1], operands, "else")
+    graph, start = node.graph, len(node.graph.nodes)
+    yes = node.inline(branches[0], operands, "then")
+    middle = len(graph.nodes)
+    no = node.inline(branches[1], operands, "else")
+    nodes = graph.nodes[start:middle], graph.nodes[middle:]
     _stateless(node, before)
     if [v.type for v in yes] != [v.type for v in no]:
         raise node.unsupported(
             "a computed condition decides over the type of a result", got=f"{[str(v.type) for v in yes]} or {[str(v.type) for v in no]}",
             expected="branches whose results have the same types",
         )  # fmt: skip
+    then, otherwise = (Branch(n, list(results)) for n, results in zip(nodes, (yes, no), strict=True))
+    if then.is_dear or otherwise.is_dear:
+        flag = node.step(Reshape(()), condition) if condition.type.rank else condition
+        return Chooser(graph, node.name, node.session.fresh).choose(flag, then, otherwise)
     return [node.apply("where", condition, a, b) for a, b in zip(yes, no, strict=True)]
 
 

@@ -17,7 +17,7 @@ from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c import conv_direct, conv_int8
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.c.positions import Geometry, columns_met, depthwise_geometry
-from strop.kernels.c.tile import Ahead, Side, Tile
+from strop.kernels.c.tile import Ahead, IntegerTile, Side, Tile
 from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import constants_of
 from strop.target.base import Target
@@ -124,6 +124,7 @@ class _Emitter(conv_int8.Emitter):
 
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
         g, region = self.g, self.region
+        assert isinstance(tile, IntegerTile)
         w = Writer()
         self._start(w, tile)
         for quad in range(_quads(g)):
@@ -138,14 +139,14 @@ class _Emitter(conv_int8.Emitter):
         text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         return define(self.helpers, f"depthwise_{tile.mr}", text), sizes
 
-    def _quad(self, w: Writer, tile: Tile, quad: int) -> None:
+    def _quad(self, w: Writer, tile: IntegerTile, quad: int) -> None:
         """Up to four rows of taps: every column of activations once."""
         g = self.g
         for i in range(g.kw):
             w(f"const vi w{i} = vload_q(w + {(quad * g.kw + i) * _QUAD} * VL);")
         step, rows = g.dh * g.line, min(_QUAD, g.kh - quad * _QUAD)
         tail = f", {tile.tail}" if tile.tail else ""
-        flip = " ^ (int32_t)0x80808080" if self.signed else ""
+        flip = " ^ (int32_t)0x80808080" if tile.flip else ""
         for column, taps in columns_met(g, tile.mr):
             offset = f"{quad * _QUAD} * {step} + {column * g.pixel}"
             with w.block(""):

@@ -102,7 +102,7 @@ class _Emitter(conv_int8.Emitter):
         super().__init__(region, params, target)
         self.signed = False
         self.x_type = self.s_type = region.operand(0).view.dtype.c
-        self.fill = "x_zero" if conv_int8.zero_point(region) is not None else "0"
+        self.fill, self.changed = "x_zero" if conv_int8.zero_point(region) is not None else "0", ""
 
     @staticmethod
     def geometry(region: Region) -> Geometry:

@@ -173,6 +173,8 @@ class Emitter:
     #: C types of activations as tiles read them, and of packed weights; bytes of each.
     s_type, w_type = "float", "float"
     s_item = item = 4
+    #: C text behind an element that is copied into scratch, if it is changed there.
+    changed = ""
     #: Type of scratch rows where they are converted.
     scratch_type = dt.f32
     #: Activations that a step takes together.
@@ -390,13 +392,21 @@ class Emitter:
                 if self.x_type != kind:
                     self._convert(w, f"to_row + {left}", width)
                 elif g.x_w == width:
-                    w(f"memcpy(to_row + {left}, from_row, {inner} * sizeof({kind}));")
+                    self._copy_run(w, f"to_row + {left}", inner)
                 else:
                     with w.loop("i", g.in_w_used), w.loop("j", width):
-                        w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j];")
+                        w(f"to_row[{left} + i * {width} + j] = from_row[i * {g.x_w} + j]{self.changed};")
                 if line - left - inner:
                     w(f"memset(to_row + {left + inner}, {self.fill}, {line - left - inner} * sizeof({kind}));")
             self._behind_rows(w, f"{plane} + in_rows * {line}")
+
+    def _copy_run(self, w: Writer, to: str, count: int) -> None:
+        """Copies so many elements of an input row from ``from_row``."""
+        if not self.changed:
+            w(f"memcpy({to}, from_row, {count} * sizeof({self.s_type}));")
+            return
+        with w.loop("i", count):
+            w(f"({to})[i] = from_row[i]{self.changed};")
 
     def _behind_rows(self, w: Writer, end: str) -> None:
         """What else is to be done where rows that were copied end."""

@@ -159,6 +159,8 @@ class Emitter(dot_emitter.Emitter):
             region = replace(region, epilogue=_without_bias(region.epilogue, self.bias))
         self.fill = f"x_zero{' - 128' if self.signed else ''}" if zero is not None else "0"
         super().__init__(region, params, target)
+        if self.signed and self.g.copies:  # rows in scratch are unsigned, and tiles read them as they are
+            self.fill, self.changed = "x_zero", " ^ 0x80"
 
     @staticmethod
     def _bias(region: Region) -> int | None:
@@ -166,7 +168,7 @@ class Emitter(dot_emitter.Emitter):
         return _bias(region)
 
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
-        return IntegerTile(mr, nv, tail, flip=self.signed)
+        return IntegerTile(mr, nv, tail, flip=self.signed and not self.g.copies)
 
     def _sums(self) -> Array:
         """The sum of each output channel's weights, [groups, whole vectors]."""
