@@ -16,6 +16,7 @@ from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
 from strop.ops.conv import Conv
 from strop.ops.data import Pad
+from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
 from strop.target.detect import parse
 from tests.kernels import regions
@@ -23,7 +24,7 @@ from tests.kernels.gpu.cases import cases
 from tests.kernels.gpu.interpreter import A100, check
 
 #: What the interpreter lacks: functions of the device library, and products of bf16.
-_LIBDEVICE = re.compile(r"libdevice\.")
+_LIBDEVICE = re.compile(r"libdevice\.(?!rint)")
 
 
 def _interpreted(kernel: Kernel, region: Region) -> bool:
@@ -124,3 +125,15 @@ def test_tf32_is_asked_for():
     params = Params(16, 32, 32, 4, 2)
     exact, fast = (conv_gemm.KERNEL.emit(region, params, parse(name)).body for name in ("cuda:sm_90", "cuda:sm_90+tf32"))
     assert 'input_precision="tf32x3"' in exact and 'input_precision="tf32"' in fast
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize(("groups", "stride", "split"), [(1, 1, 1), (1, 2, 3), (2, 1, 1)])
+def test_zero_points_count_only_inside_of_windows(kind, groups, stride, split):
+    rng = np.random.default_rng(7)
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    x = rng.integers(low, high + 1, (2, 64, 6, 5)).astype(kind)
+    w = rng.integers(-127, 128, (24, 64 // groups, 3, 3)).astype(np.int8)
+    op = IntegerConv((stride,) * 2, (1, 1, 2, 1), (1, 2), groups)
+    region, arrays = regions.anchored(Sample(op, (x, w, np.asarray(low + 77, kind))), "last", rng, constants=True)
+    check(CONV, region, arrays, Params(16, 16, 32, 4, 2, split))
