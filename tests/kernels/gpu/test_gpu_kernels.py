@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from strop.ir import dtype as dt
 from strop.ir.op import Sample
 from strop.kernels.base import Kernel, Region
 from strop.kernels.table import GPU_KERNELS
@@ -18,6 +19,7 @@ from strop.ops.conv import Conv
 from strop.ops.data import Pad
 from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
+from strop.ops.quantize import Quantize
 from strop.target.detect import parse
 from tests.kernels import regions
 from tests.kernels.gpu.cases import cases
@@ -137,3 +139,14 @@ def test_zero_points_count_only_inside_of_windows(kind, groups, stride, split):
     op = IntegerConv((stride,) * 2, (1, 1, 2, 1), (1, 2), groups)
     region, arrays = regions.anchored(Sample(op, (x, w, np.asarray(low + 77, kind))), "last", rng, constants=True)
     check(CONV, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize("kind", [dt.i8, dt.u8])
+def test_quantizing_rounds_halves_to_even_and_saturates(kind):
+    values = np.concatenate([np.arange(-600, 600) / 4, [3e38, -3e38, 2.0**22, -(2.0**22) - 0.5, np.inf, -np.inf]]).astype(np.float32)
+    arrays = [values, np.ones((), np.float32), np.asarray(5, kind.numpy)]
+    views = [regions.view(a.shape, t, "dense") for a, t in zip(arrays, (dt.f32, dt.f32, kind), strict=True)]
+    operands = tuple(regions.Operand(v.broadcast(values.shape)) for v in views)
+    region = Region("quantize", None, operands, 0, Quantize(kind).expr([v.type for v in views]), (regions.view(values.shape, kind, "dense"),))
+    assert "libdevice" not in _emitted(pointwise.KERNEL, region, pointwise.KERNEL.space(region, A100)[0]).launches[0].body
+    check(pointwise.KERNEL, region, arrays)

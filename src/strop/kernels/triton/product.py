@@ -86,7 +86,7 @@ def space(problem: Problem, target: Target) -> list[Params]:
     for bm, bn, bk, stages in combinations((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128, 256)[byte : 4 + byte], (2, 3, 4, 5)):
         if bm > max(rows, 64) or bn > max(columns, _LEAST) or bm * bn > 128 * 256 or bm * bn < 512 or (bk > most and (wide or bm * bn > 128 * 64)):
             continue
-        if bk > max(few, power_of_two(problem.terms)) or (bk == few and not wide and problem.terms > few):
+        if bk > max(few, power_of_two(problem.terms)) or (bk == 16 and not wide and problem.terms > 16):
             continue
         for warps in (4, 8):
             if bm * bn // (32 * warps) > 128 + 64 * (warps == 4) or (warps == 8 and bm * bn < 64 * 128):
