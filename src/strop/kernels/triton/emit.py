@@ -246,7 +246,11 @@ class Printer:
         if found is None:
             return None
         inner, shift, low, high = found
-        text = f"(({self._visit(inner, dt.f32)} + {_WHOLE}) - {_WHOLE})"
+        if isinstance(inner, Call) and inner.fn == "div":  # by a scale, of which there is mostly one: as exact as the division, which is within 2 ulp
+            value = f"{self._visit(inner.args[0], dt.f32)} * (1.0 / {self._visit(inner.args[1], dt.f32)})"
+        else:
+            value = self._visit(inner, dt.f32)
+        text = f"(({value} + {_WHOLE}) - {_WHOLE})"
         text = f"({text} + {self._visit(shift, dt.f32)})" if shift is not None else text
         bounded = f"tl.minimum(tl.maximum({text}, {literal(low, dt.f32)}), {literal(high, dt.f32)})"
         return f"({bounded} + {_WHOLE}).to(tl.int32, bitcast=True).to({VALUE[expr.to.name]})"
