@@ -16,6 +16,7 @@ from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
 from strop.ops.conv import Conv
 from strop.ops.elementwise import make
+from strop.ops.integer import IntegerConv
 from strop.ops.reduce import Reduce
 from strop.target.detect import parse
 from tests import golden
@@ -54,6 +55,19 @@ def test_products_use_tensor_cores(capability, instruction, tmp_path):
     text = _sass(cubin, tmp_path)
     assert f"sm_{capability}" in text and instruction in text
     assert "LDGSTS" in text, "loads do not overlap with products"
+
+
+@pytest.mark.parametrize(("capability", "instruction"), [(80, "IMMA"), (87, "IMMA"), (90, "IGMMA")])
+def test_products_of_bytes_use_tensor_cores(capability, instruction, tmp_path):
+    target = parse(f"cuda:sm_{capability}")
+    op = IntegerConv((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    arrays = (np.ones((2, 64, 14, 14), np.int8), np.ones((64, 64, 3, 3), np.int8), np.asarray(-128, np.int8))
+    region = regions.anchored(Sample(op, arrays), "last", np.random.default_rng(0), constants=True)[0]
+    emitted = _emitted(CONV, region, Params(64, 64, 64, 4, 3), target)
+    (cubin,) = compile_all(jobs_of(emitted, [True] * len(emitted.pointers), "conv_gemm", target))
+    assert isinstance(cubin, Cubin), cubin
+    text = _sass(cubin, tmp_path)
+    assert instruction in text and "LDGSTS" in text
 
 
 def test_equal_steps_share_a_kernel_and_alignment_tells_them_apart():

@@ -78,7 +78,7 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
     for node, index in value.uses:
         made = value.producer
         converted = made is None or (isinstance(made.op, Cast) and made.operand(0).producer is None)  # an input of the network
-        narrow = isinstance(node.op, (IntegerConv, WideConv)) or (converted and value.dtype in (dt.bf16, dt.f16))
+        narrow = (isinstance(node.op, (IntegerConv, WideConv)) and not _widened(value)) or (converted and value.dtype in (dt.bf16, dt.f16))
         few = isinstance(node.op, (Conv, IntegerConv, WideConv)) and node.op.groups == 1
         if narrow and few and value.shape[channel_axis(node)] in range(1, PLANAR_CHANNELS + 1):
             continue  # it reads any layout; turning what is converted for it would take longer than reading it
@@ -90,6 +90,13 @@ def read_order(value: Value, depth: int = 8) -> tuple[int, ...] | None:
                 if order is not None:
                     return order
     return None
+
+
+def _widened(value: Value) -> bool:
+    """True for a value that got channels of zeros, possibly quantized behind them."""
+    made = value.producer
+    made = made.operand(0).producer if made is not None and isinstance(made.op, Quantize) else made
+    return made is not None and isinstance(made.op, Pad) and len(value.shape) > 2 and made.op.pads[len(value.shape) + 1] > 0
 
 
 def spatial_order(value: Value) -> tuple[int, ...] | None:

@@ -28,6 +28,7 @@ from strop.lower import regions
 from strop.lower.layout import Layout
 from strop.lower.placement import Buffer, Jump, Launch, Placement
 from strop.lower.prepare import prepare
+from strop.lower.signed import signed
 from strop.lower.split_first import split_first
 from strop.lower.views import transposed
 from strop.lower.widen import widen
@@ -130,7 +131,7 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
 
 
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
-    prepared = prepare(graph)
+    prepared = prepare(signed(graph) if is_gpu(target) else graph)
     if is_gpu(target):
         widen(prepared)
         split_first(prepared)

@@ -39,7 +39,7 @@ from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.wide import WideConv, WideMatMul
 
 #: Ops that move or pick values, which then mean what they meant.
-_MOVING = (Reshape, Transpose, Slice, Identity, MaxPool)
+MOVING = (Reshape, Transpose, Slice, Identity, MaxPool)
 #: Elementwise functions f with f(s * x) = s * f(x) for s > 0.
 _HOMOGENEOUS = ("relu", "clip", "leaky_relu")
 #: Products of 8-bit numbers whose sum always fits i32.
@@ -246,7 +246,7 @@ def _is(node: Node, fn: str) -> bool:
 def _sink(graph: Graph) -> None:
     """Moves Dequantize behind ops that only move or pick values, where a Quantize, or more such ops, follow."""
     for node in list(graph.nodes):
-        if not isinstance(node.op, (*_MOVING, Split)) or not _leads_to_quantize(node):
+        if not isinstance(node.op, (*MOVING, Split)) or not _leads_to_quantize(node):
             continue
         maker = node.operand(0).producer
         if maker is None or not isinstance(maker.op, Dequantize) or maker.operand(1).type.rank or maker.op.block:
@@ -299,7 +299,7 @@ def _one_number_of(node: Node, op: type[Quantize] | type[Dequantize]) -> bool:
 def _leads_to_quantize(node: Node, depth: int = 8) -> bool:
     users = [u for v in node.outputs for u in v.users]
     return bool(users) and depth > 0 and all(
-        isinstance(u.op, Quantize) or (isinstance(u.op, (*_MOVING, Split, Concat)) and _leads_to_quantize(u, depth - 1)) for u in users
+        isinstance(u.op, Quantize) or (isinstance(u.op, (*MOVING, Split, Concat)) and _leads_to_quantize(u, depth - 1)) for u in users
     )
 
 

@@ -47,6 +47,8 @@ FUSING: tuple[type[Op], ...] = (
 #: Anchors whose kernels apply an epilogue, and read operands, of LANES.
 INTEGER: tuple[type[Op], ...] = (IntegerConv, IntegerMatMul, MixedConv, MixedMatMul, WideConv, WideMatMul)
 
+#: Anchors over floats whose kernels for GPUs store integers as well.
+_QUANTIZING: tuple[type[Op], ...] = (Pad, AveragePool, MaxPool, Reduce)
 
 #: Primitives that a prologue may repeat for every block of output channels.
 _CHEAP = ("add", "sub", "mul", "max", "min", "fma", "neg", "abs", "select", "lt", "le", "gt", "ge")
@@ -102,7 +104,7 @@ def is_pointwise(op: Op) -> bool:
 
 
 def form(graph: Graph, gpu: bool = False) -> list[Group | Node]:
-    """Groups and view nodes in an order in which they can run. On a GPU epilogues take floats of any width, and nothing is a prologue."""
+    """Groups and view nodes in an order in which they can run. On a GPU epilogues take floats of any width, and bytes behind some anchors, and nothing is a prologue."""
     groups: dict[Loop | None, dict[Value, Group]] = {}
     items: list[Group | Node] = []
     anchored = anchors_of(graph)
@@ -279,7 +281,8 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gp
         if isinstance(host.anchor.op, INTEGER):
             return all(v.dtype in LANES for v in values)
         if gpu:
-            return (_fuses(host.anchor.op) or isinstance(host.anchor.op, Pad)) and all(v.dtype in FLOATS for v in values)
+            stored = LANES if isinstance(host.anchor.op, _QUANTIZING) and host.anchor.output.dtype is dt.f32 else FLOATS
+            return (_fuses(host.anchor.op) or isinstance(host.anchor.op, Pad)) and all(v.dtype in stored for v in values)
         kinds = FLOATS if isinstance(host.anchor.op, FUSING) else (dt.f32,)
         return _fuses(host.anchor.op) and all(v.dtype in kinds for v in values)
     return True

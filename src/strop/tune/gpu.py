@@ -24,6 +24,7 @@ from strop.ir.op import Array
 from strop.kernels import oracle
 from strop.kernels.base import Candidate, In, Operand, Out, Packed, Region, View
 from strop.kernels.triton.emit import GpuEmitted
+from strop.ops.integer import FACTORS
 from strop.runtime.gpu_driver import Device, device
 from strop.target.base import Target
 from strop.target.cuda import capability
@@ -192,6 +193,8 @@ class _Region:
         view = operand.view
         if operand.const is not None:
             return np.ascontiguousarray(operand.const)
+        if not self._whole and view.dtype in FACTORS:
+            return np.resize(self.owner.numbers.view(view.dtype.numpy), max(1, view.span))
         if self._whole or not view.dtype.is_float:
             return _flat(view, array)
         return np.resize(self.owner.numbers.astype(view.dtype.numpy), max(1, view.span))

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from strop.ir import dtype as dt
 from strop.ir.op import Sample
 from strop.kernels.base import Kernel, Region
 from strop.kernels.table import GPU_KERNELS
@@ -16,14 +17,16 @@ from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
 from strop.ops.conv import Conv
 from strop.ops.data import Pad
+from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
+from strop.ops.quantize import Quantize
 from strop.target.detect import parse
 from tests.kernels import regions
 from tests.kernels.gpu.cases import cases
 from tests.kernels.gpu.interpreter import A100, check
 
 #: What the interpreter lacks: functions of the device library, and products of bf16.
-_LIBDEVICE = re.compile(r"libdevice\.")
+_LIBDEVICE = re.compile(r"libdevice\.(?!rint)")
 
 
 def _interpreted(kernel: Kernel, region: Region) -> bool:
@@ -124,3 +127,26 @@ def test_tf32_is_asked_for():
     params = Params(16, 32, 32, 4, 2)
     exact, fast = (conv_gemm.KERNEL.emit(region, params, parse(name)).body for name in ("cuda:sm_90", "cuda:sm_90+tf32"))
     assert 'input_precision="tf32x3"' in exact and 'input_precision="tf32"' in fast
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize(("groups", "stride", "split"), [(1, 1, 1), (1, 2, 3), (2, 1, 1)])
+def test_zero_points_count_only_inside_of_windows(kind, groups, stride, split):
+    rng = np.random.default_rng(7)
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    x = rng.integers(low, high + 1, (2, 64, 6, 5)).astype(kind)
+    w = rng.integers(-127, 128, (24, 64 // groups, 3, 3)).astype(np.int8)
+    op = IntegerConv((stride,) * 2, (1, 1, 2, 1), (1, 2), groups)
+    region, arrays = regions.anchored(Sample(op, (x, w, np.asarray(low + 77, kind))), "last", rng, constants=True)
+    check(CONV, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize("kind", [dt.i8, dt.u8])
+def test_quantizing_rounds_halves_to_even_and_saturates(kind):
+    values = np.concatenate([np.arange(-600, 600) / 4, [3e38, -3e38, 2.0**22, -(2.0**22) - 0.5, np.inf, -np.inf]]).astype(np.float32)
+    arrays = [values, np.ones((), np.float32), np.asarray(5, kind.numpy)]
+    views = [regions.view(a.shape, t, "dense") for a, t in zip(arrays, (dt.f32, dt.f32, kind), strict=True)]
+    operands = tuple(regions.Operand(v.broadcast(values.shape)) for v in views)
+    region = Region("quantize", None, operands, 0, Quantize(kind).expr([v.type for v in views]), (regions.view(values.shape, kind, "dense"),))
+    assert "libdevice" not in _emitted(pointwise.KERNEL, region, pointwise.KERNEL.space(region, A100)[0]).launches[0].body
+    check(pointwise.KERNEL, region, arrays)

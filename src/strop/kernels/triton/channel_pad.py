@@ -47,7 +47,7 @@ class ChannelPad(GpuKernel[Params]):
             return "it pads other axes than that of a few channels"
         if region.anchors != 1:
             return "its value is an operand"
-        return None if is_float(region.operand(0).view, region.out) else "it is not of floats"
+        return None if is_float(region.operand(0).view) else "it is not of floats"
 
     def space(self, region: Region, target: Target) -> list[Params]:
         return [Params(places, warps) for places in (64, 128, 256, 512) for warps in (1, 2, 4, 8) if 2 <= places // (32 * warps) <= 16 or places == 64]

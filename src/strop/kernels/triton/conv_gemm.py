@@ -7,10 +7,12 @@ Weights are stored as [channels out][taps][channels in], padded to whole tiles w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Operand, Packed, Region, View
 from strop.kernels.triton import product
@@ -24,9 +26,20 @@ from strop.kernels.triton.emit import (
     power_of_two,
     wide_of,
 )
-from strop.kernels.triton.parts import GpuKernel, is_float, standard
+from strop.kernels.triton.integers import (
+    corrections,
+    inside,
+    is_integer,
+    shift_of,
+    way_of,
+    ways_of,
+    why_not,
+    zero_of,
+)
+from strop.kernels.triton.parts import GpuKernel, Pointers, is_float, standard
 from strop.kernels.triton.product import Params, Problem
 from strop.ops.conv import Conv
+from strop.ops.integer import IntegerConv
 from strop.target.base import Target
 
 #: Input channels up to which the window is one run of terms.
@@ -37,7 +50,7 @@ _FEW = 8
 class _Window:
     """A convolution in numbers. Spatial tuples have one entry per axis."""
 
-    op: Conv
+    op: Conv | IntegerConv
     x: View
     out: View
     kernel: tuple[int, ...]
@@ -46,7 +59,7 @@ class _Window:
 
     @staticmethod
     def of(region: Region) -> _Window:
-        assert isinstance(region.op, Conv)
+        assert isinstance(region.op, (Conv, IntegerConv))
         w = region.operand(1).view.shape
         return _Window(region.op, region.operand(0).view, region.out, w[2:], w[1], w[0] // region.op.groups)
 
@@ -88,21 +101,30 @@ class _Window:
         return Problem(rows, self.outs, self.per_group, self.taps, self.op.groups, dtype)
 
 
+def convolution(region: Region) -> str | None:
+    """None for a convolution of N, C, ... with known weights, of floats or of bytes, without a bias; else what it is not."""
+    op = region.op
+    if not isinstance(op, (Conv, IntegerConv)):
+        return "it is no convolution"
+    if op.layout != "NCHW" or region.operand(1).const is None:
+        return "its weights are not known"
+    if isinstance(op, IntegerConv):
+        return why_not(region, math.prod(region.operand(1).view.shape[1:]))
+    if region.anchors > 2 and region.operands[2] is not None:
+        return "its bias is no part of the epilogue"
+    return None if is_float(region.operand(0).view, region.operand(1).view, *region.outs) else "it is not a product of floats"
+
+
 class ConvGemm(GpuKernel[Params]):
     """See the module's text."""
 
     name = "conv_gemm"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, Conv):
-            return "it is no convolution"
-        if region.op.layout != "NCHW" or region.operand(1).const is None:
-            return "its weights are not known"
-        if region.anchors > 2 and region.operands[2] is not None:
-            return "its bias is no part of the epilogue"
-        if not is_float(region.operand(0).view, region.operand(1).view, *region.outs):
-            return "it is not a product of floats"
-        if region.operand(1).view.shape[1] == 1 and region.op.groups > 1:
+        reason = convolution(region)
+        if reason is not None:
+            return reason
+        if region.operand(1).view.shape[1] == 1 and _Window.of(region).op.groups > 1:
             return "every channel has a window of its own"
         return None
 
@@ -124,6 +146,7 @@ class _Emitter:
         self.window = _Window.of(region)
         self.problem = self.window.problem()
         self.w = Writer()
+        self.outside = "0" if is_integer(self.problem.dtype) else "0.0"
 
     def emitted(self) -> GpuEmitted:
         window, p, problem = self.window, self.p, self.problem
@@ -142,9 +165,40 @@ class _Emitter:
         pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, window, p)))
         launch, workspace, locks = product.write(
             self.w, region, problem, p, self.target, (m, n), b, self._start,
-            self._runs if window.run else self._few if window.few else self._round,
+            self._runs if window.run else self._few if window.few else self._round, self._correct(pointers),
         )  # fmt: skip
         return pointers.emitted([launch], workspace, locks)
+
+    def _correct(self, pointers: Pointers) -> Callable[[Tile], str] | None:
+        """What zero points add to sums, see ``integers``; None where they add nothing."""
+        window, dtype = self.window, self.problem.dtype
+        zero, shift = (zero_of(self.region), shift_of(dtype)) if is_integer(dtype) else (0, 0)
+        sides = ways_of(self.region) if is_integer(dtype) else []
+        ways = math.prod(side.ways for side in sides)
+        if zero == shift and (shift == 0 or ways == 1):
+            return None
+        columns, weights, region = ceil_div(window.outs, self.p.bn) * self.p.bn, self.region.operand(1), self.region
+        groups = window.op.groups
+
+        def table() -> Array:
+            array = weights.logical
+            assert array is not None
+            sums = array.astype(np.int64).sum(axis=1).reshape(groups * window.outs, window.taps)
+            found = corrections(sums, zero, dtype, inside(region, sides) if ways > 1 else None)
+            found = found.reshape(ways, groups, window.outs).transpose(1, 0, 2)
+            return np.pad(found, ((0, 0), (0, 0), (0, columns - window.outs)))
+
+        pointers.packed("corrections", dt.i32, Packed(table))
+
+        def text(tile: Tile) -> str:
+            group = f" + b * {ways * columns}" if groups > 1 else ""
+            way = way_of(self.w, sides, tile.blocks[0])
+            if not way:
+                return f"tl.load(corrections{group} + n)[None, :]"
+            self.w(f"way = {way}")
+            return f"tl.load(corrections{group} + way[:, None] * {columns} + n[None, :])"
+
+        return text
 
     def _rows(self, tile: Tile) -> None:
         """Offsets of the windows' first elements, and the windows' places along axes that they may leave."""
@@ -212,7 +266,7 @@ class _Emitter:
             masks.append(f"({' & '.join(f'(at{k} >= 0) & (at{k} < {window.x.shape[2 + k]})' for k in range(window.rank) if window.leaves(k))})[:, None]")
         if window.per_group % p.bk:
             masks.append(f"({channel} + k < {window.per_group})[None, :]")
-        mask = masked(masks)
+        mask = masked(masks, self.outside)
         w(f"a = tl.load(x_tile + {shift}{mask})" if shift else f"a = tl.load(x_tile{mask})")
         w(f"c = tl.load(w_tile + {step} * {p.bk})")
         return "a", "c"
@@ -236,7 +290,7 @@ class _Emitter:
         if window.leaves(last):
             w(f"along = at{last}[:, None] + (within // {channels})[None, :]")
             masks.append(f"(along >= 0) & (along < {window.x.shape[2 + last]})")
-        w(f"a = tl.load(x + rows[:, None] + within[None, :]{shift}{masked(masks)})")
+        w(f"a = tl.load(x + rows[:, None] + within[None, :]{shift}{masked(masks, self.outside)})")
         w(f"c = tl.load(w_tile + {step} * {p.bk})")
         return "a", "c"
 
@@ -261,7 +315,7 @@ class _Emitter:
         masks = [f"(term < {self.problem.terms})[None, :]", *moved]
         if tile.blocks[0].checked:
             masks.append(f"(m < {self.problem.rows})[:, None]")
-        w(f"a = tl.load(x + rows[:, None] + ({' + '.join(terms)})[None, :]{masked(masks)})")
+        w(f"a = tl.load(x + rows[:, None] + ({' + '.join(terms)})[None, :]{masked(masks, self.outside)})")
         w(f"c = tl.load(w_tile + {step} * {p.bk})")
         return "a", "c"
 

@@ -6,6 +6,7 @@ result is stored.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,12 @@ VALUE = {
     "f64": "tl.float64", "f32": "tl.float32", "f16": "tl.float16", "bf16": "tl.bfloat16", "bool": "tl.int1", "i8": "tl.int8",
     "u8": "tl.uint8", "i16": "tl.int16", "u16": "tl.uint16", "i32": "tl.int32", "u32": "tl.uint32", "i64": "tl.int64", "u64": "tl.uint64",
 }  # fmt: skip
+
+#: f32 whose last bit is 1: adding it rounds to whole numbers, halves to even, and the sum's bits less these are the number. Exact up to 2^22; beyond
+#: that sums stay beyond it.
+_WHOLE = "12582912.0"
+_WHOLE_BITS = 0x4B400000
+_BYTES = (dt.i8, dt.u8)
 
 _NAN = "propagate_nan=tl.PropagateNan.ALL"
 #: Text of primitives on floats; {0} {1} {2} are the arguments.
@@ -218,11 +225,35 @@ class Printer:
         if isinstance(expr, Load):
             return self._load(expr, [self._visit(i, dt.i64) for i in expr.index])
         if isinstance(expr, Cast):
+            quick = self._quick_cast(expr)
+            if quick is not None:
+                return quick
             source = type_of(expr.arg, self._types, self._named) or expr.to
             return cast(self._visit(expr.arg, source), source, expr.to)
         if isinstance(expr, Call):
             return self._call(expr, wanted)
         raise KernelError("an expression has no Triton text", got=expr)
+
+    def _quick_cast(self, expr: Cast) -> str | None:
+        """A conversion between f32 and integers of a few bits by an addition: conversions take several times as long. None for others."""
+        kind = functools.partial(type_of, inputs=self._types, named=self._named)
+        if expr.to is dt.f32 and _is_short(expr.arg, kind):
+            whole = cast(self._visit(expr.arg, dt.i32), kind(expr.arg) or dt.i32, dt.i32)
+            if re.fullmatch(r"-?[0-9]+", whole):
+                return literal(int(whole), dt.f32)
+            return f"(({whole} + {_WHOLE_BITS}).to(tl.float32, bitcast=True) - {_WHOLE})"
+        found = _rounded(expr, kind)
+        if found is None:
+            return None
+        inner, shift, low, high = found
+        if isinstance(inner, Call) and inner.fn == "div":  # by a scale, of which there is mostly one: as exact as the division, which is within 2 ulp
+            value = f"{self._visit(inner.args[0], dt.f32)} * (1.0 / {self._visit(inner.args[1], dt.f32)})"
+        else:
+            value = self._visit(inner, dt.f32)
+        text = f"(({value} + {_WHOLE}) - {_WHOLE})"
+        text = f"({text} + {self._visit(shift, dt.f32)})" if shift is not None else text
+        bounded = f"tl.minimum(tl.maximum({text}, {literal(low, dt.f32)}), {literal(high, dt.f32)})"
+        return f"({bounded} + {_WHOLE}).to(tl.int32, bitcast=True).to({VALUE[expr.to.name]})"
 
     def _call(self, expr: Call, wanted: DType) -> str:
         typed = expr.args[1:] if expr.fn == "select" else expr.args
@@ -236,6 +267,37 @@ class Printer:
         if all(isinstance(a, Const) for a in expr.args) and PRIMITIVES[expr.fn].result == "same":
             args[0] = f"tl.full((), {args[0]}, {VALUE[held(kind).name]})"
         return template.format(*args)
+
+
+Kinds = Callable[[Expr], "DType | None"]
+
+
+def _is_short(expr: Expr, kind: Kinds) -> bool:
+    """Whether an expression is a byte, or a sum or difference of two, in i32."""
+    if isinstance(expr, Call) and expr.fn in ("add", "sub"):
+        return kind(expr) is dt.i32 and all(isinstance(a, Cast) and kind(a.arg) in _BYTES for a in expr.args)
+    if isinstance(expr, Cast) and expr.to is dt.i32:
+        expr = expr.arg
+    return not isinstance(expr, Const) and kind(expr) in _BYTES
+
+
+def _rounded(expr: Cast, kind: Kinds) -> tuple[Expr, Expr | None, float, float] | None:
+    """(v, zero, low, high) of a byte min(max(round(v) + zero, low), high) of f32, as quantizing is written; zero may be missing."""
+    bounds = []
+    inner = expr.arg
+    for fn in ("min", "max"):
+        if expr.to not in _BYTES or not isinstance(inner, Call) or inner.fn != fn or not isinstance(inner.args[1], Const):
+            return None
+        bounds.append(float(inner.args[1].value))
+        inner = inner.args[0]
+    shift = None
+    if isinstance(inner, Call) and inner.fn == "add":
+        inner, shift = inner.args
+        if not isinstance(shift, Cast) or kind(shift.arg) not in _BYTES:
+            return None
+    if not isinstance(inner, Call) or inner.fn != "round" or kind(inner.args[0]) is not dt.f32 or max(map(abs, bounds)) > 255:
+        return None
+    return inner.args[0], shift, bounds[1], bounds[0]
 
 
 def _enclosed(text: str) -> bool:

@@ -52,7 +52,7 @@ class Fold(GpuKernel[Params]):
     def takes(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, Reduce) or region.op.kind not in _KINDS or not region.op.axes:
             return "it is no sum, mean or extreme"
-        return None if is_float(region.operand(0).view, region.out) else "it is not of floats"
+        return None if is_float(region.operand(0).view) else "it is not of floats"
 
     def space(self, region: Region, target: Target) -> list[Params]:
         kept, folded = _counts(region)

@@ -1,4 +1,4 @@
-"""Matrix products, batched or not, of floats with sums in f32.
+"""Matrix products, batched or not, of floats with sums in f32, and of bytes with known weights with sums in i32.
 
 A second factor that is known is stored as [columns][terms], padded to whole tiles with zeros. Leading axes of the first factor that the second
 does not have count as rows.
@@ -7,16 +7,26 @@ does not have count as rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Operand, Packed, Region, View
 from strop.kernels.triton import product
 from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, times
-from strop.kernels.triton.parts import GpuKernel, is_float, standard
+from strop.kernels.triton.integers import (
+    corrections,
+    is_integer,
+    shift_of,
+    why_not,
+    zero_of,
+)
+from strop.kernels.triton.parts import GpuKernel, Pointers, is_float, standard
 from strop.kernels.triton.product import Params, Problem
+from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.target.base import Target
 
@@ -34,7 +44,7 @@ class _Product:
     @staticmethod
     def of(region: Region) -> _Product:
         op, out = region.op, region.out
-        assert isinstance(op, MatMul)
+        assert isinstance(op, (MatMul, IntegerMatMul))
         a, b = region.operand(0).view, region.operand(1).view
         lead = out.shape[:-2]
         a, b = (_turned(v) if turn else v for v, turn in ((a, op.transpose_a), (b, op.transpose_b)))
@@ -60,13 +70,14 @@ class Gemm(GpuKernel[Params]):
     name = "gemm"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, MatMul):
+        if not isinstance(region.op, (MatMul, IntegerMatMul)):
             return "it is no matrix product"
-        if not is_float(region.operand(0).view, region.operand(1).view, region.out):
-            return "it is not a product of floats"
         if min(len(region.operand(0).view.shape), len(region.operand(1).view.shape)) < 2:
             return "a factor is a vector"
-        return None
+        if isinstance(region.op, IntegerMatMul):
+            found = _Product.of(region)
+            return why_not(region, found.a.shape[-1]) if found.const else "its second factor is not one known matrix"
+        return None if is_float(region.operand(0).view, region.operand(1).view, region.out) else "it is not a product of floats"
 
     def space(self, region: Region, target: Target) -> list[Params]:
         return product.space(_Product.of(region).problem(), target)
@@ -86,9 +97,10 @@ class Gemm(GpuKernel[Params]):
         pointers = standard(region, [("x", 0)] if found.const else [("x", 0), ("w", 1)])
         if found.const:
             weights = region.operand(1)
-            turned = isinstance(region.op, MatMul) and region.op.transpose_b
+            turned = isinstance(region.op, (MatMul, IntegerMatMul)) and region.op.transpose_b
             pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, turned, p)))
-        whole = problem.terms % p.bk == 0
+        correct = _correct(region, problem, p, pointers)
+        whole, outside = problem.terms % p.bk == 0, "0" if is_integer(problem.dtype) else "0.0"
 
         def start(tile: Tile) -> None:
             w(f"k = tl.arange(0, {p.bk})")
@@ -104,7 +116,7 @@ class Gemm(GpuKernel[Params]):
         def load(tile: Tile, step: str) -> tuple[str, str]:
             rest = [] if whole else [f"({step} * {p.bk} + k < {problem.terms})"]
             mask = [*([f"(m < {problem.rows})[:, None]"] if m.checked else []), *(f"{r}[None, :]" for r in rest)]
-            w(f"a = tl.load(x_tile + {step} * {p.bk * found.a.strides[-1]}{masked(mask)})")
+            w(f"a = tl.load(x_tile + {step} * {p.bk * found.a.strides[-1]}{masked(mask, outside)})")
             if found.const:
                 w(f"c = tl.load(w_tile + {step} * {p.bk})")
                 return "a", "c"
@@ -112,8 +124,25 @@ class Gemm(GpuKernel[Params]):
             w(f"c = tl.load(w_tile + {step} * {p.bk * found.b.strides[-2]}{masked(mask)})")
             return "a", "c"
 
-        launch, workspace, locks = product.write(w, region, problem, p, target, (m, n), b, start, load)
+        launch, workspace, locks = product.write(w, region, problem, p, target, (m, n), b, start, load, correct)
         return pointers.emitted([launch], workspace, locks)
+
+
+def _correct(region: Region, problem: Problem, p: Params, pointers: Pointers) -> Callable[[Tile], str] | None:
+    """What the zero point adds to sums; None where it adds nothing."""
+    if not is_integer(problem.dtype) or zero_of(region) == shift_of(problem.dtype):
+        return None
+    zero, op, weights = zero_of(region), region.op, region.operand(1)
+    assert isinstance(op, IntegerMatMul)
+
+    def table() -> Array:
+        array = weights.logical
+        assert array is not None
+        sums = array.reshape(array.shape[-2:]).astype(np.int64).sum(axis=1 if op.transpose_b else 0)
+        return np.pad(corrections(sums[:, None], zero, problem.dtype)[0], (0, ceil_div(len(sums), p.bn) * p.bn - len(sums)))
+
+    pointers.packed("corrections", dt.i32, Packed(table))
+    return lambda tile: "tl.load(corrections + n)[None, :]"
 
 
 def _packed(weights: Operand, turned: bool, p: Params) -> Array:

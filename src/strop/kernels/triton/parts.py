@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import Expr, Input
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, View
 from strop.kernels.triton.emit import GpuEmitted, Launch, Printer, Tile, loaded, printable
+from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul
 from strop.target.base import Target
 
 P = TypeVar("P")
@@ -96,7 +98,7 @@ class GpuKernel(Kernel[P], Generic[P]):
             return reason
         if region.symbols:
             return "its code is made for fixed shapes"
-        types = [region.out.dtype, *(o.view.dtype for o in region.extras)]
+        types = [_made(region), *(o.view.dtype for o in region.extras)]
         return printable(region.epilogue, types)
 
     def takes(self, region: Region, target: Target) -> str | None:
@@ -111,13 +113,25 @@ class GpuKernel(Kernel[P], Generic[P]):
         raise NotImplementedError
 
 
+def _made(region: Region) -> DType:
+    """The type of what the anchor gives the epilogue."""
+    if isinstance(region.op, (IntegerConv, IntegerMatMul)):
+        return dt.i32
+    first = region.operands[0] if region.operands else None
+    quantizes = region.has_epilogue and first is not None and first.view.dtype.is_float and not region.out.dtype.is_float
+    return first.view.dtype if quantizes and first is not None else region.out.dtype
+
+
 def is_float(*views: View) -> bool:
     """True when all are f16, bf16 or f32."""
     return all(v.dtype.name in ("f16", "bf16", "f32") for v in views)
 
 
 def dot(a: str, b: str, acc: str, dtype: DType, target: Target) -> str:
-    """Text of ``acc + a b`` with f32 sums."""
+    """Text of ``acc + a b``, in f32 or, for bytes, in i32, where unsigned ones of a count less 128."""
+    if dtype in FACTORS:
+        signed = a if dtype is dt.i8 else f"({a} ^ 128).to(tl.int8, bitcast=True)"
+        return f"tl.dot({signed}, {b}, {acc}, out_dtype=tl.int32)"
     precision = ""
     if dtype.name == "f32":
         precision = f', input_precision="{"tf32" if "tf32" in target.extras else "tf32x3"}"'

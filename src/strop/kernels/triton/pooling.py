@@ -1,14 +1,17 @@
-"""Largest or mean element of sliding windows, channels-last."""
+"""Largest or mean element of sliding windows, channels-last: of floats, and the largest of bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from strop.ir import dtype as dt
 from strop.kernels.base import Region
 from strop.kernels.triton import window
 from strop.kernels.triton.emit import GpuEmitted, Tile, Writer
 from strop.kernels.triton.parts import GpuKernel, is_float, standard
 from strop.kernels.triton.window import Params, Window
+from strop.ops.base import lowest
+from strop.ops.integer import FACTORS
 from strop.ops.pool import AveragePool, MaxPool
 from strop.target.base import Target
 
@@ -21,7 +24,10 @@ class Pooling(GpuKernel[Params]):
     def takes(self, region: Region, target: Target) -> str | None:
         if not isinstance(region.op, (MaxPool, AveragePool)):
             return "it is no pool"
-        return None if is_float(region.operand(0).view, region.out) else "it is not of floats"
+        dtype = region.operand(0).view.dtype
+        if isinstance(region.op, MaxPool) and dtype in FACTORS:
+            return None
+        return None if is_float(region.operand(0).view) else "it is not of floats, nor the largest of bytes"
 
     def space(self, region: Region, target: Target) -> list[Params]:
         return window.space(region)
@@ -35,13 +41,17 @@ class Pooling(GpuKernel[Params]):
         assert isinstance(op, (MaxPool, AveragePool))
         found = Window(op.kernel, op.strides, op.pads, op.dilations)
         largest = isinstance(op, MaxPool)
-        start = 'float("-inf")' if largest else "0.0"
+        byte = x.dtype in FACTORS
+        kind = "tl.int32" if byte else "tl.float32"
+        start = str(lowest(x.dtype)) if byte else 'float("-inf")' if largest else "0.0"
 
         def begin(tile: Tile) -> None:
-            w(f"acc = tl.full(({params.places}, {params.channels}), {start}, tl.float32)")
+            w(f"acc = tl.full(({params.places}, {params.channels}), {start}, {kind})")
 
         def tap(number: str, element: str, index: Sequence[str]) -> None:
-            if largest:
+            if byte:
+                w(f"acc = tl.maximum(acc, {element}.to(tl.int32))")
+            elif largest:
                 w(f"acc = tl.maximum(acc, {element}.to(tl.float32), propagate_nan=tl.PropagateNan.ALL)")
             else:
                 w(f"acc += {element}.to(tl.float32)")
@@ -51,7 +61,7 @@ class Pooling(GpuKernel[Params]):
                 self._divide(w, op, region)
             return "acc"
 
-        launch = window.write(w, region, x, found, params, begin, tap, start, last)
+        launch = window.write(w, region, x, found, params, begin, tap, start, last, dt.i32 if byte else x.dtype)
         return standard(region, [("x", 0)]).emitted([launch])
 
     @staticmethod

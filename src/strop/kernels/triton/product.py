@@ -1,6 +1,6 @@
 """The tiled product on tensor cores that convolutions and matrix products share: its parameters, its loop, its estimate.
 
-A program computes ``bm`` x ``bn`` results in f32 registers, ``bk`` terms per round of a software-pipelined loop. Where there are too few tiles to
+A program computes ``bm`` x ``bn`` results in f32 registers, or i32 for products of bytes, ``bk`` terms per round of a software-pipelined loop. Where there are too few tiles to
 fill the GPU, ``split`` programs share a tile: each writes its sums to the workspace, and the one that arrives last adds them up, in a fixed
 order, and does the epilogue.
 """
@@ -13,7 +13,8 @@ from itertools import product as combinations
 
 from strop.ir.dtype import DType
 from strop.kernels.base import Region
-from strop.kernels.triton.emit import Block, Launch, Tile, Writer, ceil_div, power_of_two
+from strop.kernels.triton.emit import VALUE, Block, Launch, Tile, Writer, ceil_div, power_of_two
+from strop.kernels.triton.integers import is_integer, sums_of
 from strop.kernels.triton.parts import LAUNCH, dot, finish, traffic
 from strop.target.base import Target
 from strop.target.cuda import capability
@@ -24,8 +25,9 @@ _GROUP = 8
 _SPLITS = (2, 3, 4, 6, 8, 9, 12, 16, 18, 24, 32)
 #: Bytes of shared memory that a program may take.
 _SHARED = {80: 163 * 1024, 87: 163 * 1024, 90: 227 * 1024}
-#: Smallest tile side of tensor cores.
+#: Smallest tile side of tensor cores, and terms of one of their instructions on bytes.
 _LEAST = 16
+_BYTES = 32
 #: Cycles per round in which nothing is multiplied.
 _BARRIER = 60.0
 #: Cycles that a load takes longer than the round it overlaps with, shared by the stages and the programs that are there.
@@ -77,13 +79,14 @@ def shared_bytes(problem: Problem, p: Params) -> int:
 
 def space(problem: Problem, target: Target) -> list[Params]:
     """Parameter sets worth trying."""
-    wide = problem.dtype.size == 4
+    wide, byte = problem.dtype.size == 4, is_integer(problem.dtype)
+    few, most = (_BYTES, 128) if byte else (16, 64)
     rows, columns = (max(_LEAST, power_of_two(n)) for n in (problem.rows, problem.columns))
     found = []
-    for bm, bn, bk, stages in combinations((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128), (2, 3, 4, 5)):
-        if bm > max(rows, 64) or bn > max(columns, _LEAST) or bm * bn > 128 * 256 or bm * bn < 512 or (bk > 64 and (wide or bm * bn > 128 * 64)):
+    for bm, bn, bk, stages in combinations((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128, 256)[byte : 4 + byte], (2, 3, 4, 5)):
+        if bm > max(rows, 64) or bn > max(columns, _LEAST) or bm * bn > 128 * 256 or bm * bn < 512 or (bk > most and (wide or bm * bn > 128 * 64)):
             continue
-        if bk > max(16, power_of_two(problem.terms)) or (bk == 16 and not wide and problem.terms > 16):
+        if bk > max(few, power_of_two(problem.terms)) or (bk == 16 and not wide and problem.terms > 16):
             continue
         for warps in (4, 8):
             if bm * bn // (32 * warps) > 128 + 64 * (warps == 4) or (warps == 8 and bm * bn < 64 * 128):
@@ -110,7 +113,7 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     registers = threads * min(255, p.bm * p.bn // threads + 56)
     most = min(_SHARED[capability(target)] // max(1, shared_bytes(problem, p)), 65536 // registers, 64 // p.warps, 8)
     resident = max(1, min(most, ceil_div(tiles, target.cores)))
-    slow = 1 if size == 2 else 2 if "tf32" in target.extras else 6
+    slow = size / 2 if size < 4 else 2 if "tf32" in target.extras else 6
     share = next(e for least, e in _EFFICIENCY if p.bm * p.bn >= least)
     if p.bm < 64:
         share *= 0.5
@@ -137,6 +140,7 @@ def write(
     batch: Block | None,
     start: Callable[[Tile], None],
     load: Callable[[Tile, str], tuple[str, str]],
+    correct: Callable[[Tile], str] | None = None,
 ) -> tuple[Launch, int, int]:
     """Writes the kernel's body; returns the launch, bytes of workspace and locks.
 
@@ -145,6 +149,7 @@ def write(
         batch: index of the product, named ``b``, over further logical axes.
         start: writes what comes before the loop.
         load: writes what a round (whose number is the given text) needs; returns the texts of both factors.
+        correct: writes what is to be added to whole sums; returns its text.
     """
     tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
     _place(w, tiles_m, tiles_n, p)
@@ -154,7 +159,8 @@ def write(
     start(tile)
     rounds = problem.rounds(p.bk)
     share = ceil_div(rounds, p.split)
-    w(f"acc = tl.zeros(({p.bm}, {p.bn}), tl.float32)")
+    sums = sums_of(problem.dtype)
+    w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
     loop = f"for step in range({rounds})"
     if p.split > 1:
         assert share * p.split == rounds, "programs share a sum evenly"
@@ -173,17 +179,23 @@ def write(
     if p.split > 1:
         count = tiles_m * tiles_n * problem.batch
         workspace, locks = count * p.split * p.bm * p.bn * 4, count
-        _gather(w, p, tiles_m * tiles_n, batch is not None)
+        _gather(w, p, tiles_m * tiles_n, batch is not None, sums)
         with w.block(f"if arrived == {p.split - 1}"):
-            w(f"acc = tl.zeros(({p.bm}, {p.bn}), tl.float32)")
+            w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
             with w.block(f"for other in range({p.split})"):
                 w(f'acc += tl.load(sums + other * {p.bm * p.bn}, cache_modifier=".cg")')
             w("tl.store(locks + number, 0)")
-            finish(region, tile, "acc", region.out.dtype)
+            _finish(region, tile, sums, correct)
     else:
-        finish(region, tile, "acc", region.out.dtype)
+        _finish(region, tile, sums, correct)
     grid = (tiles_m * tiles_n, p.split, problem.batch)
     return Launch(w.text(), grid, p.warps, p.stages), workspace, locks
+
+
+def _finish(region: Region, tile: Tile, sums: DType, correct: Callable[[Tile], str] | None) -> None:
+    if correct is not None:
+        tile.w(f"acc += {correct(tile)}")
+    finish(region, tile, "acc", region.out.dtype if sums.is_float else sums)
 
 
 def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
@@ -205,11 +217,12 @@ def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
     w(f"n = {f'{column} * {p.bn} + ' if column else ''}tl.arange(0, {p.bn})")
 
 
-def _gather(w: Writer, p: Params, tiles: int, batched: bool) -> None:
+def _gather(w: Writer, p: Params, tiles: int, batched: bool, sums: DType) -> None:
     """Stores a program's sums and counts it."""
     w(f"number = program + b * {tiles}" if batched else "number = program")
     w(f"places = tl.arange(0, {p.bm})[:, None] * {p.bn} + tl.arange(0, {p.bn})[None, :]")
-    w(f"sums = work + number.to(tl.int64) * {p.split * p.bm * p.bn} + places")
+    work = "work" if sums.is_float else f"work.to(tl.pointer_type({VALUE[sums.name]}))"
+    w(f"sums = {work} + number.to(tl.int64) * {p.split * p.bm * p.bn} + places")
     w(f"tl.store(sums + part * {p.bm * p.bn}, acc)")
     w("tl.debug_barrier()")
     w('arrived = tl.atomic_add(locks + number, 1, sem="acq_rel", scope="gpu")')

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from strop.ir.dtype import DType
 from strop.kernels.base import Region, View
 from strop.kernels.triton.emit import (
+    VALUE,
     Block,
     Launch,
     Tile,
@@ -18,6 +20,7 @@ from strop.kernels.triton.emit import (
     times,
     wide_of,
 )
+from strop.kernels.triton.integers import is_integer
 from strop.kernels.triton.parts import finish, traffic
 from strop.target.base import Target
 
@@ -81,7 +84,7 @@ def cost(region: Region, taps: int, p: Params, target: Target) -> float:
 
 def write(
     w: Writer, region: Region, x: View, window: Window, p: Params, start: Callable[[Tile], None],
-    tap: Callable[[str, str, Sequence[str]], None], fill: str, last: Callable[[Tile], str],
+    tap: Callable[[str, str, Sequence[str]], None], fill: str, last: Callable[[Tile], str], dtype: DType,
 ) -> Launch:  # fmt: skip
     """Writes the kernel's body.
 
@@ -90,6 +93,7 @@ def write(
         tap: takes the text of a tap's number, of the loaded element and of its indices, and writes its contribution.
         fill: text of an element outside of x.
         last: writes what comes behind the taps; returns the value's text.
+        dtype: of that value, the anchor's element.
     """
     shape = region.out.shape
     axes = (0, *range(2, len(shape)))
@@ -122,7 +126,11 @@ def write(
         masks = [f"({' & '.join(moved)})[:, None]"] if moved else []
         masks += [inner] if inner else []
         where = " + ".join(["x_tile", *terms])
-        tap(number, f"tl.load({where}{masked(masks, fill)})", index)
+        if masks and is_integer(x.dtype):  # what lies outside is chosen in registers: not every compiler fills vectors of bytes with numbers below 0
+            kind = VALUE[x.dtype.name]
+            tap(number, f"tl.where({' & '.join(masks)}, tl.load({where}{masked(masks, '0')}), tl.full((), {fill}, {kind}))", index)
+        else:
+            tap(number, f"tl.load({where}{masked(masks, fill)})", index)
 
     if window.taps <= _UNROLLED:
         for number in range(window.taps):
@@ -134,7 +142,7 @@ def write(
             for number in range(each):
                 one(f"(k0 * {each} + {number})", ["k0", *_unflattened(number, window.kernel[1:])])
     value = last(tile)
-    finish(region, tile, value, region.out.dtype)
+    finish(region, tile, value, dtype)
     return Launch(w.text(), (ceil_div(count, p.places) * tiles, 1, 1), p.warps, 2)
 
 
