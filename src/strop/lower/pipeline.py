@@ -130,7 +130,7 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
 
 
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
-    prepared = prepare(graph)
+    prepared = prepare(graph, is_gpu(target))
     if is_gpu(target):
         widen(prepared)
         split_first(prepared)

@@ -109,7 +109,8 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
         parameters.append(_Pointer(locks, "int32"))
     for number, launch in enumerate(emitted.launches):
         name = function_name(emitted, number, "test")
-        function_of(text_of(emitted, number, "test"), name)[launch.grid](*parameters)
+        text = text_of(emitted, number, "test").replace("from triton.language.extra.cuda import", "from tests.kernels.gpu import")
+        function_of(text, name)[launch.grid](*parameters)
     assert not locks.any(), f"{region.name}: a lock is left set"
     return results(region, outs, before)
 
