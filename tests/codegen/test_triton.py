@@ -10,13 +10,14 @@ import pytest
 
 from strop.codegen.triton import Cubin, GpuModule, compile_all, jobs_of, text_of
 from strop.ir.op import Sample
-from strop.kernels.triton import depthwise, fold, pointwise
+from strop.kernels.triton import depthwise, fold, pointwise, recurrent_steps
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
 from strop.ops.conv import Conv
 from strop.ops.elementwise import make
 from strop.ops.integer import IntegerConv
+from strop.ops.recurrent import GRU
 from strop.ops.reduce import Reduce
 from strop.target.detect import parse
 from tests import golden
@@ -78,6 +79,22 @@ def test_equal_steps_share_a_kernel_and_alignment_tells_them_apart():
     assert numbers == [0, 0, 1]
     assert module.kernels[0].layers == ["a", "b"] and len(module.jobs) == 2
     assert module.units()[0].startswith("# a, b\n")
+
+
+@pytest.mark.parametrize("capability", [80, 87, 90])
+def test_steps_of_a_recurrence_are_launches_of_one_code(capability):
+    """A pass per step, all of the same machine code, after one launch that places the first states."""
+    target, steps, hidden = parse(f"cuda:sm_{capability}"), 5, 64
+    op = GRU.default("bidirectional", projected=True)
+    arrays = (np.ones((steps, 20, 6 * hidden), np.float16), np.ones((2, 3 * hidden, hidden), np.float16))
+    region, _ = regions.anchored(Sample(op, arrays), "dense", np.random.default_rng(0), constants=True)
+    module = GpuModule(target)
+    for params in (recurrent_steps.Params(16, 32, 64, 4, 3), recurrent_steps.Params(16, 64, 64, 4, 3, True), recurrent_steps.Params(1, 16, 64, 4, 1)):
+        emitted = _emitted(recurrent_steps.KERNEL, region, params, target)
+        module.add(emitted, (True,) * len(emitted.pointers), "recurrent_steps", str(params))
+    assert [len(k.calls) for k in module.kernels] == [1 + 2 * steps, 1, 1 + 2 * steps] and len(module.jobs) == 7
+    assert [c.cubin for c in module.kernels[0].calls] == [0, *[1, 2] * steps] and [c.cubin for c in module.kernels[1].calls] == [3]
+    assert len(module.compile()) == 7
 
 
 def test_what_does_not_compile_says_why():

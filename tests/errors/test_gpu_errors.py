@@ -68,7 +68,7 @@ def test_free_sizes_are_refused_by_name():
 
 
 def test_a_layer_without_a_gpu_kernel_is_named():
-    sample = next(iter(REGISTRY["lstm"].samples(np.random.default_rng(0))))
+    sample = next(s for s in REGISTRY["lstm"].samples(np.random.default_rng(0)) if np.asarray(s.inputs[0]).dtype == np.float64)
     graph = Graph("recurrence")
     values = [graph.add_input(f"x{k}", Type(dt.from_numpy(np.asarray(a).dtype), np.asarray(a).shape)) for k, a in enumerate(sample.inputs)]
     node = graph.add(sample.op, values, name="the_lstm", source=["the_lstm"])

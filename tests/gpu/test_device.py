@@ -13,11 +13,15 @@ from strop import demo_data
 from strop.codegen.triton import Cubin, Job, compile_all, jobs_of
 from strop.engine.build import build
 from strop.engine.engine import load
+from strop.ir import dtype as dt
+from strop.ir.graph import Graph
+from strop.ir.op import Type
 from strop.kernels.base import In as Operand
 from strop.kernels.base import Packed, Region
 from strop.kernels.oracle import difference, expected
 from strop.kernels.table import GPU_KERNELS
 from strop.kernels.triton.emit import GpuEmitted
+from strop.ops.recurrent import GRU, LSTM, RNN
 from strop.runtime.gpu_driver import Device, device
 from strop.runtime.gpu_session import GpuContext
 from strop.target.base import Target
@@ -159,3 +163,20 @@ def test_measuring_chooses_and_is_remembered(target, tmp_path, monkeypatch):
     assert all(ns is not None for ns in measured) and not first.manifest["notes"]
     again = build(demo_data.lenet_path(), target=target, level=1, budget=0.0, precision="fp16")
     assert [s["kernel"] for s in again.manifest["steps"]] == [s["kernel"] for s in first.manifest["steps"]]
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("fp16", 1e-2)])
+@pytest.mark.parametrize(("kind", "hidden", "samples"), [(LSTM, 96, 1), (LSTM, 200, 33), (GRU, 64, 5), (GRU, 200, 1), (RNN, 130, 20)])
+def test_recurrent_engines(kind, hidden, samples, precision, limit, target):
+    rng = np.random.default_rng(1)
+    op = kind.default("bidirectional")
+    shapes = {"x": (12, samples, 40), "w": (2, op.gates * hidden, 40), "r": (2, op.gates * hidden, hidden), "b": (2, 2 * op.gates * hidden)}
+    arrays = {name: rng.uniform(-1, 1, shape).astype(np.float32) / (1.0 if name == "x" else hidden**0.5) for name, shape in shapes.items()}
+    graph = Graph("recurrence")
+    x = graph.add_input("x", Type(dt.f32, shapes["x"]))
+    node = graph.add(op, [x, *(graph.add_const(arrays[n], n) for n in ("w", "r", "b"))], name="layer")
+    graph.set_outputs(node.outputs)
+    engine = build(graph, target=target, level=0, precision=precision)
+    for _ in range(2):
+        for found, wanted in zip(engine(arrays["x"]), op.reference(*(a.astype(np.float64) for a in arrays.values())), strict=True):
+            assert np.linalg.norm(found - wanted) <= limit * np.linalg.norm(wanted)

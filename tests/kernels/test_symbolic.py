@@ -25,11 +25,11 @@ from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.recurrent import Recurrent
 from strop.ops.wide import WideConv, WideMatMul
-from strop.target.detect import TARGETS, runs_here
+from strop.target.detect import host
 from tests.kernels import regions
 from tests.kernels.harness import assert_agree, compiled, run
 
-BEST = next(t for t in TARGETS.values() if runs_here(t))
+BEST = host()
 #: Those left out have tests of their own.
 SERVING = [k for k in KERNELS if k.symbolic and k.name not in ("custom", "custom_callback", "custom_library", "non_zero", "unique", "nms")]
 #: Cases per kernel.
@@ -220,6 +220,9 @@ def cases() -> list[Region]:
 def test_one_emission_serves_every_size(kernel: Kernel, cases: list[Region]) -> None:
     accepted = [c for c in cases if refusal(kernel, c, BEST) is None]
     step = max(1, len(accepted) // MOST)
+    reasons = {refusal(kernel, c, BEST) for c in cases}
+    if not accepted and all(r is not None and r.startswith("no instructions") for r in reasons):
+        pytest.skip(f"this machine has {reasons.pop()}")
     assert accepted, f"{kernel.name} serves no symbolic region"
     assert check(kernel, accepted[::step]) >= 2
 

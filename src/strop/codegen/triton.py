@@ -144,11 +144,14 @@ class GpuModule:
     def add(self, emitted: GpuEmitted, aligned: Sequence[bool], label: str, layer: str) -> int:
         """Registers a step; equal ones share a kernel."""
         jobs = jobs_of(emitted, aligned, label, self.target)
-        numbers = [self._jobs.setdefault(job.key, len(self._jobs)) for job in jobs]
-        self.jobs += [job for number, job in zip(numbers, jobs, strict=True) if number == len(self.jobs)]
+        keys = [job.key for job in jobs]
+        for key, job in zip(keys, jobs, strict=True):
+            if self._jobs.setdefault(key, len(self.jobs)) == len(self.jobs):
+                self.jobs.append(job)
+        numbers = [self._jobs[key] for key in keys]
         grids = [launch.grid for launch in emitted.launches]
-        key = repr((numbers, grids, emitted.workspace, emitted.locks))
-        index = self._index.setdefault(key, len(self.kernels))
+        whole = repr((numbers, grids, emitted.workspace, emitted.locks))
+        index = self._index.setdefault(whole, len(self.kernels))
         if index == len(self.kernels):
             calls = [Call(number, grid) for number, grid in zip(numbers, grids, strict=True)]
             self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label))

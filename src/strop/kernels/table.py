@@ -55,6 +55,7 @@ from strop.kernels.triton import (
     norm_rows,
     pointwise,
     pooling,
+    recurrent_steps,
     softmax_rows,
 )
 from strop.target.base import Target
@@ -112,6 +113,7 @@ GPU_KERNELS: tuple[Kernel[Any], ...] = (
     norm_rows.KERNEL,
     pointwise.KERNEL,
     pooling.KERNEL,
+    recurrent_steps.KERNEL,
     softmax_rows.KERNEL,
     loops.KERNEL,
 )

@@ -131,7 +131,7 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
 
 
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
-    prepared = prepare(signed(graph) if is_gpu(target) else graph)
+    prepared = prepare(signed(graph) if is_gpu(target) else graph, is_gpu(target))
     if is_gpu(target):
         widen(prepared)
         split_first(prepared)

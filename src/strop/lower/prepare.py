@@ -18,8 +18,8 @@ from strop.ops.matmul import MatMul
 from strop.ops.recurrent import Recurrent
 
 
-def prepare(graph: Graph) -> Graph:
-    """A copy of the graph, ready for regions."""
+def prepare(graph: Graph, narrow: bool = False) -> Graph:
+    """A copy of the graph, ready for regions; with ``narrow``, recurrent layers of 16-bit floats have kernels, too."""
     graph = graph.clone()
     integrate(graph)
     for node in list(graph.nodes):
@@ -30,7 +30,7 @@ def prepare(graph: Graph) -> Graph:
         elif isinstance(node.op, (Conv, ConvTranspose)) and node.has(2):
             split_bias(graph, node)
         elif isinstance(node.op, Recurrent):
-            split_projection(graph, node)
+            split_projection(graph, node, narrow)
     shorten(graph)
     graph.prune()
     return graph

@@ -14,19 +14,20 @@ from strop.ops.matmul import MatMul
 from strop.ops.recurrent import Recurrent
 
 
-def split_projection(graph: Graph, node: Node) -> None:
+def split_projection(graph: Graph, node: Node, narrow: bool) -> None:
     """Multiplies the operands of all steps with their weights at once, and adds the biases that may be added there.
 
     Before: LSTM(x[S, B, I], w, r, b, ...).
     After: LSTM(x w^T + b, r, ...) with ``projected``; a bias that belongs to the recurrent product alone stays.
     Where x swaps the first two axes of another value, that value is multiplied and the product's axes are swapped.
-    Unless: the layer is not f32, there is nothing to multiply, or the weights have free sizes.
+    Unless: the layer is not f32 or, with ``narrow``, f16 or bf16; there is nothing to multiply, or the weights have free sizes.
     """
     op = node.op
     assert isinstance(op, Recurrent)
     x, w = node.operand(0), node.operand(1)
+    kinds = (dt.f32, dt.f16, dt.bf16) if narrow else (dt.f32,)
     fixed = all(sh.is_static(v.shape) for v in node.operands[1:4])
-    if not fixed or op.projected or x.dtype is not dt.f32 or 0 in (*x.shape, *w.shape):
+    if not fixed or op.projected or x.dtype not in kinds or 0 in (*x.shape, *w.shape):
         return
     producer, swap = x.producer, Transpose((1, 0, 2))
     swapped = producer is not None and producer.op == swap

@@ -15,9 +15,10 @@ from strop.errors import StropError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Node, Value
-from strop.ir.op import Array
+from strop.ir.op import Array, Type
 from strop.ops.elementwise import Cast
 from strop.ops.quantize import Dequantize, Quantize
+from strop.ops.recurrent import Recurrent
 from strop.quantize.precision import Decisions, layer_name
 
 #: The dtype of each 16-bit precision.
@@ -86,9 +87,9 @@ def _takes(node: Node, kind: DType) -> bool:
     """True when the op computes with 16-bit floats where it has f32."""
     if isinstance(node.op, (Quantize, Dequantize, Cast)) or not any(v.dtype is dt.f32 for v in node.operands):
         return False
-    types = [v.type if v.dtype is not dt.f32 else type(v.type)(kind, v.shape) for v in node.operands]
-    if None in node.inputs:
+    if None in node.inputs and not isinstance(node.op, Recurrent):
         return False
+    types = [Type(kind, (0,)) if v is None else v.type if v.dtype is not dt.f32 else Type(kind, v.shape) for v in node.inputs]
     try:
         results = node.op.infer(types)
     except StropError:

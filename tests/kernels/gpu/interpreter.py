@@ -86,20 +86,6 @@ _TORCH = {
 }  # fmt: skip
 
 
-#: Halves to even, as libdevice.rint, which the interpreter does not have.
-_RINT = """
-@triton.jit
-def _rint(x):
-    low = tl.floor(x)
-    up = (x - low > 0.5) | ((x - low == 0.5) & (low != 2.0 * tl.floor(low * 0.5)))
-    return tl.where(up, low + 1.0, low)
-"""
-
-
-def _interpretable(text: str) -> str:
-    return text.replace("\n@triton.jit\n", f"{_RINT}\n@triton.jit\n").replace("libdevice.rint(", "_rint(") if "libdevice.rint(" in text else text
-
-
 def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """The results; AssertionError when something outside of them was written, or a lock left set."""
     _STORAGES.clear()
@@ -123,7 +109,8 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
         parameters.append(_Pointer(locks, "int32"))
     for number, launch in enumerate(emitted.launches):
         name = function_name(emitted, number, "test")
-        function_of(_interpretable(text_of(emitted, number, "test")), name)[launch.grid](*parameters)
+        text = text_of(emitted, number, "test").replace("from triton.language.extra.cuda import", "from tests.kernels.gpu import")
+        function_of(text, name)[launch.grid](*parameters)
     assert not locks.any(), f"{region.name}: a lock is left set"
     return results(region, outs, before)
 

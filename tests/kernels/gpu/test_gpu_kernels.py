@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from strop.ir import dtype as dt
-from strop.ir.op import Sample
+from strop.ir.op import REGISTRY, Sample
 from strop.kernels.base import Kernel, Region
-from strop.kernels.table import GPU_KERNELS
-from strop.kernels.triton import channel_pad, conv_gemm, gemm, pointwise
+from strop.kernels.table import GPU_KERNELS, refusal
+from strop.kernels.triton import channel_pad, conv_gemm, gemm, pointwise, recurrent_steps
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
@@ -20,12 +20,13 @@ from strop.ops.data import Pad
 from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
 from strop.ops.quantize import Quantize
+from strop.ops.recurrent import LSTM
 from strop.target.detect import parse
 from tests.kernels import regions
 from tests.kernels.gpu.cases import cases
 from tests.kernels.gpu.interpreter import A100, check
 
-#: What the interpreter lacks: functions of the device library, and products of bf16.
+#: What is not run here: functions of the device library but rint, and products of bf16, which the interpreter lacks.
 _LIBDEVICE = re.compile(r"libdevice\.(?!rint)")
 
 
@@ -41,7 +42,7 @@ def _emitted(kernel: Kernel, region: Region, params: object) -> GpuEmitted:
     return emitted
 
 
-@pytest.mark.parametrize("kernel", [k for k in GPU_KERNELS if k.name not in ("loops", "channel_pad")], ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [k for k in GPU_KERNELS if k.name not in ("loops", "channel_pad", "recurrent_steps")], ids=lambda k: k.name)
 def test_every_kernel_on_samples_that_it_accepts(kernel):
     found = [case for name in regions.all_names() for case in cases(kernel, name, A100, _interpreted)]
     assert found, f"no sample of any op is accepted by {kernel.name}"
@@ -150,3 +151,28 @@ def test_quantizing_rounds_halves_to_even_and_saturates(kind):
     region = Region("quantize", None, operands, 0, Quantize(kind).expr([v.type for v in views]), (regions.view(values.shape, kind, "dense"),))
     assert "libdevice" not in _emitted(pointwise.KERNEL, region, pointwise.KERNEL.space(region, A100)[0]).launches[0].body
     check(pointwise.KERNEL, region, arrays)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_recurrent_layers_of_every_attribute(name, few, whole):
+    """All directions, activations, clips, states, lengths and peepholes; sizes that fill tiles in part."""
+    rng, kind = np.random.default_rng(7), REGISTRY[name]
+    hidden = 18
+    for number, op in enumerate(kind.variants()):
+        given = set(kind.names) if number % 3 != 1 else {"x", "r"}
+        dtype = regions.dt.f16 if (number + few + whole) % 2 else regions.dt.f32
+        sample = kind._sample(rng, op.replace(projected=True), (2, 3, 4, hidden), given, dtype)
+        region, arrays = regions.anchored(sample, regions.LAYOUTS[number % 4], rng, constants=number % 2 == 0)
+        params = recurrent_steps.Params(1 if few else 16, 32 if whole else 8 if few else 16, 32, 4, 1, whole)
+        check(recurrent_steps.KERNEL, region, arrays, params)
+
+
+def test_a_recurrence_up_to_1024_units_and_256_samples_has_parameters():
+    for hidden, samples in ((1, 1), (128, 1), (512, 64), (1024, 256)):
+        arrays = (np.zeros((3, samples, 8 * hidden), np.float16), np.zeros((2, 4 * hidden, hidden), np.float16))
+        region, _ = regions.anchored(Sample(LSTM.default("bidirectional", projected=True), arrays), "dense", np.random.default_rng(0))
+        assert refusal(recurrent_steps.KERNEL, region, A100) is None
+        found = recurrent_steps.KERNEL.space(region, A100)
+        assert found and all(p.whole is False or p.bn >= hidden for p in found)

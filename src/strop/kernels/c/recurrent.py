@@ -33,12 +33,13 @@ from strop.kernels.base import (
     memory_seconds,
 )
 from strop.kernels.c.panels import Panels, balanced, tile_cycles, with_tail
-from strop.kernels.c.recurrent_unit import Pass, Rows, Unit, passes_of
+from strop.kernels.c.recurrent_unit import Rows, Unit
 from strop.kernels.c.rows import Track, address, vectors
 from strop.kernels.c.tile import Tile, shorter
 from strop.kernels.c.vector import vectorizable
 from strop.kernels.c.writer import Writer
 from strop.kernels.extent import constants_of, is_symbolic, lesser, typical
+from strop.kernels.recurrence import Pass, operands_of, passes_of
 from strop.ops.recurrent import LSTM, Recurrent
 from strop.target.base import Target
 from strop.target.isa.base import Isa
@@ -57,17 +58,6 @@ class Params:
 
     mr: int
     nu: int
-
-
-def operands_of(region: Region) -> dict[str, tuple[int, Operand]]:
-    """Number and operand of those that are present, by name."""
-    assert isinstance(region.op, Recurrent)
-    pairs = zip(region.op.operand_names, region.operands, strict=False)
-    return {
-        name: (number, operand)
-        for number, (name, operand) in enumerate(pairs)
-        if operand is not None and operand.view.shape != (0,)
-    }
 
 
 class RecurrentKernel(Kernel[Params]):

@@ -14,26 +14,6 @@ from strop.ops.recurrent import GRU, LSTM, RNN, Recurrent
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One walk over panels within a step.
-
-    Attributes:
-        gates: whose rows of the weights.
-        source: which buffer is multiplied with them, ``state`` or ``reset``.
-    """
-
-    gates: tuple[int, ...]
-    source: str
-
-
-def passes_of(op: Recurrent) -> tuple[Pass, ...]:
-    """The passes of a step, in order."""
-    if isinstance(op, GRU) and not op.linear_before_reset:
-        return (Pass((0, 1), "state"), Pass((2,), "reset"))
-    return (Pass(tuple(range(op.gates)), "state"),)
-
-
-@dataclass(frozen=True)
 class Rows:
     """How the rows of a tile lie; the C variables ``x_row``, ``y_row`` and the buffers' names point to the tile's first unit.
 

@@ -46,7 +46,7 @@ class Pointers:
     def emitted(self, launches: Sequence[Launch], workspace: int = 0, locks: int = 0) -> GpuEmitted:
         """The step."""
         tasks = sum(launch.grid[0] * launch.grid[1] * launch.grid[2] for launch in launches)
-        text = "\n".join(launch.body for launch in launches)
+        text = "\n".join(dict.fromkeys(launch.body for launch in launches))
         return GpuEmitted(
             text, tuple(self.pointers), tasks, names=tuple(self.names), dtypes=tuple(self.dtypes), launches=tuple(launches),
             workspace=workspace, locks=locks,
