@@ -145,15 +145,17 @@ def _dtype_of(code: int, bits: int, lanes: int) -> DType | None:
 _handed: dict[int, tuple[object, ...]] = {}
 
 
-@_DELETER
 def _done(managed: Any) -> None:
     _handed.pop(ctypes.addressof(managed.contents), None)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _capsule_ended(capsule: int) -> None:
     if _raw_valid(capsule, _NAME):  # nobody has taken it
         _handed.pop(_raw_pointer(capsule, _NAME), None)
+
+
+_call_done = _DELETER(_done)
+_call_capsule_ended = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_capsule_ended)
 
 
 def capsule(pointer: int, shape: tuple[int, ...], dtype: DType, owner: object, *, device: int = 0, wait: Callable[[], None]) -> object:
@@ -165,7 +167,7 @@ def capsule(pointer: int, shape: tuple[int, ...], dtype: DType, owner: object, *
     t.data, t.device_type, t.device_id, t.ndim = pointer, CUDA, device, len(shape)
     t.code, t.bits, t.lanes = _code_of(dtype), 8 * dtype.size, 1
     t.shape, t.byte_offset = ctypes.cast(dims, ctypes.POINTER(ctypes.c_int64)), 0
-    managed.deleter = _done
+    managed.deleter = _call_done
     address = ctypes.addressof(managed)
     _handed[address] = managed, dims, owner
-    return _new(address, _NAME, ctypes.cast(_capsule_ended, ctypes.c_void_p))
+    return _new(address, _NAME, ctypes.cast(_call_capsule_ended, ctypes.c_void_p))
