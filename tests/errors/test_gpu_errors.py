@@ -12,12 +12,13 @@ from strop import demo_data
 from strop.codegen import triton
 from strop.engine.build import build
 from strop.engine.engine import load
-from strop.errors import TargetError, ToolchainError, UnsupportedError
+from strop.errors import InputError, TargetError, ToolchainError, UnsupportedError
 from strop.ir import dtype as dt
 from strop.ir.graph import Graph
 from strop.ir.op import REGISTRY, Type
 from strop.ops.elementwise import make
 from strop.runtime import gpu_driver, gpu_session
+from strop.runtime.ports import Port, TensorInfo
 
 
 def test_unknown_capability():
@@ -76,3 +77,12 @@ def test_a_layer_without_a_gpu_kernel_is_named():
     with pytest.raises(UnsupportedError, match="no kernel for cuda:sm_90 can do a layer") as caught:
         build(graph, target="cuda:sm_90", level=0)
     assert "the_lstm" in str(caught.value)
+
+
+def test_device_memory_that_does_not_fit():
+    array = SimpleNamespace(__cuda_array_interface__={"shape": (2, 3), "typestr": "<f8", "data": (64, False), "strides": None, "version": 3})
+    context = SimpleNamespace(stream=1, _kept=[], _shared=SimpleNamespace(where="net.strop"))
+    port = Port(TensorInfo("x", dt.f32, (2, 3)), "input", "net.strop")
+    with pytest.raises(InputError, match="input 'x' does not fit") as caught:
+        gpu_session.GpuContext._taken(context, port, array)
+    assert "f64[2, 3]" in str(caught.value) and "x: f32[2, 3]" in str(caught.value)

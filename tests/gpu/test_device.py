@@ -150,6 +150,21 @@ def test_inputs_and_outputs_may_stay_on_the_device(target):
     np.testing.assert_allclose(found, engine(x.cpu().numpy()), rtol=1e-6)
 
 
+def test_tensors_of_the_device_go_in_and_out(target):
+    torch = pytest.importorskip("torch")
+    engine = build(demo_data.lenet_path(), target=target, level=0)
+    context = engine.context()
+    assert isinstance(context, GpuContext)
+    for _ in range(20):
+        x = torch.randn(1, 1, 28, 28, device="cuda")
+        wanted = engine(x.cpu().numpy())
+        y = torch.full((1, 10), torch.nan, device="cuda")
+        context.run({"input": x}, out={"logits": y})
+        np.testing.assert_array_equal(y.cpu().numpy(), wanted)
+        np.testing.assert_array_equal(torch.from_dlpack(context.device_outputs["logits"]).cpu().numpy(), wanted)
+        np.testing.assert_array_equal(context(x), wanted)
+
+
 def test_steps_are_timed(target):
     engine = build(demo_data.lenet_path(), target=target, level=0)
     times = engine.profile(runs=1)

@@ -14,8 +14,9 @@ from strop import demo_data
 from strop.engine.build import build
 from strop.engine.engine import Engine, load
 from strop.errors import InputError, RuntimeFailure
-from strop.runtime import gpu_driver
-from strop.runtime.gpu_session import GpuContext
+from strop.ir.dtype import from_numpy
+from strop.runtime import dlpack, gpu_driver
+from strop.runtime.gpu_session import DeviceArray, GpuContext
 
 
 class FakeDriver:
@@ -27,6 +28,7 @@ class FakeDriver:
         self.graphs: dict[int, list[Any]] = {}
         self.recording: list[Any] | None = None
         self.runs: list[int] = []
+        self.within: list[tuple[int, int, int]] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("cu"):
@@ -59,6 +61,13 @@ class FakeDriver:
         return 0, None
 
     cuMemcpyHtoD = cuMemcpyHtoDAsync = cuMemcpyDtoH = cuMemcpyDtoHAsync = _copy  # noqa: N815
+
+    def cuMemcpyDtoDAsync(self, target, source, size, stream):  # noqa: N802
+        self.within.append((target, source, size))
+        return self._copy(target, source, size)
+
+    def cuStreamCreate(self, flags):  # noqa: N802
+        return 0, 7
 
     def cuMemsetD8Async(self, pointer, byte, size, stream):  # noqa: N802
         assert self.recording is None, "memory is filled while launches are recorded"
@@ -152,6 +161,65 @@ def test_a_run_launches_one_graph_and_copies_both_ways(driver, path):
     assert np.array_equal(seen, x.ravel())
     interface = context.device_inputs["input"].__cuda_array_interface__
     assert interface["shape"] == (1, 1, 28, 28) and interface["typestr"] == "<f4"
+
+
+class OnDevice:
+    """An array of another library that says it is in the device's memory; which way it tells where, is ``way``."""
+
+    def __init__(self, array: np.ndarray, way: str) -> None:
+        self.array, self.stream = array, None
+        self.held = DeviceArray(array.ctypes.data, array.shape, from_numpy(array.dtype), array, lambda: None)
+        if way == "interface":
+            self.__cuda_array_interface__ = {**array.__array_interface__, "strides": array.__array_interface__["strides"]}
+        else:
+            self.__dlpack_device__ = self.held.__dlpack_device__
+            self.__dlpack__ = self._capsule
+
+    def _capsule(self, stream):
+        self.stream = stream
+        return self.held.__dlpack__(stream=stream)
+
+
+@pytest.mark.parametrize("way", ["interface", "dlpack"])
+def test_arrays_of_the_device_are_copied_there(driver, path, way):
+    context = _context(load(path))
+    x = OnDevice(np.arange(784, dtype=np.float32).reshape(1, 1, 28, 28), way)
+    y = OnDevice(np.zeros((1, 10), np.float32), way)
+    logits = np.arange(10, dtype=np.float32)
+    ctypes.memmove(context.device_outputs["logits"].pointer, logits.ctypes.data, logits.nbytes)
+    found = context.run({"input": x}, out={"logits": y})
+    assert found["logits"] is y and np.array_equal(y.array, logits[None])
+    seen = np.frombuffer(ctypes.string_at(context.device_inputs["input"].pointer, x.array.nbytes), np.float32)
+    assert np.array_equal(seen, x.array.ravel())
+    assert [size for _, _, size in driver.within] == [x.array.nbytes, y.array.nbytes]
+    assert way == "interface" or x.stream == y.stream == context.stream
+    assert np.array_equal(np.asarray(context(x)), logits[None])
+    gc.collect()
+    assert not dlpack._handed
+
+
+@pytest.mark.parametrize("way", ["interface", "dlpack"])
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 1, 28, 28), np.float32), np.zeros((1, 1, 28, 28), np.float16), np.zeros((1, 1, 28, 56), np.float32)[..., ::2]], ids=["shape", "dtype", "gaps"]
+)
+def test_arrays_of_the_device_that_do_not_fit_are_refused(driver, path, array, way):
+    if way == "dlpack" and not array.flags.c_contiguous:
+        return  # the capsules of this test are dense
+    with pytest.raises(InputError, match="input 'input' does not fit"):
+        _context(load(path)).run({"input": OnDevice(array, way)})
+
+
+def test_outputs_are_handed_out_by_dlpack(driver, path):
+    context = _context(load(path))
+    output = context.device_outputs["logits"]
+    assert output.__dlpack_device__() == (2, 0)
+    seen = dlpack.view(SimpleNamespace(__dlpack__=output.__dlpack__, __dlpack_device__=output.__dlpack_device__), 1)
+    assert (seen.pointer, seen.shape, seen.dtype) == (output.pointer, (1, 10), output.dtype) and seen.is_dense
+    assert len(dlpack._handed) == 1
+    del seen
+    output.__dlpack__()  # nobody takes it
+    gc.collect()
+    assert not dlpack._handed
 
 
 def test_wrong_arrays_are_refused(driver, path):

@@ -82,6 +82,11 @@ class Device:
         if size:
             self.call(*(("cuMemcpyDtoH", address, pointer, size) if stream is None else ("cuMemcpyDtoHAsync", address, pointer, size, stream)))
 
+    def within(self, target: int, source: int, size: int, stream: Any) -> None:
+        """Copies within the device's memory as soon as the stream gets there."""
+        if size:
+            self.call("cuMemcpyDtoDAsync", target, source, size, stream)
+
     def pinned(self, size: int) -> int:
         """Address of host memory that the device copies from and to by itself."""
         return int(self.call("cuMemAllocHost", max(size, 1)))

@@ -10,7 +10,7 @@ import ctypes
 import json
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from strop.engine.format import EngineFile, SectionKind, Source
 from strop.engine.plan import Plan, Space, Step, Tensor, decode_plan
 from strop.errors import InputError, TargetError
 from strop.ir.dtype import DType
+from strop.runtime import dlpack
 from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import MemoryFigures, StepInfo, StepTime
 from strop.runtime.gpu_driver import Device, device
@@ -32,15 +33,22 @@ _REPEATS = 20
 
 
 class DeviceArray:
-    """Memory of the device that an input or output lies in. CuPy, PyTorch and Numba take it by ``__cuda_array_interface__`` without a copy.
+    """Memory of the device that an input or output lies in. CuPy, PyTorch, JAX and Numba take it by ``__dlpack__`` or
+    ``__cuda_array_interface__`` without a copy; ``__dlpack__`` waits for the context's runs first.
 
     Attributes:
         pointer: device address.
     """
 
-    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: DType, owner: object) -> None:
+    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: DType, owner: object, wait: Callable[[], None]) -> None:
         self.pointer, self.shape, self.dtype = pointer, shape, dtype
-        self._owner = owner
+        self._owner, self._wait = owner, wait
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, 0
+
+    def __dlpack__(self, *, stream: object = None, **_: object) -> object:
+        return dlpack.capsule(self.pointer, self.shape, self.dtype, self._owner, wait=self._wait)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -163,15 +171,21 @@ class GpuContext:
         self._ports = ports
         self._pins = [gpu.pinned(t.n_bytes) for t in (*plan.inputs, *plan.outputs)]
         count = len(plan.inputs)
+        self.stream = gpu.stream()
         self.device_inputs = self._arrays(plan.inputs, ports[:count])
         self.device_outputs = self._arrays(plan.outputs, ports[count:])
         self._host = [_over(pin, t) for pin, t in zip(self._pins, (*plan.inputs, *plan.outputs), strict=True)]
-        self.stream = gpu.stream()
         self._graph = self._capture(plan.steps)
         self._finalizer = weakref.finalize(self, _release, gpu, self._memory, self._pins, self.stream, self._graph)
 
     def _arrays(self, tensors: Sequence[Tensor], pointers: Sequence[int]) -> dict[str, DeviceArray]:
-        return {t.name: DeviceArray(p, t.shape, t.dtype, self._memory) for t, p in zip(tensors, pointers, strict=True)}
+        gpu, stream = self._shared.device, self.stream
+
+        def wait() -> None:
+            gpu.use()
+            gpu.call("cuStreamSynchronize", stream)
+
+        return {t.name: DeviceArray(p, t.shape, t.dtype, self._memory, wait) for t, p in zip(tensors, pointers, strict=True)}
 
     @property
     def memory(self) -> MemoryFigures:
@@ -201,11 +215,12 @@ class GpuContext:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def run(self, inputs: Mapping[str, ArrayLike], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Runs on named inputs of the host and returns named outputs there.
+        """Runs on named inputs and returns named outputs.
 
         Args:
-            inputs: an array per input.
-            out: arrays to write outputs to.
+            inputs: an array per input: numpy's, or one in the device's memory, with ``__dlpack__`` or ``__cuda_array_interface__``, which is copied
+                there. Row-major without gaps.
+            out: arrays to write outputs to: numpy's, or such ones in the device's memory. Outputs that are not in it are new numpy arrays.
 
         Raises:
             InputError: a name, dtype or shape is wrong.
@@ -213,24 +228,60 @@ class GpuContext:
         check_names(inputs, self._inputs, self._shared.where)
         check_names(out or {}, self._outputs, self._shared.where)
         arrays: dict[str, Any] = dict(inputs)
-        found = self._run([port.given(arrays) for port in self._inputs])
-        for port, array in zip(self._outputs, found, strict=True):
-            if out is not None and port.name in out:
-                port.check_output(out[port.name], [])
-                out[port.name][...] = array
-        return {p.name: out[p.name] if out is not None and p.name in out else a for p, a in zip(self._outputs, found, strict=True)}
+        given: dict[str, Any] = dict(out or {})
+        self._start([port.given(arrays) for port in self._inputs])
+        return self._finish(given)
 
-    def _run(self, inputs: Sequence[ArrayLike]) -> list[Array]:
-        gpu, count = self._shared.device, len(self._inputs)
+    def _run(self, inputs: Sequence[Any]) -> list[Array]:
+        self._start(inputs)
+        return list(self._finish({}).values())
+
+    def _start(self, inputs: Sequence[Any]) -> None:
+        """Brings inputs to where the graph reads them, and launches it."""
+        gpu = self._shared.device
         gpu.use()
+        self._kept: list[object] = []
         for port, value, host, pin, pointer in zip(self._inputs, inputs, self._host, self._pins, self._ports, strict=False):
-            host[...] = port.adapt(value)
-            gpu.to_device(pointer, pin, host.nbytes, self.stream)
+            if dlpack.on_device(value):
+                gpu.within(pointer, self._taken(port, value), host.nbytes, self.stream)
+            else:
+                host[...] = port.adapt(value)
+                gpu.to_device(pointer, pin, host.nbytes, self.stream)
         self.launch()
-        for host, pin, pointer in zip(self._host[count:], self._pins[count:], self._ports[count:], strict=True):
+
+    def _finish(self, out: Mapping[str, Any]) -> dict[str, Any]:
+        """Brings outputs to where they are wanted, and waits for them."""
+        gpu, count = self._shared.device, len(self._inputs)
+        found: dict[str, Any] = {}
+        rows = list(zip(self._outputs, self._host[count:], self._pins[count:], self._ports[count:], strict=True))
+        for port, host, pin, pointer in rows:
+            wanted = out.get(port.name)
+            if wanted is not None and dlpack.on_device(wanted):
+                gpu.within(self._taken(port, wanted), pointer, host.nbytes, self.stream)
+                continue
+            if wanted is not None:
+                port.check_output(wanted, [])
             gpu.to_host(pin, pointer, host.nbytes, self.stream)
         self.synchronize()
-        return [host.copy() for host in self._host[count:]]
+        self._kept.clear()
+        for port, host, _, _ in rows:
+            wanted = out.get(port.name)
+            if wanted is not None and not dlpack.on_device(wanted):
+                wanted[...] = host
+            found[port.name] = host.copy() if wanted is None else wanted
+        return found
+
+    def _taken(self, port: Port, value: Any) -> int:
+        """Address of an array of another library in the device's memory; kept until the run is over."""
+        seen = dlpack.view(value, int(self.stream))
+        self._kept.append(seen)
+        if seen.dtype is None or seen.dtype.numpy != port.dtype or seen.shape != port.shape or not seen.is_dense:
+            raise InputError(
+                f"{port.role} '{port.name}' does not fit", where=self._shared.where,
+                got=f"device memory of {seen.dtype}{list(seen.shape)}, strides {seen.strides or 'row-major'}", expected=f"{port.text}, row-major without gaps",
+                hint="x.contiguous() of PyTorch makes such an array",
+            )  # fmt: skip
+        return seen.pointer
 
     # ---- launches
 
