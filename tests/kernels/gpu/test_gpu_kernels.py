@@ -11,7 +11,14 @@ from strop.ir import dtype as dt
 from strop.ir.op import REGISTRY, Sample
 from strop.kernels.base import Kernel, Region
 from strop.kernels.table import GPU_KERNELS, refusal
-from strop.kernels.triton import channel_pad, conv_gemm, gemm, pointwise, recurrent_steps
+from strop.kernels.triton import (
+    channel_pad,
+    conv_gemm,
+    gemm,
+    pointwise,
+    recurrent_steps,
+    softmax_rows,
+)
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
@@ -21,6 +28,7 @@ from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
 from strop.ops.quantize import Quantize
 from strop.ops.recurrent import LSTM
+from strop.ops.softmax import LogSoftmax, Softmax
 from strop.target.detect import parse
 from tests.kernels import regions
 from tests.kernels.gpu.cases import cases
@@ -97,6 +105,15 @@ def test_products_of_few_rows(rows, split):
     sample = Sample(MatMul(), (rng.standard_normal((rows, 128)).astype(np.float32), rng.standard_normal((128, 40)).astype(np.float32)))
     region, arrays = regions.anchored(sample, "dense", rng, constants=True)
     check(gemm.KERNEL, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize("op", [Softmax(-1), LogSoftmax(-1)])
+def test_rows_of_a_vocabulary_are_held_by_sixteen_warps(op):
+    rng = np.random.default_rng(7)
+    region, arrays = regions.anchored(Sample(op, (rng.standard_normal((2, 32000)).astype(np.float32),)), "dense", rng, False)
+    assert softmax_rows.KERNEL.takes(region, A100) is None
+    assert [(p.rows, p.warps) for p in softmax_rows.KERNEL.space(region, A100)] == [(1, 16)]
+    check(softmax_rows.KERNEL, region, arrays)
 
 
 def test_channels_are_padded():

@@ -12,7 +12,7 @@ from strop.kernels.triton.parts import GpuKernel, is_float, traffic
 from strop.target.base import Target
 
 #: Longest row.
-LONGEST = 16384
+LONGEST = 32768
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _space(length: int, count: int) -> list[Params]:
         for warps in (1, 2, 4, 8)
         if rows <= max(1, power_of_two(count)) and (32 * warps <= rows * size <= 64 * 32 * warps or size * rows <= 64)
     ]
-    return found or [Params(1, 8)]
+    return found or [Params(1, 16)]
 
 
 def _cost(region: Region, length: int, count: int, p: Params, target: Target) -> float:
