@@ -136,6 +136,14 @@ def cast(node: NodeContext) -> Value:
     return node.cast(node.stored(0), to)
 
 
+@tflite_op("BUCKETIZE")
+def bucketize(node: NodeContext) -> Value:
+    """How many boundaries are not above x."""
+    count = node.option("BoundariesLength")
+    bounds = np.asarray(node.option("BoundariesAsNumpy"), np.float32) if count else np.zeros(0, np.float32)
+    return arithmetic.bucketized(node, node.real(0), bounds)
+
+
 @tflite_op("ZEROS_LIKE")
 def zeros_like(node: NodeContext) -> Value:
     x = node.stored(0)
