@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
+import strop
 from strop.frontend.table import read
 from strop.frontend.tflite import supported_operators
 from strop.ir.interp import run
@@ -14,6 +15,7 @@ from strop.ir.verify import verify
 from strop.optimize.pipeline import optimize
 from strop.trace import Trace
 from tests.frontend.tflite_cases import CASES, names
+from tests.frontend.tflite_models import Maker
 
 #: Operators with state: ``test_tflite_recurrent``; and those that take more than one operator, or a subgraph, to try: ``test_tflite_nets``.
 RECURRENT = {
@@ -37,3 +39,23 @@ def test_case(name: str) -> None:
 
 def test_every_operator_is_tried() -> None:
     assert set(names()) | ELSEWHERE == set(supported_operators())
+
+
+@pytest.mark.parametrize(("scale", "to", "alpha", "zeros"), [(0.05, 0.04, 0.2, (3, -20)), (0.02, 0.04, 0.3, (-60, 5)), (0.07, 0.01, -0.5, (0, 1)), (0.5, 0.5, 0.25, (-128, 7))])
+def test_leaky_relu_in_integers_rounds_as_litert(scale: float, to: float, alpha: float, zeros: tuple[int, int]) -> None:
+    """XNNPACK's qs8-vlrelu in integers, over every integer: a product with a multiple of 1/256, halves up."""
+    grids = [{"scale": s, "zero": z} for s, z in zip((scale, to), zeros, strict=True)]
+    maker = Maker()
+    maker.main.outputs = [maker.main.tensor("y", (256,), "INT8", **grids[1])]
+    maker.main.op("LEAKY_RELU", [maker.main.input("x", (256,), "INT8", **grids[0])], maker.main.outputs, "LeakyReluOptions", Alpha=alpha)
+    x = np.arange(-128, 128).astype(np.int8)
+    ratio = np.float32(scale) / np.float32(to)
+    moved = x.astype(np.int64) - zeros[0]
+    factor = np.where(moved > 0, np.rint(ratio * np.float32(256)), np.rint(ratio * np.float32(alpha) * np.float32(256))).astype(np.int64)
+    wanted = np.clip((moved * factor + 128 >> 8) + zeros[1], -128, 127)
+    graph = read(maker.bytes())
+    for form in (graph, optimize(graph, Trace())):
+        (found,) = run(form, {"x": x}).values()
+        np.testing.assert_array_equal(found, wanted)
+    engine = strop.build(maker.bytes(), level=0, threads=1)
+    np.testing.assert_array_equal(engine.run({"x": x})["y"], wanted)

@@ -66,6 +66,10 @@ BINARY = {
     "BITWISE_XOR": "bitxor",
     "RIGHT_SHIFT": "shr",
 }
+#: What LiteRT multiplies integers of 8 bits by in LEAKY_RELU.
+LEAST_RATIO, MOST_RATIO = 2.0**-8, 2.0**7
+#: What moves a half, and no other multiple of 1/256 up to 256, to the other side.
+HALF = 2.0**-18
 _FUSED = ("ADD", "SUB", "MUL", "DIV")
 
 
@@ -109,7 +113,26 @@ def gelu(node: NodeContext) -> Value:
 
 @tflite_op("LEAKY_RELU")
 def leaky_relu(node: NodeContext) -> Value:
-    return node.apply("leaky_relu", node.real(0), alpha=float(node.option("Alpha")))
+    alpha = float(node.option("Alpha"))
+    return _leaky_in_integers(node, alpha) or node.apply("leaky_relu", node.real(0), alpha=alpha)
+
+
+def _leaky_in_integers(node: NodeContext, alpha: float) -> Value | None:
+    """LEAKY_RELU as LiteRT computes it in 8 bits: integers times a multiple of 1/256 for either sign, halves rounded up.
+
+    Both multiples become one scale and a slope, moved by so much that halves, and nothing else, round the other way. None where LiteRT has the reference
+    kernel, which rounds as everything here does. Source: XNNPACK, qs8-vlrelu and create_leaky_relu_nc.
+    """
+    grid, to = node.grid(0), node.result().grid
+    if grid is None or to is None or node.stored(0).dtype not in (dt.i8, dt.u8) or grid.scale.size != 1 or to.scale.size != 1:
+        return None
+    above = np.float32(grid.scale[0]) / np.float32(to.scale[0])
+    below = above * np.float32(alpha)
+    if not (LEAST_RATIO <= above <= MOST_RATIO and LEAST_RATIO <= abs(below) <= MOST_RATIO):
+        return None
+    factors = [float(np.rint(np.float32(256) * f)) / 256 * (1 + HALF if f * sign > 0 else 1 - HALF) for f, sign in ((above, 1), (below, -1))]
+    x = node.dequantized(node.stored(0), Grid(np.array([factors[0] * float(to.scale[0])], np.float32), grid.zero, 0))
+    return node.apply("leaky_relu", x, alpha=factors[1] / factors[0])
 
 
 @tflite_op("PRELU")
