@@ -41,17 +41,27 @@ def test_every_operator_is_tried() -> None:
     assert set(names()) | ELSEWHERE == set(supported_operators())
 
 
-@pytest.mark.parametrize(("scale", "to", "alpha", "zeros"), [(0.05, 0.04, 0.2, (3, -20)), (0.02, 0.04, 0.3, (-60, 5)), (0.07, 0.01, -0.5, (0, 1)), (0.5, 0.5, 0.25, (-128, 7))])
-def test_leaky_relu_in_integers_rounds_as_litert(scale: float, to: float, alpha: float, zeros: tuple[int, int]) -> None:
-    """XNNPACK's qs8-vlrelu in integers, over every integer: a product with a multiple of 1/256, halves up."""
+GRIDS = [
+    (0.05, 0.04, 0.2, (3, -20)), (0.02, 0.04, 0.3, (-60, 5)), (0.07, 0.01, -0.5, (0, 1)), (0.5, 0.5, 0.25, (-128, 7)), (0.05, 0.04, None, (3, -20)), (0.02, 0.05, None, (-40, 30)),
+    (0.03, 0.03, 0.3, (5, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scale", "to", "alpha", "zeros"), GRIDS)
+def test_leaky_relu_and_quantize_in_integers_round_as_litert(scale: float, to: float, alpha: float | None, zeros: tuple[int, int]) -> None:
+    """XNNPACK's qs8-vlrelu, and qs8-vcvt where there is no slope, in integers, over every integer: a product with a multiple of 1/256, halves up."""
     grids = [{"scale": s, "zero": z} for s, z in zip((scale, to), zeros, strict=True)]
     maker = Maker()
     maker.main.outputs = [maker.main.tensor("y", (256,), "INT8", **grids[1])]
-    maker.main.op("LEAKY_RELU", [maker.main.input("x", (256,), "INT8", **grids[0])], maker.main.outputs, "LeakyReluOptions", Alpha=alpha)
+    given = [maker.main.input("x", (256,), "INT8", **grids[0])]
+    if alpha is None:
+        maker.main.op("QUANTIZE", given, maker.main.outputs)
+    else:
+        maker.main.op("LEAKY_RELU", given, maker.main.outputs, "LeakyReluOptions", Alpha=alpha)
     x = np.arange(-128, 128).astype(np.int8)
     ratio = np.float32(scale) / np.float32(to)
     moved = x.astype(np.int64) - zeros[0]
-    factor = np.where(moved > 0, np.rint(ratio * np.float32(256)), np.rint(ratio * np.float32(alpha) * np.float32(256))).astype(np.int64)
+    factor = np.where(moved > 0, np.rint(ratio * np.float32(256)), np.rint(ratio * np.float32(alpha or 1) * np.float32(256))).astype(np.int64)
     wanted = np.clip((moved * factor + 128 >> 8) + zeros[1], -128, 127)
     graph = read(maker.bytes())
     for form in (graph, optimize(graph, Trace())):
