@@ -111,7 +111,7 @@ def _calibration(model: Path) -> Any:
 
         graph = onnx.load(model, load_external_data=False).graph
         known = {i.name for i in graph.initializer}
-        shapes = {v.name: tuple(d.dim_value or 1 for d in v.type.tensor_type.shape.dim) for v in graph.input if v.name not in known}
+        shapes = {v.name: tuple(max(d.dim_value, 1) for d in v.type.tensor_type.shape.dim) for v in graph.input if v.name not in known}
     rng = np.random.default_rng(7)
     return [{name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(SAMPLES)]
 

@@ -22,6 +22,7 @@ from tests.frontend.tflite_models import Array, Maker, single
 from tests.frontend.tflite_nets import (
     CONV,
     branch,
+    composite,
     dear_branch,
     free_net,
     quantized_net,
@@ -219,3 +220,8 @@ def test_every_operator_gets_a_verdict() -> None:
     verdicts, graph = judge(quantized_net()[0])
     assert [v.op_type for v in verdicts] == ["CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MAX_POOL_2D", "MEAN", "FULLY_CONNECTED"]
     assert all(v.supported for v in verdicts) and len(graph.nodes) > 6
+
+
+def test_a_composite_is_what_it_is_made_of() -> None:
+    (y,) = run(read(composite()), {"x": np.array([[-3, 0.5, 2]], np.float32)}).values()
+    np.testing.assert_allclose(y, [[0, 0.75, 6]])

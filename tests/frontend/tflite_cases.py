@@ -122,6 +122,10 @@ _x = np.linspace(-1.2, 3.2, 23, dtype=np.float32)
 _s = 3.0 / 255
 case("FAKE_QUANT", [_x], np.floor((np.clip(_x, -1 + 1e-9, 2) + 1) / _s + 0.5) * _s - 1, "FakeQuantOptions", Min=-1.0, Max=2.0, NumBits=8, NarrowRange=False)
 
+_x = floats(3, 4, low=-5, high=5)
+_bounds = np.array([-2.0, 0.5, 3.0], np.float32)
+case("BUCKETIZE", [_x], np.searchsorted(_bounds, _x, "right").astype(np.int32), "BucketizeOptions", Boundaries=_bounds)
+
 # ---- convolutions and products
 
 
@@ -156,6 +160,14 @@ _found = np.zeros((1, 3, 3, 3, 3))
 for _i, _j, _k in np.ndindex(3, 3, 3):
     _found[0, _i, _j, _k] = np.einsum("dhwi,dhwio->o", _x3[0, _i : _i + 1, _j : _j + 2, _k : _k + 2], _w3)
 case("CONV_3D", [_x3, _w3], _found.astype(np.float32), "Conv3DOptions", Padding=1, StrideD=1, StrideH=1, StrideW=1, DilationDFactor=1, DilationHFactor=1, DilationWFactor=1)
+
+
+_w3, _wide = floats(2, 2, 2, 4, 2), np.zeros((1, 6, 7, 7, 4))
+for _i, _j, _k in np.ndindex(3, 4, 4):
+    _wide[0, 2 * _i : 2 * _i + 2, _j + _j // 4 : _j + _j // 4 + 2, _k : _k + 2] += np.einsum("i,dhwoi->dhwo", _x3[0, _i, _j, _k], _w3)
+_three = {"StrideD": 2, "StrideH": 1, "StrideW": 1, "DilationDFactor": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+case("CONV_3D_TRANSPOSE", [i32(1, 6, 5, 5, 4), _w3, _x3], _wide[:, :, :5, :5].astype(np.float32), "Conv3DOptions", inputs=(2,), Padding=1, **_three)
+case("CONV_3D_TRANSPOSE:same", [i32(1, 6, 4, 4, 4), _w3, _x3], _wide[:, :, :4, :4].astype(np.float32), "Conv3DOptions", inputs=(2,), Padding=0, **_three)
 
 
 def transposed(x: Array, w: Array, stride: int, out: int, same: bool) -> Array:
@@ -271,6 +283,41 @@ for _code, _fn in {"MEAN": np.mean, "SUM": np.sum, "REDUCE_MAX": np.max, "REDUCE
     case(f"{_code}:kept", [_x, np.int32(1)], _fn(_x, 1, keepdims=True), "ReducerOptions", KeepDims=True)
 case("REDUCE_ANY", [_flags, i32(1)], _flags.any(1), "ReducerOptions")
 case("REDUCE_ALL", [_flags, i32(0)], _flags.all(0), "ReducerOptions")
+
+# ---- places and sequences
+
+_x, _y = floats(2, 3, 4), floats(2, 3)
+_diagonal = np.where(np.eye(3, 4, dtype=bool), _y[..., None], _x)
+case("MATRIX_SET_DIAG", [_x, _y], _diagonal, inputs=(0, 1))
+case("MATRIX_SET_DIAG:tall", [_x.transpose(0, 2, 1), _y], _diagonal.transpose(0, 2, 1), inputs=(0, 1))
+case("BROADCAST_ARGS", [i32(2, 1, 4), i32(3, 1)], i32(2, 3, 4), inputs=())
+_dense = np.full((3, 4), -1, np.float32)
+_dense[[0, 2], [1, 3]] = 5, 6
+case("SPARSE_TO_DENSE", [np.array([[0, 1], [2, 3]], np.int32), i32(3, 4), np.array([5, 6], np.float32), np.float32(-1)], _dense, inputs=(0, 2))
+case("SPARSE_TO_DENSE:one value", [i32(4, 1), i32(6), np.int32(7), np.int32(0)], i32(0, 7, 0, 0, 7, 0), inputs=(0,))
+case("SPARSE_TO_DENSE:one place", [np.int32(2), i32(3), np.int32(7), np.int32(1)], i32(1, 1, 7), inputs=(0,))
+_x, _part = floats(3, 5, 2), floats(2, 2, 2)
+for _name, _start, _at in (("", (1, 2, 0), (1, 2)), (":moved", (-4, 9, 3), (0, 3))):
+    _y = _x.copy()
+    _y[_at[0] : _at[0] + 2, _at[1] : _at[1] + 2] = _part
+    case(f"DYNAMIC_UPDATE_SLICE{_name}", [_x, _part, i32(*_start)], _y, inputs=(0, 1, 2))
+case("DYNAMIC_UPDATE_SLICE:whole", [_x, _x + 1, i32(0, 0, 0)], _x + 1, inputs=(0, 1))
+_x, _at = floats(5, 3), i32(2, 0, -1, 2, 3)
+for _code, _fn, _empty in (("SUM", np.sum, 0), ("PROD", np.prod, 1), ("MAX", np.max, np.finfo(np.float32).min), ("MIN", np.min, np.finfo(np.float32).max)):
+    case(f"UNSORTED_SEGMENT_{_code}", [_x, _at, np.int32(5)], np.stack([_fn(_x[_at == k], 0) if (_at == k).any() else np.full(3, _empty, np.float32) for k in range(5)]), inputs=(0, 1))
+case("UNSORTED_SEGMENT_MAX:int", [i32(3, -4, 5), i32(1, 1, 1), np.int32(2)], i32(-(2**31), 5), inputs=(0, 1))
+case("SEGMENT_SUM", [_x, i32(0, 0, 1, 3, 3)], np.stack([_x[:2].sum(0), _x[2], np.zeros(3, np.float32), _x[3:].sum(0)]))
+_x = i32(5, 2, 5, 9, 2)
+case("UNIQUE", [_x], (i32(5, 2, 9), i32(0, 1, 0, 2, 1)), "UniqueOptions", IdxOutType=2)
+_boxes = np.array([[0, 0, 1, 1], [0, 0.5, 1, 1], [3, 3, 4, 4], [0, 0, 1, 1.1], [6, 6, 7, 7], [8, 8, 9, 9]], np.float32)
+_scores = np.array([0.9, 0.8, 0.95, 0.7, 0.1, 0.5], np.float32)
+_limits = (np.int32(4), np.float32(0.5), np.float32(0.1))  # box 1 overlaps box 0 by just 0.5
+case("NON_MAX_SUPPRESSION_V4", [_boxes, _scores, *_limits], (i32(2, 0, 5, 0), np.int32(3)), inputs=(0, 1))
+case("NON_MAX_SUPPRESSION_V5", [_boxes, _scores, *_limits, np.float32(0)], (i32(2, 0, 5, 0), np.array([0.95, 0.9, 0.5, 0], np.float32), np.int32(3)), inputs=(0, 1))
+_x, _lengths = floats(2, 4, 3), i32(3, 1)
+case("REVERSE_SEQUENCE", [_x, _lengths], np.stack([_x[0, [2, 1, 0, 3]], _x[1]]), "ReverseSequenceOptions", inputs=(0, 1), SeqDim=1, BatchDim=0)
+_turned = _x.transpose(1, 2, 0)
+case("REVERSE_SEQUENCE:steps first", [_turned, _lengths], np.stack([_turned[[2, 1, 0, 3], :, 0], _turned[..., 1]], 2), "ReverseSequenceOptions", inputs=(0, 1), SeqDim=0, BatchDim=2)
 
 # ---- space
 

@@ -152,10 +152,10 @@ class Maker:
 
     def _operator(self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: str, values: Mapping[str, Any], custom: bytes) -> int:
         made = self._table(options, **values) if options else None
+        second = "2" if options and hasattr(tflite.BuiltinOptions2, options) else ""
+        chosen = {f"BuiltinOptions{second}": made, f"BuiltinOptions{second}Type": getattr(getattr(tflite, f"BuiltinOptions{second}"), options)} if options else {}
         return self._table(
-            "Operator", OpcodeIndex=code, Inputs=list(inputs), Outputs=list(outputs), BuiltinOptions=made,
-            BuiltinOptionsType=getattr(tflite.BuiltinOptions, options) if options else 0,
-            CustomOptions=np.frombuffer(custom, np.uint8) if custom else None,
+            "Operator", OpcodeIndex=code, Inputs=list(inputs), Outputs=list(outputs), **chosen, CustomOptions=np.frombuffer(custom, np.uint8) if custom else None,
         )  # fmt: skip
 
     def _signature(self, key: str, subgraph: int, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> int:

@@ -80,6 +80,19 @@ def branch(code: str) -> bytes:
     return maker.bytes()
 
 
+def composite() -> bytes:
+    """x relu(x + 1), as a named function."""
+    maker = Maker()
+    main, inner = maker.main, maker.function()
+    main.outputs = [main.tensor("y", (1, 3))]
+    main.op("STABLEHLO_COMPOSITE", [main.input("x", (1, 3))], main.outputs, "StableHLOCompositeOptions", Name="own.thing", DecompositionSubgraphIndex=1)
+    x, more = inner.input("v", (1, 3)), inner.tensor("more", (1, 3))
+    inner.outputs = [inner.tensor("r", (1, 3))]
+    inner.op("ADD", [x, inner.const([1], np.float32)], [more], "AddOptions", FusedActivationFunction=1)
+    inner.op("MUL", [x, more], inner.outputs, "MulOptions")
+    return maker.bytes()
+
+
 def dear_branch(width: int = 320) -> bytes:
     """x[1, width] times a matrix of ones where the flag, of shape [1], holds; else x as it is."""
     maker = Maker()

@@ -170,3 +170,74 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "lstm merged": lambda: both_lstm(True), "rnn": rnn, "rnn time major": lambda: rnn(True), "rnn one step": lambda: rnn(single=True),
     "rnn both": lambda: both_rnn(False), "rnn merged": lambda: both_rnn(True), "svdf": lambda: svdf(1), "svdf rank": lambda: svdf(2, False),
 }  # fmt: skip
+
+
+# ---- integers
+
+#: Scales of the input, the state and the cell, and zero points of the first two.
+X_SCALE, H_SCALE, C_SCALE, X_ZERO, H_ZERO = 0.02, 1 / 128, 2.0**-11, -7, 3
+
+
+def _whole(value: Array, low: int = -32768, high: int = 32767) -> Array:
+    """Rounded as integers of 16 bits, or fewer."""
+    return np.clip(np.rint(value), low, high)
+
+
+class IntegerLSTM(Layer):
+    """An LSTM of 8-bit integers, in integers: tensorflow/lite/kernels/lstm_eval.cc, LstmStepInteger8x8_16."""
+
+    def __init__(self, coupled: bool = False, peephole: bool = False, clip: float = 0.0, time_major: bool = False, single: bool = False) -> None:
+        code, options = ("LSTM", "LSTMOptions") if single else ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UnidirectionalSequenceLSTMOptions")
+        super().__init__(code, options, time_major, FusedActivationFunction=4, CellClip=clip)
+        self.single, self.clip, self.coupled = single, clip, coupled
+        gates = "fco" if coupled else "ifco"
+        rng = np.random.default_rng(5)
+        self.scales = {name: float(rng.uniform(0.004, 0.009)) for name in (*gates, *(f"r{g}" for g in gates))}
+        self.w = {name: rng.integers(-127, 128, (HIDDEN, HIDDEN if name[0] == "r" else SIZE)).astype(np.int8) for name in self.scales}
+        self.b = {g: rng.integers(-3000, 3000, HIDDEN).astype(np.int32) for g in gates}
+        self.p = {g: rng.integers(-9000, 9000, HIDDEN).astype(np.int16) for g in ("fo" if coupled else "ifo")} if peephole else {}
+        self.h, self.c = np.full((BATCH, HIDDEN), H_ZERO), np.zeros((BATCH, HIDDEN))
+        main = self.main
+        self.shape = (BATCH, SIZE) if single else self.shape
+        numbers = [main.input("x", self.shape, "INT8", scale=X_SCALE, zero=X_ZERO)]
+        numbers += [main.const(self.w[n], scale=self.scales[n]) if n in self.w else -1 for n in ("i", "f", "c", "o", "ri", "rf", "rc", "ro")]
+        numbers += [main.const(self.p[g], scale=2.0**-14) if g in self.p else -1 for g in "ifo"]
+        numbers += [main.const(self.b[g], scale=self.scales[g] * X_SCALE) if g in self.b else -1 for g in "ifco"] + [-1, -1]
+        numbers.append(main.tensor("h", (BATCH, HIDDEN), "INT8", scale=H_SCALE, zero=H_ZERO, variable=True))
+        numbers += [main.tensor("c", (BATCH, HIDDEN), "INT16", scale=C_SCALE, zero=0, variable=True), -1, -1, -1, -1]
+        main.outputs = [main.tensor("y0", (BATCH, HIDDEN) if single else (*self.shape[:2], HIDDEN), "INT8", scale=H_SCALE, zero=H_ZERO)]
+        main.op(code, numbers, main.outputs, options, **({} if single else {"TimeMajor": time_major}), **self.values)
+
+    def _gate(self, g: str, x: Array) -> Array:
+        """Units of 2^-12."""
+        own = ((x - X_ZERO) @ self.w[g].T.astype(np.int64) + self.b[g]) * (self.scales[g] * X_SCALE * 4096)
+        return _whole(_whole(own) + _whole((self.h - H_ZERO) @ self.w[f"r{g}"].T.astype(np.int64) * (self.scales[f"r{g}"] * H_SCALE * 4096)))
+
+    def _opened(self, g: str, x: Array) -> Array:
+        """Of a gate that sees the cell, units of 2^-15."""
+        total = self._gate(g, x)
+        if g in self.p:
+            total = _whole(total + _whole(self.p[g] * 2.0**-14 * self.c * C_SCALE * 4096))
+        return _whole(_sigmoid(total / 4096) * 32768)
+
+    def run(self, x: Array) -> list[Array]:
+        """Integers [B, S, I] to integers [B, S, H]."""
+        found = np.zeros((*x.shape[:2], HIDDEN), np.int8)
+        for t in range(x.shape[1]):
+            at = x[:, t].astype(np.int64)
+            f, g = self._opened("f", at), _whole(np.tanh(self._gate("c", at) / 4096) * 32768)
+            i = 32767 - f if self.coupled else self._opened("i", at)
+            self.c = _whole(_whole(f * self.c / 32768) + _whole(i * g * 2.0**-30 / C_SCALE))
+            if self.clip:
+                self.c = np.clip(self.c, -int(self.clip / C_SCALE), int(self.clip / C_SCALE))
+            y = self._opened("o", at) * _whole(np.tanh(self.c * C_SCALE) * 32768) * 2.0**-30
+            self.h = _whole(_whole(y / H_SCALE) + H_ZERO, -128, 127).astype(np.int64)
+            found[:, t] = self.h
+        return [found]
+
+
+#: By name.
+INTEGER_LAYERS: dict[str, Callable[[], IntegerLSTM]] = {
+    "lstm": IntegerLSTM, "coupled": lambda: IntegerLSTM(coupled=True), "peephole": lambda: IntegerLSTM(peephole=True, clip=0.4),
+    "coupled peephole": lambda: IntegerLSTM(True, True), "time major": lambda: IntegerLSTM(time_major=True), "one step": lambda: IntegerLSTM(single=True),
+}  # fmt: skip

@@ -11,7 +11,6 @@ from strop.frontend.saved_model.context import NodeContext
 from strop.frontend.saved_model.operands import Operand, Text
 from strop.frontend.saved_model.registry import tf_op
 from strop.frontend.tensorflow import arithmetic
-from strop.ir import dtype as dt
 from strop.ir.graph import Value
 
 #: Ops of one operand: function and params.
@@ -242,11 +241,4 @@ def placeholder(node: NodeContext) -> Operand:
 @tf_op("Bucketize")
 def bucketize(node: NodeContext) -> Value:
     """How many boundaries are not above x, i32."""
-    x = node.stored(0)
-    bounds = np.asarray(list(node.node.attributes["boundaries"].list.f), np.float32)
-    if bounds.size > 1 << 12 or (np.diff(bounds) < 0).any():
-        raise node.malformed("the boundaries do not ascend, or are too many", got=bounds.size)
-    total = node.filled(x.shape, 0, dt.i32)
-    for bound in bounds:
-        total = node.apply("add", total, node.cast(node.apply("ge", node.cast(x, dt.f32), node.scalar(float(bound), dt.f32)), dt.i32))
-    return total
+    return arithmetic.bucketized(node, node.stored(0), np.asarray(list(node.node.attributes["boundaries"].list.f), np.float32))

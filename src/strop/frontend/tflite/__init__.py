@@ -10,6 +10,7 @@ import strop.frontend.tflite.ops_math
 import strop.frontend.tflite.ops_nn
 import strop.frontend.tflite.ops_recurrent
 import strop.frontend.tflite.ops_reduce
+import strop.frontend.tflite.ops_scatter
 import strop.frontend.tflite.ops_shape
 import strop.frontend.tflite.ops_space  # noqa: F401
 from strop.frontend.tflite.registry import supported_operators

@@ -80,6 +80,12 @@ def _one(node: NodeContext, values: Sequence[Value]) -> Value:
     return values[0]
 
 
+@tflite_op("STABLEHLO_COMPOSITE")
+def composite(node: NodeContext) -> Sequence[Value]:
+    """A named function, by the subgraph that says what it is made of."""
+    return node.inline(node.option("DecompositionSubgraphIndex"), [node.stored(k) for k in range(len(node))], "composite")
+
+
 @tflite_op("CALL_ONCE")
 def call_once(node: NodeContext) -> Sequence[Value]:
     """Runs before the first run only: what it assigns are initial values."""

@@ -15,9 +15,10 @@ from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
 from strop.ops.cumulative import CumSum
+from strop.ops.data import Concat, Slice
 from strop.ops.index import Gather, GatherND, TopK
 from strop.ops.reduce import ArgReduce
-from strop.ops.scatter import ScatterND
+from strop.ops.select import NonMaxSuppression, Unique
 
 
 @tflite_op("GATHER")
@@ -34,14 +35,6 @@ def gather_nd(node: NodeContext) -> Value:
 def embedding_lookup(node: NodeContext) -> Value:
     """Rows of operand 1."""
     return node.step(Gather(0), node.real(1), indices(node, node.stored(0)))
-
-
-@tflite_op("SCATTER_ND")
-def scatter_nd(node: NodeContext) -> Value:
-    """Operands: indices, updates, shape; what goes to one place is added."""
-    updates = node.moved(1)
-    blank = node.filled(node.dims(2, "shape"), 0, updates.dtype)
-    return node.step(ScatterND("add"), blank, indices(node, node.stored(0)), updates)
 
 
 @tflite_op("ARG_MAX", "ARG_MIN")
@@ -69,6 +62,47 @@ def where(node: NodeContext) -> Value:
     return picks.nonzero(node, node.stored(0))
 
 
+@tflite_op("UNIQUE")
+def unique(node: NodeContext) -> Sequence[Value]:
+    """The distinct elements of a list in the order in which they first occur, and which of them each element is."""
+    x = node.stored(0)
+    if x.type.rank != 1:
+        raise node.malformed("the operand is no list", got=x.type)
+    most = sh.bounds(x.shape[0])[1]
+    if most >= 1 << 31:
+        raise node.unsupported("how many elements it finds has no limit", got=x.type, hint="give the free dims ranges with --shape")
+    op = Unique(node.symbol(f"{node.name}_count", most), ordered=False)
+    rows, _, which, *_ = node.steps(op, node.reshape(x, (x.shape[0], 1)))
+    return [node.reshape(rows, rows.shape[:1]), which]
+
+
+@tflite_op("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
+def non_max_suppression(node: NodeContext) -> Sequence[Value]:
+    """Operands: boxes [n, 4], scores [n], most boxes, the overlap from which on and the score up to which there is none, of V5 the softness.
+
+    Results: places of the boxes, best first, then zeros; of V5 their scores, then zeros; how many boxes there are. Source:
+    tensorflow/lite/kernels/internal/reference/non_max_suppression.h
+    """
+    boxes, scores, most = node.floats(0), node.floats(1), node.integer(2, "max_output_size")
+    overlap, least = (np.asarray(node.array(k, what), np.float32).reshape(1) for k, what in ((3, "iou_threshold"), (4, "score_threshold")))
+    scored = node.operator.code == "NON_MAX_SUPPRESSION_V5"
+    if scored and node.array(5, "soft_nms_sigma").any():
+        raise node.unsupported("soft suppression is not supported", got=f"sigma {node.array(5, 'soft_nms_sigma')}", expected="0")
+    (count,) = sh.static(scores.shape, node.where)
+    if most < 0 or boxes.shape != (count, 4):
+        raise node.malformed("operands do not fit", got=f"{boxes.type}, {scores.type}, most {most}")
+    op = NonMaxSuppression(node.symbol(f"{node.name}_count", min(most, count)))
+    given = [node.const(a) for a in (np.array([most], np.int64), np.nextafter(overlap, np.float32(-1)), least)]
+    found, number = node.steps(op, node.reshape(boxes, (1, count, 4)), node.reshape(scores, (1, 1, count)), *given)
+    places = node.reshape(node.step(Slice((2,), (3,), (1,), (1,)), found), found.shape[:1])
+    place = node.const(np.arange(most))
+    filled = node.step(Gather(0), node.step(Concat(0), places, node.const(np.zeros(most, np.int64))), place)
+    if not scored:
+        return [filled, number]
+    there = node.apply("lt", place, number)
+    return [filled, node.apply("where", there, node.step(Gather(0), scores, filled), node.like(0, scores)), number]
+
+
 @tflite_op("CUMSUM")
 def cumsum(node: NodeContext) -> Value:
     x = node.real(0)
@@ -83,6 +117,18 @@ def matrix_diag(node: NodeContext) -> Value:
     (size,) = sh.static(x.shape[-1:], node.where)
     eye = node.const(np.eye(size, dtype=np.bool_))
     return node.apply("where", eye, node.reshape(x, (*x.shape, 1)), node.like(0, x))
+
+
+@tflite_op("MATRIX_SET_DIAG")
+def matrix_set_diag(node: NodeContext) -> Value:
+    """Matrices with another diagonal, the last axis of operand 1."""
+    x, diagonal = node.moved(0), node.moved(1)
+    if x.type.rank < 2 or diagonal.type.rank != x.type.rank - 1:
+        raise node.malformed("the diagonals do not fit", got=f"{x.type}, {diagonal.type}")
+    rows, columns = sh.static(x.shape[-2:], node.where)
+    lead, size = diagonal.shape[:-1], diagonal.shape[-1]
+    spread = node.reshape(diagonal, (*lead, 1, size) if columns < rows else (*lead, size, 1))
+    return node.apply("where", node.const(np.eye(rows, columns, dtype=np.bool_)), spread, x)
 
 
 # ---- written

@@ -86,6 +86,18 @@ def transpose_conv(node: NodeContext) -> Value:
     return node.activated(transposed(node, x, w, node.bias(3, 2, 1), shape[1:3], strides, pads, (1, 1)))
 
 
+@tflite_op("CONV_3D_TRANSPOSE")
+def conv_3d_transpose(node: NodeContext) -> Value:
+    """Operands: size of the result, weights [D, H, W, O, I], x, bias."""
+    shape, x = node.ints(0, "output_shape"), node.floats(2)
+    if len(shape) != 5 or x.type.rank != 5:
+        raise node.malformed("operands have another rank", got=f"{shape}, {x.type}", expected="5 sizes, x of rank 5")
+    w = node.weights(1, (4, 3, 0, 1, 2))
+    strides, dilations = (positive(node, [node.option(name.format(a)) for a in "DHW"]) for name in ("Stride{}", "Dilation{}Factor"))
+    pads = _pads(node, shape[1:4], sh.static(w.shape[2:], node.where), strides, dilations)
+    return node.activated(transposed(node, x, w, node.bias(3, 2, 1), shape[1:4], strides, pads, dilations))
+
+
 @tflite_op("FULLY_CONNECTED")
 def fully_connected(node: NodeContext) -> Value:
     """x w^T + b with weights [O, I]; x is a matrix with rows of I elements, or keeps its leading axes."""

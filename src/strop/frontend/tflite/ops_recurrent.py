@@ -1,4 +1,4 @@
-"""TFLite's recurrent layers: LSTM, RNN and SVDF in floats, whose state lasts from one run to the next.
+"""TFLite's recurrent layers: LSTM, RNN and SVDF, whose state lasts from one run to the next; in integers LSTM alone.
 
 Formulas: tensorflow/lite/kernels/lstm_eval.cc, internal/kernel_utils.cc (RnnBatchStep) and internal/reference/svdf.h.
 """
@@ -10,19 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from strop.frontend.names import free_name
-from strop.frontend.tflite.context import NodeContext, Variable
+from strop.frontend.tflite.context import NodeContext
+from strop.frontend.tflite.integer_lstm import IntegerLSTM
 from strop.frontend.tflite.registry import tflite_op
+from strop.frontend.tflite.state import state_of
 from strop.ir import dtype as dt
 from strop.ir.graph import Value
-from strop.ir.op import Type
 from strop.ops.data import Concat, Slice
 from strop.ops.matmul import MatMul
 from strop.ops.recurrent import LSTM, RNN, SIGMOID, Activation, activation
 from strop.ops.reduce import Reduce
 
-#: Most elements of a state.
-MAX_STATE = 1 << 26
 #: ActivationFunctionType of the options.
 _FUNCTIONS: dict[int, Activation] = {0: activation("affine"), 1: activation("relu"), 4: activation("tanh")}
 
@@ -32,22 +30,6 @@ def _function(node: NodeContext) -> Activation:
     if number not in _FUNCTIONS:
         raise node.unsupported("this fused activation function is not supported", got=number)
     return _FUNCTIONS[number]
-
-
-def _state(node: NodeContext, index: int) -> Variable:
-    """The variable that an operand is: zeros before the first run."""
-    tensor, number = node.tensor(index), node.number(index)
-    if not tensor.variable:
-        raise node.unsupported("a state that is no variable is not supported", got=tensor.name)
-    if tensor.dtype is not dt.f32:
-        raise node.unsupported("quantized recurrent layers are not supported", got=tensor.type, expected="FLOAT32", hint="convert the model without integer activations")
-    if math.prod(tensor.shape) > MAX_STATE:
-        raise node.malformed("a state is too large", got=list(tensor.shape), expected=f"at most {MAX_STATE} elements")
-    session, handles = node.session, node.scope.handles
-    if number not in handles:
-        handles[number] = free_name(node.scope.label + (tensor.name or f"state_{number}"), session.variables, mark=".", first=2)
-        session.initial[handles[number]] = np.zeros(tensor.shape, np.float32)
-    return session.variable(handles[number], Type(dt.f32, tensor.shape))
 
 
 def _floats(node: NodeContext, index: int) -> Value:
@@ -110,7 +92,7 @@ def _lstm(node: NodeContext, x: Value, first: int, states: tuple[int, int], dire
     bias = joined([*biases, node.const(np.zeros(4 * size, np.float32))])
     peepholes = gates(first + 8, "ifo", 3)
     p = joined(peepholes) if peepholes[2] is not None else None
-    state, cell = (_state(node, k) for k in states)
+    state, cell = (state_of(node, k) for k in states)
     clip = float(node.option("CellClip", 0.0))
     function = _function(node)
     op = LSTM(direction, (SIGMOID, function, function), input_forget=coupled, cell_clip=clip if clip > 0 else math.inf)
@@ -120,11 +102,26 @@ def _lstm(node: NodeContext, x: Value, first: int, states: tuple[int, int], dire
     return y
 
 
+def _integers(node: NodeContext, x: Value, axis: int) -> Value:
+    """A layer over 8-bit integers x, real numbers of three axes, with the steps along ``axis``."""
+    if x.type.rank != 3:
+        raise node.malformed("the input is no sequence", got=x.type, expected="rank 3")
+    if _function(node) != activation("tanh"):
+        raise node.unsupported("other functions than tanh are not supported in integers", got=node.option("FusedActivationFunction", 0))
+    _refuse(node, (16, 17), "a projection of the state")
+    grid, to = node.grid(18), node.result().grid
+    if grid is None or not grid.same(to):
+        raise node.malformed("the result is not stored as the state is")
+    return IntegerLSTM(node, 1, (18, 19), float(node.option("CellClip", 0.0))).run(x, axis)
+
+
 @tflite_op("UNIDIRECTIONAL_SEQUENCE_LSTM")
 def unidirectional_sequence_lstm(node: NodeContext) -> Value:
     _refuse(node, range(20, 24), "layer normalization of gates")
     if node.option("DiagonalRecurrentTensors", False):
         raise node.unsupported("diagonal recurrent weights are not supported")
+    if node.grid(0) is not None:
+        return _integers(node, node.real(0), 0 if node.option("TimeMajor", False) else 1)
     return _result(node, _lstm(node, _steps_first(node, _floats(node, 0)), 1, (18, 19), "forward"))
 
 
@@ -134,6 +131,9 @@ def lstm(node: NodeContext) -> Value:
     if node.option("KernelType", 0) != 0:
         raise node.unsupported("the basic kernel of LSTM is not supported", got=node.option("KernelType"), expected="0 (FULL)")
     _refuse(node, range(20, 24), "layer normalization of gates")
+    if node.grid(0) is not None:
+        y = _integers(node, node.reshape(node.real(0), (1, *node.stored(0).shape)), 0)
+        return node.reshape(y, y.shape[1:])
     x = _floats(node, 0)
     y = _lstm(node, node.reshape(x, (1, *x.shape)), 1, (18, 19), "forward")
     return node.reshape(y, y.shape[2:])
@@ -158,7 +158,7 @@ def _both(node: NodeContext, results: Sequence[Value]) -> Sequence[Value]:
 def _rnn(node: NodeContext, x: Value, first: int, state_index: int, direction: str) -> Value:
     """One direction over x [S, B, I]; ``first`` is the number of the input's weights, then come the state's and the bias."""
     w, r, bias = (_floats(node, first + k) for k in range(3))
-    state = _state(node, state_index)
+    state = state_of(node, state_index)
     both = node.step(Concat(0), bias, node.const(np.zeros(r.shape[0], np.float32)))
     w, r, both, before = (node.reshape(v, (1, *v.shape)) for v in (w, r, both, state.value))
     y, h = node.steps(RNN(direction, (_function(node),)), x, w, r, both, None, before)
@@ -197,7 +197,7 @@ def svdf(node: NodeContext) -> Value:
     filters, memory = times.shape
     if not (isinstance(filters, int) and isinstance(memory, int) and rank >= 1 and filters % rank == 0 and features.shape[0] == filters):
         raise node.malformed("filters, memory and rank do not fit", got=f"{features.type}, {times.type}, rank {rank}")
-    state = _state(node, 4)
+    state = state_of(node, 4)
     batch = state.given.shape[0]
     queue = node.reshape(state.value, (batch, filters, memory))
     new = node.reshape(node.step(MatMul(transpose_b=True), x, features), (batch, filters, 1))

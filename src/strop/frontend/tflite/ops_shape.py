@@ -178,6 +178,12 @@ def broadcast_to(node: NodeContext) -> Value:
     return node.step(Expand(node.dims(1, "shape")), node.moved(0))
 
 
+@tflite_op("BROADCAST_ARGS")
+def broadcast_args(node: NodeContext) -> Value:
+    """The shape that two shapes broadcast to."""
+    return node.sizes(np.array(sh.broadcast(node.dims(0, "s0"), node.dims(1, "s1"), where=node.where), object))
+
+
 @tflite_op("FILL")
 def fill(node: NodeContext) -> Value:
     shape, value = node.dims(0, "dims"), node.moved(1)
