@@ -42,11 +42,11 @@ def driver(monkeypatch) -> Emulator:
     return install(monkeypatch)
 
 
-def _tanh(region: Region) -> bool:
+def is_tanh(region: Region) -> bool:
     return "tanh" in region.signature()
 
 
-def _alternating() -> Graph:
+def alternating() -> Graph:
     """relu, softmax on the GPU; tanh on the processor; softmax, sum, softmax on the GPU."""
     graph = Graph("alternating")
     x = graph.add_input("x", Type(dt.f32, (4, 8)))
@@ -54,6 +54,16 @@ def _alternating() -> Graph:
     middle = graph.add(make("tanh"), [first], name="middle", source=["middle"]).output
     last = graph.add(make("add"), [graph.add(Softmax(1), [middle]).output, first]).output
     graph.set_outputs([graph.add(Softmax(0), [last]).output, middle], ["y", "t"])
+    return graph
+
+
+def places() -> Graph:
+    """Where a softmax is above a level, which only a run knows, and the softmax."""
+    graph = Graph("places")
+    x = graph.add_input("x", Type(dt.f32, (4, 8)))
+    y = graph.add(Softmax(1), [graph.add(make("relu"), [x]).output]).output
+    above = graph.add(make("gt"), [y, graph.add_const(np.float32(0.2), "level")]).output
+    graph.set_outputs([graph.add(NonZero(Sym("places", 0, 16, 32)), [above]).outputs[0], y], ["places", "y"])
     return graph
 
 
@@ -65,27 +75,27 @@ def _agree(engine: Engine, graph: Graph, feeds: dict[str, np.ndarray]) -> None:
         np.testing.assert_allclose(got[name], want, 1e-5, 1e-6, err_msg=name)
 
 
-def _images(count: int = 3) -> list[np.ndarray]:
+def images(count: int = 3) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.standard_normal((4, 8)).astype(np.float32) for _ in range(count)]
 
 
 def test_only_what_crosses_is_copied(driver, monkeypatch):
-    on_processor(monkeypatch, _tanh)
-    graph = _alternating()
+    on_processor(monkeypatch, is_tanh)
+    graph = alternating()
     engine = build(graph, target="cuda:sm_90", level=0, threads=1)
-    _agree(engine, graph, {"x": _images()[0]})
+    _agree(engine, graph, {"x": images()[0]})
     size = 4 * 8 * 4
     # the input, and tanh for the GPU and for its output; the first softmax for the processor, and the last for the caller
     assert driver.crossed == [3 * size, 2 * size] and len(driver.runs) == 2
-    for x in _images():
+    for x in images():
         _agree(engine, graph, {"x": x})
 
 
 def test_the_engine_tells_its_placement(driver, monkeypatch, tmp_path):
-    on_processor(monkeypatch, _tanh)
+    on_processor(monkeypatch, is_tanh)
     with pytest.warns(PlacementWarning, match=r"1 of 5 steps run on the processor x86-64-v3, .*: middle"):
-        build(_alternating(), target="cuda:sm_90+x86-64-v3", level=0).save(tmp_path / "net.strop")
+        build(alternating(), target="cuda:sm_90+x86-64-v3", level=0).save(tmp_path / "net.strop")
     (found,) = load(tmp_path / "net.strop").placement
     assert (found.index, found.step, found.layers, found.target) == (2, "middle", ("middle",), "x86-64-v3") and found.reason
     sides = [step["side"] for step in load(tmp_path / "net.strop").manifest["steps"]]
@@ -93,14 +103,14 @@ def test_the_engine_tells_its_placement(driver, monkeypatch, tmp_path):
 
 
 def test_an_engine_of_the_gpu_alone_has_no_placement(driver):
-    assert build(_alternating(), target="cuda:sm_90", level=0, strict=True).placement == ()
+    assert build(alternating(), target="cuda:sm_90", level=0, strict=True).placement == ()
 
 
 def test_contexts_keep_to_themselves_and_give_everything_back(driver, monkeypatch):
-    on_processor(monkeypatch, _tanh)
-    graph = _alternating()
+    on_processor(monkeypatch, is_tanh)
+    graph = alternating()
     engine = build(graph, target="cuda:sm_90", level=0, threads=2)
-    first, second, third = _images()
+    first, second, third = images()
     one, two = engine.context(), engine.context()
     wanted = [interp.run(graph, {"x": x})["y"] for x in (first, second)]
     for _ in range(2):
@@ -126,9 +136,9 @@ def test_contexts_keep_to_themselves_and_give_everything_back(driver, monkeypatc
 
 
 def test_a_failure_of_the_driver_within_a_part(driver, monkeypatch):
-    on_processor(monkeypatch, _tanh)
-    engine = build(_alternating(), target="cuda:sm_90", level=0, threads=1)
-    x = _images()[0]
+    on_processor(monkeypatch, is_tanh)
+    engine = build(alternating(), target="cuda:sm_90", level=0, threads=1)
+    x = images()[0]
     engine(x)
     driver.cuGraphLaunch = lambda graph, stream: (700,)
     driver.cuGetErrorName = lambda code: (0, b"CUDA_ERROR_ILLEGAL_ADDRESS")
@@ -140,7 +150,7 @@ def test_a_failure_of_the_driver_within_a_part(driver, monkeypatch):
 
 
 def test_both_sides_write_parts_of_one_value(driver, monkeypatch):
-    on_processor(monkeypatch, _tanh)
+    on_processor(monkeypatch, is_tanh)
     graph = Graph("parts")
     x = graph.add_input("x", Type(dt.f32, (4, 8)))
     a, b = graph.add(Softmax(1), [x]).output, graph.add(make("tanh"), [x]).output
@@ -150,20 +160,16 @@ def test_both_sides_write_parts_of_one_value(driver, monkeypatch):
     graph.set_outputs([graph.add(Softmax(0), [whole]).output, graph.add(make("tanh"), [whole]).output], ["y", "z"])
     engine = build(graph, target="cuda:sm_90", level=0, threads=1)
     assert 0 < len(engine.placement) < len(engine.manifest["steps"])
-    for image in _images():
+    for image in images():
         _agree(engine, graph, {"x": image})
 
 
 def test_sizes_that_data_decides(driver):
-    graph = Graph("places")
-    x = graph.add_input("x", Type(dt.f32, (4, 8)))
-    y = graph.add(Softmax(1), [graph.add(make("relu"), [x]).output]).output
-    above = graph.add(make("gt"), [y, graph.add_const(np.float32(0.2), "level")]).output
-    graph.set_outputs([graph.add(NonZero(Sym("places", 0, 16, 32)), [above]).outputs[0], y], ["places", "y"])
+    graph = places()
     engine = build(graph, target="cuda:sm_90", level=0, threads=1)
     assert [f.kind for f in engine.placement][:1] == ["non_zero"]
     counts = set()
-    for image in _images():
+    for image in images():
         _agree(engine, graph, {"x": image})
         counts.add(engine.run({"x": image})["places"].shape)
     assert len(counts) > 1
