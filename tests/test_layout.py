@@ -30,12 +30,12 @@ GROUPS = (
     ("compat", "cli"),
 )
 #: What stands outside the order: (folder, every Strop module it may import, every folder that may import it).
-RUNTIME_SEES = {"strop.errors", "strop.ir.dtype", "strop.engine.format", "strop.engine.plan", "strop.engine.dims", "strop.engine.checksum", "strop.engine.cubins"}
+RUNTIME_SEES = {"strop.errors", "strop.ir.dtype", "strop.engine.format", "strop.engine.plan", "strop.engine.dims", "strop.engine.checksum", "strop.engine.cubins", "strop.engine.parts"}
 RUNTIME_SEEN_BY = {"engine", "codegen"}
 DEMO_DATA_SEES = {"strop.errors"}
 DEMO_DATA_SEEN_BY = {"cli"}
 #: What a process that only runs engines imports of the engine folder, and what these may import.
-FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum", "cubins")
+FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum", "cubins", "parts")
 #: Files that import modules by name at run time, so that a process without the compiler can load engines.
 LAZY_FILES = {
     "__init__.py", "quantize/__init__.py", "compat/shims.py", "compat/tflite/__init__.py", "compat/tflite/source.py", "cli/main.py", "cli/source.py", "cli/dump.py",

@@ -93,3 +93,7 @@ class RuntimeFailure(StropError):
 
 class OptionError(StropError):
     """A command-line option, knob or argument has an unusable value."""
+
+
+class PlacementWarning(UserWarning):
+    """Steps of an engine for a GPU run on the processor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -12,12 +13,23 @@ from strop import demo_data
 from strop.codegen import triton
 from strop.engine.build import build
 from strop.engine.engine import load
-from strop.errors import InputError, TargetError, ToolchainError, UnsupportedError
+from strop.engine.parts import Part, decode_parts
+from strop.engine.plan import Plan, Tensor
+from strop.engine.plan import Step as PlanStep
+from strop.errors import (
+    CustomError,
+    EngineFileError,
+    InputError,
+    TargetError,
+    ToolchainError,
+    UnsupportedError,
+)
 from strop.ir import dtype as dt
 from strop.ir.graph import Graph
 from strop.ir.op import REGISTRY, Type
 from strop.ops.elementwise import make
-from strop.runtime import gpu_driver, gpu_session
+from strop.runtime import gpu_driver, gpu_host, gpu_session
+from strop.runtime.callbacks import CustomCall
 from strop.runtime.ports import Port, TensorInfo
 
 
@@ -68,15 +80,59 @@ def test_free_sizes_are_refused_by_name():
     assert "fixed shapes" in str(caught.value) and all(name in str(caught.value) for name in ("conv1", "pool2", "fc1"))
 
 
-def test_a_layer_without_a_gpu_kernel_is_named():
+def _recurrence() -> Graph:
+    """A network of which one layer has no GPU kernel: an LSTM in f64."""
     sample = next(s for s in REGISTRY["lstm"].samples(np.random.default_rng(0)) if np.asarray(s.inputs[0]).dtype == np.float64)
     graph = Graph("recurrence")
     values = [graph.add_input(f"x{k}", Type(dt.from_numpy(np.asarray(a).dtype), np.asarray(a).shape)) for k, a in enumerate(sample.inputs)]
     node = graph.add(sample.op, values, name="the_lstm", source=["the_lstm"])
     graph.set_outputs([graph.add(make("relu"), [node.outputs[0]]).output], ["y"])
+    return graph
+
+
+def test_strict_refuses_what_would_run_on_the_processor():
+    with pytest.raises(UnsupportedError, match="a step of 2 would run on the processor") as caught:
+        build(_recurrence(), target="cuda:sm_90", level=0, strict=True)
+    assert all(text in str(caught.value) for text in ("the_lstm (lstm): its steps depend on each other", "--strict", "cuda:sm_90"))
+
+
+def test_a_network_of_which_nothing_runs_on_the_gpu():
+    graph = _recurrence()
+    graph.set_outputs([graph.nodes[0].outputs[0]], ["y"])
+    graph.prune()
     with pytest.raises(UnsupportedError, match="no kernel for cuda:sm_90 can do a layer") as caught:
         build(graph, target="cuda:sm_90", level=0)
     assert "the_lstm" in str(caught.value)
+
+
+def test_a_processor_that_is_not_known():
+    with pytest.raises(TargetError, match="unknown target") as caught:
+        build(demo_data.lenet_path(), target="cuda:sm_90+z80", level=0)
+    assert "cuda:sm_90+z80" in str(caught.value)
+
+
+def _plan() -> Plan:
+    tensor = Tensor("x", dt.f32, (4,))
+    return Plan((tensor,), (tensor,), (PlanStep("a", 0, (), 1), PlanStep("b", 0, (), 1)), 64, 0, 1)
+
+
+@pytest.mark.parametrize("change", [
+    {"first": 2}, {"end": 3}, {"end": 0}, {"brought": [{"space": 1, "offset": 0, "size": 4, "index": 0}]}, {"brought": [{"space": 0, "offset": 61, "size": 4, "index": 0}]},
+    {"fetched": [{"space": 3, "offset": 0, "size": 16, "index": 1}]}, {"fetched": [{"space": 3, "offset": 0, "size": 17, "index": 0}]}, {"first": True}, {"fetched": None},
+])  # fmt: skip
+def test_malformed_parts(change):
+    part = {"first": 0, "end": 2, "brought": [], "fetched": []}
+    whole = {"parts": [part], "inputs": [0], "outputs": [0]}
+    assert decode_parts(json.dumps(whole).encode(), _plan()).parts == (Part(0, 2, (), ()),)
+    with pytest.raises(EngineFileError, match="parts that run on the GPU are malformed"):
+        decode_parts(json.dumps({**whole, "parts": [{**part, **change}]}).encode(), _plan())
+    with pytest.raises(EngineFileError, match="parts that run on the GPU are malformed"):
+        decode_parts(json.dumps({**whole, "inputs": [1]}).encode(), _plan())
+
+
+def test_a_part_that_is_called_by_somebody_else():
+    with pytest.raises(CustomError, match="outside of an engine for a GPU"):
+        gpu_host._call(CustomCall("GPU: steps 0 to 3", '{"part": 0}', (), ()))
 
 
 def test_device_memory_that_does_not_fit():

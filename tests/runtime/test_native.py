@@ -124,7 +124,7 @@ int main(void) {
     SHOW("manifest", STROP_SECTION_MANIFEST); SHOW("graph", STROP_SECTION_GRAPH);
     SHOW("plan", STROP_SECTION_PLAN); SHOW("weights", STROP_SECTION_WEIGHTS);
     SHOW("kernels", STROP_SECTION_KERNELS); SHOW("runtime", STROP_SECTION_RUNTIME);
-    SHOW("custom", STROP_SECTION_CUSTOM); SHOW("attachment", STROP_SECTION_ATTACHMENT); SHOW("custom_abi", STROP_CUSTOM_ABI);
+    SHOW("custom", STROP_SECTION_CUSTOM); SHOW("attachment", STROP_SECTION_ATTACHMENT); SHOW("host", STROP_SECTION_HOST); SHOW("custom_abi", STROP_CUSTOM_ABI);
     SIZE(strop_custom_header); SIZE(strop_custom_step_record); SIZE(strop_custom_tensor_record);
     AT(strop_custom_step_record, first_tensor); AT(strop_custom_tensor_record, strides);
     SIZE(strop_custom_tensor); SIZE(strop_custom_call); SHOW("by_name", STROP_KERNEL_BY_NAME);

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from strop.cli.output import StageBar, pairs, show_json, size, warn
+from strop.cli.output import StageBar, pairs, show_json, size, table, warn
 from strop.cli.source import (
     CALIBRATOR_HELP,
     PREPROCESS_HELP,
@@ -50,6 +50,7 @@ def command(
     max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement, closeness.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement; closeness where there is one score.")] = None,
     equalize: Annotated[bool, typer.Option("--equalize", help="Bring channels between convolutions to like ranges before int8.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse what a GPU has no kernel for instead of running it on the processor.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Makes an engine file of a model."""
@@ -80,6 +81,7 @@ def command(
                 preprocess=preprocess,
                 max_drop=max_drop,
                 equalize=equalize,
+                strict=strict,
                 metric=load_function(metric) if metric and ":" in metric else metric,
             )
     except Stopped as stopped:
@@ -109,6 +111,7 @@ def _report(engine: Engine, output: Path, seconds: float, json: bool) -> None:
         )
         return
     pairs(summary(found, file_bytes, seconds, output))
+    placement_table(found)
     for note in found.notes:
         print(f"note: {note}")
 
@@ -125,6 +128,13 @@ def summary(found: Description, file_bytes: int, seconds: float, output: Path) -
         ("arena", f"{size(memory.arena)} (at least {size(memory.live_peak)} are alive at once)"),
         ("built in", f"{seconds:.1f} s"),
     ]
+
+
+def placement_table(found: Description) -> None:
+    """What runs on the processor beside a GPU, and why, one row each."""
+    if found.placement:
+        rows = [[f.index, f.step, f.kind, f.target, f.kernel, f.reason] for f in found.placement]
+        table(["#", "step", "kind", "runs on", "kernel", "why not on the GPU"], rows, right=["#"])
 
 
 def copies(found: Description) -> str:

@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Tells what a build would make of every node of a model.
 
-    That is: folded, view, fused (into another node's step), kernel, custom, copy, naive, unsupported, or unknown because of an
+    That is: folded, view, fused (into another node's step), kernel, custom, copy, naive, processor (beside a GPU), unsupported, or unknown because of an
     unsupported node before it; with estimated operations, bytes, memory and time on one core. Nothing is compiled.
 
     Exit code 0: all nodes run well; 1: a node is not supported; 3: a node would run naively; 2: the command line is wrong.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strop.cli.build import copies
+from strop.cli.build import copies, placement_table
 from strop.cli.output import micros, number, pairs, show_json, size, table
 from strop.cli.source import open_any_engine
 from strop.engine.describe import Description, StepReport, describe
@@ -31,6 +31,7 @@ def command(
     pairs(_head(found))
     steps_table(found)
     pairs(_foot(found))
+    placement_table(found)
     for note in found.notes:
         print(f"note: {note}")
 
@@ -66,6 +67,7 @@ def _head(found: Description) -> list[tuple[str, object]]:
 def _foot(found: Description) -> list[tuple[str, object]]:
     totals, memory = found.totals, found.memory
     rows: list[tuple[str, object]] = [
+        *([("placement", f"{len(found.placement)} of {totals.steps} steps run on the processor {found.placement[0].target}")] if found.placement else []),
         ("steps", f"{totals.steps} for {totals.nodes} nodes ({totals.fused_nodes} fused into others)"),
         ("copies", copies(found)),
         ("work", f"{number(totals.flops)}flop, {size(totals.bytes)} read and written"),

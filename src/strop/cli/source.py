@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from strop.cli.output import warn
 from strop.engine.engine import Engine, load
 from strop.engine.format import MAGIC, read_sections
-from strop.errors import InputError, OptionError
+from strop.engine.placement import told
+from strop.errors import InputError, OptionError, PlacementWarning
 from strop.files import replacing
 from strop.frontend.formats import TFLITE, kind_of
 from strop.ir.ranges import FORM, parse_shape
@@ -66,7 +69,11 @@ def is_engine(path: Path) -> bool:
 
 def build(model: Path, **options: Any) -> Engine:
     """``strop.engine.build.build``, imported at first use: verbs that only run engines need no compiler."""
-    engine: Engine = import_module("strop.engine.build").build(model, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlacementWarning)
+        engine: Engine = import_module("strop.engine.build").build(model, **options)
+    if engine.placement:
+        warn(told(engine.placement, len(engine.manifest["steps"])))
     return engine
 
 

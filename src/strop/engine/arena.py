@@ -30,10 +30,15 @@ class MemoryPlan:
     lives: dict[Buffer, tuple[int, int]]
 
 
-def plan_memory(lowered: Lowered) -> MemoryPlan:
+def plan_memory(lowered: Lowered, kept: Sequence[tuple[Buffer, int]] = ()) -> MemoryPlan:
     """Places large buffers first, each at the lowest offset that is free for its whole life; buffers that a step
-    overwrites in place share their operand's place."""
-    lives = _lives(lowered)
+    overwrites in place share their operand's place.
+
+    Args:
+        lowered: the program.
+        kept: (buffer, step) where somebody else needs a buffer during a step.
+    """
+    lives = _lives(lowered, kept)
     hosts = _in_place(lowered.steps, lives)
     merged: dict[Buffer, tuple[int, int]] = {}
     for buffer, (first, last) in lives.items():
@@ -54,7 +59,7 @@ def _aligned(size: int) -> int:
     return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
 
 
-def _lives(lowered: Lowered) -> dict[Buffer, tuple[int, int]]:
+def _lives(lowered: Lowered, kept: Sequence[tuple[Buffer, int]]) -> dict[Buffer, tuple[int, int]]:
     """First and last step of every buffer. What is there before a round and used in it is there until the last round has ended,
     and what rounds leave behind from the first one on."""
     lives: dict[Buffer, tuple[int, int]] = {}
@@ -62,6 +67,10 @@ def _lives(lowered: Lowered) -> dict[Buffer, tuple[int, int]]:
         for place in (*step.inputs, *step.outputs):
             if place is not None and place.buffer.kind == "arena":
                 lives[place.buffer] = (lives.get(place.buffer, (index, index))[0], index)
+    for buffer, index in kept:
+        if buffer.kind == "arena":
+            first, last = lives.get(buffer, (index, index))
+            lives[buffer] = (min(first, index), max(last, index))
     for jump in sorted((j for j in lowered.jumps if j.target <= j.after), key=lambda j: j.after - j.target):
         for buffer, (first, last) in lives.items():
             if first < jump.target <= last <= jump.after:

@@ -26,6 +26,7 @@ from strop.engine.plan import Step as PlanStep
 from strop.errors import UnsupportedError
 from strop.ir.graph import Graph, Value
 from strop.ir.op import Array
+from strop.ir.shape import Dim
 from strop.ir.text import show as show_graph
 from strop.kernels.base import Emitted, Out, Packed, View
 from strop.kernels.extent import SymbolicError, dim_of, greater, highest, lesser, lowest, typical
@@ -206,6 +207,10 @@ class Assembler:
             "rounding": step.chosen.kernel.error(region, step.chosen.params),
         }
 
+    def units(self) -> list[str]:
+        """The texts of all kernels."""
+        return self.module.units()
+
     def sections(self, graph: Graph, extra: dict[str, Any], trace: Trace) -> list[Section]:
         """All sections; compiles the kernels."""
         done: Callable[[int, int], None] = lambda k, n: trace.report("codegen", k, n)  # noqa: E731
@@ -229,7 +234,7 @@ class Assembler:
         target, module = self.lowered.target, self.module
         if isinstance(module, GpuModule):
             codes = [Code(c.function, c.code, c.shared, c.warps) for c in module.compile(done)]
-            table = [GpuKernel(tuple((c.cubin, c.grid) for c in k.calls), k.workspace, k.locks) for k in module.kernels]
+            table = [GpuKernel(tuple((c.cubin, c.grid) for c in k.calls if min(c.grid) > 0), k.workspace, k.locks) for k in module.kernels]
             return encode_cubins(codes, table), f"{PREFIX}{target.cpu}", []
         kernels, runtime = _bytes(module.compile(done)), _bytes(toolchain.runtime_library(target))
         return kernels, module.used.section, [Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime])]
@@ -248,7 +253,11 @@ class Assembler:
         return len(self.module.kernels) if isinstance(self.module, GpuModule) else len(self.module.functions)
 
     def _tensor(self, name: str, value: Value) -> Tensor:
-        return Tensor(name, value.dtype, tuple(map(self.dims.number, value.shape)))
+        return Tensor(name, value.dtype, tuple(map(self._dim, value.shape)))
+
+    def _dim(self, dim: Dim) -> int:
+        """A dim of an input or output as the plan says it."""
+        return self.dims.number(dim)
 
     def _buffers(self) -> list[list[Any]]:
         """What lies in the arena: value, offset, bytes, first and last step that need it."""
@@ -304,7 +313,7 @@ def _reach(view: View) -> tuple[int, int]:
 def _tasks(step: Step, emitted: Emitted) -> int:
     """How many tasks a step has: none when all its results may be empty, and are."""
     counts = [view.count for view in step.region.outs]
-    if any(lowest(count) > 0 for count in counts):
+    if not counts or any(lowest(count) > 0 for count in counts):
         return emitted.tasks
     most = counts[0]
     for count in counts[1:]:

@@ -65,7 +65,7 @@ def timer(target: Target, level: int, budget: float | None, trace: Trace) -> Tim
         quiet = Trace(progress=trace.progress)
         lowered = lower(graph, target, quiet)
         if naive := _naive(lowered, names):
-            return Timing(sum(_seconds(s, target) for s in lowered.steps), naive=naive)
+            return Timing(sum(_seconds(s, s.host or target) for s in lowered.steps), naive=naive)
         tune(lowered, level, budget, quiet, every=True)
         return of_steps(lowered, names)
 
@@ -83,11 +83,11 @@ def of_steps(lowered: Lowered, names: Mapping[str, str]) -> Timing:
     unmeasured = set()
     for step in lowered.steps:
         if (owner := _owner(step, names)) is not None:
-            found[owner] = found.get(owner, 0.0) + _seconds(step, lowered.target)
-            estimated[owner] = estimated.get(owner, 0.0) + step.chosen.cost(step.region, lowered.target)
+            found[owner] = found.get(owner, 0.0) + _seconds(step, step.host or lowered.target)
+            estimated[owner] = estimated.get(owner, 0.0) + step.chosen.cost(step.region, step.host or lowered.target)
             if step.seconds is None and not step.copy:
                 unmeasured.add(owner)
-    total = sum(_seconds(step, lowered.target) for step in lowered.steps)
+    total = sum(_seconds(step, step.host or lowered.target) for step in lowered.steps)
     return Timing(total, found, _naive(lowered, names), all(s.seconds is not None or s.copy for s in lowered.steps),
                   estimated, frozenset(unmeasured))  # fmt: skip
 

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from strop.engine.arena import plan_memory
-from strop.engine.assemble import Assembler
 from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
 from strop.engine.notebook import bar_of_notebook
 from strop.engine.options import check, machine_of
+from strop.engine.partition import assembler_of
+from strop.engine.placement import announce
 from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
 from strop.engine.sources import sources_of
 from strop.engine.stages import Stage
@@ -59,21 +59,21 @@ def build(
     max_drop: float | None = None,
     metric: str | Plugin | None = None,
     equalize: bool = False,
+    strict: bool = False,
 ) -> Engine:
     """Compiles a model for one target.
 
     Args:
         model: path of an ONNX, .tflite, .keras, .h5, .pt2 or frozen .pb file or a SavedModel's folder, bytes of such a file, a ModelProto, PyTorch module,
             ExportedProgram, Keras model, ConcreteFunction, Network, Graph, or what ``strop.quantize.prepare_qat`` made, whose ranges then count.
-        target: ``host`` or a name such as ``x86-64-v3``.
+        target: ``host`` or a name such as ``x86-64-v3``, ``cuda:sm_90`` or ``cuda:sm_90+x86-64-v3``: this processor runs what that GPU cannot.
         threads: work is split for this many; None for the machine's cores.
         level: effort of choosing kernels, 0 (estimates only) to 5 (every candidate is measured).
         budget: seconds that measuring may take; None for the level's own.
-        shapes: input name to shape: a text such as ``1..8(1)x3x32..960(320)%32x640``, or a sequence of numbers and such ranges
-            (min..max, the optimum that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is
-            given the engine serves all of it. The model's own names of dims may be given in place of an input's. ``=16000``
-            in place of a shape compiles in an input that always has this value; branches on it are then taken. ``NAME[]`` stands for
-            the elements of a value that decide over sizes, or for the size that it gets from data: ``"k[]": "1..100"``.
+        shapes: input name to shape: a text such as ``1..8(1)x3x32..960(320)%32x640``, or a sequence of numbers and such ranges (min..max, the optimum
+            that is tuned for, what it is a multiple of; a name alone stands for 1..128). Where a range is given the engine serves all of it. The model's
+            own names of dims may be given in place of an input's. ``=16000`` in place of a shape compiles in an input that always has this value;
+            branches on it are then taken. ``"k[]": "1..100"`` is about the elements of k that decide over sizes, or the size that k gets from data.
         example_inputs: of a PyTorch module: its positional arguments, or its keyword arguments as a dict.
         dynamic_shapes: of a PyTorch module: which dims are free, as ``torch.export.export`` takes it.
         signature: of a SavedModel or TFLite model with several entries: the key of the one to read; None for the main one.
@@ -83,14 +83,13 @@ def build(
         precision: of the layers: fp32, bf16, fp16, int8, int16x8, of their weights alone w8, w4 or w4:64 (weights that share a scale), or auto:
             int8 or bf16 where that is faster and accurate enough. On processors bf16 and fp16 leave layers in fp32 that they are not estimated to make faster.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
-        calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are
-            used, and a note says so.
+        calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are used, as a note says.
         ranges: a range table, its path, or value names to (low, high), where ``calibration`` has only the samples.
         calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``.
         preprocess: of images: unit, imagenet, signed or raw.
-        max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that
-            counts; for auto 1 if nothing is said.
+        max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that counts; for auto 1.
         equalize: brings channels between convolutions to like ranges first, see ``strop.quantize.equalize``.
+        strict: what a GPU has no kernel for is an error; else it runs on the processor, and a PlacementWarning counts it.
         metric: see ``strop.engine.evaluate``; None for ``usual_metric``.
 
     Returns:
@@ -107,9 +106,10 @@ def build(
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
         request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize).of(model)
-        tuned = partial(_finish, machine=machine, level=level, budget=budget, trace=Trace(), facts={})
+        tuned = partial(_finish, machine=machine, level=level, budget=budget, trace=Trace(), facts={}, strict=strict)
         reduced = reduce_precision(graph, request, on_this_machine, tuned, machine, level, budget, trace)
-    engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts)
+    engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts, strict)
+    announce(engine.manifest)
     engine.explain = reduced.explain
     if bar is not None:
         bar.close()
@@ -127,19 +127,19 @@ def portable(model: Model, shapes: Shapes | None, trace: Trace, **options: Any) 
         return optimize(graph, trace)
 
 
-def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any]) -> Engine:
+def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any], strict: bool = False) -> Engine:
     """The stages that know the target."""
     with Stage(trace, "lower"):
-        lowered = lower(graph, machine, trace)
+        lowered = lower(graph, machine, trace, strict=strict)
     with Stage(trace, "tune"):
         tune(lowered, level, budget, trace)
         note_slow(lowered, facts, trace)
     with Stage(trace, "codegen"):
-        parts = Assembler(lowered, plan_memory(lowered))
+        parts = assembler_of(lowered)
         parts.emit()
-        trace.dump("codegen.c", lambda: "\n".join(parts.module.units()))
+        trace.dump("codegen.c", lambda: "\n".join(parts.units()))
         if trace.debug >= 4:
-            trace.log(4, "\n".join(parts.module.units()))
+            trace.log(4, "\n".join(parts.units()))
         sections = parts.sections(graph, {"level": level, "notes": trace.notes, "sources": trace.sources, **facts}, trace)
     with Stage(trace, "engine"):
         return Engine.from_sections(sections)

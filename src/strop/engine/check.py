@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from strop.engine.arena import MemoryPlan, plan_memory
+from strop.engine.arena import MemoryPlan
 from strop.engine.assemble import Assembler
+from strop.engine.partition import assembler_of
 from strop.engine.plan import Space
 from strop.errors import UnsupportedError
 from strop.frontend.table import judge
@@ -38,8 +39,8 @@ from strop.trace import Trace
 #: What may become of a node, best first.
 #: ``folded`` is computed at build time or not needed; ``view`` moves no bytes; ``fused`` shares the step of another node;
 #: ``kernel`` has a step of its own; ``custom`` is a custom layer's step; ``copy`` only moves bytes; ``naive`` runs a kernel that is
-#: right but slow; ``unsupported`` stops a build; ``unknown`` cannot be judged because of an unsupported node before it.
-FATES = ("folded", "view", "fused", "kernel", "custom", "copy", "naive", "unsupported", "unknown")
+#: right but slow; ``processor`` runs beside a GPU that has no kernel for it; ``unsupported`` stops a build; ``unknown`` cannot be judged because of an unsupported node before it.
+FATES = ("folded", "view", "fused", "kernel", "custom", "copy", "naive", "processor", "unsupported", "unknown")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class NodeFate:
         fate: one of ``FATES``.
         kernel: the algorithm of its step, else empty.
         step: the node into whose step it is fused, else empty.
-        reason: why it is unsupported, naive, a copy or unknown, or where a custom layer's code is; else empty.
+        reason: why it is unsupported, naive, on the processor, a copy or unknown, or where a custom layer's code is; else empty.
         hint: what to try, or None.
         figures: estimates.
         refusals: of a naive node: why each other kernel does not take it.
@@ -198,13 +199,12 @@ def _judged(verdicts: Sequence[Verdict], graph: Graph, machine: Target) -> dict[
     verify(graph, "imported")
     refused: list[Refusal] = []
     lowered = lower(optimize(graph, trace), machine, trace, refused)
-    memory = plan_memory(lowered)
-    parts = Assembler(lowered, memory)
+    parts = assembler_of(lowered)
     parts.emit()
     figures = _figures({v.name for v in verdicts}, lowered, parts)
     judge_one = _Judge(lowered, refused, parts)
     nodes = tuple(replace(judge_one(v), figures=figures.get(v.name, Figures())) for v in verdicts)
-    return {"nodes": nodes, "totals": _totals(len(verdicts), lowered, memory, parts)}
+    return {"nodes": nodes, "totals": _totals(len(verdicts), lowered, parts.memory, parts)}
 
 
 def _unread(verdict: Verdict, reason: str) -> NodeFate:
@@ -251,6 +251,8 @@ class _Judge:
     def _step(self, name: str, op: str, step: Step) -> NodeFate:
         kernel, owner = step.chosen.kernel.name, step.region.name
         elsewhere = "" if owner == name else owner
+        if step.host is not None:
+            return NodeFate(name, op, "processor", kernel, elsewhere, f"on {step.host}: {step.refusal}")
         if isinstance(step.region.op, Layer) and not elsewhere:
             return NodeFate(name, op, "custom", kernel, reason=self._where[id(step)].partition(": ")[2])
         if kernel.startswith("naive"):

@@ -10,6 +10,7 @@ from strop.engine.custom_section import decode_custom
 from strop.engine.dims import evaluate, input_dim
 from strop.engine.engine import Engine
 from strop.engine.format import EngineFile, SectionKind
+from strop.engine.placement import Fallback
 from strop.engine.plan import Plan, Space, Tensor, decode_plan
 from strop.errors import EngineFileError
 from strop.runtime.context import StepTime
@@ -38,6 +39,8 @@ class StepReport:
         copy: why it only moves bytes (``layout``, ``concat``, ``output``, ``reshape``), else empty.
         transpose: whether it moves bytes into another order of axes.
         custom: of a custom layer its name and where its code is, else empty.
+        side: of an engine for a GPU that shares it with a processor: the target that runs the step, else empty.
+        reason: why the GPU does not, or empty.
         edge: whether it reads a graph input or writes a graph output itself.
         estimated_ns: what the cost model expects on one core.
         measured_ns: what tuning measured on one core, or None.
@@ -63,6 +66,8 @@ class StepReport:
     rounding: float | None
     time_ns: int | None = None
     custom: str = ""
+    side: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ class Description:
     totals: Totals
     steps: tuple[StepReport, ...]
     notes: tuple[str, ...]
+    placement: tuple[Fallback, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""
@@ -154,6 +160,7 @@ def describe(engine: Engine, times: Sequence[StepTime] = ()) -> Description:
         totals=_totals(steps),
         steps=steps,
         notes=tuple(map(str, notes)),
+        placement=engine.placement,
     )
 
 
@@ -215,7 +222,7 @@ def _step(engine: Engine, record: Any, edge: bool, time: int | None) -> StepRepo
         measured_ns=measured if isinstance(measured, int) else None,
         rounding=rounding if isinstance(rounding, float) else None,
         time_ns=time,
-        custom=_get(engine, record, "custom", str) if "custom" in record else "",
+        **{name: _get(engine, record, name, str) if name in record else "" for name in ("custom", "side", "reason")},
     )
 
 

@@ -18,6 +18,7 @@ from strop import knobs
 from strop.engine.cubins import PREFIX
 from strop.engine.format import EngineFile, Section, SectionKind, read_sections, write_engine
 from strop.engine.notebook import pairs_html
+from strop.engine.placement import Fallback, fallbacks
 from strop.errors import EngineFileError, OptionError
 from strop.files import replacing
 from strop.ir.dtype import DType
@@ -73,7 +74,7 @@ class Engine:
             TargetError: this machine cannot run the engine's code.
         """
         if self._session is None and any(e.kind == SectionKind.KERNELS and e.name.startswith(PREFIX) for e in self._file.sections):
-            self._session = GpuSession(self.path)
+            self._session = GpuSession(self.path, threads=self._threads or self.manifest.get("host_threads"))
         if self._session is None:
             self._session = Session(self.path, threads=self._threads or self.manifest.get("threads"))
         return self._session
@@ -171,6 +172,11 @@ class Engine:
         if not isinstance(found, dict):
             raise EngineFileError("the manifest is not a JSON object", where=str(self.path))
         return found
+
+    @property
+    def placement(self) -> tuple[Fallback, ...]:
+        """Of an engine for a GPU the steps that run on the processor, and why."""
+        return fallbacks(self.manifest)
 
     def attach(self, name: str, data: bytes) -> Engine:
         """A copy of the engine that carries bytes of the caller's own under a name; ``attachment`` reads them back."""

@@ -56,6 +56,7 @@ class SectionKind(IntEnum):
     RUNTIME = 6  # shared object; the name is an operating system and processor: linux-x86_64
     CUSTOM = 7  # records of custom_section.py: steps whose code is found by name
     ATTACHMENT = 8  # bytes of a program above, by name; no part of Strop's runtime reads them
+    HOST = 9  # of an engine for a GPU what the processor does: an engine file, and the parts.py that it calls
 
 
 _DEFAULT_FLAGS = {

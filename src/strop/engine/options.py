@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from strop import knobs
 from strop.engine.stages import STAGES
 from strop.errors import OptionError
 from strop.target.base import Target
+from strop.target.cuda import is_gpu
+from strop.target.detect import beside
 from strop.target.detect import parse as parse_target
 
 
 def machine_of(target: str | Target, threads: int | None) -> Target:
-    """The target with as many cores as there will be threads; OptionError for an unusable number."""
+    """The target with as many cores as there will be threads, of a GPU the processor beside it; OptionError for an unusable number."""
     machine = parse_target(target) if isinstance(target, str) else target
-    count = threads if threads is not None else knobs.THREADS.get() or machine.cores
+    worker = beside(machine) if is_gpu(machine) else machine
+    count = threads if threads is not None else knobs.THREADS.get() or worker.cores
     if not 1 <= count <= 256:
         raise OptionError("unusable number of threads", got=count, expected="1..256")
-    return machine.with_cores(count)
+    worker = worker.with_cores(count)
+    return replace(machine, host=worker) if is_gpu(machine) else worker
 
 
 def check(level: int, stop_after: str | None) -> None:

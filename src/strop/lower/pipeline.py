@@ -24,6 +24,7 @@ from strop.kernels.extent import (
     typical,
 )
 from strop.kernels.table import candidates, refusals
+from strop.kernels.triton import loops, pointwise
 from strop.lower import regions
 from strop.lower.layout import Layout
 from strop.lower.placement import Buffer, Jump, Launch, Placement
@@ -40,6 +41,7 @@ from strop.ops.mixed import MixedConv
 from strop.ops.wide import WideConv
 from strop.target.base import Target
 from strop.target.cuda import is_gpu
+from strop.target.detect import beside
 from strop.trace import Trace
 
 #: Largest value that memory is planned for.
@@ -78,6 +80,8 @@ class Step:
         seconds: measured time of the chosen candidate on one core, if tuning measured it.
         tried: what is known about its candidates, best first; those that do not work last.
         values: per result the value of the graph that it is, and the model's node that the value ends.
+        host: the processor that runs it, where that is not the program's target.
+        refusal: why it does not run on the target, or empty.
     """
 
     region: Region
@@ -90,6 +94,8 @@ class Step:
     seconds: float | None = None
     tried: tuple[Tried, ...] = ()
     values: tuple[tuple[str, str], ...] = ()
+    host: Target | None = None
+    refusal: str = ""
 
 
 @dataclass(eq=False)
@@ -103,12 +109,25 @@ class Lowered:
     outputs: list[Buffer] = field(default_factory=list)
     jumps: list[Jump] = field(default_factory=list)
 
+    @property
+    def fallbacks(self) -> list[Step]:
+        """The steps that run on the processor beside the GPU."""
+        return [step for step in self.steps if step.host is not None]
+
+    def sides(self) -> list[Lowered]:
+        """What the GPU runs and what the processor beside it runs, as programs of their own over the same steps; there are fallbacks."""
+        hosts = self.fallbacks
+        own = [step for step in self.steps if step.host is None]
+        machine = hosts[0].host
+        assert machine is not None
+        return [replace(self, steps=own), replace(self, target=machine, steps=hosts)]
+
 
 #: A launch that no kernel can do, and why.
 Refusal = tuple[Launch, UnsupportedError]
 
 
-def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None = None) -> Lowered:
+def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None = None, strict: bool = False) -> Lowered:
     """Chooses layouts and regions and asks every kernel; choices stay open, the estimate's favourite in force.
 
     Args:
@@ -116,6 +135,7 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
         target: the machine.
         trace: told about regions.
         refused: takes in launches that no kernel can do, whose steps are then left out; None to raise at the first.
+        strict: nothing may run on the processor beside a GPU.
 
     Raises:
         UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
@@ -123,11 +143,25 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
     _require_bounds(graph)
     _require_ranges(graph)
     try:
-        return _lowered(graph, target, trace, refused)
+        lowered = _lowered(graph, target, trace, refused)
     except SymbolicError as error:
         raise UnsupportedError(
             "the network cannot be arranged for symbolic dims", got=error, hint="fix some dims with --shape, or make their range smaller"
         ) from error
+    if strict and lowered.fallbacks:
+        raise _strict(lowered)
+    return lowered
+
+
+def _strict(lowered: Lowered) -> UnsupportedError:
+    """The error that names every step of the processor, and why it is one."""
+    steps, count = lowered.fallbacks, len(lowered.steps)
+    reasons = [f"{step.region.name} ({step.region.kind}): {step.refusal}" for step in steps]
+    return UnsupportedError(
+        f"{len(steps)} of {count} steps would run on the processor" if len(steps) > 1 else f"a step of {count} would run on the processor",
+        where=", ".join(dict.fromkeys(source for step in steps for source in step.region.source or (step.region.name,))), got="; ".join(reasons),
+        expected=f"a kernel for {lowered.target} for every step", hint="build without strict (--strict), or for a processor",
+    )  # fmt: skip
 
 
 def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | None) -> Lowered:
@@ -140,32 +174,65 @@ def _lowered(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] 
     groups = regions.form(prepared, is_gpu(target))
     layout = Layout(prepared, groups)
     computed = set(prepared.setters())
-    unserved: list[Refusal] = []
     known: dict[str, list[Candidate]] = {}
     steps = []
-    for launch in layout.launches:
+    deciding = {jump.after for jump in layout.jumps}
+    for number, launch in enumerate(layout.launches):
         try:
             _require_sizes(launch, computed)
-            steps.append(_step(launch, target, known))
+            steps.append(_placed(launch, target, known, number in deciding) if is_gpu(target) else _step(launch, target, known))
         except UnsupportedError as error:
-            if refused is None and not is_gpu(target):
+            if refused is None:
                 raise
-            (unserved if refused is None else refused).append((launch, error))
-    if unserved:
-        raise _unserved(unserved, target)
+            refused.append((launch, error))
     lowered = Lowered(target, prepared, steps, layout.buffers, layout.outputs, layout.jumps)
+    if refused is None:
+        _require_gpu(lowered)
     trace.dump("lower.regions.txt", lambda: show(lowered))
     return lowered
 
 
-def _unserved(refused: Sequence[Refusal], target: Target) -> UnsupportedError:
-    """The error for layers that would have to run on the processor."""
-    names = [launch.name for launch, _ in refused]
-    first = refused[0][1]
-    return UnsupportedError(
-        f"no kernel for {target} can do {len(names)} layers" if len(names) > 1 else f"no kernel for {target} can do a layer",
-        where=", ".join(names[:12]) + ", ..." * (len(names) > 12), got=f"{first.what}: {first.got}", expected=first.expected,
-        hint="a network runs wholly on the GPU or not at all; fix free sizes with --shape, or build for a processor",
+def _placed(launch: Launch, target: Target, known: dict[str, list[Candidate]], decides: bool) -> Step:
+    """The step of a launch: on the GPU where there is a kernel, else on the processor beside it.
+
+    Args:
+        decides: whether a jump depends on its result.
+    """
+    places = [place for place in (*launch.inputs, *launch.outputs) if place is not None]
+    free = any(is_symbolic(place.offset, place.buffer.size) for place in places)
+    region = _region(launch)
+    if decides:
+        reason = "a jump depends on it"
+    elif free and not region.symbols:
+        reason = "it lies in memory whose size only a run knows"
+    else:
+        found = _candidates(region, target, known)
+        if found:
+            return _step_of(launch, region, found)
+        reason = _why_not(region, target)
+    host = beside(target)
+    step = _step(launch, host, {})
+    step.host, step.refusal = host, reason
+    return step
+
+
+def _why_not(region: Region, target: Target) -> str:
+    """Why a GPU does not do a region: what the most general of its kernels says."""
+    reasons = refusals(region, target)
+    general = pointwise.KERNEL.name if region.op is None else loops.KERNEL.name
+    return reasons.get(general) or "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+
+def _require_gpu(lowered: Lowered) -> None:
+    """Something runs on the GPU that the network is built for, and no caller decides over sizes."""
+    fallbacks = lowered.fallbacks
+    if not fallbacks or (len(fallbacks) < len(lowered.steps) and not any(sh.symbols(value.shape) for value in lowered.graph.inputs)):
+        return
+    names = [step.region.name for step in fallbacks]
+    raise UnsupportedError(
+        f"no kernel for {lowered.target} can do {len(names)} layers" if len(names) > 1 else f"no kernel for {lowered.target} can do a layer",
+        where=", ".join(names[:12]) + ", ..." * (len(names) > 12), got=f"{fallbacks[0].region.kind}: {fallbacks[0].refusal}",
+        expected="a layer that runs on the GPU, and inputs of fixed sizes", hint="fix free sizes with --shape, or build for a processor",
     )  # fmt: skip
 
 
@@ -255,6 +322,10 @@ def _step(launch: Launch, target: Target, known: dict[str, list[Candidate]]) -> 
         raise UnsupportedError(
             f"no kernel can do {region.kind}", where=region.name, got=region.signature(), expected=reasons
         )
+    return _step_of(launch, region, found)
+
+
+def _step_of(launch: Launch, region: Region, found: list[Candidate]) -> Step:
     values = () if launch.group is None else tuple(map(_named, launch.group.outputs))
     return Step(region, launch.inputs, launch.outputs, found, found[0], launch.reason, launch.swaps, values=values)
 
@@ -370,5 +441,5 @@ def show(lowered: Lowered) -> str:
         lines.append(f"{index:4d} {step.region.name}: {step.region.signature()}")
         for candidate in step.candidates[:6]:
             mark = "*" if candidate is step.chosen else " "
-            lines.append(f"      {mark} {candidate.label} {candidate.cost(step.region, lowered.target) * 1e6:.1f} us")
+            lines.append(f"      {mark} {candidate.label} {candidate.cost(step.region, step.host or lowered.target) * 1e6:.1f} us")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Running an engine on an NVIDIA GPU from Python: numpy in and out, or memory of the device.
 
-The steps are captured in one CUDA graph; a run launches it. Weights lie on the device once per session; every context has a stream, an arena and
+The steps are captured in one CUDA graph; a run launches it. Where the processor has steps of its own, there is a graph per part, see
+``gpu_host.py``. Weights lie on the device once per session; every context has a stream, an arena and
 buffers of inputs and outputs of its own, so contexts run concurrently.
 """
 
@@ -19,14 +20,17 @@ from numpy.typing import ArrayLike
 
 from strop.engine.cubins import PREFIX, GpuKernel, decode
 from strop.engine.format import EngineFile, SectionKind, Source
-from strop.engine.plan import Plan, Space, Step, Tensor, decode_plan
+from strop.engine.parts import ENGINE, PARTS, Part, Shared, decode_parts
+from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan
 from strop.errors import InputError, TargetError
 from strop.ir.dtype import DType
 from strop.runtime import dlpack
 from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import MemoryFigures, StepInfo, StepTime
 from strop.runtime.gpu_driver import Device, device
+from strop.runtime.gpu_host import Crossing, HostSide, trimmed
 from strop.runtime.ports import Array, Port, TensorInfo, check_names, list_of
+from strop.runtime.session import Session
 
 #: Runs of a step that one measurement times.
 _REPEATS = 20
@@ -68,6 +72,8 @@ class _Shared:
     where: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    host: Session | None  # of the processor's side
+    parts: Shared
 
 
 class GpuSession:
@@ -77,8 +83,8 @@ class GpuSession:
         where, inputs, outputs, steps, target, isa: as there.
     """
 
-    def __init__(self, source: Source) -> None:
-        """Loads an engine.
+    def __init__(self, source: Source, *, threads: int | None = None) -> None:
+        """Loads an engine; ``threads`` are those of what the processor does.
 
         Raises:
             EngineFileError: truncated, corrupt or of another version.
@@ -99,9 +105,11 @@ class GpuSession:
         address = found.allocate(len(weights))
         if len(weights):
             found.to_device(address, weights.ctypes.data, len(weights))
-        self.inputs, self.outputs = (tuple(map(_info, tensors)) for tensors in (plan.inputs, plan.outputs))
+        host, parts = _host_of(file, plan, threads)
+        sides = (plan.inputs, plan.outputs)
+        self.inputs, self.outputs = (tuple(map(_info, tensors)) for tensors in sides) if host is None else (host.inputs, host.outputs)
         self.steps = tuple(StepInfo(s.name, s.kernel, s.n_tasks, s.grain) for s in plan.steps)
-        self._shared = _Shared(found, plan, kernels, functions, address, file.where, self.inputs, self.outputs)
+        self._shared = _Shared(found, plan, kernels, functions, address, file.where, self.inputs, self.outputs, host, parts)
         self._manifest = file.text(SectionKind.MANIFEST)
         self.graph_text = file.text(SectionKind.GRAPH)
         self._weights = len(weights)
@@ -120,7 +128,7 @@ class GpuSession:
         return MemoryFigures(self._weights, self._shared.plan.arena_bytes, self._shared.plan.scratch_bytes)
 
     def context(self, *, threads: int | None = None, arenas: ArenaPool | None = None) -> GpuContext:
-        """A context of its own; ``threads`` and ``arenas``, of the host's memory, mean nothing here."""
+        """A context of its own; ``threads`` and ``arenas``, of the host's, mean nothing here."""
         with self._shared.device.making:
             return GpuContext(self._shared, self)
 
@@ -175,8 +183,27 @@ class GpuContext:
         self.device_inputs = self._arrays(plan.inputs, ports[:count])
         self.device_outputs = self._arrays(plan.outputs, ports[count:])
         self._host = [_over(pin, t) for pin, t in zip(self._pins, (*plan.inputs, *plan.outputs), strict=True)]
-        self._graph = self._capture(plan.steps)
-        self._finalizer = weakref.finalize(self, _release, gpu, self._memory, self._pins, self.stream, self._graph)
+        self._side = None if shared.host is None else self._host_side(shared.host)
+        self._graph = None if self._side is not None else self._capture(plan.steps)
+        self._finalizer = weakref.finalize(self, _release, gpu, self._memory, self._pins, self.stream, self._graph, self._side)
+
+    def _host_side(self, session: Session) -> HostSide:
+        """The processor's side over the pinned arrays."""
+        plan, count = self._shared.plan, len(self._inputs)
+        side = HostSide(self._shared.device, self.stream, session, self._shared.parts)
+        self._host[count:] = [array.reshape(room) for array, room in zip(self._host[count:], side.rooms(), strict=True)]
+        for port, room in zip(self._outputs, side.rooms(), strict=True):
+            port.room = room[0] if port.computed else 0
+        arrays = {port.name: array for port, array in zip(self._inputs, self._host, strict=False)}
+        results = {port.name: array for port, array in zip(self._outputs, self._host[count:], strict=True)}
+        graphs = [self._capture(plan.steps[part.first : part.end]) for part in self._shared.parts.parts]
+        side.prepare(graphs, [self._crossing(part) for part in self._shared.parts.parts], arrays, results)
+        return side
+
+    def _crossing(self, part: Part) -> Crossing:
+        """Device addresses and bytes of what a part is brought, and of what is fetched."""
+        brought, fetched = ([(self._address(arg), arg.size) for arg in args] for args in (part.brought, part.fetched))
+        return brought, fetched
 
     def _arrays(self, tensors: Sequence[Tensor], pointers: Sequence[int]) -> dict[str, DeviceArray]:
         gpu, stream = self._shared.device, self.stream
@@ -196,9 +223,25 @@ class GpuContext:
     # ---- running
 
     def launch(self) -> None:
-        """Starts a run on what ``device_inputs`` hold; results are in ``device_outputs`` when the stream gets there."""
-        self._shared.device.use()  # the calling thread may be new to the device
-        self._shared.device.call("cuGraphLaunch", self._graph, self.stream)
+        """Starts a run on what ``device_inputs`` hold; results are in ``device_outputs`` when the stream gets there. Where the processor has steps
+        of its own, they are over when this returns."""
+        gpu = self._shared.device
+        gpu.use()  # the calling thread may be new to the device
+        for index in self._shared.parts.inputs:
+            gpu.to_host(self._pins[index], self._ports[index], self._host[index].nbytes, self.stream)
+        self._go()
+
+    def _go(self) -> None:
+        """Starts a run on inputs that are where they are read."""
+        gpu = self._shared.device
+        if self._side is None:
+            gpu.call("cuGraphLaunch", self._graph, self.stream)
+            return
+        gpu.call("cuStreamSynchronize", self.stream)
+        self._side.run()
+        count = len(self._inputs)
+        for index in self._shared.parts.outputs:
+            gpu.to_device(self._ports[count + index], self._pins[count + index], self._host[count + index].nbytes, self.stream)
 
     def synchronize(self) -> None:
         """Waits until everything on the context's stream is done."""
@@ -241,34 +284,39 @@ class GpuContext:
         gpu = self._shared.device
         gpu.use()
         self._kept: list[object] = []
-        for port, value, host, pin, pointer in zip(self._inputs, inputs, self._host, self._pins, self._ports, strict=False):
+        for index, (port, value, host, pin, pointer) in enumerate(zip(self._inputs, inputs, self._host, self._pins, self._ports, strict=False)):
             if dlpack.on_device(value):
                 gpu.within(pointer, self._taken(port, value), host.nbytes, self.stream)
+                if index in self._shared.parts.inputs:
+                    gpu.to_host(pin, pointer, host.nbytes, self.stream)
             else:
                 host[...] = port.adapt(value)
                 gpu.to_device(pointer, pin, host.nbytes, self.stream)
-        self.launch()
+        self._go()
 
     def _finish(self, out: Mapping[str, Any]) -> dict[str, Any]:
         """Brings outputs to where they are wanted, and waits for them."""
         gpu, count = self._shared.device, len(self._inputs)
         found: dict[str, Any] = {}
         rows = list(zip(self._outputs, self._host[count:], self._pins[count:], self._ports[count:], strict=True))
-        for port, host, pin, pointer in rows:
+        for index, (port, host, pin, pointer) in enumerate(rows):
             wanted = out.get(port.name)
             if wanted is not None and dlpack.on_device(wanted):
                 gpu.within(self._taken(port, wanted), pointer, host.nbytes, self.stream)
                 continue
             if wanted is not None:
                 port.check_output(wanted, [])
-            gpu.to_host(pin, pointer, host.nbytes, self.stream)
+            if index not in self._shared.parts.outputs:
+                gpu.to_host(pin, pointer, host.nbytes, self.stream)
         self.synchronize()
         self._kept.clear()
+        shapes = {} if self._side is None else self._side.shapes()
         for port, host, _, _ in rows:
             wanted = out.get(port.name)
             if wanted is not None and not dlpack.on_device(wanted):
                 wanted[...] = host
-            found[port.name] = host.copy() if wanted is None else wanted
+            result = host.copy() if wanted is None else wanted
+            found[port.name] = trimmed(result, shapes[port.name]) if port.computed and not dlpack.on_device(result) else result
         return found
 
     def _taken(self, port: Port, value: Any) -> int:
@@ -286,15 +334,16 @@ class GpuContext:
     # ---- launches
 
     def _pointers(self, step: Step, kernel: GpuKernel) -> list[int]:
-        starts = {Space.ARENA: self._arena, Space.WEIGHTS: self._shared.weights}
-        inputs = len(self._inputs)
-        found = []
-        for arg in step.args:
-            start = starts.get(arg.space)
-            if start is None:
-                start = self._ports[arg.index if arg.space == Space.INPUT else inputs + arg.index]
-            found.append(start + arg.offset)
+        found = [self._address(arg) for arg in step.args]
         return found + [self._work] * (kernel.workspace > 0) + [self._locks] * (kernel.locks > 0)
+
+    def _address(self, arg: Arg) -> int:
+        """Where an operand lies on the device."""
+        starts = {Space.ARENA: self._arena, Space.WEIGHTS: self._shared.weights}
+        start = starts.get(arg.space)
+        if start is None:
+            start = self._ports[arg.index + (0 if arg.space == Space.INPUT else len(self._inputs))]
+        return start + arg.offset
 
     def _enqueue(self, step: Step) -> None:
         kernel = self._shared.kernels[step.kernel]
@@ -318,12 +367,17 @@ class GpuContext:
     # ---- time
 
     def profile(self, inputs: Mapping[str, ArrayLike] | None = None, *, runs: int = 10) -> tuple[StepTime, ...]:
-        """The time of every step: the least mean over 20 launches of it in a row, of ``runs`` measurements."""
+        """The time of every step: the least mean over 20 launches of it in a row, of ``runs`` measurements; of the processor's steps the least
+        time in ``runs`` runs."""
         if inputs is not None:
             self.run(inputs)
         gpu = self._shared.device
         found = []
-        for step in self._shared.plan.steps:
+        hosts = self._host_times(runs)
+        for index, step in enumerate(self._shared.plan.steps):
+            if index in hosts:
+                found.append(StepTime(step.name, hosts[index]))
+                continue
             with gpu.making:
                 graph = self._capture([step], _REPEATS)
             best = min(self.time(graph) for _ in range(max(1, min(runs, 5))))
@@ -331,14 +385,27 @@ class GpuContext:
             found.append(StepTime(step.name, round(best / _REPEATS * 1e9)))
         return tuple(found)
 
+    def _host_times(self, runs: int) -> dict[int, int]:
+        """Nanoseconds of the processor's steps, by number."""
+        if self._side is None:
+            return {}
+        owners = {part.first: -1 for part in self._shared.parts.parts}
+        inside = {index for part in self._shared.parts.parts for index in range(part.first, part.end)}
+        order = [owners.get(index, index) for index in range(len(self._shared.plan.steps)) if index not in inside or index in owners]
+        times = self._side.profile(runs)
+        return {index: time.nanoseconds for index, time in zip(order, times, strict=True) if index >= 0}
+
     def time(self, graph: Any = None, repeats: int = 1) -> float:
         """Seconds on the device of ``repeats`` launches of a graph in a row, by default of the network."""
-        gpu, graph = self._shared.device, self._graph if graph is None else graph
+        gpu = self._shared.device
         gpu.use()
         begin, end = gpu.event(), gpu.event()
         gpu.call("cuEventRecord", begin, self.stream)
         for _ in range(repeats):
-            gpu.call("cuGraphLaunch", graph, self.stream)
+            if graph is None:
+                self._go()
+            else:
+                gpu.call("cuGraphLaunch", graph, self.stream)
         gpu.call("cuEventRecord", end, self.stream)
         gpu.call("cuEventSynchronize", end)
         seconds = gpu.call("cuEventElapsedTime", begin, end) / 1e3
@@ -359,6 +426,15 @@ def _check_capability(name: str, found: Device, where: str) -> None:
             "the engine's code is for GPUs of another compute capability", where=where, got=f"{found.name}, capability {found.capability}",
             expected=f"capability {wanted}", hint=f"build with --target {PREFIX}sm_{found.capability}",
         )  # fmt: skip
+
+
+def _host_of(file: EngineFile, plan: Plan, threads: int | None) -> tuple[Session | None, Shared]:
+    """The processor's side of an engine and what the two share; nothing where the GPU does it all."""
+    entry, parts = file.find(SectionKind.HOST, ENGINE), file.find(SectionKind.HOST, PARTS)
+    if entry is None or parts is None:
+        return None, Shared((), (), ())
+    host = Session(file.read(entry).data, threads=threads)
+    return host, decode_parts(file.read(parts).tobytes(), plan)
 
 
 def _section(file: EngineFile, kind: SectionKind) -> Any:
@@ -390,10 +466,13 @@ def _free(gpu: Device, pointers: Sequence[int]) -> None:
         gpu.free(pointer)
 
 
-def _release(gpu: Device, memory: Sequence[int], pins: Sequence[int], stream: Any, graph: Any) -> None:
+def _release(gpu: Device, memory: Sequence[int], pins: Sequence[int], stream: Any, graph: Any, side: HostSide | None) -> None:
     gpu.use()
     gpu.call("cuStreamSynchronize", stream)
-    gpu.call("cuGraphExecDestroy", graph)
+    if side is None:
+        gpu.call("cuGraphExecDestroy", graph)
+    else:
+        side.close()
     _free(gpu, memory)
     for pin in pins:
         gpu.unpin(pin)

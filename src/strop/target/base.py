@@ -30,6 +30,7 @@ class Target:
         ghz: clock assumed by the cost model.
         fma_lanes: f32 multiply-adds per cycle and core.
         bandwidth: bytes per second from memory assumed by the cost model.
+        host: of a GPU: the processor that runs what the GPU has no kernel for; None for that of this machine.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     ghz: float = 3.0
     fma_lanes: int = 8
     bandwidth: float = 20e9
+    host: Target | None = None
 
     @property
     def peak_flops(self) -> float:

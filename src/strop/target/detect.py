@@ -27,12 +27,18 @@ _OPTIONAL = {
 def parse(name: str) -> Target:
     """The target called ``name``; ``host`` is the best one this machine runs. TargetError when unknown.
 
-    Optional features follow the name, ``x86-64-v4+avx512vnni``; those of the host are found by themselves.
+    Optional features follow the name, ``x86-64-v4+avx512vnni``; those of the host are found by themselves. Behind the name and features of a
+    GPU there may be the processor beside it: ``cuda:sm_90+x86-64-v3``.
     """
     if name == "host":
         return host()
     word, *extras = name.split("+")
     found = ALL.get(_ALIASES.get(word, word))
+    if found is not None and cuda.is_gpu(found):
+        beside = next((k for k, extra in enumerate(extras) if extra == "host" or _ALIASES.get(extra, extra) in TARGETS), len(extras))
+        if beside < len(extras):
+            found = replace(found, host=parse("+".join(extras[beside:])))
+        extras = extras[:beside]
     if found is None or not set(extras) <= set(found.optional):
         raise unknown(name, [*ALL, *(f"{t.name}+{extra}" for t in ALL.values() for extra in t.optional)])
     found = replace(found, extras=tuple(extras))
@@ -50,6 +56,11 @@ def host() -> Target:
             extras = tuple(f for f in target.optional if _OPTIONAL[f] in have)
             return _with_host_caches(replace(target, extras=extras))
     raise TargetError("this machine is none of the known targets", got=arch, expected=", ".join(TARGETS))
+
+
+def beside(target: Target) -> Target:
+    """The processor that works beside a GPU: the one that its target names, or this machine's."""
+    return target.host or host()
 
 
 def runs_here(target: Target) -> bool:

@@ -63,7 +63,7 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
     are taken off.
 
     Args:
-        lowered: the program. Its steps' candidates are ordered by estimate.
+        lowered: the program. Its steps' candidates are ordered by estimate. Those of a GPU and of the processor beside it are tuned apart.
         level: 0 to 5.
         budget: seconds that measuring may take, None for the level's own; the region being measured
             when it ends is finished.
@@ -80,6 +80,10 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
         raise OptionError("unusable level", got=level, expected="0..5")
     if budget is not None and not budget >= 0:
         raise OptionError("unusable budget", got=budget, expected="seconds, 0 or more")
+    if is_gpu(lowered.target) and lowered.fallbacks:
+        for side in lowered.sides():
+            tune(side, level, budget, trace, every)
+        return
     tasks = _tasks(lowered)
     if level > 0:
         depth, usual = LEVELS[level]

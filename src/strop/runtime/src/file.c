@@ -69,7 +69,7 @@ static int check_section(const engine_file *file, uint32_t index, uint64_t start
     if (!is_name(s->name))
         return strop_fail(error, STROP_ERR_FILE, "%s: corrupt: the name of section %" PRIu32,
                           file->where, index);
-    if (s->kind < STROP_SECTION_MANIFEST || s->kind > STROP_SECTION_ATTACHMENT)
+    if (s->kind < STROP_SECTION_MANIFEST || s->kind > STROP_SECTION_HOST)
         return strop_fail(error, STROP_ERR_VERSION, "%s: section %" PRIu32 " is of kind %" PRIu32
                           ", which this runtime does not know", file->where, index, s->kind);
     if (s->offset != start || s->size > file->size - start ||

@@ -46,7 +46,8 @@ enum strop_section_kind {
     STROP_SECTION_KERNELS = 5, /* shared object; name: target; flags: STROP_KERNEL_ABI */
     STROP_SECTION_RUNTIME = 6, /* shared object; name: os-arch; flags: STROP_ABI_VERSION */
     STROP_SECTION_CUSTOM = 7,  /* steps without code; flags: STROP_CUSTOM_ABI */
-    STROP_SECTION_ATTACHMENT = 8 /* a caller's own bytes; the runtime does not read them */
+    STROP_SECTION_ATTACHMENT = 8, /* a caller's own bytes; the runtime does not read them */
+    STROP_SECTION_HOST = 9 /* of an engine for a GPU what the processor does; the runtime does not read it */
 };
 
 typedef struct strop_file_header {
