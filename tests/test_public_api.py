@@ -29,6 +29,7 @@ PUBLIC = [
     "ModelError",
     "Network",
     "OptionError",
+    "PlacementWarning",
     "RuntimeFailure",
     "ShapeError",
     "StropError",
@@ -51,7 +52,7 @@ PUBLIC = [
     "sweep",
 ]
 ENGINE = [
-    "accuracy_report", "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "is_loaded", "manifest", "memory", "outputs", "profile", "random_inputs", "run",
+    "accuracy_report", "attach", "attachment", "context", "from_sections", "graph_text", "inputs", "is_loaded", "manifest", "memory", "outputs", "placement", "profile", "random_inputs", "run",
     "save", "session",
 ]  # fmt: skip
 
