@@ -11,6 +11,7 @@ import strop
 from strop.engine.describe import describe
 from strop.frontend.table import judge, read
 from strop.frontend.tflite.reader import initial_state
+from strop.ir.control import loops
 from strop.ir.interp import run
 from strop.lower.quantized import integrate
 from strop.ops.control import LoopBegin
@@ -179,6 +180,7 @@ def test_branches_and_loops() -> None:
 
 def test_a_branch_that_costs_more_than_a_jump_is_jumped_over() -> None:
     file = dear_branch()
+    assert len(loops(read(file))) == 2
     assert any(isinstance(node.op, LoopBegin) for node in read(file).nodes)
     assert not any(isinstance(node.op, LoopBegin) for node in read(dear_branch(32)).nodes)
     engine = strop.build(file, level=0, threads=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ from strop.frontend.tflite.records import OutGraph, OutOperator, OutTensor
 from strop.frontend.tflite.registry import WRITERS
 from strop.frontend.tflite.serialize import serialize
 from strop.ir import dtype as dt
-from strop.ir.graph import Graph
+from strop.ir.graph import Graph, Value
 from strop.ir.interp import run
 from strop.ir.op import REGISTRY, Array, Type
 from strop.ir.shape import Sym
+from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.data import Reshape
-from strop.ops.elementwise import Elementwise, make
+from strop.ops.elementwise import Cast, Elementwise, make
 from strop.ops.matmul import MatMul
+from strop.ops.reduce import Reduce
 from tests import tiny_net
 from tests.frontend.one_op import graph_of
+from tests.frontend.tflite_nets import branch, dear_branch
 
 LENET = Path(demo_data.__file__).parent / "lenet.onnx"
 #: Bytes of what TensorFlow 2.21 makes of a LeNet of the same sizes whose biases are zeros.
@@ -216,3 +220,75 @@ def test_versions_are_the_least_that_know_what_is_used() -> None:
     assert b"1.14.0" in file
     with pytest.raises(StropError):
         read(file[:200])
+
+
+# ---- loops
+
+
+def _codes(file: bytes) -> list[list[str]]:
+    return [[operator.code for operator in subgraph.operators] for subgraph in load(file).subgraphs]
+
+
+@pytest.mark.parametrize("start", [3.0, 500.0])
+def test_a_loop_is_written_as_while(start: float) -> None:
+    file = strop.convert(branch("WHILE"))
+    assert _codes(file) == [["LESS", "RESHAPE", "WHILE"], [], ["MUL", "LESS", "RESHAPE"]]
+    feed = {"x": np.array([start], np.float32)}
+    (found,), (wanted,) = (run(read(f), feed).values() for f in (file, branch("WHILE")))
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "dynamic"])
+def test_a_branch_that_saves_work_is_written_as_a_loop_of_one_round(flag: bool, precision: str) -> None:
+    """What it computes stays in f32."""
+    file = strop.convert(dear_branch(), precision=precision)
+    assert [codes.count("WHILE") for codes in _codes(file)] == [2, 0, 0, 0, 0]
+    feed = {"flag": np.array([flag]), "x": np.arange(320, dtype=np.float32)[None] / 64}
+    (found,), (wanted,) = (run(read(f), feed).values() for f in (file, dear_branch()))
+    np.testing.assert_allclose(found, wanted, 1e-6)
+
+
+def test_a_loop_is_given_what_it_reads_from_outside_and_counts_its_rounds() -> None:
+    """x is doubled, and y added, while it is less than 100; the rounds so far are counted; inside is a loop of its own."""
+    graph = Graph("net")
+    x, y = (graph.add_input(name, Type(dt.f32, (2,))) for name in "xy")
+    limit, two = graph.add_const(np.float32(100), "limit"), graph.add_const(np.float32(2), "two")
+
+    def less(value: Value) -> Value:
+        return graph.add(make("lt"), [graph.add(Reduce("max", (0,), False), [value]).output, limit]).output
+
+    def loop(name: str, start: Value, step: Callable[[Value, Value], Value]) -> Sequence[Value]:
+        begin = graph.add(LoopBegin(name), [less(start), start], outputs=[f"{name}:round"])
+        after = step(begin.outputs[1], begin.outputs[0])
+        return graph.add(LoopEnd(name, 0, Sym(f"{name}_rounds", 0, 4, 1 << 20)), [begin.outputs[0], less(after), after]).outputs
+
+    def inner(value: Value, number: Value) -> Value:
+        doubled = graph.add(make("mul"), [value, two]).output
+        return graph.add(make("add"), [doubled, y]).output
+
+    def outer(value: Value, number: Value) -> Value:
+        count = graph.add(Cast(dt.f32), [number]).output
+        grown = loop("inner", graph.add(make("add"), [value, count]).output, inner)
+        return graph.add(make("sub"), [grown[0], graph.add(Cast(dt.f32), [grown[1]]).output]).output
+
+    results = loop("outer", x, outer)
+    graph.set_outputs(list(results), ["z", "rounds"])
+    feed = {"x": np.array([1, 2], np.float32), "y": np.array([-0.5, -3], np.float32)}
+    wanted = run(graph, feed)
+    file = strop.convert(graph)
+    assert [codes.count("WHILE") for codes in _codes(file)] == [1, 0, 1, 0, 0]
+    found = run(read(file), feed)
+    np.testing.assert_allclose(found["z"], wanted["z"], 1e-6)
+    assert found["rounds"] == wanted["rounds"] > 0
+
+
+def test_a_loop_that_collects_is_refused_by_name() -> None:
+    graph = Graph("net")
+    x = graph.add_input("x", Type(dt.f32, (2,)))
+    begin = graph.add(LoopBegin("l"), [graph.add_const(np.asarray(True), "go"), x], outputs=["l:round"])
+    more = graph.add(make("exp"), [begin.outputs[1]]).output
+    end = graph.add(LoopEnd("l", 1, 3, False), [begin.outputs[0], graph.add_const(np.asarray(False), "stop"), more, more])
+    graph.set_outputs([end.outputs[1]], ["y"])
+    with pytest.raises(UnsupportedError, match="loops that collect a value per round are not supported"):
+        strop.convert(graph)

@@ -212,10 +212,11 @@ def end_type(given: Any, what: str, precision: str) -> DType:
 def summary_of(written: OutGraph) -> dict[str, Any]:
     """Operators by name, bytes of constants, and where transpositions are: at the edges are those that read an input or make an output."""
     ends = {*written.inputs.values(), *written.outputs.values()}
-    turns = [o for o in written.operators if o.code == "TRANSPOSE"]
+    every = [o for graph in written.graphs() for o in graph.operators]
+    turns = [o for o in every if o.code == "TRANSPOSE"]
     outside = sum(1 for o in turns if o.inputs[0] in ends or o.outputs[0] in ends)
     return {
-        "operators": dict(sorted(Counter(o.code for o in written.operators).items())),
+        "operators": dict(sorted(Counter(o.code for o in every).items())),
         "constant_bytes": written.constant_bytes,
         "transposes_inside": len(turns) - outside,
         "transposes_at_edges": outside,

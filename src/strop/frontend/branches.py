@@ -75,8 +75,8 @@ class Chooser:
         graph, members = self.graph, {id(n) for n in branch.nodes}
         read = dict.fromkeys(v for n in branch.nodes for v in n.operands) | dict.fromkeys(branch.results)
         captured = [v for v in read if v.const is None and (v.producer is None or id(v.producer) not in members)]
-        name = self.fresh(self.name)
-        begin = graph.add(LoopBegin(name), [go, *before, *captured], name=self.name, source=(self.name,), outputs=[f"{name}:round"])
+        name = self.fresh(f"{self.name}:round")
+        begin = graph.add(LoopBegin(name), [go, *before, *captured], name=self.name, source=(self.name,), outputs=[name])
         inner = dict(zip(captured, begin.outputs[1 + len(before) :], strict=True))
         for member in branch.nodes:
             for index, value in enumerate(member.inputs):

@@ -43,7 +43,7 @@ class OutOperator:
         inputs: operands; None for one left out.
         outputs: results.
         options: name of its options' table, empty where it has none.
-        fields: options by their names in the schema.
+        fields: options by their names in the schema; a subgraph stands for its number.
         layer: names of the model's nodes, for messages.
     """
 
@@ -83,10 +83,15 @@ class OutGraph:
         found.update(dict.fromkeys(self.outputs.values()))
         return list(found)
 
+    def graphs(self) -> list[OutGraph]:
+        """This one, then those that its operators refer to, and theirs."""
+        inner = [value for operator in self.operators for value in operator.fields.values() if isinstance(value, OutGraph)]
+        return [self, *(found for graph in inner for found in graph.graphs())]
+
     @property
     def constant_bytes(self) -> int:
         """Bytes of the constants, those of equal ones once."""
-        return sum(map(len, {t.data.tobytes() for t in self.tensors() if t.data is not None}))
+        return sum(map(len, {t.data.tobytes() for graph in self.graphs() for t in graph.tensors() if t.data is not None}))
 
     def makers(self) -> Mapping[OutTensor, OutOperator]:
         """The operator of every computed tensor."""

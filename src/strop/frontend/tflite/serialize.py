@@ -33,7 +33,7 @@ _TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items() if dtype is not Non
 
 
 def serialize(graph: OutGraph, most_inside: int = MOST_INSIDE) -> bytes:
-    """The bytes of a file with one subgraph and one signature.
+    """The bytes of a file of a graph, with those that its operators refer to, and one signature.
 
     Args:
         graph: what it holds.
@@ -45,12 +45,12 @@ def serialize(graph: OutGraph, most_inside: int = MOST_INSIDE) -> bytes:
 class _Serializer:
     def __init__(self, graph: OutGraph, most_inside: int) -> None:
         self._graph = graph
-        self._tensors = graph.tensors()
-        self._numbers = {tensor: number for number, tensor in enumerate(self._tensors)}
-        self._codes = list(dict.fromkeys((o.code, version_of(o)) for o in graph.operators))
+        self._graphs = graph.graphs()
+        self._numbers = {tensor: number for part in self._graphs for number, tensor in enumerate(part.tensors())}
+        self._codes = list(dict.fromkeys((o.code, version_of(o)) for part in self._graphs for o in part.operators))
         self._buffers: dict[bytes | None, int] = {None: 0}  # by content; the first is the empty one
         self._of: dict[OutTensor, int] = {}
-        for tensor in self._tensors:
+        for tensor in self._numbers:
             data = None if tensor.data is None or tensor.data.size == 0 else np.ascontiguousarray(tensor.data).tobytes()
             self._of[tensor] = self._buffers.setdefault(data, len(self._buffers))
         self._version = runtime_version(self._codes).encode().ljust(16, b"\0")
@@ -80,7 +80,7 @@ class _Serializer:
         self._vectors: dict[tuple[str, bytes], int] = {}
         buffers = self._tables([self._buffer(data, *place) for data, place in zip(self._buffers, places, strict=True)])
         codes = self._tables([self._code(*code) for code in self._codes])
-        graphs = self._tables([self._subgraph()])
+        graphs = self._tables([self._subgraph(part) for part in self._graphs])
         metadata = self._tables([self._table("Metadata", Name="min_runtime_version", Buffer=self._metadata)])
         signatures = self._tables([self._signature()])
         root = self._table(
@@ -128,12 +128,12 @@ class _Serializer:
         number = getattr(tflite.BuiltinOperator, code)
         return self._table("OperatorCode", DeprecatedBuiltinCode=min(number, 127), BuiltinCode=number, Version=version)
 
-    def _subgraph(self) -> int:
-        tensors = self._tables([self._tensor(t) for t in self._tensors])
-        operators = self._tables([self._operator(o) for o in self._graph.operators])
+    def _subgraph(self, graph: OutGraph) -> int:
+        tensors = self._tables([self._tensor(t) for t in graph.tensors()])
+        operators = self._tables([self._operator(o) for o in graph.operators])
         return self._table(
-            "SubGraph", Tensors=tensors, Operators=operators, Inputs=self._indices(self._graph.inputs.values()),
-            Outputs=self._indices(self._graph.outputs.values()),
+            "SubGraph", Tensors=tensors, Operators=operators, Inputs=self._indices(graph.inputs.values()),
+            Outputs=self._indices(graph.outputs.values()),
         )  # fmt: skip
 
     def _indices(self, tensors: Iterable[OutTensor | None]) -> tuple[int, ...]:
@@ -168,7 +168,7 @@ class _Serializer:
         )  # fmt: skip
 
     def _options(self, name: str, fields: Mapping[str, Any]) -> int:
-        return self._table(name, **fields)
+        return self._table(name, **{key: self._graphs.index(value) if isinstance(value, OutGraph) else value for key, value in fields.items()})
 
     def _signature(self) -> int:
         maps = [

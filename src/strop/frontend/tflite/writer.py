@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from strop.frontend.tflite.emission import NodeWriter, Writing, sizes
 from strop.frontend.tflite.records import OutGraph, OutOperator, OutTensor
 from strop.frontend.tflite.registry import WRITERS
 from strop.frontend.tflite.serialize import serialize as to_bytes
+from strop.frontend.tflite.write_loops import write_loop
 from strop.frontend.verdicts import combined
 from strop.ir import dtype as dt
+from strop.ir.control import Loop, arranged, loops
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Op
 from strop.ops.custom import Layer
@@ -37,11 +39,8 @@ def write(graph: Graph) -> OutGraph:
     writing.names.update(graph.output_names)
     inputs = {value.name: writing.tensor(value) for value in graph.inputs}
     errors: list[StropError] = []
-    for node in graph.nodes:
-        try:
-            _write(writing, node)
-        except UnsupportedError as error:
-            errors.append(error)
+    found = loops(graph)
+    _walk(writing, arranged(graph, found), {id(loop.begin): loop for loop in found}, errors)
     if errors:
         raise combined(errors, len(graph.nodes))
     outputs: dict[str, OutTensor] = {}
@@ -53,6 +52,27 @@ def write(graph: Graph) -> OutGraph:
         tensor.name = name
         outputs[name] = tensor
     return OutGraph(graph.name, inputs, outputs, writing.operators)
+
+
+def _walk(writing: Writing, nodes: Sequence[Node], begins: Mapping[int, Loop], errors: list[StropError]) -> None:
+    """Writes nodes in order, a loop among them as a whole."""
+    written: set[int] = set()
+
+    def inside(body: Writing, members: Sequence[Node]) -> None:
+        _walk(body, members, begins, errors)
+
+    for node in nodes:
+        loop = begins.get(id(node))
+        try:
+            if id(node) in written:
+                continue
+            if loop is not None:
+                written.update(map(id, (*loop.body, loop.end)))
+                write_loop(writing, loop, inside, _copied)
+            else:
+                _write(writing, node)
+        except UnsupportedError as error:
+            errors.append(error)
 
 
 def direct(op: Op, operands: Sequence[Value]) -> bool:
