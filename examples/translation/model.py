@@ -22,6 +22,8 @@ Tensor = layers.Tensor
 BOS, EOS = 2, 3
 #: Score of what must not be chosen.
 NEVER = -1e9
+#: What layers' names begin with that compute scores: sums over whole sentences, for which 16 bits are too few (``layer_precision``).
+SCORE = "score"
 #: Gates of an LSTM in the order in which PyTorch stacks them.
 GATES = ("input", "forget", "cell", "output")
 
@@ -73,15 +75,17 @@ def _draw_lstm(draw, name: str, suffix: str, hidden: int, size: int) -> None:
     draw(f"{name}.bias_hh_{suffix}", 4 * hidden)
 
 
-def translator(weights: Weights, sizes: Sizes, *, batch: int, length: int, steps: int, beam: int = 1) -> strop.Network:
+def translator(weights: Weights, sizes: Sizes, *, batch: int, length: int, steps: int, beam: int = 1, straight: bool = False) -> strop.Network:
     """The network.
+
+    With ``straight`` all steps are made, one after the other without a loop, as GPUs need it: a run is then one CUDA graph.
 
     Inputs: ``source`` i32 [batch, length], words, anything behind a sentence's end; ``lengths`` i32 [batch].
     Outputs: ``words`` and ``parents`` i32 [steps, batch, beam], for each step the words chosen and the hypotheses of the step before that they
-    continue (zeros where the search ended earlier); ``scores`` f32 [batch, beam], sums of log probabilities, best first.
+    continue (zeros where the search ended earlier; EOS if ``straight``); ``scores`` f32 [batch, beam], sums of log probabilities, best first.
     ``search.sentences`` reads sentences out of them.
     """
-    return _Builder(weights, sizes, batch, length, steps, beam).build()
+    return _Builder(weights, sizes, batch, length, steps, beam).build(straight)
 
 
 class _Builder:
@@ -92,7 +96,7 @@ class _Builder:
         self.n, self.s, self.steps, self.k = batch, length, steps, beam
         self.net = strop.Network("translator")
 
-    def build(self) -> strop.Network:
+    def build(self, straight: bool) -> strop.Network:
         net, n, h = self.net, self.n, self.sizes.hidden
         source = net.add_input("source", "i32", (n, self.s))
         lengths = net.add_input("lengths", "i32", (n,))
@@ -103,7 +107,7 @@ class _Builder:
         inside = self.binary("less", self.constant(np.arange(self.s, dtype=np.int32)[None]), self.reshape(lengths, n, 1))
         zero, never = self.constant(np.zeros((1, 1), np.float32)), self.constant(np.full((1, 1), NEVER, np.float32))
         self.mask = self.reshape(self.add(layers.Select(), inside, zero, never), n, 1, self.s)
-        self.search(state, cell)
+        (self.walk if straight else self.search)(state, cell)
         return net
 
     # ---- encoder
@@ -130,28 +134,46 @@ class _Builder:
 
     # ---- search
 
+    def first(self, state: Tensor, cell: Tensor) -> list[Tensor]:
+        """Words, scores, feed, states and cells before the first step."""
+        n, k, h, depth = self.n, self.k, self.sizes.hidden, self.sizes.layers
+        scores = np.full((n, k), NEVER, np.float32)
+        scores[:, 0] = 0.0  # all hypotheses are the same one at first
+        constants = (np.full((n, k), BOS, np.int32), scores, np.zeros((n, k, h), np.float32))
+        return [*map(self.constant, constants), *(self.repeated(self.reshape(x, n, 1, depth * h)) for x in (state, cell))]
+
+    def step(self, word: Tensor, score: Tensor, feed: Tensor, state: Tensor, cell: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same after one more step, and the parents of the words."""
+        made = self.decode(word, feed, state, cell)
+        words, parents, scores = self.choose(made[0], word, score)
+        return [words, scores, *(self.continued(value, parents) for value in made[1:])], parents
+
+    def walk(self, state: Tensor, cell: Tensor) -> None:
+        """All steps in a row."""
+        now, words, parents = self.first(state, cell), [], []
+        for _ in range(self.steps):
+            now, parent = self.step(*now)
+            words.append(self.reshape(now[0], 1, self.n, self.k))
+            parents.append(self.reshape(parent, 1, self.n, self.k))
+        for tensors, name in ((words, "words"), (parents, "parents")):
+            self.net.mark_output(self.add(layers.Concatenation(0), *tensors), name)
+        self.net.mark_output(now[1], "scores")
+
     def search(self, state: Tensor, cell: Tensor) -> None:
         """The loop over words."""
-        net, n, k, h, depth = self.net, self.n, self.k, self.sizes.hidden, self.sizes.layers
-        first_scores = np.full((n, k), NEVER, np.float32)
-        first_scores[:, 0] = 0.0  # all hypotheses are the same one at first
+        net = self.net
         loop = layers.Loop(net, "search")
         loop.trip_limit(self.constant(np.int32(self.steps)), "count")
-        word = loop.recurrence(self.constant(np.full((n, k), BOS, np.int32)))
-        score = loop.recurrence(self.constant(first_scores))
-        feed = loop.recurrence(self.constant(np.zeros((n, k, h), np.float32)))
-        states = loop.recurrence(self.repeated(self.reshape(state, n, 1, depth * h)))
-        cells = loop.recurrence(self.repeated(self.reshape(cell, n, 1, depth * h)))
+        carried = [loop.recurrence(value) for value in self.first(state, cell)]
+        word, score = carried[:2]
         ended = self.add(layers.Cast("i32"), self.binary("equal", word.output, self.constant(np.full((1, 1), EOS, np.int32))))
         all_ended = self.add(layers.Reduce("min", 0b11), ended)
         loop.trip_limit(self.binary("less", all_ended, self.constant(np.int32(1))), "while")
-        made = self.decode(word.output, feed.output, states.output, cells.output)
-        words, parents, scores = self.choose(made[0], word.output, score.output)
-        after = [words, scores, *(self.continued(value, parents) for value in made[1:])]
-        for recurrence, value in zip((word, score, feed, states, cells), after, strict=True):
+        after, parents = self.step(*(recurrence.output for recurrence in carried))
+        for recurrence, value in zip(carried, after, strict=True):
             recurrence.set_input(1, value)
         count = self.constant(np.array([self.steps], np.int32))
-        for tensor, name in ((words, "words"), (parents, "parents")):
+        for tensor, name in ((after[0], "words"), (parents, "parents")):
             result = loop.result(tensor, "concatenate")
             result.set_input(1, count)
             net.mark_output(result.output, name)
@@ -179,20 +201,20 @@ class _Builder:
         """Words, parents and scores [N, K] of the best continuations; a hypothesis that has ended continues with EOS alone, for nothing."""
         n, k = self.n, self.k
         best = self.net.add(layers.TopK("max", k, 0b10), logits)
-        largest = self.add(layers.Reduce("max", 0b10, True), logits)
+        largest = self.add(layers.Slice((0, 0), (n * k, 1), (1, 1)), best.outputs[0])
         total = self.add(layers.Reduce("sum", 0b10, True), self.add(layers.Unary("exp"), self.binary("sub", logits, largest)))
-        norm = self.binary("sum", self.add(layers.Unary("log"), total), largest)
-        gain = self.reshape(self.binary("sub", best.outputs[0], norm), n, k, k)
-        words = self.reshape(best.outputs[1], n, k, k)
+        gain = self.scored("sub", self.scored("sub", best.outputs[0], largest), self.add(layers.Unary("log"), total))
+        gain, words = self.reshape(gain, n, k, k, name=f"{SCORE}.gain"), self.reshape(best.outputs[1], n, k, k)
         ended = self.reshape(self.binary("equal", word, self.constant(np.full((1, 1), EOS, np.int32))), n, k, 1)
         only = np.full((1, 1, k), NEVER, np.float32)
         only[..., 0] = 0.0
-        gain = self.add(layers.Select(), ended, self.constant(only), gain)
+        gain = self.net.add(layers.Select(), ended, self.constant(only), gain, name=f"{SCORE}.ended").output
         words = self.add(layers.Select(), ended, self.constant(np.full((1, 1, 1), EOS, np.int32)), words)
         if k == 1:
-            return self.reshape(words, n, k), self.constant(np.zeros((n, k), np.int32)), self.binary("sum", score, self.reshape(gain, n, k))
-        sums = self.reshape(self.binary("sum", self.reshape(score, n, k, 1), gain), n, k * k)
-        top = self.net.add(layers.TopK("max", k, 0b10), sums)
+            return self.reshape(words, n, k), self.constant(np.zeros((n, k), np.int32)), self.scored("sum", score, self.reshape(gain, n, k, name=f"{SCORE}.only"))
+        sums = self.scored("sum", self.reshape(score, n, k, 1, name=f"{SCORE}.so_far"), gain)
+        sums = self.reshape(sums, n, k * k, name=f"{SCORE}.all")
+        top = self.net.add(layers.TopK("max", k, 0b10), sums, name=f"{SCORE}.best")
         parents = self.binary("div", top.outputs[1], self.constant(np.full((1, 1), k, np.int32)))
         chosen = self.add(layers.Gather("element", 1), self.reshape(words, n, k * k), top.outputs[1])
         return chosen, parents, top.outputs[0]
@@ -209,11 +231,15 @@ class _Builder:
     def binary(self, op: str, a: Tensor, b: Tensor) -> Tensor:
         return self.add(layers.Elementwise(op), a, b)
 
+    def scored(self, op: str, a: Tensor, b: Tensor) -> Tensor:
+        """The same of scores."""
+        return self.net.add(layers.Elementwise(op), a, b, name=f"{SCORE}.{op}").output
+
     def constant(self, array: NDArray) -> Tensor:
         return self.add(layers.Constant(array))
 
-    def reshape(self, x: Tensor, *shape: int) -> Tensor:
-        return self.add(layers.Shuffle(reshape=shape), x)
+    def reshape(self, x: Tensor, *shape: int, name: str = "") -> Tensor:
+        return self.net.add(layers.Shuffle(reshape=shape), x, name=name).output
 
     def repeated(self, x: Tensor) -> Tensor:
         """[N, 1, ..] for every hypothesis."""

@@ -26,10 +26,13 @@ class Translator(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def forward(self, source: Tensor, lengths: Tensor, steps: int, beam: int) -> tuple[Tensor, Tensor, Tensor]:
-        """words and parents [steps, N, K], scores [N, K]."""
+    def forward(self, source: Tensor, lengths: Tensor, steps: int, beam: int, straight: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """words and parents [steps, N, K], scores [N, K].
+
+        With ``straight`` nothing depends on values, as a CUDA graph needs it: all steps are made, and sentences are as long as their row.
+        """
         n, length = source.shape
-        memory, state = self.encode(source, lengths)
+        memory, state = self.encode(source, None if straight else lengths)
         mask = torch.where(torch.arange(length, device=source.device)[None] < lengths[:, None], 0.0, NEVER).to(memory.dtype)[:, None]
         word = torch.full((n, beam), BOS, device=source.device)
         score = torch.full((n, beam), NEVER, device=source.device)
@@ -39,25 +42,33 @@ class Translator(nn.Module):
         words, parents = [], []
         for _ in range(steps):
             logits, feed, state = self.step(word, feed, state, memory, mask)
-            word, parent, score = choose(logits.float(), word, score)
+            word, parent, score = choose(logits, word, score)
             if beam > 1:
                 rows = (torch.arange(n, device=source.device)[:, None] * beam + parent).reshape(-1)
                 feed = feed.reshape(n * beam, -1)[rows].reshape(n, beam, -1)
                 state = tuple(s[:, rows] for s in state)
             words.append(word)
             parents.append(parent)
-            if bool((word == EOS).all()):
+            if not straight and bool((word == EOS).all()):
                 break
         return torch.stack(words), torch.stack(parents), score
 
-    def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def encode(self, source: Tensor, lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """States of all words [N, S, H], and the decoder's first states and cells [L, N, H]."""
         n, length = source.shape
+        if lengths is None:
+            memory, ends = self.encoder(self.source(source))
+            return memory, self._joined(ends, n)
         packed = nn.utils.rnn.pack_padded_sequence(self.source(source), lengths.cpu(), batch_first=True, enforce_sorted=False)
         y, ends = self.encoder(packed)
         memory = nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=length)[0]
-        joined = [e.reshape(self.sizes.layers, 2, n, -1).permute(0, 2, 1, 3).reshape(self.sizes.layers, n, -1).contiguous() for e in ends]
-        return memory, (joined[0], joined[1])
+        return memory, self._joined(ends, n)
+
+    def _joined(self, ends: tuple[Tensor, Tensor], n: int) -> tuple[Tensor, Tensor]:
+        """The two directions of each layer side by side."""
+        depth = self.sizes.layers
+        state, cell = (e.reshape(depth, 2, n, -1).permute(0, 2, 1, 3).reshape(depth, n, -1).contiguous() for e in ends)
+        return state, cell
 
     def step(self, word: Tensor, feed: Tensor, state: tuple[Tensor, ...], memory: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Logits [N K, V], and what the next step is fed."""
@@ -74,7 +85,7 @@ def choose(logits: Tensor, word: Tensor, score: Tensor) -> tuple[Tensor, Tensor,
     """Words, parents and scores of the best continuations."""
     n, k = word.shape
     values, places = logits.topk(k, 1)
-    gain = (values - logits.logsumexp(1, keepdim=True)).reshape(n, k, k)
+    gain = (values.float() - logits.logsumexp(1, keepdim=True).float()).reshape(n, k, k)
     ended = (word == EOS)[:, :, None]
     only = torch.full((k,), NEVER, device=logits.device)
     only[0] = 0.0

@@ -57,6 +57,7 @@ from strop.kernels.triton import (
     pooling,
     recurrent_steps,
     softmax_rows,
+    top_k_rows,
 )
 from strop.target.base import Target
 from strop.target.cuda import is_gpu
@@ -115,6 +116,7 @@ GPU_KERNELS: tuple[Kernel[Any], ...] = (
     pooling.KERNEL,
     recurrent_steps.KERNEL,
     softmax_rows.KERNEL,
+    top_k_rows.KERNEL,
     loops.KERNEL,
 )
 

@@ -14,20 +14,25 @@ from strop.kernels.table import GPU_KERNELS, refusal
 from strop.kernels.triton import (
     channel_pad,
     conv_gemm,
+    flash_attention,
     gemm,
     pointwise,
     recurrent_steps,
     softmax_rows,
+    top_k_rows,
 )
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
+from strop.ops.attention import Attention
 from strop.ops.conv import Conv
 from strop.ops.data import Pad
+from strop.ops.index import TopK
 from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
 from strop.ops.quantize import Quantize
 from strop.ops.recurrent import LSTM
+from strop.ops.reduce import ArgReduce
 from strop.ops.softmax import LogSoftmax, Softmax
 from strop.target.detect import parse
 from tests.kernels import regions
@@ -114,6 +119,32 @@ def test_rows_of_a_vocabulary_are_held_by_sixteen_warps(op):
     assert softmax_rows.KERNEL.takes(region, A100) is None
     assert [(p.rows, p.warps) for p in softmax_rows.KERNEL.space(region, A100)] == [(1, 16)]
     check(softmax_rows.KERNEL, region, arrays)
+
+
+@pytest.mark.parametrize(
+    "op", [TopK(-1, 1), TopK(-1, 5), TopK(-1, 4, largest=False), TopK(0, 2), ArgReduce("max", -1), ArgReduce("min", -1, last=True), ArgReduce("min", 0, keepdims=False)]
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int32])
+@pytest.mark.parametrize("stretch", [32, 128, 512])
+def test_the_best_of_stretches_are_the_best_of_rows(op, kind, stretch):
+    """Many equal elements, zeros of both signs, infinities and NaN."""
+    rng = np.random.default_rng(8)
+    x = np.round(rng.standard_normal((3, 300)) * 2).astype(kind)
+    if kind is not np.int32:
+        x[0, 7::90], x[1, 3::50], x[1, 5], x[2, :9] = -0.0, -np.inf, np.inf, np.nan
+    region, arrays = regions.anchored(Sample(op, (x,)), "dense", rng, False)
+    check(top_k_rows.KERNEL, region, arrays, top_k_rows.Params(stretch, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_vectors_of_512_are_attended_to(dtype):
+    rng = np.random.default_rng(9)
+    q, k, v = (rng.standard_normal((2, rows, 512)).astype(dtype) for rows in (4, 25, 25))
+    mask = np.where(np.arange(25) < np.array([[25], [9]]), 0, -np.inf)[:, None].astype(dtype)
+    region, arrays = regions.anchored(Sample(Attention(0.05), (q, k, v, mask)), "dense", rng, True)
+    for target in (A100, parse("cuda:sm_90")):
+        for params in flash_attention.KERNEL.space(region, target):
+            check(flash_attention.KERNEL, region, arrays, params, target)
 
 
 def test_channels_are_padded():

@@ -25,8 +25,8 @@ from strop.kernels.triton.parts import LAUNCH, GpuKernel, dot, finish, is_float,
 from strop.ops.attention import Attention
 from strop.target.base import Target
 
-#: Longest vector of a query or value.
-_WIDEST = 256
+#: Longest vector of a query or value; from which length in bytes on few fit, and bytes of keys and values in flight that then do.
+_WIDEST, _LONG, _IN_FLIGHT = 512, 1024, 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ class FlashAttention(GpuKernel[Params]):
 
     def space(self, region: Region, target: Target) -> list[Params]:
         queries = max(16, power_of_two(region.out.shape[-2]))
-        wide = power_of_two(region.operand(0).view.shape[-1]) * region.out.dtype.size > 256
+        widths = [power_of_two(region.operand(k).view.shape[-1]) * region.operand(k).view.dtype.size for k in (0, 2)]
+        wide = widths[0] > 256
+        if max(widths) >= _LONG:
+            return [Params(16, bn, warps, 2) for bn in (16, 32) for warps in (4, 8) if 2 * bn * sum(widths) <= _IN_FLIGHT]
         return [
             Params(bm, bn, warps, stages)
             for bm in (16, 32, 64, 128)

@@ -58,7 +58,7 @@ class Fold(GpuKernel[Params]):
         kept, folded = _counts(region)
         found = []
         for results in (1, 4, 8, 16, 32, 64, 128):
-            for size in (8, 16, 32, 64, 128, 256, 512, 1024):
+            for size in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192):
                 if results <= max(1, power_of_two(kept)) and size <= max(8, power_of_two(folded)) and 256 <= results * size <= 8192:
                     found += [Params(results, size, warps) for warps in (4, 8)]
         return found or [Params(1, 256, 4)]
