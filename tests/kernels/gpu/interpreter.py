@@ -110,6 +110,7 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
     for number, launch in enumerate(emitted.launches):
         name = function_name(emitted, number, "test")
         text = text_of(emitted, number, "test").replace("from triton.language.extra.cuda import", "from tests.kernels.gpu import")
+        text = text.replace("import triton\n", "import triton\nfrom tests.kernels.gpu import assembly\n", 1).replace("tl.inline_asm_elementwise(", "assembly.run(")
         function_of(text, name)[launch.grid](*parameters)
     assert not locks.any(), f"{region.name}: a lock is left set"
     return results(region, outs, before)

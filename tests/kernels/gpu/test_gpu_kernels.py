@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 import pytest
 
 from strop.ir import dtype as dt
+from strop.ir.expr import Call, Cast, Const, Input
 from strop.ir.op import REGISTRY, Sample
 from strop.kernels.base import Kernel, Region
 from strop.kernels.table import GPU_KERNELS, refusal
@@ -37,7 +39,7 @@ from strop.ops.softmax import LogSoftmax, Softmax
 from strop.target.detect import parse
 from tests.kernels import regions
 from tests.kernels.gpu.cases import cases
-from tests.kernels.gpu.interpreter import A100, check
+from tests.kernels.gpu.interpreter import A100, check, run
 
 #: What is not run here: functions of the device library but rint, and products of bf16, which the interpreter lacks.
 _LIBDEVICE = re.compile(r"libdevice\.(?!rint)")
@@ -147,10 +149,35 @@ def test_vectors_of_512_are_attended_to(dtype):
             check(flash_attention.KERNEL, region, arrays, params, target)
 
 
-def test_channels_are_padded():
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0, 0, 1, 0, 0), (0, 0, 3, 2, 0, 1, 1, 4), (0, 0, 0, 1, 0, 5, 0, 0)])
+def test_channels_and_places_around_are_padded(pads):
     rng = np.random.default_rng(5)
-    region, arrays = regions.anchored(Sample(Pad((0, 0, 0, 0, 0, 1, 0, 0)), (rng.standard_normal((2, 3, 9, 7)).astype(np.float32),)), "last", rng, True)
+    region, arrays = regions.anchored(Sample(Pad(pads), (rng.standard_normal((2, 3, 9, 7)).astype(np.float32),)), "last", rng, True)
     check(channel_pad.KERNEL, region, arrays)
+
+
+def test_all_keys_are_one_block_of_attention():
+    rng = np.random.default_rng(8)
+    q, k, v = (rng.standard_normal((1, 2, n, 32)).astype(np.float16) for n in (70, 150, 150))
+    region, arrays = regions.anchored(Sample(Attention(32**-0.5), (q, k, v)), "dense", rng, False)
+    params = flash_attention.Params(64, 256, 4, 2)
+    assert params in flash_attention.KERNEL.space(region, A100)
+    check(flash_attention.KERNEL, region, arrays, params)
+
+
+@pytest.mark.parametrize(("dtype", "coarse"), [(dt.f16, True), (dt.f32, False)])
+def test_gelu_in_16_bits_needs_no_exact_erf(dtype, coarse):
+    x = np.concatenate([np.linspace(-7, 7, 3000), [-1e4, 1e4, 0.0]]).astype(dtype.numpy)
+    half, one, wide = (Const(c, dt.f32) for c in (0.5, 1.0, 2**-0.5))
+    value = Cast(dt.f32, Input(0))
+    gelu = Cast(dtype, Call("mul", (Call("mul", (half, value)), Call("add", (one, Call("erf", (Call("mul", (value, wide)),)))))))
+    view = regions.view(x.shape, dtype, "dense")
+    region = Region("gelu", None, (regions.Operand(view),), 0, gelu, (view,))
+    emitted = _emitted(pointwise.KERNEL, region, pointwise.KERNEL.space(region, A100)[0])
+    assert ("tl.erf" in emitted.launches[0].body) is not coarse
+    (found,) = run(emitted, region, [x])
+    wanted = [0.5 * v * (1 + math.erf(v * 2**-0.5)) for v in x.astype(float)]
+    np.testing.assert_allclose(found.astype(float), wanted, rtol=1e-3 if coarse else 1e-6, atol=4e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 5, 36), (1, 64, 33)])
@@ -190,12 +217,16 @@ def test_zero_points_count_only_inside_of_windows(kind, groups, stride, split):
     check(CONV, region, arrays, Params(16, 16, 32, 4, 2, split))
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("zero", [4, 5])
 @pytest.mark.parametrize("kind", [dt.i8, dt.u8])
-def test_quantizing_rounds_halves_to_even_and_saturates(kind):
+def test_quantizing_rounds_halves_to_even_and_saturates(kind, zero, known):
     values = np.concatenate([np.arange(-600, 600) / 4, [3e38, -3e38, 2.0**22, -(2.0**22) - 0.5, np.inf, -np.inf]]).astype(np.float32)
-    arrays = [values, np.ones((), np.float32), np.asarray(5, kind.numpy)]
+    arrays = [values, np.ones((), np.float32), np.asarray(zero, kind.numpy)]
     views = [regions.view(a.shape, t, "dense") for a, t in zip(arrays, (dt.f32, dt.f32, kind), strict=True)]
-    operands = tuple(regions.Operand(v.broadcast(values.shape)) for v in views)
+    operands = tuple(
+        regions.Operand(v.broadcast(values.shape), a.reshape(-1) if known and k else None) for k, (v, a) in enumerate(zip(views, arrays, strict=True))
+    )
     region = Region("quantize", None, operands, 0, Quantize(kind).expr([v.type for v in views]), (regions.view(values.shape, kind, "dense"),))
     assert "libdevice" not in _emitted(pointwise.KERNEL, region, pointwise.KERNEL.space(region, A100)[0]).launches[0].body
     check(pointwise.KERNEL, region, arrays)

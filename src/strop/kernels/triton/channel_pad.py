@@ -1,4 +1,4 @@
-"""Channels of a constant behind those of a value, channels-last: what convolutions of few channels read."""
+"""Channels of a constant behind those of a value, and places around it, channels-last: what convolutions of few channels read."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class ChannelPad(GpuKernel[Params]):
         if not isinstance(region.op, Pad) or region.op.mode != "constant" or len(region.out.shape) < 3:
             return "it is no padding with a constant"
         pads, rank = region.op.pads, len(region.out.shape)
-        if any(p for k, p in enumerate(pads) if k != rank + 1) or pads[rank + 1] <= 0 or region.out.shape[1] > _MOST:
-            return "it pads other axes than that of a few channels"
+        if pads[0] or pads[rank] or pads[1] or min(pads) < 0 or pads[rank + 1] <= 0 or region.out.shape[1] > _MOST:
+            return "it does not pad behind a few channels"
         if region.anchors != 1:
             return "its value is an operand"
         return None if is_float(region.operand(0).view) else "it is not of floats"
@@ -68,7 +68,12 @@ class ChannelPad(GpuKernel[Params]):
         m = Block("m", axes, tuple(shape[a] for a in axes), params.places, count % params.places != 0)
         tile = Tile(w, (m, Block("c", (1,), (shape[1],), size, size != shape[1])))
         masks = [f"(c < {x.shape[1]})[None, :]", *([f"(m < {count})[:, None]"] if m.checked else [])]
-        rows = m.offset(w, [x.strides[a] for a in axes], wide_of(x)) or "m * 0"
+        shift = sum(op.pads[a] * x.strides[a] for a in axes)
+        rows = (m.offset(w, [x.strides[a] for a in axes], wide_of(x)) or "m * 0") + (f" - {shift}" if shift else "")
+        for number, a in enumerate(axes):
+            if x.shape[a] != shape[a]:
+                w(f"at{a} = {m.axis(w, number)} - {op.pads[a]}")
+                masks.append(f"((at{a} >= 0) & (at{a} < {x.shape[a]}))[:, None]")
         other = literal(op.value, dt.f32)
         w(f"v = tl.load(x + ({rows})[:, None] + {times('c[None, :]', x.strides[1])}{masked(masks, other)}).to(tl.float32)")
         finish(region, tile, "v", dt.f32, View(shape, region.out.strides, region.out.dtype))

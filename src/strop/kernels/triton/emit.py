@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from strop.errors import KernelError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, Size, type_of
+from strop.ir.op import Array
 from strop.kernels.base import Emitted, View
 from strop.kernels.lines import Lines
+from strop.kernels.triton.pack import to_bytes
 
 #: Largest offset in elements that 32-bit indices reach.
 _INT32 = (1 << 31) - 1
@@ -38,6 +42,9 @@ VALUE = {
 _WHOLE = "12582912.0"
 _WHOLE_BITS = 0x4B400000
 _BYTES = (dt.i8, dt.u8)
+
+#: log2(erfc(x)) / x for x of 0 and more as a polynomial: erfc is within 1e-6 (Lawson's iteration over [0, 4.5]; beyond that it falls to 0).
+_ERFC = (-1.627889, -0.9185094, -0.1486656, 0.02959004, -0.002944158)
 
 _NAN = "propagate_nan=tl.PropagateNan.ALL"
 #: Text of primitives on floats; {0} {1} {2} are the arguments.
@@ -176,6 +183,7 @@ class Printer:
         named: types of named stages and of ``acc``.
         emit: receives statements.
         prefix: of the variables made.
+        known: contents per operand, None for those that are not known.
     """
 
     def __init__(
@@ -185,16 +193,20 @@ class Printer:
         emit: Callable[[str], None] | None = None,
         named: dict[str, DType] | None = None,
         prefix: str = "t",
+        known: Sequence[Array | None] = (),
     ) -> None:
+        self._known = known
         self._types, self._load, self._emit, self._named, self._prefix = types, load, emit, named or {}, prefix
         self._memo: dict[int, str] = {}
         self._kept: list[Expr] = []
         self._made = 0
+        self._coarse = False
 
     def value(self, expr: Expr, wanted: DType) -> str:
         """Text of a value of type ``held(wanted)``."""
         self._kept.append(expr)
         kind = type_of(expr, self._types, self._named) or wanted
+        self._coarse = wanted.name in ("f16", "bf16")
         return cast(self._visit(expr, kind), kind, wanted)
 
     def _visit(self, expr: Expr, wanted: DType) -> str:
@@ -235,29 +247,50 @@ class Printer:
         raise KernelError("an expression has no Triton text", got=expr)
 
     def _quick_cast(self, expr: Cast) -> str | None:
-        """A conversion between f32 and integers of a few bits by an addition: conversions take several times as long. None for others."""
+        """A conversion between f32 and bytes as ``pack`` does it: the plain conversions take several times as long. None for others."""
         kind = functools.partial(type_of, inputs=self._types, named=self._named)
         if expr.to is dt.f32 and _is_short(expr.arg, kind):
-            whole = cast(self._visit(expr.arg, dt.i32), kind(expr.arg) or dt.i32, dt.i32)
-            if re.fullmatch(r"-?[0-9]+", whole):
-                return literal(int(whole), dt.f32)
-            return f"(({whole} + {_WHOLE_BITS}).to(tl.float32, bitcast=True) - {_WHOLE})"
-        found = _rounded(expr, kind)
+            return self._widened(expr.arg, kind)
+        found = _rounded(expr, kind, self._known_of)
         if found is None:
             return None
         inner, shift, low, high = found
         if isinstance(inner, Call) and inner.fn == "div":  # by a scale, of which there is mostly one: as exact as the division, which is within 2 ulp
-            value = f"{self._visit(inner.args[0], dt.f32)} * (1.0 / {self._visit(inner.args[1], dt.f32)})"
+            text = f"{self._visit(inner.args[0], dt.f32)} * (1.0 / {self._visit(inner.args[1], dt.f32)})"
         else:
-            value = self._visit(inner, dt.f32)
-        text = f"(({value} + {_WHOLE}) - {_WHOLE})"
-        text = f"({text} + {self._visit(shift, dt.f32)})" if shift is not None else text
-        bounded = f"tl.minimum(tl.maximum({text}, {literal(low, dt.f32)}), {literal(high, dt.f32)})"
-        return f"({bounded} + {_WHOLE}).to(tl.int32, bitcast=True).to({VALUE[expr.to.name]})"
+            text = self._visit(inner, dt.f32)
+        if shift is not None:
+            known, zero = self._known_of(shift), self._visit(shift, dt.f32)
+            if known is None or np.any(known.astype(np.int64) % 2):  # an odd number added first would turn halves the other way
+                text = f"(({text} + {_WHOLE}) - ({_WHOLE} - {zero}))"
+            else:
+                text = f"({text} + {zero})"
+        least, most = (-128.0, 127.0) if expr.to is dt.i8 else (0.0, 255.0)
+        text = f"tl.maximum({text}, {literal(low, dt.f32)})" if low > least else text
+        text = f"tl.minimum({text}, {literal(high, dt.f32)})" if high < most else text
+        return to_bytes(text, expr.to)
+
+    def _widened(self, expr: Expr, kind: Kinds) -> str:
+        """f32 of what ``_is_short`` takes, by an addition to the bits of an f32."""
+        first, second = (a.arg if isinstance(a, Cast) else a for a in expr.args) if isinstance(expr, Call) else (expr, None)
+        if isinstance(expr, Call) and expr.fn == "sub" and second is not None and self._known_of(second) is not None and not isinstance(first, Const):
+            whole, less = cast(self._visit(first, dt.i8), dt.i8, dt.i32), f"({_WHOLE} + {self._visit(second, dt.i8)}.to(tl.float32))"
+        else:
+            whole, less = cast(self._visit(expr, dt.i32), kind(expr) or dt.i32, dt.i32), _WHOLE
+        if re.fullmatch(r"-?[0-9]+", whole):
+            return literal(int(whole), dt.f32)
+        return f"(({whole} + {_WHOLE_BITS}).to(tl.float32, bitcast=True) - {less})"
+
+    def _known_of(self, expr: Expr) -> Array | None:
+        """Contents of an operand, or of one that is cast, if they are known."""
+        inner = expr.arg if isinstance(expr, Cast) else expr
+        return self._known[inner.index] if isinstance(inner, Input) and inner.index < len(self._known) else None
 
     def _call(self, expr: Call, wanted: DType) -> str:
         typed = expr.args[1:] if expr.fn == "select" else expr.args
         kind = next((t for a in typed if (t := type_of(a, self._types, self._named))), wanted)
+        if self._coarse and held(kind) is dt.f32 and (inner := _one_plus_erf(expr)) is not None:
+            return self._one_plus_erf(self._visit(inner, kind))
         args = [self._visit(a, dt.boolean if expr.fn == "select" and i == 0 else kind) for i, a in enumerate(expr.args)]
         template = _template(expr.fn, kind)
         if template is None:
@@ -269,7 +302,32 @@ class Printer:
         return template.format(*args)
 
 
+    def _one_plus_erf(self, x: str) -> str:
+        """Text of 1 + erf(x) within 1e-6: with e = erfc(abs(x)) as a power of two it is e below 0, and 2 - e above."""
+        polynomial, far, rest = repr(_ERFC[-1]), f"tl.abs({x})", ""
+        if self._emit is not None:
+            far, rest = f"{self._prefix}{self._made}", f"{self._prefix}{self._made + 1}"
+            self._made += 2
+            self._emit(f"{far} = tl.abs({x})")
+        for factor in reversed(_ERFC[:-1]):
+            polynomial = f"({polynomial} * {far} + {factor!r})"
+        power = f"tl.exp2({polynomial} * {far})"
+        if self._emit is not None:
+            self._emit(f"{rest} = {power}")
+        return f"tl.where({x} < 0, {rest or power}, 2.0 - {rest or power})"
+
+
 Kinds = Callable[[Expr], "DType | None"]
+
+
+def _one_plus_erf(expr: Call) -> Expr | None:
+    """The x of 1 + erf(x); None for others."""
+    if expr.fn != "add":
+        return None
+    for one, other in (expr.args, expr.args[::-1]):
+        if isinstance(one, Const) and one.value == 1 and isinstance(other, Call) and other.fn == "erf":
+            return other.args[0]
+    return None
 
 
 def _is_short(expr: Expr, kind: Kinds) -> bool:
@@ -281,8 +339,8 @@ def _is_short(expr: Expr, kind: Kinds) -> bool:
     return not isinstance(expr, Const) and kind(expr) in _BYTES
 
 
-def _rounded(expr: Cast, kind: Kinds) -> tuple[Expr, Expr | None, float, float] | None:
-    """(v, zero, low, high) of a byte min(max(round(v) + zero, low), high) of f32, as quantizing is written; zero may be missing."""
+def _rounded(expr: Cast, kind: Kinds, known: Callable[[Expr], Array | None]) -> tuple[Expr, Expr | None, float, float] | None:
+    """(v, zero, low, high) of a byte min(max(round(v) + zero, low), high) of f32, as quantizing is written; zero, whole numbers, may be missing."""
     bounds = []
     inner = expr.arg
     for fn in ("min", "max"):
@@ -293,9 +351,14 @@ def _rounded(expr: Cast, kind: Kinds) -> tuple[Expr, Expr | None, float, float] 
     shift = None
     if isinstance(inner, Call) and inner.fn == "add":
         inner, shift = inner.args
-        if not isinstance(shift, Cast) or kind(shift.arg) not in _BYTES:
+        numbers = known(shift)
+        whole = numbers is not None and bool(np.all(np.abs(numbers) <= 255)) and bool(np.all(numbers == np.rint(numbers)))
+        if not whole and not (isinstance(shift, Cast) and kind(shift.arg) in _BYTES):
             return None
-    if not isinstance(inner, Call) or inner.fn != "round" or kind(inner.args[0]) is not dt.f32 or max(map(abs, bounds)) > 255:
+    if not isinstance(inner, Call) or inner.fn != "round" or kind(inner.args[0]) is not dt.f32:
+        return None
+    least, most = (-128, 127) if expr.to is dt.i8 else (0, 255)
+    if any(not b.is_integer() or not least <= b <= most for b in bounds):
         return None
     return inner.args[0], shift, bounds[1], bounds[0]
 

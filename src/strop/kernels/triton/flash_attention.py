@@ -57,6 +57,7 @@ class FlashAttention(GpuKernel[Params]):
 
     def space(self, region: Region, target: Target) -> list[Params]:
         queries = max(16, power_of_two(region.out.shape[-2]))
+        keys = region.operand(1).view.shape[-2]
         widths = [power_of_two(region.operand(k).view.shape[-1]) * region.operand(k).view.dtype.size for k in (0, 2)]
         wide = widths[0] > 256
         if max(widths) >= _LONG:
@@ -64,10 +65,11 @@ class FlashAttention(GpuKernel[Params]):
         return [
             Params(bm, bn, warps, stages)
             for bm in (16, 32, 64, 128)
-            for bn in (32, 64, 128)
+            for bn in (32, 64, 128, 256)
             for warps in (4, 8)
             for stages in (2, 3)
             if bm <= queries and not (bm == 128 and warps == 4 and wide) and not (wide and bn > 64) and not (warps == 8 and bm < 64)
+            and not (bn == 256 and (keys <= 128 or bm * bn > 128 * 32 * warps))
         ]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
@@ -104,11 +106,12 @@ class FlashAttention(GpuKernel[Params]):
         w(f"acc = tl.zeros(({p.queries}, {deep}), tl.float32)", f"total = tl.zeros(({p.queries},), tl.float32)")
         w(f'top = tl.full(({p.queries},), float("-inf"), tl.float32)')
         mask = region.operand(3).view.broadcast((*q.shape[:-1], keys)) if region.anchors > 3 and region.operands[3] is not None else None
-        rounds = ceil_div(keys, p.keys)
+        rounds, scale = ceil_div(keys, p.keys), f" * {op.scale * math.log2(math.e)!r}"
+        folded = scale if mask is None and op.scale > 0 else ""  # into the subtraction of the maximum, as one multiply-add
         with w.block(f"for step in range({rounds})"):
             late = [f"(step * {p.keys} + t < {keys})"] if keys % p.keys else []
             w(f"y_k = tl.load(k_tile + step * {p.keys * k.strides[-2]}{_masked([f'{c}[None, :]' for c in late], [f'{inner}[:, None]'] * bool(inner))})")
-            w(f"s = {dot('x', 'y_k', f'tl.zeros(({p.queries}, {p.keys}), tl.float32)', q.dtype, target)} * {op.scale * math.log2(math.e)!r}")
+            w(f"s = {dot('x', 'y_k', f'tl.zeros(({p.queries}, {p.keys}), tl.float32)', q.dtype, target)}{'' if folded else scale}")
             if mask is not None:
                 place = [b.offset(w, mask.strides[:-2]), times("m[:, None]", mask.strides[-2]), times(f"(step * {p.keys} + t)[None, :]", mask.strides[-1])]
                 place = [f for f in place if f and not f.endswith("* 0")]
@@ -120,11 +123,11 @@ class FlashAttention(GpuKernel[Params]):
                 hidden.append(f"(step * {p.keys} + t[None, :] <= m[:, None])")
             if hidden:
                 w(f's = tl.where({" & ".join(hidden)}, s, float("-inf"))')
-            w("highest = tl.maximum(top, tl.max(s, 1))")
+            w(f"highest = tl.maximum(top, tl.max(s, 1){folded})")
             if mask is not None:
                 w('level = tl.where(highest == float("-inf"), 0.0, highest)')
             level = "highest" if mask is None else "level"
-            w(f"power = tl.exp2(s - {level}[:, None])", f"shrink = tl.exp2(top - {level})")
+            w(f"power = tl.exp2(s{folded} - {level}[:, None])", f"shrink = tl.exp2(top - {level})")
             w("total = total * shrink + tl.sum(power, 1)", "acc = acc * shrink[:, None]")
             w(f"y_v = tl.load(v_tile + step * {p.keys * v.strides[-2]}{_masked([f'{c}[:, None]' for c in late], [f'(n < {v.shape[-1]})[None, :]'] * n.checked)})")
             w(f"acc = {dot(f'power.to({_TYPES[v.dtype.name]})', 'y_v', 'acc', v.dtype, target)}", "top = highest")

@@ -79,7 +79,7 @@ def finish(region: Region, tile: Tile, value: str, dtype: DType, out: View | Non
         tile.w(f"{name} = {loaded(tile.load(f'e{node.index - 1}', view), view.dtype)}")
         return name
 
-    text = Printer(types, load, tile.w).value(region.epilogue, result.dtype)
+    text = Printer(types, load, tile.w, known=[None, *(o.const for o in extras)]).value(region.epilogue, result.dtype)
     tile.store("y", result, text)
 
 

@@ -85,7 +85,7 @@ class Pointwise(GpuKernel[Params]):
             if operand.const is None or operand.const.size != 1:
                 pointers.add(f"x{number}", operand.view.dtype, In(k))
         pointers.add("y", region.out.dtype, Out(0))
-        text = Printer([o.view.dtype for _, o in present], load, w).value(region.epilogue, region.out.dtype)
+        text = Printer([o.view.dtype for _, o in present], load, w, known=[o.const for _, o in present]).value(region.epilogue, region.out.dtype)
         if not tile.w.text() or text.replace(".", "").isdigit():
             text = f"tl.full(({params.along},), {text}, tl.float32)"
         tile.store("y", views[0], text)
