@@ -1,10 +1,11 @@
 """Runs every .tflite file of a folder on Strop and on LiteRT and tells how far their outputs lie apart.
 
-    python -m bench.suite.tflite_agreement DIR --peers ENVIRONMENT [--steps 4] [--streaming-steps 200] [--only TEXT]
+    python -m bench.suite.tflite_agreement DIR --peers ENVIRONMENT [--steps 4] [--streaming-steps 1000] [--only TEXT]
 
 Inputs are random. Networks with variables run for many steps, each runtime with its own state. Float outputs are compared by the
 largest difference relative to the largest output, integer outputs by the share that is equal and the share that is within 1; how many distinct values there are tells
-whether that says anything.
+whether that says anything. Floats that are farther apart are compared with ``itself``: how far LiteRT's own outputs move when every input moves by one in the
+last place. An output agrees that is at most ``RESPONSE`` times that far away, since no order of roundings is more right than another there.
 Exits with 1 when a network that is read does not run or does not agree.
 """
 
@@ -35,6 +36,8 @@ Array = NDArray[Any]
 LITERT = Peer("litert", Path(__file__).parent / "litert_steps.py", "ai-edge-litert", None, "")
 #: Largest relative difference of floats; smallest share of integers within 1.
 FLOAT, WITHIN = 1e-4, 0.999
+#: Nets that magnify rounding may be apart by so many times what the peer's outputs change where its inputs change in the last place.
+RESPONSE = 10.0
 #: Size of free axes other than the first.
 FREE = 16000
 
@@ -100,6 +103,29 @@ def peer_outputs(path: Path, names: Sequence[str], inputs: Sequence[Array], envi
         return [np.load(file) for file in reply["files"]]
 
 
+def apart(found: Array, wanted: Array) -> float:
+    """The largest difference of floats relative to the largest number."""
+    return float(np.max(np.abs(found - wanted), initial=0) / max(float(np.max(np.abs(wanted), initial=0)), 1e-12))
+
+
+def nudged(array: Array) -> Array:
+    """Floats one in the last place up; others as they are."""
+    return np.nextafter(array, np.inf).astype(array.dtype) if array.dtype.kind == "f" else array
+
+
+def explained(own: Sequence[Array], other: Sequence[Array], moved: Sequence[Array]) -> tuple[bool, str]:
+    """Whether every output lies no farther away than ``FLOAT``, or than ``RESPONSE`` times what a nudge of the inputs does; and what it does.
+
+    Args:
+        own: Strop's outputs, all floats.
+        other: the peer's, of the same shapes.
+        moved: the peer's on nudged inputs.
+    """
+    responses = [apart(b, c) for b, c in zip(moved, other, strict=True)]
+    fine = all(apart(a, b) <= max(FLOAT, RESPONSE * r) for a, b, r in zip(own, other, responses, strict=True))
+    return fine, "itself " + "; ".join(f"{r:.1e}" for r in responses)
+
+
 def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
     """Whether outputs agree, and figures."""
     if [(a.shape, a.dtype) for a in own] != [(b.shape, b.dtype) for b in other]:
@@ -107,7 +133,7 @@ def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
     agrees, told = True, []
     for a, b in zip(own, other, strict=True):
         if a.dtype.kind == "f":
-            worst = float(np.max(np.abs(a - b), initial=0) / max(float(np.max(np.abs(b), initial=0)), 1e-12))
+            worst = apart(a, b)
             agrees &= worst <= FLOAT
             told.append(f"{worst:.1e}, {len(np.unique(b))} distinct")
         else:
@@ -134,7 +160,12 @@ def agree(path: Path, engine: Engine, state: dict[str, Array], environment: Path
     inputs, own = _own(engine, state, streaming if state else steps)
     names = [subgraph.tensors[index].name for index in subgraph.inputs]
     try:
-        agrees, told = agreement(own, peer_outputs(path, names, inputs, environment))
+        other = peer_outputs(path, names, inputs, environment)
+        agrees, told = agreement(own, other)
+        alike = all(a.dtype.kind == "f" and (a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(own, other, strict=True))
+        if not agrees and alike:
+            agrees, response = explained(own, other, peer_outputs(path, names, [nudged(a) for a in inputs], environment))
+            told = f"{told}; {response}"
     except PeerError as error:
         return Outcome(path.name, "failed", f"LiteRT: {error}")
     integers = any("INT8" in t.type for t in subgraph.tensors)
@@ -147,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--peers", type=Path, metavar="ENVIRONMENT", help="virtual environment with ai-edge-litert (bench/setup_peers.sh)")
     parser.add_argument("--steps", type=int, default=4, help="inputs per network (default 4)")
-    parser.add_argument("--streaming-steps", type=int, default=200, help="of networks with variables (default 200)")
+    parser.add_argument("--streaming-steps", type=int, default=1000, help="of networks with variables (default 1000)")
     parser.add_argument("--level", type=int, default=0, help="effort of Strop's builds (default 0)")
     parser.add_argument("--only", default="", metavar="TEXT", help="files whose name has this text")
     given = parser.parse_args(arguments)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import strop
-from bench.suite.tflite_agreement import agreement, peer_outputs
+from bench.suite.tflite_agreement import RESPONSE, agreement, apart, nudged, peer_outputs
 from strop.cli.output import size, table
 from strop.engine.convert import Converted, conversion
 from strop.engine.peer_process import PeerError
@@ -34,8 +34,7 @@ from strop.frontend.tflite.reader import initial_state
 Array = NDArray[Any]
 #: Largest difference of floats relative to the largest output: of f32, and of weights of fewer bits, which only has to be sane.
 TOLERANCE = {"fp32": 1e-5, "fp16": 3e-2}
-#: Nets that magnify rounding may be apart by so many times what the model itself changes where its inputs change in the last place.
-RESPONSE = 10.0
+#: As ``RESPONSE``, for the mean difference of integers.
 INTEGER_RESPONSE = 2.0
 #: Units of 16 bits that outputs may be apart.
 WITHIN_16 = 8
@@ -132,18 +131,17 @@ def examine(model: Path, precision: str, environment: Path | None, steps: int) -
         except PeerError as error:
             return _row(model, precision, found, "", "", f"LiteRT: {' '.join(str(error).split())[:120]}")
         if integers:
-            own, nudged = _own_outputs(file, inputs), {name: np.where(a < np.iinfo(a.dtype).max, a + 1, a).astype(a.dtype) for name, a in inputs.items()}
+            own, upper = _own_outputs(file, inputs), {name: np.where(a < np.iinfo(a.dtype).max, a + 1, a).astype(a.dtype) for name, a in inputs.items()}
             agrees, told = agreement(own, theirs)
             if precision == "int16x8" and not agrees:  # kernels of 16 bits have multipliers and tables of fewer bits
                 agrees = all(np.max(np.abs(a.astype(np.int64) - b)) <= WITHIN_16 for a, b in zip(own, theirs, strict=True))
             if not agrees:
-                moved = peer_outputs(file, list(inputs), list(nudged.values()), environment)
+                moved = peer_outputs(file, list(inputs), list(upper.values()), environment)
                 response = _typical(moved, theirs)
                 agrees, told = _typical(own, theirs) <= INTEGER_RESPONSE * response, f"{told}; apart {_typical(own, theirs):.2f}, itself {response:.2f}"
             return _row(model, precision, found, "", told, "agrees" if agrees else "differs")
         wanted = _model_outputs(model, inputs, environment)
-        nudged = {name: np.nextafter(a, np.inf).astype(a.dtype) if a.dtype.kind == "f" else a for name, a in inputs.items()}
-        response = _apart(_model_outputs(model, nudged, environment), wanted)
+        response = _apart(_model_outputs(model, {name: nudged(a) for name, a in inputs.items()}, environment), wanted)
     worst, allowed = _apart(theirs, wanted), TOLERANCE.get(precision, np.inf)
     told = f"{worst:.1e}" if worst <= allowed else f"{worst:.1e}, itself {response:.1e}"
     return _row(model, precision, found, told, "", "agrees" if worst <= max(allowed, RESPONSE * response) else "differs")
@@ -151,7 +149,7 @@ def examine(model: Path, precision: str, environment: Path | None, steps: int) -
 
 def _apart(found: Sequence[Array], wanted: Sequence[Array]) -> float:
     """The largest difference relative to the largest number."""
-    return max(float(np.max(np.abs(a - b), initial=0) / max(float(np.max(np.abs(b), initial=0)), 1e-12)) for a, b in zip(found, wanted, strict=True))
+    return max(apart(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def _typical(found: Sequence[Array], wanted: Sequence[Array]) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
-from bench.suite.tflite_agreement import agreement, examine
+from bench.suite.tflite_agreement import FLOAT, RESPONSE, agreement, examine, explained, nudged
 from tests.frontend.tflite_models import single
 
 
@@ -17,6 +17,16 @@ def test_floats_are_compared_with_the_largest() -> None:
     a = np.array([1.0, 100.0], np.float32)
     assert agreement([a], [a + np.float32(0.005)])[0]
     assert not agreement([a], [a + np.float32(0.05)])[0]
+
+
+def test_floats_may_differ_by_what_the_last_place_of_the_inputs_does() -> None:
+    a = np.array([1.0, 100.0], np.float32)
+    far = a + np.float32(0.05)
+    assert explained([far], [a], [a + np.float32(0.01)]) == (True, "itself 1.0e-04")
+    assert not explained([far], [a], [a + np.float32(0.05 / RESPONSE / 2)])[0]
+    assert not explained([a, far], [a, a], [far, a])[0]  # each output by its own response
+    assert explained([a + np.float32(FLOAT * 50)], [a], [a])[0]
+    assert nudged(a).dtype == np.float32 and np.array_equal(nudged(a) - a, np.spacing(a)) and np.array_equal(nudged(np.arange(3)), np.arange(3))
 
 
 def test_integers_may_differ_by_one() -> None:

@@ -156,13 +156,13 @@ def test_sparse_half_precision_weights() -> None:
     np.testing.assert_allclose(run(read(file), {"x": x})["y"], x @ dense.T.astype(np.float32), 1e-6)
 
 
-def test_variables_are_inputs_and_outputs() -> None:
+def test_variables_are_inputs_and_outputs_over_a_thousand_steps() -> None:
     file = streaming()
     state = initial_state(file)
     assert list(state) == ["queue/state"]
     engine = strop.build(file, level=0, threads=1)
     history = [7.0, 7.0, 7.0]
-    for step in range(20):
+    for step in range(1000):
         found = engine.run({"x": np.full((1, 1), step, np.float32), **state})
         state = {"queue/state": found["queue/state.next"]}
         history = [*history[1:], float(step)]
