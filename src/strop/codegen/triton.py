@@ -40,6 +40,7 @@ class Job:
         text: of a module that defines ``function``.
         parameters: (name, Triton type) of each.
         aligned: per parameter whether it is a multiple of ALIGNED bytes.
+        warps, stages, registers: of the launch.
     """
 
     function: str
@@ -49,11 +50,12 @@ class Job:
     warps: int
     stages: int
     capability: int
+    registers: int = 0
 
     @property
     def key(self) -> str:
         """Name of the result in the cache."""
-        parts = [version(), self.function, self.text, repr(self.parameters), repr(self.aligned), f"{self.warps} {self.stages} {self.capability}"]
+        parts = [version(), self.function, self.text, repr(self.parameters), repr(self.aligned), f"{self.warps} {self.stages} {self.capability} {self.registers}"]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -126,7 +128,9 @@ def jobs_of(emitted: GpuEmitted, aligned: Sequence[bool], label: str, target: Ta
     parameters = tuple(emitted.parameters())
     whole = (*aligned, *([True] * (len(parameters) - len(aligned))))
     return [
-        Job(function_name(emitted, k, label), text_of(emitted, k, label), parameters, whole, launch.warps, launch.stages, capability(target))
+        Job(
+            function_name(emitted, k, label), text_of(emitted, k, label), parameters, whole, launch.warps, launch.stages, capability(target), launch.registers
+        )
         for k, launch in enumerate(emitted.launches)
     ]
 

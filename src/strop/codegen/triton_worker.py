@@ -30,7 +30,7 @@ def compiled(row: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     attributes = {(k,): [["tt.divisibility", ALIGNED]] for k, aligned in enumerate(row["aligned"]) if aligned}
     try:
         source = ASTSource(function_of(row["text"], row["function"]), signature=parameters, constexprs={}, attrs=attributes)
-        options = {"num_warps": row["warps"], "num_stages": row["stages"]}
+        options = {"num_warps": row["warps"], "num_stages": row["stages"], **({"maxnreg": row["registers"]} if row["registers"] else {})}
         result = triton.compile(source, target=GPUTarget("cuda", row["capability"], 32), options=options)
     except Exception as error:  # whatever the compiler raises is the candidate's failure, not ours
         return {"error": f"{type(error).__name__}: {error}"[:4000]}, b""

@@ -105,7 +105,7 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
 
 
 def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, trace: Trace) -> None:
-    """The same for a GPU: measured where this machine has one, else by records and estimates."""
+    """The same for a GPU: measured where this machine has one, else by records, those of other models of GPU too, and estimates."""
     here = gpu.runs_here(lowered.target)
     book = _Book(lowered, trace, gpu.model() if here else None)
     for task in tasks:
@@ -122,10 +122,14 @@ def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, tr
         gpu.measure(list(own), lowered.target, depth, budget, book.weights == "memory", report)
         book.save()
         left = sum(1 for t in own.values() if t.fastest() is None)
+        for task in tasks:
+            book.borrow(task)
         if left:
             trace.note(f"tune: the budget of {budget:g} s ended with {left} of {len(tasks)} distinct regions not measured")
     else:
-        unknown = sum(1 for t in tasks if not any(isinstance(r, int) for r in t.results.values()))
+        for task in tasks:
+            book.borrow(task)
+        unknown = sum(1 for t in tasks if t.fastest() is None)
         if unknown:
             trace.note(
                 f"tune: {unknown} of {len(tasks)} distinct regions are chosen by estimate, because this machine has no GPU for {lowered.target} "
@@ -240,6 +244,18 @@ class _Book:
                 if found is not None:
                     task.results[candidate.label] = found
                     break
+
+    def borrow(self, task: Task) -> None:
+        """Fills ``task.results`` with times from other processors when none is known from this one."""
+        if task.fastest() is not None:
+            return
+        labels = {(c.label, code_of(c.kernel)) for c in task.candidates}
+        for key in self._records:
+            result = self._records.results[key]
+            same = (key.digest, key.threads, key.weights) == (task.digest, self._threads, self.weights)
+            known = task.results.get(key.candidate, result)
+            if same and isinstance(result, int) and isinstance(known, int) and (key.candidate, key.code) in labels:
+                task.results[key.candidate] = min(result, known)
 
     def put(self, task: Task, candidate: Candidate, result: int | str) -> None:
         """Remembers a result."""

@@ -99,12 +99,14 @@ class Launch:
         grid: programs along three axes.
         warps: of 32 threads per program.
         stages: depth of software pipelining of its loops.
+        registers: most of a thread, so that more programs fit; 0 for as many as the compiler likes.
     """
 
     body: str
     grid: tuple[int, int, int]
     warps: int = 4
     stages: int = 3
+    registers: int = 0
 
 
 @dataclass(frozen=True)

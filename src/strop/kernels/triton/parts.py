@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -64,8 +64,22 @@ def standard(region: Region, anchors: Sequence[tuple[str, int]]) -> Pointers:
     return found
 
 
-def finish(region: Region, tile: Tile, value: str, dtype: DType, out: View | None = None) -> None:
-    """Applies the epilogue to a value of the anchor's element type ``dtype`` that has the tile's shape, and stores it to ``y``."""
+def preload(region: Region, tile: Tile) -> set[int]:
+    """Loads what the epilogue reads per element of the tile before anything is waited for; returns which of its operands these are."""
+    found = set()
+    for k, operand in enumerate(region.extras):
+        if all(b in tile.offset(operand.view.strides)[1] for b in tile.blocks if b.size):
+            tile.w(f"v{k} = {tile.load(f'e{k}', operand.view)}")
+            found.add(k)
+    return found
+
+
+def finish(region: Region, tile: Tile, value: str, dtype: DType, out: View | None = None, known: Collection[int] = ()) -> None:
+    """Applies the epilogue to a value of the anchor's element type ``dtype`` that has the tile's shape, and stores it to ``y``.
+
+    Args:
+        known: operands of the epilogue that ``preload`` has loaded.
+    """
     result = out or region.out
     extras = region.extras
     types = [dtype, *(o.view.dtype for o in extras)]
@@ -74,10 +88,11 @@ def finish(region: Region, tile: Tile, value: str, dtype: DType, out: View | Non
         assert isinstance(node, Input)
         if node.index == 0:
             return value
-        view = extras[node.index - 1].view
-        name = f"v{node.index - 1}"
-        tile.w(f"{name} = {loaded(tile.load(f'e{node.index - 1}', view), view.dtype)}")
-        return name
+        k = node.index - 1
+        if k in known:
+            return loaded(f"v{k}", extras[k].view.dtype)
+        tile.w(f"v{k} = {loaded(tile.load(f'e{k}', extras[k].view), extras[k].view.dtype)}")
+        return f"v{k}"
 
     text = Printer(types, load, tile.w, known=[None, *(o.const for o in extras)]).value(region.epilogue, result.dtype)
     tile.store("y", result, text)

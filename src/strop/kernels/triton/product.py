@@ -15,7 +15,7 @@ from strop.ir.dtype import DType
 from strop.kernels.base import Region
 from strop.kernels.triton.emit import VALUE, Block, Launch, Tile, Writer, ceil_div, power_of_two
 from strop.kernels.triton.integers import is_integer, sums_of
-from strop.kernels.triton.parts import LAUNCH, dot, finish, traffic
+from strop.kernels.triton.parts import LAUNCH, dot, finish, preload, traffic
 from strop.target.base import Target
 from strop.target.cuda import capability
 
@@ -32,6 +32,8 @@ _BYTES = 32
 _BARRIER = 60.0
 #: Cycles that a load takes longer than the round it overlaps with, shared by the stages and the programs that are there.
 _EXPOSED = 240.0
+#: Registers of a thread where there is one round: it waits for memory, which other programs then use.
+_REGISTERS = 128
 #: Share of the peak that tiles of this many results reach.
 _EFFICIENCY = ((128 * 256, 0.75), (128 * 128, 0.65), (128 * 64, 0.5), (64 * 64, 0.35), (64 * 32, 0.2), (0, 0.1))
 
@@ -158,6 +160,7 @@ def write(
     tile = Tile(w, (*blocks, *([batch] if batch is not None else [])))
     start(tile)
     rounds = problem.rounds(p.bk)
+    early = preload(region, tile) if rounds == 1 else set()  # the one wait for memory is for all
     share = ceil_div(rounds, p.split)
     sums = sums_of(problem.dtype)
     w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
@@ -185,17 +188,18 @@ def write(
             with w.block(f"for other in range({p.split})"):
                 w(f'acc += tl.load(sums + other * {p.bm * p.bn}, cache_modifier=".cg")')
             w("tl.store(locks + number, 0)")
-            _finish(region, tile, sums, correct)
+            _finish(region, tile, sums, correct, early)
     else:
-        _finish(region, tile, sums, correct)
+        _finish(region, tile, sums, correct, early)
     grid = (tiles_m * tiles_n, p.split, problem.batch)
-    return Launch(w.text(), grid, p.warps, p.stages), workspace, locks
+    registers = _REGISTERS if rounds == 1 and p.bm * p.bn == 16 * p.warps * _REGISTERS else 0
+    return Launch(w.text(), grid, p.warps, p.stages, registers), workspace, locks
 
 
-def _finish(region: Region, tile: Tile, sums: DType, correct: Callable[[Tile], str] | None) -> None:
+def _finish(region: Region, tile: Tile, sums: DType, correct: Callable[[Tile], str] | None, early: set[int]) -> None:
     if correct is not None:
         tile.w(f"acc += {correct(tile)}")
-    finish(region, tile, "acc", region.out.dtype if sums.is_float else sums)
+    finish(region, tile, "acc", region.out.dtype if sums.is_float else sums, known=early)
 
 
 def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
