@@ -12,7 +12,8 @@ import pytest
 from strop import demo_data
 from strop.codegen import triton
 from strop.engine.build import build
-from strop.engine.engine import load
+from strop.engine.engine import Engine, load
+from strop.engine.format import Section, SectionKind, read_sections, write_engine
 from strop.engine.parts import Part, decode_parts
 from strop.engine.plan import Plan, Tensor
 from strop.engine.plan import Step as PlanStep
@@ -31,6 +32,8 @@ from strop.ops.elementwise import make
 from strop.runtime import gpu_driver, gpu_host, gpu_session
 from strop.runtime.callbacks import CustomCall
 from strop.runtime.ports import Port, TensorInfo
+from tests.runtime.gpu_emulator import install, on_processor
+from tests.runtime.test_gpu_host import alternating, is_tanh
 
 
 def test_unknown_capability():
@@ -142,3 +145,32 @@ def test_device_memory_that_does_not_fit():
     with pytest.raises(InputError, match="input 'x' does not fit") as caught:
         gpu_session.GpuContext._taken(context, port, array)
     assert "f64[2, 3]" in str(caught.value) and "x: f32[2, 3]" in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::strop.errors.PlacementWarning")
+def test_two_sides_that_do_not_belong_together(monkeypatch, tmp_path):
+    pytest.importorskip("triton", reason="the package triton is not installed")
+    install(monkeypatch)
+    on_processor(monkeypatch, is_tanh)
+    engine, graph = build(alternating(), target="cuda:sm_90", level=0), alternating()
+    graph.set_outputs([graph.outputs[1]], ["t"])
+    other = build(graph, target="cuda:sm_90", level=0)
+    processor = build(alternating(), level=0)
+
+    def swapped(name: str, data: bytes) -> str:
+        path = tmp_path / "swapped.strop"
+        sections = [Section(e.kind, e.name, [data if (e.kind, e.name) == (SectionKind.HOST, name) else d], e.flags) for e, d in read_sections(engine.path)]
+        write_engine(path, sections)
+        return str(path)
+
+    def host(of: Engine, name: str) -> bytes:
+        return next(d.tobytes() for e, d in read_sections(of.path) if (e.kind, e.name) == (SectionKind.HOST, name))
+
+    with pytest.raises(EngineFileError, match="does not fit together"):
+        load(swapped("engine", host(other, "engine")))
+    load(swapped("engine", processor.path.read_bytes())).context()  # does it all by itself
+    parts = json.loads(host(engine, "parts"))
+    parts["parts"][1]["brought"][0]["size"] -= 4
+    with pytest.raises(EngineFileError, match="does not fit together") as caught:
+        load(swapped("parts", json.dumps(parts).encode()))(np.zeros((4, 8), np.float32))
+    assert "part 1 with operands of [128]" in str(caught.value)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from strop import custom
 from strop.engine.build import build
 from strop.engine.engine import Engine, load
 from strop.errors import PlacementWarning, RuntimeFailure, UnsupportedError
@@ -20,11 +22,13 @@ from strop.ir.graph import Graph
 from strop.ir.op import Type
 from strop.ir.shape import Sym
 from strop.kernels.base import Region
-from strop.ops.data import Concat
+from strop.ops.custom import make as make_layer
+from strop.ops.data import Concat, Reshape
 from strop.ops.elementwise import make
 from strop.ops.select import NonZero
 from strop.ops.softmax import Softmax
 from strop.runtime.gpu_session import GpuContext
+from tests.custom_layers import COLLAPSE, DECAY_SOURCE, declare
 from tests.engine.test_loops import collatz, dear_branches
 from tests.fuzz.generate import make_case
 from tests.fuzz.meaning import difference, meaning
@@ -173,6 +177,29 @@ def test_sizes_that_data_decides(driver):
         _agree(engine, graph, {"x": image})
         counts.add(engine.run({"x": image})["places"].shape)
     assert len(counts) > 1
+
+
+@pytest.fixture
+def layers() -> Iterator[None]:
+    """Custom layers, declared for one test: others iterate the table of ops."""
+    declare()
+    yield
+    for name in custom.declared():
+        custom.forget(name)
+
+
+@pytest.mark.usefixtures("layers")
+def test_custom_layers(driver):
+    graph = Graph("custom")
+    x = graph.add_input("x", Type(dt.f32, (4, 8)))
+    native = graph.add(make_layer(DECAY_SOURCE, {"decay": 0.75}), [graph.add(Softmax(1), [x]).output]).output
+    rows = graph.add(Reshape((1, 4, 8)), [graph.add(Softmax(1), [native]).output]).output
+    path, length = graph.add(make_layer(COLLAPSE, {}), [rows]).outputs
+    graph.set_outputs([graph.add(Softmax(2), [rows]).output, path, length], ["y", "path", "length"])
+    engine = build(graph, target="cuda:sm_90", level=0, threads=1)
+    assert [f.kernel.partition("(")[0] for f in engine.placement] == ["custom", "custom_callback"]
+    for image in images():
+        _agree(engine, graph, {"x": image})
 
 
 def test_loops_and_branches(driver):

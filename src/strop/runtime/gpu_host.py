@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from strop.engine.parts import CALL, Shared
-from strop.errors import CustomError
+from strop.errors import CustomError, EngineFileError
 from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.callbacks import CustomCall, register_callback
 from strop.runtime.context import StepTime
@@ -66,6 +66,7 @@ class HostSide:
         self.shared = shared
         self._gpu, self._stream = gpu, stream
         self._pinned = _Pinned(gpu)
+        self._where = session.where
         self._context = session.context(arenas=self._pinned)
         self.computed = [tensor.is_computed for tensor in session.outputs]
         self._graphs: Sequence[Any] = ()
@@ -114,11 +115,19 @@ class HostSide:
         finally:
             _running.side = before
 
+    def _crossing(self, number: int, call: CustomCall) -> Crossing:
+        """What a part is brought and what is fetched; both sides of the engine agree on it."""
+        found = self._rows[number] if 0 <= number < len(self._rows) else ([], [])
+        sizes = [[0 if array is None else array.nbytes for array in arrays] for arrays in (call.inputs, call.outputs)]
+        if number >= len(self._rows) or sizes != [[size for _, size in rows] for rows in found]:
+            raise unfit(self._where, f"part {number} with operands of {sizes[0]} and results of {sizes[1]} bytes")
+        return found
+
     def part(self, number: int, call: CustomCall) -> None:
         """Does a part on the device and waits for it."""
         gpu, stream = self._gpu, self._stream
-        brought, fetched = self._rows[number]
         try:
+            brought, fetched = self._crossing(number, call)
             for (pointer, size), array in zip(brought, call.inputs, strict=True):
                 assert array is not None
                 gpu.to_device(pointer, array.ctypes.data, size, stream)
@@ -149,6 +158,13 @@ def _call(call: CustomCall) -> None:
 
 
 register_callback(CALL, _call)
+
+
+def unfit(where: str, got: str) -> EngineFileError:
+    """The error for an engine whose two sides do not belong together."""
+    return EngineFileError(
+        "what the GPU and the processor do does not fit together", where=where, got=got, expected="two sides of one engine", hint="build the engine again"
+    )
 
 
 def trimmed(array: Array, shape: tuple[int, ...]) -> Array:

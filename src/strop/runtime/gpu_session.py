@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from strop.runtime import dlpack
 from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import MemoryFigures, StepInfo, StepTime
 from strop.runtime.gpu_driver import Device, device
-from strop.runtime.gpu_host import Crossing, HostSide, trimmed
+from strop.runtime.gpu_host import Crossing, HostSide, trimmed, unfit
 from strop.runtime.ports import Array, Port, TensorInfo, check_names, list_of
 from strop.runtime.session import Session
 
@@ -191,8 +192,10 @@ class GpuContext:
         """The processor's side over the pinned arrays."""
         plan, count = self._shared.plan, len(self._inputs)
         side = HostSide(self._shared.device, self.stream, session, self._shared.parts)
-        self._host[count:] = [array.reshape(room) for array, room in zip(self._host[count:], side.rooms(), strict=True)]
-        for port, room in zip(self._outputs, side.rooms(), strict=True):
+        for index, (port, room) in enumerate(zip(self._outputs, side.rooms(), strict=True), count):
+            if prod(room) != self._host[index].size:
+                raise unfit(self._shared.where, f"{port.text} of {prod(room)} elements on the processor")
+            self._host[index] = self._host[index].reshape(room)
             port.room = room[0] if port.computed else 0
         arrays = {port.name: array for port, array in zip(self._inputs, self._host, strict=False)}
         results = {port.name: array for port, array in zip(self._outputs, self._host[count:], strict=True)}
@@ -434,6 +437,11 @@ def _host_of(file: EngineFile, plan: Plan, threads: int | None) -> tuple[Session
     if entry is None or parts is None:
         return None, Shared((), (), ())
     host = Session(file.read(entry).data, threads=threads)
+    for ours, theirs in ((plan.inputs, host.inputs), (plan.outputs, host.outputs)):
+        got = [(t.name, t.dtype, t.shape) for t in theirs if not t.is_computed]
+        known = [(t.name, t.dtype, t.shape) for t, other in zip(ours, theirs) if not other.is_computed]
+        if got != known or [t.name for t in ours] != [t.name for t in theirs] or any(t.is_dynamic and not t.is_computed for t in theirs):
+            raise unfit(file.where, f"{'; '.join(map(str, theirs))} on the processor")
     return host, decode_parts(file.read(parts).tobytes(), plan)
 
 
