@@ -64,7 +64,7 @@ def test_options_reach_the_build(strop: Strop, model: Path, tmp_path: Path, monk
         "model": model, "target": "x86-64-v3", "threads": 3, "level": 4, "budget": 1.5,
         "shapes": {"x": "1x3x8x8", "z": "2"}, "dump": tmp_path / "d", "stop_after": None,
         "precision": "int8", "layer_precision": {"fc*": "fp32"}, "calibration": Path("d.npz"), "ranges": Path("t.txt"),
-        "calibrator": "minmax", "preprocess": "imagenet", "max_drop": 0.5, "metric": math.hypot, "equalize": True,
+        "calibrator": "minmax", "preprocess": "imagenet", "max_drop": 0.5, "metric": math.hypot, "equalize": True, "strict": False,
         "signature": "serve",
     }  # fmt: skip
 
