@@ -137,10 +137,10 @@ def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
             agrees &= worst <= FLOAT
             told.append(f"{worst:.1e}, {len(np.unique(b))} distinct")
         else:
-            apart = np.abs(a.astype(np.int64) - b.astype(np.int64))
-            within = float(np.mean(apart <= 1)) if apart.size else 1.0
+            steps = np.abs(a.astype(np.int64) - b.astype(np.int64))
+            within = float(np.mean(steps <= 1)) if steps.size else 1.0
             agrees &= within >= WITHIN
-            told.append(f"equal {np.mean(apart == 0):.2%}, within 1 {within:.2%}, worst {apart.max(initial=0)}, {len(np.unique(b))} distinct")
+            told.append(f"equal {np.mean(steps == 0):.2%}, within 1 {within:.2%}, worst {steps.max(initial=0)}, {len(np.unique(b))} distinct")
     return agrees, "; ".join(told)
 
 
