@@ -137,10 +137,10 @@ def agreement(own: Sequence[Array], other: Sequence[Array]) -> tuple[bool, str]:
             agrees &= worst <= FLOAT
             told.append(f"{worst:.1e}, {len(np.unique(b))} distinct")
         else:
-            apart = np.abs(a.astype(np.int64) - b.astype(np.int64))
-            within = float(np.mean(apart <= 1)) if apart.size else 1.0
+            steps = np.abs(a.astype(np.int64) - b.astype(np.int64))
+            within = float(np.mean(steps <= 1)) if steps.size else 1.0
             agrees &= within >= WITHIN
-            told.append(f"equal {np.mean(apart == 0):.2%}, within 1 {within:.2%}, worst {apart.max(initial=0)}, {len(np.unique(b))} distinct")
+            told.append(f"equal {np.mean(steps == 0):.2%}, within 1 {within:.2%}, worst {steps.max(initial=0)}, {len(np.unique(b))} distinct")
     return agrees, "; ".join(told)
 
 
@@ -162,7 +162,7 @@ def agree(path: Path, engine: Engine, state: dict[str, Array], environment: Path
     try:
         other = peer_outputs(path, names, inputs, environment)
         agrees, told = agreement(own, other)
-        alike = all(a.dtype.kind == "f" and (a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(own, other, strict=True))
+        alike = [(a.shape, a.dtype) for a in own] == [(b.shape, b.dtype) for b in other] and all(a.dtype.kind == "f" for a in own)
         if not agrees and alike:
             agrees, response = explained(own, other, peer_outputs(path, names, [nudged(a) for a in inputs], environment))
             told = f"{told}; {response}"
