@@ -162,7 +162,7 @@ def agree(path: Path, engine: Engine, state: dict[str, Array], environment: Path
     try:
         other = peer_outputs(path, names, inputs, environment)
         agrees, told = agreement(own, other)
-        alike = all(a.dtype.kind == "f" and (a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(own, other, strict=True))
+        alike = [(a.shape, a.dtype) for a in own] == [(b.shape, b.dtype) for b in other] and all(a.dtype.kind == "f" for a in own)
         if not agrees and alike:
             agrees, response = explained(own, other, peer_outputs(path, names, [nudged(a) for a in inputs], environment))
             told = f"{told}; {response}"
