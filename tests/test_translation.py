@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import strop
 from examples.translation import search
-from examples.translation.model import BOS, EOS, Sizes, Weights, random_weights, translator
+from examples.translation.model import BOS, EOS, SCORE, Sizes, Weights, random_weights, translator
 
 SIZES = Sizes(source=40, target=30, embedding=12, hidden=16, layers=2)
 LENGTH, STEPS = 7, 8
@@ -105,6 +105,26 @@ def test_a_beam_of_all_words_finds_the_best_sentence() -> None:
         first = scorer.next(BOS)[word]
         best = max(best, first if word == EOS else first + scorer.next(word).max())
     assert out["scores"][0, 0] == pytest.approx(best, rel=1e-5)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_steps_without_a_loop_give_the_same(beam: int) -> None:
+    weights, given, out = _run(beam, 1.5)
+    straight = strop.build(translator(weights, SIZES, batch=3, length=LENGTH, steps=STEPS, beam=beam, straight=True), level=0, threads=1).run(given)
+    assert search.sentences(straight["words"], straight["parents"]) == search.sentences(out["words"], out["parents"])
+    np.testing.assert_allclose(straight["scores"], out["scores"], rtol=1e-6)
+
+
+def test_a_translation_on_a_gpu_has_kernels_of_its_own() -> None:
+    """Built for a GPU without one: no step but the gathers falls to the kernel for all ops, and scores stay f32."""
+    pytest.importorskip("triton", reason="the package triton is not installed")
+    sizes = Sizes(source=40, target=40, embedding=16, hidden=32)
+    net = translator(random_weights(sizes), sizes, batch=2, length=5, steps=2, beam=3, straight=True)
+    engine = strop.build(net, target="cuda:sm_90", level=0, precision="fp16", layer_precision={f"{SCORE}*": "fp32"})
+    steps = engine.manifest["steps"]
+    assert all("Gather" in s["name"] for s in steps if s["kernel"].startswith("loops"))
+    assert sum(s["kernel"].startswith("top_k_rows") for s in steps) == 4
+    assert all(s["outputs"][0].startswith("f32") for s in steps if s["name"].startswith(f"{SCORE}.s"))
 
 
 def test_agrees_with_pytorch() -> None:

@@ -33,10 +33,10 @@ class Translator(nn.Module):
         """
         n, length = source.shape
         memory, state = self.encode(source, None if straight else lengths)
-        mask = torch.where(torch.arange(length, device=source.device)[None] < lengths[:, None], 0.0, NEVER).to(memory.dtype)[:, None]
+        behind = torch.arange(length, device=source.device)[None] >= lengths[:, None]
+        mask = torch.zeros(n, length, device=source.device).masked_fill(behind, NEVER).to(memory.dtype)[:, None]
         word = torch.full((n, beam), BOS, device=source.device)
-        score = torch.full((n, beam), NEVER, device=source.device)
-        score[:, 0] = 0.0
+        score = torch.zeros(n, beam, device=source.device).masked_fill(torch.arange(beam, device=source.device) > 0, NEVER)
         feed = memory.new_zeros(n, beam, self.sizes.hidden)
         state = tuple(s.repeat_interleave(beam, 1) for s in state)
         words, parents = [], []
@@ -87,9 +87,8 @@ def choose(logits: Tensor, word: Tensor, score: Tensor) -> tuple[Tensor, Tensor,
     values, places = logits.topk(k, 1)
     gain = (values.float() - logits.logsumexp(1, keepdim=True).float()).reshape(n, k, k)
     ended = (word == EOS)[:, :, None]
-    only = torch.full((k,), NEVER, device=logits.device)
-    only[0] = 0.0
+    only = torch.zeros(k, device=logits.device).masked_fill(torch.arange(k, device=logits.device) > 0, NEVER)
     gain = torch.where(ended, only, gain)
-    places = torch.where(ended, EOS, places.reshape(n, k, k))
+    places = places.reshape(n, k, k).masked_fill(ended, EOS)
     sums, top = (score[:, :, None] + gain).reshape(n, k * k).topk(k, 1)
     return places.reshape(n, k * k).gather(1, top), top // k, sums
