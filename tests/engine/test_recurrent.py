@@ -8,6 +8,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import strop
+from strop.engine.calibrate import calibrate
 from strop.engine.check import check
 from tests.frontend.onnx_models import build, compare, longs, onnx_runtime
 from tests.recurrent_nodes import GATES, WEIGHTS, node, operands, random_node
@@ -96,3 +97,21 @@ def test_weights_that_amplify_rounding_can_be_tuned():
     assert "recurrent" in steps(engine)[0]
     early = engine.run(feeds)["y"][:4], onnx_runtime(model, feeds)[0][:4]
     compare(*early, 1e-3, 1e-3)
+
+
+def test_products_of_the_input_have_precisions_of_their_own():
+    """Integers or 16-bit floats up to what recurs, which stays in f32."""
+    arrays = operands(np.random.default_rng(5), "LSTM", (8, 1, 64, 32), 2, ("p", "lens", "h0", "c0"))
+    model, feeds = model_of([node("LSTM", list(arrays), ["y"], hidden_size=32, direction="bidirectional")], arrays, ["y"])
+    want = strop.build(model, level=0, threads=1)(feeds["x"])
+    found = calibrate(model, [feeds])
+    assert "x" in found
+    for options in ({"precision": "int8", "calibration": [feeds]}, {"precision": "int8", "ranges": found}, {"layer_precision": {"*": "bf16"}}):
+        engine = strop.build(model, level=0, threads=1, **options)
+        kernels, _ = steps(engine)
+        assert "recurrent" in kernels and "naive" not in kernels
+        assert ("integer_matmul" in [s["kind"].partition(" ")[0] for s in engine.manifest["steps"]]) is (options.get("precision") == "int8")
+        error = np.abs(engine(feeds["x"]) - want).max()
+        assert 0 < error < 0.05
+    whole = strop.build(model, level=0, threads=1, precision="int8", ranges={"other": (0.0, 1.0)})
+    np.testing.assert_array_equal(whole(feeds["x"]), want)

@@ -10,6 +10,7 @@ from strop.ir.graph import Graph
 from strop.ir.interp import run
 from strop.ir.op import Type
 from strop.lower.prepare import prepare
+from strop.lower.projection import split_projections
 from strop.ops.data import Transpose
 from strop.ops.recurrent import GRU, LSTM, RNN
 from tests.recurrent_nodes import NAMES, operands
@@ -77,3 +78,17 @@ def test_the_product_comes_before_a_swap_of_axes():
 
 def test_other_floats_stay_whole():
     assert check(*layer(GRU.default(), dtype=dt.f64))[0] == ["gru"]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_products_become_layers_where_a_range_of_their_input_is_known(swapped):
+    graph, feeds = layer(LSTM.default("bidirectional"), swapped=swapped)
+    labels = [n.op.label for n in graph.nodes]
+    for known, split in ((None, True), ({"x"}, True), ({"other"}, False)):
+        result = split_projections(graph, known)
+        assert ("matmul" in [n.op.label for n in result.nodes]) is split
+        for a, b in zip(run(graph, feeds).values(), run(result, feeds).values(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert [n.op.label for n in graph.nodes] == labels
+    unknown, _ = layer(LSTM.default(), constant="r b p")
+    assert "matmul" not in [n.op.label for n in split_projections(unknown).nodes]

@@ -8,6 +8,7 @@ from typing import Any
 
 from strop.engine.build import Model, Shapes, on_this_machine, portable
 from strop.engine.precision import CALIBRATOR, Request, calibrate_graph
+from strop.lower.projection import split_projections
 from strop.quantize.precision import Decisions
 from strop.quantize.table import Table
 from strop.trace import Progress, Trace
@@ -41,7 +42,7 @@ def calibrate(
         OptionError: an unknown calibrator.
     """
     trace = Trace(Path(dump) if dump else None, None, progress)
-    graph = portable(model, shapes, trace, signature=signature, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
+    graph = split_projections(portable(model, shapes, trace, signature=signature, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes))
     request = Request("int8", calibration=data, calibrator=calibrator, batches=batches, preprocess=preprocess, bias_correction=False)
     found = calibrate_graph(graph, Decisions("int8"), request, on_this_machine, trace).table
     return Table(found.entries, trace.notes)

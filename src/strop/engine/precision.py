@@ -26,6 +26,7 @@ from strop.ir.text import show
 from strop.ir.verify import verify
 from strop.kernels.base import View
 from strop.lower.pipeline import Lowered, Step
+from strop.lower.projection import split_projections
 from strop.ops.conv import Conv, ConvTranspose
 from strop.quantize import ranges, table
 from strop.quantize.data import Samples, samples
@@ -122,6 +123,8 @@ def reduce_precision(
         OptionError: an unknown precision, calibrator, metric or layer, or a range that is missing.
         InputError: calibration samples do not fit.
     """
+    if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in (request.precision, *(request.layers or {}).values())):
+        graph = split_projections(graph, _known(request))
     decisions = decide(graph, request.precision, request.layers)
     calibrator = ranges.parse(request.calibrator)
     if request.max_drop is not None and not request.max_drop >= 0:
@@ -179,7 +182,7 @@ def _facts(graph: Graph, request: Request, decisions: Decisions, calibrator: str
 
 def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:
     """The graph with its pairs of convolutions equalized; OptionError where ranges are known of the graph as it was."""
-    if _table(request.ranges if request.ranges is not None else request.calibration) is not None:
+    if _known(request) is not None:
         raise OptionError(
             "a range table does not fit a network that is equalized", where="equalize", got="a range table", expected="samples as calibration"
         )
@@ -226,6 +229,11 @@ def calibrate_graph(graph: Graph, decisions: Decisions, request: Request, compil
     seen = observe(graph, observed(graph, decisions), found, compile, trace, channel_axes(graph))
     means = {name: m.mean for name, m in seen.means.items() if m.total is not None} if request.bias_correction else {}
     return Calibrated(known if known is not None else seen.table(ranges.parse(request.calibrator)), means)
+
+
+def _known(request: Request) -> Table | None:
+    """The range table of a request; None where samples are to be run."""
+    return _table(request.ranges if request.ranges is not None else request.calibration)
 
 
 def _table(given: Any) -> Table | None:

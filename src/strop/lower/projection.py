@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from strop.ir import dtype as dt
@@ -12,6 +14,25 @@ from strop.ops.data import Reshape, Slice, Transpose
 from strop.ops.elementwise import make
 from strop.ops.matmul import MatMul
 from strop.ops.recurrent import Recurrent
+
+#: Samples first to steps first, and back.
+_SWAP = Transpose((1, 0, 2))
+
+
+def split_projections(graph: Graph, known: Container[str] | None = None) -> Graph:
+    """A copy of the graph in which the products of recurrent layers with known weights are layers of their own, each with a precision of its own.
+
+    Args:
+        known: names of values that have a range; layers that read none of them stay whole. None: all are split.
+    """
+    result = graph.clone()
+    for node in list(result.nodes):
+        if isinstance(node.op, Recurrent) and not node.op.projected and node.operand(1).const is not None:
+            x = node.operand(0)
+            sources = (x, *(x.producer.operands if x.producer is not None and x.producer.op == _SWAP else ()))
+            if known is None or any(value.name in known for value in sources):
+                split_projection(result, node, False)
+    return result
 
 
 def split_projection(graph: Graph, node: Node, narrow: bool) -> None:
@@ -29,8 +50,8 @@ def split_projection(graph: Graph, node: Node, narrow: bool) -> None:
     fixed = all(sh.is_static(v.shape) for v in node.operands[1:4])
     if not fixed or op.projected or x.dtype not in kinds or 0 in (*x.shape, *w.shape):
         return
-    producer, swap = x.producer, Transpose((1, 0, 2))
-    swapped = producer is not None and producer.op == swap
+    producer = x.producer
+    swapped = producer is not None and producer.op == _SWAP
     if producer is not None and swapped:
         x = producer.operand(0)
     product = _product(graph, node, x, w)
@@ -40,7 +61,7 @@ def split_projection(graph: Graph, node: Node, narrow: bool) -> None:
         if total is not None:
             product = _add(graph, node, make("add"), product, total)
     if swapped:
-        product = _add(graph, node, swap, product)
+        product = _add(graph, node, _SWAP, product)
     changed = op.replace(projected=True)
     layer = graph.add(
         changed, [product, *operands], name=node.name, source=node.source, before=node

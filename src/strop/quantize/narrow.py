@@ -87,6 +87,8 @@ def _takes(node: Node, kind: DType) -> bool:
     """True when the op computes with 16-bit floats where it has f32."""
     if isinstance(node.op, (Quantize, Dequantize, Cast)) or not any(v.dtype is dt.f32 for v in node.operands):
         return False
+    if isinstance(node.op, Recurrent) and node.op.projected:
+        return False  # split for a processor, whose kernels recur in f32
     if None in node.inputs and not isinstance(node.op, Recurrent):
         return False
     types = [Type(kind, (0,)) if v is None else v.type if v.dtype is not dt.f32 else Type(kind, v.shape) for v in node.inputs]
