@@ -392,11 +392,12 @@ class GpuContext:
         """Nanoseconds of the processor's steps, by number."""
         if self._side is None:
             return {}
-        owners = {part.first: -1 for part in self._shared.parts.parts}
-        inside = {index for part in self._shared.parts.parts for index in range(part.first, part.end)}
-        order = [owners.get(index, index) for index in range(len(self._shared.plan.steps)) if index not in inside or index in owners]
+        parts = self._shared.parts.parts
+        called = {part.first for part in parts}
+        inside = {index for part in parts for index in range(part.first + 1, part.end)}
+        order = [index for index in range(len(self._shared.plan.steps)) if index not in inside]
         times = self._side.profile(runs)
-        return {index: time.nanoseconds for index, time in zip(order, times, strict=True) if index >= 0}
+        return {index: time.nanoseconds for index, time in zip(order, times, strict=True) if index not in called}
 
     def time(self, graph: Any = None, repeats: int = 1) -> float:
         """Seconds on the device of ``repeats`` launches of a graph in a row, by default of the network."""

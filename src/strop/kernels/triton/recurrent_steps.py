@@ -28,6 +28,7 @@ from strop.kernels.triton.emit import (
     Writer,
     ceil_div,
     loaded,
+    masked,
     power_of_two,
     printable,
     stored,
@@ -236,7 +237,7 @@ class _Emitter:
 
     def _load(self, pointer: str, offset: str, dtype: dt.DType, checks: Sequence[str]) -> str:
         """Text of a load in registers' type."""
-        return loaded(f"tl.load({pointer} + {offset}{_mask(checks)})", dtype)
+        return loaded(f"tl.load({pointer} + {offset}{masked(checks)})", dtype)
 
     def _at_time(self, view: View, unit: str, direction: int, samples: int) -> str:
         """Text of the tile's offset in a value per step: ``unit`` is the index along the last axis."""
@@ -264,7 +265,7 @@ class _Emitter:
         """Stores the tile in a buffer that is there."""
         if buffer in self.buffers:
             dtype = self.dtype if buffer in ("state", "reset") else dt.f32
-            w(f"tl.store({self.buffers[buffer]} + {at}, {stored(value, dtype)}{_mask(self.inside, None)})")
+            w(f"tl.store({self.buffers[buffer]} + {at}, {stored(value, dtype)}{_within(self.inside)})")
 
     # ---- one pass of a step
 
@@ -286,7 +287,7 @@ class _Emitter:
         with w.block(f"for start in range(0, {hidden}, {p.bk})"):
             w(f"k = start + tl.arange(0, {p.bk})")
             checks = [f"(m < {self.samples})[:, None]"] * self.rows_checked + [f"(k < {hidden})[None, :]"] * depth
-            w(f"h = tl.load({source} + (d * {self.samples} + m[:, None]) * {hidden} + k[None, :]{_mask(checks)})")
+            w(f"h = tl.load({source} + (d * {self.samples} + m[:, None]) * {hidden} + k[None, :]{masked(checks)})")
             if few:
                 w("h = h.to(tl.float32)")
             u, v = ("[:, None]", "[None, :]") if few else ("[None, :]", "[:, None]")
@@ -294,9 +295,9 @@ class _Emitter:
             for gate in each.gates:
                 at = f"d * {view.strides[0]} + (j{f' + {gate * hidden}' if gate else ''}){u} * {view.strides[1]} + k{v} * {view.strides[2]}"
                 if few:
-                    w(f"a{gate} += tl.load(r + {at}{_mask(checks)}).to(tl.float32) * h")
+                    w(f"a{gate} += tl.load(r + {at}{masked(checks)}).to(tl.float32) * h")
                 else:
-                    w(f"w{gate} = tl.load(r + {at}{_mask(checks)})", f"a{gate} = {dot('h', f'w{gate}', f'a{gate}', self.dtype, self.target)}")
+                    w(f"w{gate} = tl.load(r + {at}{masked(checks)})", f"a{gate} = {dot('h', f'w{gate}', f'a{gate}', self.dtype, self.target)}")
         if few:
             for gate in each.gates:
                 w(f"a{gate} = tl.sum(a{gate}, 1)[None, :]")
@@ -324,7 +325,7 @@ class _Unit:
     def buffer(self, name: str) -> Expr:
         """The tile of an f32 buffer."""
         old = "" if name == "update" else "old + "
-        return self.named(f"{name}_old", f"tl.load({self.all.buffers[name]} + {old}own{_mask(self.all.inside)})")
+        return self.named(f"{name}_old", f"tl.load({self.all.buffers[name]} + {old}own{masked(self.all.inside)})")
 
     def row(self, name: str, start: int) -> Expr | None:
         """A vector of units of an operand [D, ..] from ``start`` on."""
@@ -417,18 +418,16 @@ class _Unit:
             shown = "shown"
         for buffer in ("state", "exact"):
             every._keep(w, buffer, "hidden", "new + own")
-        mask = _mask(every.inside, None)
+        mask = _within(every.inside)
         w(f"tl.store(y + {every._at_time(outs[0], 'j', 1, 2)}, {stored(shown, every.dtype)}{mask})")
         with w.block(f"if s == {every.steps - 1}"):
             for name, value, view in zip(("y_h", "y_c"), ("hidden", "cell"), outs[1:], strict=False):
                 w(f"tl.store({name} + {every._state_at(view)}, {stored(value, every.dtype)}{mask})")
 
 
-def _mask(checks: Sequence[str], other: str | None = "0.0") -> str:
-    """Arguments of a load or, without ``other``, a store."""
-    if not checks:
-        return ""
-    return f", mask={' & '.join(checks)}" + (f", other={other}" if other is not None else "")
+def _within(checks: Sequence[str]) -> str:
+    """Arguments of a store."""
+    return f", mask={' & '.join(checks)}" if checks else ""
 
 
 KERNEL = RecurrentSteps()

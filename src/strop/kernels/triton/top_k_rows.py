@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from strop.ir import dtype as dt
 from strop.ir.expr import Input
-from strop.kernels.base import In, Out, Region
+from strop.kernels.base import In, Out, Region, View
 from strop.kernels.triton.emit import (
     Block,
     GpuEmitted,
@@ -126,12 +126,21 @@ def _both(region: Region) -> Pointers:
     return found
 
 
-def _row(w: Writer, region: Region) -> str:
-    """Text of where the row ``m`` of the operand begins."""
+def _rows(region: Region) -> Block:
+    """The rows ``m``: all axes of the operand but that of the elements."""
     x, (axis, _, _) = region.operand(0).view, _sizes(region)
     outer = tuple(a for a in range(len(x.shape)) if a != axis)
-    block = Block("m", outer, tuple(x.shape[a] for a in outer), 0, False)
-    text = block.offset(w, [x.strides[a] for a in outer], wide_of(x))
+    return Block("m", outer, tuple(x.shape[a] for a in outer), 0, False)
+
+
+def _start(w: Writer, rows: Block, view: View) -> str:
+    """Text of the offset at which the row ``m`` of a view begins; empty for 0."""
+    return rows.offset(w, [view.strides[a] for a in rows.axes], wide_of(view))
+
+
+def _row(w: Writer, region: Region) -> str:
+    """Text of where the row ``m`` of the operand begins."""
+    text = _start(w, _rows(region), region.operand(0).view)
     return f"x + {text}" if text else "x"
 
 
@@ -169,9 +178,8 @@ def _pick(w: Writer, region: Region) -> None:
         finish(region, Tile(w, (block,)), "at", dt.i64)
         return
     row = _row(w, region)
-    outer = tuple(a for a in range(len(x.shape)) if a != axis)
-    block = Block("m", outer, tuple(x.shape[a] for a in outer), 0, False)
-    starts = [block.offset(w, [view.strides[a] for a in outer], wide_of(view)) or "0" for view in region.outs]
+    rows = _rows(region)
+    starts = [_start(w, rows, view) or "0" for view in region.outs]
     with w.block(f"for j in range({_picked(region)})"):
         w("best = tl.max(keys, 0)", f"at = {place}", f"value = tl.load({row} + at * {x.strides[axis]})")
         for number, (view, start, value) in enumerate(zip(region.outs, starts, ("value", stored("at", region.outs[1].dtype)), strict=True)):
