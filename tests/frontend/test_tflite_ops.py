@@ -69,3 +69,41 @@ def test_leaky_relu_and_quantize_in_integers_round_as_litert(scale: float, to: f
         np.testing.assert_array_equal(found, wanted)
     engine = strop.build(maker.bytes(), level=0, threads=1)
     np.testing.assert_array_equal(engine.run({"x": x})["y"], wanted)
+
+
+SUMS = [
+    ("ADD", 0.05, 0.04, 0.07, (3, -20, 5), 0, "INT8"), ("ADD", 0.3, 0.0007, 0.31, (-128, 127, -128), 1, "INT8"), ("SUB", 0.02, 0.07, 0.1, (0, 11, 4), 3, "INT8"),
+    ("ADD", 0.05, 0.05, 0.1, (0, 0, 0), 0, "INT8"), ("ADD", 0.05, 0.04, 0.0005, (128, 120, 9), 2, "UINT8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "a", "b", "to", "zeros", "activation", "type"), SUMS)
+def test_sums_of_integers_are_those_of_litert(code: str, a: float, b: float, to: float, zeros: tuple[int, int, int], activation: int, type: str) -> None:
+    """XNNPACK's qs8-vadd over every pair of integers: multipliers of 21 bits for the larger scale, halves up. Exported, it is a sum of reals."""
+    maker = Maker()
+    grids = [{"scale": s, "zero": z} for s, z in zip((a, b, to), zeros, strict=True)]
+    operands = [maker.main.input("x", (256, 1), type, **grids[0]), maker.main.input("y", (256,), type, **grids[1])]
+    maker.main.outputs = [maker.main.tensor("z", (256, 256), type, **grids[2])]
+    maker.main.op(code, operands, maker.main.outputs, "AddOptions" if code == "ADD" else "SubOptions", FusedActivationFunction=activation)
+    low, high = (0, 255) if type == "UINT8" else (-128, 127)
+    every = np.arange(low, high + 1, dtype=np.int64)
+
+    ratios = np.float32([a, b]) / np.float32(to)
+    shift = 20 - int(np.floor(np.log2(ratios.max())))
+    first, second = (int(m) for m in np.rint(np.ldexp(ratios.astype(np.float64), shift)))
+    terms = (every - zeros[0])[:, None] * first, (every - zeros[1]) * second * (-1 if code == "SUB" else 1)
+    whole = ((terms[0] + terms[1] + (1 << (shift - 1))) >> shift) + zeros[2]
+    bounds = {0: (-np.inf, np.inf), 1: (0, np.inf), 2: (-1, 1), 3: (0, 6)}[activation]
+    ends = [np.clip(np.rint(end / np.float32(to)) + zeros[2], low, high) for end in bounds]
+    wanted = np.clip(whole, *ends).astype(np.int64)
+
+    graph = read(maker.bytes())
+    feeds = {"x": every[:, None].astype(graph.inputs[0].dtype.numpy), "y": every.astype(graph.inputs[1].dtype.numpy)}
+    for form in (graph, optimize(graph, Trace())):
+        (found,) = run(form, feeds).values()
+        np.testing.assert_array_equal(found, wanted)
+    engine = strop.build(maker.bytes(), level=0, threads=1)
+    np.testing.assert_array_equal(engine.run(feeds)["z"], wanted)
+    for format in ("tflite", "onnx"):
+        (found,) = run(read(strop.convert(graph, to=format)), feeds).values()
+        assert np.abs(found - wanted).max() <= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from strop.ir.dtype import DType
 from strop.ir.expr import cast_array
 from strop.ir.graph import Value
 from strop.ir.op import Op
+from strop.ops.base import highest, lowest
 from strop.ops.data import Expand
 from strop.ops.elementwise import Cast, Elementwise, make
+from strop.ops.quantize import Dequantize, Quantize
 
 #: Whether the format has an operator for an elementwise function, or for resizing, over these operands.
 Direct = Callable[[Op, Sequence[Value]], bool]
@@ -28,6 +30,8 @@ def function(a: Apart, direct: Direct) -> Value | None:
     """A function's expression as one op per primitive; None for a function that is ``direct``."""
     op = a.node.op
     assert isinstance(op, Elementwise)
+    if op.fn == "fixed_sum":
+        return _fixed_sum(a, op.param)
     types = [v.dtype for v in a.node.operands]
     if direct(op, a.node.operands):
         return None
@@ -162,6 +166,20 @@ def _atan2(a: Apart) -> Value:
     """Of operands of one shape."""
     shape = a.node.output.shape
     return a.apply("atan2", *(v if v.shape == shape else a.step(Expand(shape), v) for v in a.node.operands))
+
+
+def _fixed_sum(a: Apart, param: Mapping[str, float]) -> Value:
+    """Between Dequantize and Quantize; a result is at most one step from the sum in fixed point."""
+    reals = []
+    for end, operand in zip("ab", a.node.operands, strict=True):
+        zero = a.number(param[f"zero_{end}"], operand.dtype)
+        reals.append(a.step(Dequantize(), operand, a.number(abs(param[f"scale_{end}"]), dt.f32), zero))
+    total = a.apply("sub" if param["scale_b"] < 0 else "add", *reals)
+    to = a.node.output.dtype
+    for fn, end, edge in (("max", "lo", lowest(to)), ("min", "hi", highest(to))):
+        if param[end] != edge:
+            total = a.apply(fn, total, (param[end] - param["zero"]) * param["scale"])
+    return a.step(Quantize(to), total, a.number(param["scale"], dt.f32), a.number(param["zero"], to))
 
 
 _SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu, "atan2": _atan2}

@@ -122,6 +122,17 @@ def _shrink(x: Expr, lambd: float, bias: float) -> Expr:
     return _select(x < -lambd, x + bias, _select(x > lambd, x - bias, 0.0))
 
 
+def _fixed_sum(a: Expr, b: Expr, scale_a: float, zero_a: float, scale_b: float, zero_b: float, scale: float, zero: float, lo: float, hi: float, signed: float) -> Expr:
+    """The quantized sum in fixed point: multipliers of 21 bits, an arithmetic shift, halves up, as XNNPACK's qs8-vadd (src/microparams-init.c)."""
+    ratios = [float(np.float32(given) / np.float32(scale)) for given in (scale_a, scale_b)]
+    shift = 21 - max(math.frexp(ratio)[1] for ratio in ratios)
+    first, second = (round(ratio * 2.0**shift) for ratio in ratios)
+    start = (1 << shift >> 1) - first * int(zero_a) - second * int(zero_b)
+    total = ex.Cast(dt.i32, a) * first + ex.Cast(dt.i32, b) * second + start
+    whole = _clip(call("shr", total, shift) + int(zero), int(lo), int(hi))
+    return ex.Cast(dt.i8 if signed else dt.u8, whole)
+
+
 # ---- the table: arithmetic
 
 _row("add", "number number", _primitive("add"), commutative=True)
@@ -238,6 +249,10 @@ _row("bitnot", "int", _primitive("bitnot"), domain=((0.0, 99.0),))
 _row("shl", "int int", _primitive("shl"), domain=((0.0, 4.0),))
 _row("shr", "int int", _primitive("shr"), domain=((0.0, 6.0),))
 _row("where", "bool any any", _primitive("select"))
+_row(
+    "fixed_sum", "int int", _fixed_sum, domain=((0.0, 99.0),),
+    scale_a=0.05, zero_a=3.0, scale_b=0.03, zero_b=-5.0, scale=0.07, zero=-1.0, lo=-128.0, hi=127.0, signed=1.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from strop.ops.elementwise import Cast
 from strop.ops.quantize import STORED, Dequantize, Quantize
 
 #: ActivationFunctionType: function and params.
-_ACTIVATIONS: dict[int, tuple[str, dict[str, float]]] = {
+ACTIVATIONS: dict[int, tuple[str, dict[str, float]]] = {
     1: ("relu", {}),
     2: ("clip", {"lo": -1.0, "hi": 1.0}),
     3: ("clip", {"lo": 0.0, "hi": 6.0}),
@@ -191,9 +191,9 @@ class NodeContext(TensorFlowNode):
         number = self.option("FusedActivationFunction", 0)
         if number == 0:
             return value
-        if number not in _ACTIVATIONS:
+        if number not in ACTIVATIONS:
             raise self.unsupported("this fused activation function is not supported", got=number)
-        fn, params = _ACTIVATIONS[number]
+        fn, params = ACTIVATIONS[number]
         return self.apply(fn, value, **params)
 
     # ---- operands

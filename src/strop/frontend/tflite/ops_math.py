@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from strop.frontend.tensorflow import arithmetic
+from strop.frontend.tflite import fixed_point
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.grid import Grid
@@ -66,10 +67,6 @@ BINARY = {
     "BITWISE_XOR": "bitxor",
     "RIGHT_SHIFT": "shr",
 }
-#: What LiteRT multiplies integers of 8 bits by in LEAKY_RELU and QUANTIZE.
-LEAST_RATIO, MOST_RATIO = 2.0**-8, 2.0**7
-#: What moves a half, and no other multiple of 1/256 up to 256, to the other side.
-HALF = 2.0**-18
 _FUSED = ("ADD", "SUB", "MUL", "DIV")
 
 
@@ -78,6 +75,8 @@ def _unary(node: NodeContext, fn: str, params: dict[str, float]) -> Value:
 
 
 def _binary(node: NodeContext, fn: str) -> Value:
+    if fn in ("add", "sub") and (exact := fixed_point.total(node, subtracts=fn == "sub")) is not None:
+        return exact
     found = node.apply(fn, node.real(0), node.real(1))
     return node.activated(found) if node.operator.code in _FUSED else found
 
@@ -114,28 +113,7 @@ def gelu(node: NodeContext) -> Value:
 @tflite_op("LEAKY_RELU")
 def leaky_relu(node: NodeContext) -> Value:
     alpha = float(node.option("Alpha"))
-    return _in_integers(node, alpha) or node.apply("leaky_relu", node.real(0), alpha=alpha)
-
-
-def _in_integers(node: NodeContext, alpha: float) -> Value | None:
-    """LEAKY_RELU, or QUANTIZE with a slope of 1, of 8 bits as LiteRT computes them: integers times a multiple of 1/256 for either sign, halves rounded up.
-
-    Both multiples become one scale and a slope, moved by so much that halves, and nothing else, round the other way. None where LiteRT has the reference
-    kernel, which rounds as everything here does. Source: XNNPACK, qs8-vlrelu and qs8-vcvt, create_leaky_relu_nc and create_convert_nc.
-    """
-    grid, to = node.grid(0), node.result().grid
-    if grid is None or to is None or grid.scale.size != 1 or to.scale.size != 1 or (alpha == 1 and grid.same(to)):
-        return None
-    stored = node.stored(0)
-    if stored.dtype not in (dt.i8, dt.u8) or node.result().dtype is not stored.dtype or stored.const is not None:
-        return None
-    above = np.float32(grid.scale[0]) / np.float32(to.scale[0])
-    below = above * np.float32(alpha)
-    if not (LEAST_RATIO <= above <= MOST_RATIO and LEAST_RATIO <= abs(below) <= MOST_RATIO):
-        return None
-    factors = [float(np.rint(np.float32(256) * f)) / 256 * (1 + HALF if f * sign > 0 else 1 - HALF) for f, sign in ((above, 1), (below, -1))]
-    x = node.dequantized(stored, Grid(np.array([factors[0] * float(to.scale[0])], np.float32), grid.zero, 0))
-    return node.apply("leaky_relu", x, alpha=factors[1] / factors[0])
+    return fixed_point.scaled(node, alpha) or node.apply("leaky_relu", node.real(0), alpha=alpha)
 
 
 @tflite_op("PRELU")
@@ -182,7 +160,7 @@ def zeros_like(node: NodeContext) -> Value:
 @tflite_op("QUANTIZE", "DEQUANTIZE")
 def requantize(node: NodeContext) -> Value:
     """Real numbers in the type and grid of the result; f16 weights become f32."""
-    moved = _in_integers(node, 1.0)
+    moved = fixed_point.scaled(node, 1.0)
     if moved is not None:
         return moved
     value = node.real(0)
