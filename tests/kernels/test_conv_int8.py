@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from strop.ir import dtype as dt
-from strop.ir.expr import Cast, Expr, Input, call
+from strop.ir.expr import Cast, Expr, Input, call, substitute
 from strop.ir.op import Type
 from strop.kernels.base import Kernel, Operand, Region, View
 from strop.kernels.c.conv_depthwise_dot import KERNEL as DOT_KERNEL
@@ -18,6 +18,7 @@ from strop.kernels.c.conv_int8 import KERNEL
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.oracle import expected
 from strop.ops.base import random_array
+from strop.ops.elementwise import make
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.quantize import saturated
 from strop.target.base import Target
@@ -39,7 +40,7 @@ def requantized(kind: dt.DType, factor: Expr) -> Expr:
 def region_of(
     rng: np.random.Generator, op: IntegerConv | IntegerMatMul, x: View, weight: np.ndarray, y_view: Any, kind: dt.DType | None, zero: bool = True
 ) -> tuple[Region, list[np.ndarray | None]]:
-    """A product with a requantizing epilogue in ``kind``, or with i32 results."""
+    """A product with a requantizing epilogue in ``kind``, with a quantized residual between i8 values, or with i32 results."""
     out = op.infer([Type(x.dtype, x.shape), Type(dt.i8, weight.shape)])[0].shape
     channels = (weight.shape[0], *(1,) * (len(out) - 2)) if isinstance(op, IntegerConv) else out[-1:]
     operands = [Operand(x), Operand(View.dense(weight.shape, dt.i8), weight)]
@@ -56,6 +57,11 @@ def region_of(
         operands += [Operand(View.dense(a.shape, d).broadcast(out), a) for a, d in ((bias, dt.i32), (factor, dt.f32))]
         arrays += [None, None]
         expr = requantized(kind, Input(2))
+    if kind is x.dtype is dt.i8:  # a residual is added
+        operands.append(Operand(y_view(out, dt.i8)))
+        arrays.append(random_array(rng, out, dt.i8, -128, 127))
+        parts = {Input(0): expr, Input(1): Input(3)}
+        expr = substitute(make("fixed_sum").expr(), lambda e: parts.get(e) if isinstance(e, Input) else None)
     return Region("product", op, tuple(operands), anchors, expr, (y_view(out, kind or dt.i32),)), arrays
 
 

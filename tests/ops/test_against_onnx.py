@@ -121,6 +121,12 @@ SPECIAL: dict[str, Callable[[Elementwise, list[Array]], Call]] = {
     "shr": lambda op, x: ("BitShift", [*x], {"direction": "RIGHT"}),
 }
 #: Functions ONNX has no operator for, by numpy in float64.
+def fixed_sum(a: Array, b: Array, scale_a: float, zero_a: float, scale_b: float, zero_b: float, scale: float, zero: float, lo: float, hi: float, signed: float) -> Array:
+    """The sum of the reals that integers stand for, rounded; at these scales no sum lies near a half."""
+    total = (np.float64(a) - int(zero_a)) * scale_a + (np.float64(b) - int(zero_b)) * scale_b
+    return np.clip(np.floor(total / scale + 0.5) + int(zero), int(lo), int(hi)).astype(np.int8 if signed else np.uint8)
+
+
 NUMPY: dict[str, Callable[..., Array]] = {
     "atan2": np.arctan2,
     "square": lambda x: x * x,
@@ -133,6 +139,7 @@ NUMPY: dict[str, Callable[..., Array]] = {
     "affine": lambda x, alpha, beta: alpha * x + beta,
     "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
     "ne": np.not_equal,
+    "fixed_sum": fixed_sum,
 }
 
 

@@ -12,6 +12,7 @@ from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import Call, Cast, Const, Expr, Input, children, rebuild, type_of, walk
 from strop.kernels.c.writer import held, literal
+from strop.ops.base import highest, lowest
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _CALLS = {
@@ -22,7 +23,7 @@ _CALLS = {
     )
 }  # fmt: skip
 _MASKS = {"and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not": "(~{0})"}
-_OTHER = ("neg", "max", "min", "isnan", "isinf")
+_OTHER = ("neg", "max", "min", "shr", "isnan", "isinf")
 
 
 #: Types that operands and results may have.
@@ -30,7 +31,7 @@ LANES = (dt.f32, dt.i32, dt.u8, dt.i8, dt.i16, dt.bf16, dt.f16)
 #: Those of them that are computed in f32.
 FLOATS = (dt.f32, dt.bf16, dt.f16)
 #: Integer arithmetic that has a vector form; it is done in i32.
-_INTEGER = ("add", "sub", "mul", "max", "min", "neg", "select", "lt", "le", "gt", "ge", "eq", "ne")
+_INTEGER = ("add", "sub", "mul", "max", "min", "neg", "select", "shr", "lt", "le", "gt", "ge", "eq", "ne")
 
 
 def vectorizable(expr: Expr, inputs: Sequence[DType]) -> bool:
@@ -55,6 +56,8 @@ def mixed(expr: Expr, inputs: Sequence[DType]) -> bool:
                 return False
         if isinstance(node, Call) and node.fn == "select" and type_of(node, inputs) == dt.boolean:
             return False
+        if isinstance(node, Call) and node.fn == "shr" and not (isinstance(node.args[1], Const) and 0 <= node.args[1].value < 32):
+            return False
         if not isinstance(node, (Call, Cast, Const, Input)):
             return False
     return True
@@ -76,7 +79,18 @@ def _has_cast(node: Cast, inputs: Sequence[DType]) -> bool:
         return True
     if given is dt.f32 and node.to in LANES:  # of what fits only; the narrowing itself does not saturate
         return isinstance(node.arg, Call) and node.arg.fn == "min" and isinstance(node.arg.args[1], Const)
-    return given is node.to
+    return given is node.to or (given is dt.i32 and node.to in LANES and _fits(node.arg, node.to))
+
+
+def _fits(expr: Expr, to: DType) -> bool:
+    """Whether an expression is limited to what a type holds: min(max(v, lo), hi)."""
+    bounds: list[float] = []
+    for fn in ("min", "max"):
+        if not (isinstance(expr, Call) and expr.fn == fn and isinstance(expr.args[1], Const)):
+            return False
+        bounds.append(expr.args[1].value)
+        expr = expr.args[0]
+    return bounds[0] <= highest(to) and bounds[1] >= lowest(to)
 
 
 def vector_type(dtype: DType) -> str:
@@ -235,6 +249,9 @@ class VectorC:
             return f"({args[0]} {_INFIX[fn]} {args[1]})"
         if fn in _MASKS:
             return _MASKS[fn].format(*args)
+        if fn == "shr":
+            assert isinstance(node.args[1], Const)
+            return f"({args[0]} >> {int(node.args[1].value)})"
         if fn == "neg":
             return f"(-{args[0]})"
         if fn == "isnan":
