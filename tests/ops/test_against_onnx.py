@@ -127,6 +127,13 @@ def fixed_sum(a: Array, b: Array, scale_a: float, zero_a: float, scale_b: float,
     return np.clip(np.floor(total / scale + 0.5) + int(zero), int(lo), int(hi)).astype(np.int8 if signed else np.uint8)
 
 
+def fixed_leaky_relu(x: Array, scale_x: float, zero_x: float, scale: float, zero: float, alpha: float, signed: float) -> Array:
+    """Of the reals that integers stand for, by factors rounded to 1/256."""
+    whole = np.float64(x) - int(zero_x)
+    factor = np.where(whole > 0, np.rint(256 * scale_x / scale), np.rint(256 * scale_x / scale * alpha)) / 256
+    return np.clip(np.floor(whole * factor + 0.5) + int(zero), *((-128, 127) if signed else (0, 255))).astype(np.int8 if signed else np.uint8)
+
+
 NUMPY: dict[str, Callable[..., Array]] = {
     "atan2": np.arctan2,
     "square": lambda x: x * x,
@@ -140,6 +147,7 @@ NUMPY: dict[str, Callable[..., Array]] = {
     "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
     "ne": np.not_equal,
     "fixed_sum": fixed_sum,
+    "fixed_leaky_relu": fixed_leaky_relu,
 }
 
 

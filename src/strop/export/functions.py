@@ -30,8 +30,8 @@ def function(a: Apart, direct: Direct) -> Value | None:
     """A function's expression as one op per primitive; None for a function that is ``direct``."""
     op = a.node.op
     assert isinstance(op, Elementwise)
-    if op.fn == "fixed_sum":
-        return _fixed_sum(a, op.param)
+    if op.fn in _FIXED:
+        return _FIXED[op.fn](a, op.param)
     types = [v.dtype for v in a.node.operands]
     if direct(op, a.node.operands):
         return None
@@ -168,18 +168,31 @@ def _atan2(a: Apart) -> Value:
     return a.apply("atan2", *(v if v.shape == shape else a.step(Expand(shape), v) for v in a.node.operands))
 
 
+def _real(a: Apart, index: int, scale: float, zero: float) -> Value:
+    """An operand behind a Dequantize."""
+    operand = a.node.operand(index)
+    return a.step(Dequantize(), operand, a.number(scale, dt.f32), a.number(zero, operand.dtype))
+
+
 def _fixed_sum(a: Apart, param: Mapping[str, float]) -> Value:
     """Between Dequantize and Quantize; a result is at most one step from the sum in fixed point."""
-    reals = []
-    for end, operand in zip("ab", a.node.operands, strict=True):
-        zero = a.number(param[f"zero_{end}"], operand.dtype)
-        reals.append(a.step(Dequantize(), operand, a.number(abs(param[f"scale_{end}"]), dt.f32), zero))
+    reals = [_real(a, k, abs(param[f"scale_{end}"]), param[f"zero_{end}"]) for k, end in enumerate("ab")]
     total = a.apply("sub" if param["scale_b"] < 0 else "add", *reals)
     to = a.node.output.dtype
     for fn, end, edge in (("max", "lo", lowest(to)), ("min", "hi", highest(to))):
         if param[end] != edge:
             total = a.apply(fn, total, (param[end] - param["zero"]) * param["scale"])
     return a.step(Quantize(to), total, a.number(param["scale"], dt.f32), a.number(param["zero"], to))
+
+
+def _fixed_leaky_relu(a: Apart, param: Mapping[str, float]) -> Value:
+    """Between Dequantize and Quantize, as a sum is."""
+    real, to = _real(a, 0, param["scale_x"], param["zero_x"]), a.node.output.dtype
+    found = real if param["alpha"] == 1 else a.apply("leaky_relu", real, alpha=param["alpha"])
+    return a.step(Quantize(to), found, a.number(param["scale"], dt.f32), a.number(param["zero"], to))
+
+
+_FIXED: dict[str, Callable[[Apart, Mapping[str, float]], Value]] = {"fixed_sum": _fixed_sum, "fixed_leaky_relu": _fixed_leaky_relu}
 
 
 _SPECIAL: dict[str, Callable[[Apart], Value]] = {"silu": _silu, "hard_sigmoid": _hard_sigmoid, "affine": _affine, "prelu": _prelu, "atan2": _atan2}

@@ -133,6 +133,16 @@ def _fixed_sum(a: Expr, b: Expr, scale_a: float, zero_a: float, scale_b: float, 
     return ex.Cast(dt.i8 if signed else dt.u8, whole)
 
 
+def _fixed_leaky_relu(x: Expr, scale_x: float, zero_x: float, scale: float, zero: float, alpha: float, signed: float) -> Expr:
+    """The quantized leaky ReLU, with alpha of 1 a change of grid, in fixed point: multiples of 1/256, halves up, as XNNPACK's qs8-vlrelu and qs8-vcvt."""
+    ratio = np.float32(scale_x) / np.float32(scale)
+    above, below = (int(np.rint(np.float32(256) * r)) for r in (ratio, ratio * np.float32(alpha)))
+    whole = ex.Cast(dt.i32, x) - int(zero_x)
+    product = whole * above if above == below else _select(whole > 0, whole * above, whole * below)
+    low, high = (-128, 127) if signed else (0, 255)
+    return ex.Cast(dt.i8 if signed else dt.u8, _clip(call("shr", product + 128, 8) + int(zero), low, high))
+
+
 # ---- the table: arithmetic
 
 _row("add", "number number", _primitive("add"), commutative=True)
@@ -253,6 +263,7 @@ _row(
     "fixed_sum", "int int", _fixed_sum, domain=((0.0, 99.0),),
     scale_a=0.05, zero_a=3.0, scale_b=0.03, zero_b=-5.0, scale=0.07, zero=-1.0, lo=-128.0, hi=127.0, signed=1.0,
 )  # fmt: skip
+_row("fixed_leaky_relu", "int", _fixed_leaky_relu, domain=((0.0, 99.0),), scale_x=0.05, zero_x=30.0, scale=0.07, zero=-1.0, alpha=0.2, signed=1.0)
 
 
 @dataclass(frozen=True)

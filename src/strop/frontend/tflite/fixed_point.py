@@ -5,24 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from strop.frontend.tflite.context import ACTIVATIONS, NodeContext
-from strop.frontend.tflite.grid import Grid
 from strop.ir import dtype as dt
 from strop.ir.graph import Value
 from strop.ops.base import highest, lowest
 
 #: What integers are multiplied by in LEAKY_RELU and QUANTIZE.
 LEAST_RATIO, MOST_RATIO = 2.0**-8, 2.0**7
-#: What moves a half, and no other multiple of 1/256 up to 256, to the other side.
-HALF = 2.0**-18
 #: Scales of operands by that of the result in ADD and SUB; the last is none.
 LEAST_TERM, END_TERM = 2.0**-10, 2.0**8
 
 
 def scaled(node: NodeContext, alpha: float) -> Value | None:
-    """LEAKY_RELU, or QUANTIZE with a slope of 1, of 8 bits as LiteRT computes them: integers times a multiple of 1/256 for either sign, halves rounded up.
+    """LEAKY_RELU, or QUANTIZE with a slope of 1, of 8 bits as ``fixed_leaky_relu`` of ``strop.ops.elementwise``.
 
-    Both multiples become one scale and a slope, moved by so much that halves, and nothing else, round the other way. None where LiteRT has the reference
-    kernel, which rounds as everything here does. Source: XNNPACK, qs8-vlrelu and qs8-vcvt, create_leaky_relu_nc and create_convert_nc.
+    None where LiteRT has the reference kernel, which rounds as everything here does. Source: XNNPACK, create_leaky_relu_nc and create_convert_nc.
     """
     grid, to = node.grid(0), node.result().grid
     if grid is None or to is None or grid.scale.size != 1 or to.scale.size != 1 or (alpha == 1 and grid.same(to)):
@@ -34,9 +30,10 @@ def scaled(node: NodeContext, alpha: float) -> Value | None:
     below = above * np.float32(alpha)
     if not (LEAST_RATIO <= above <= MOST_RATIO and LEAST_RATIO <= abs(below) <= MOST_RATIO):
         return None
-    factors = [float(np.rint(np.float32(256) * f)) / 256 * (1 + HALF if f * sign > 0 else 1 - HALF) for f, sign in ((above, 1), (below, -1))]
-    x = node.dequantized(stored, Grid(np.array([factors[0] * float(to.scale[0])], np.float32), grid.zero, 0))
-    return node.apply("leaky_relu", x, alpha=factors[1] / factors[0])
+    scales, zeros = [float(g.scale[0]) for g in (grid, to)], [float(g.zero[0]) for g in (grid, to)]
+    return node.apply(
+        "fixed_leaky_relu", stored, scale_x=scales[0], zero_x=zeros[0], scale=scales[1], zero=zeros[1], alpha=alpha, signed=float(stored.dtype is dt.i8),
+    )  # fmt: skip
 
 
 def total(node: NodeContext, subtracts: bool) -> Value | None:

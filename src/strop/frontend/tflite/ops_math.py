@@ -319,5 +319,8 @@ def write_requantize(w: NodeWriter) -> None:
             "only grids of one scale, or of one per index of an axis, of 8 bits, or of 16 bits around 0 are supported",
             got=f"{stored.dtype}, scale {scale.dtype}{list(scale.shape)}",
         )  # fmt: skip
-    stored.grid = Grid(scale.reshape(-1), zero.reshape(-1).astype(np.int64), axes[0] if axes else 0)
+    grid = Grid(scale.reshape(-1), zero.reshape(-1).astype(np.int64), axes[0] if axes else 0)
+    if stored.grid is not None and not grid.same(stored.grid):
+        raise w.refused("a tensor stands for two kinds of real numbers", got=f"scales {grid.scale[0]:g} and {stored.grid.scale[0]:g}")
+    stored.grid = grid
     w.emit("QUANTIZE" if isinstance(op, Quantize) else "DEQUANTIZE", [w.operand(0)])
