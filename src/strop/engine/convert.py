@@ -15,6 +15,7 @@ from strop.errors import OptionError, StropError
 from strop.export import integers
 from strop.export.arrange import arrange, plain
 from strop.export.expand import IN_ONNX, expand
+from strop.export.kept import keep
 from strop.export.widen import is_narrow, widen
 from strop.frontend.table import WRITERS, writer
 from strop.ir import dtype as dt
@@ -147,6 +148,7 @@ def conversion(
         arranged = arrange(graph, trace, format.direct, layout == "channels_last")
     written: OutGraph = format.write(arranged)
     integers.spread(written)
+    keep(written)
     told: dict[str, Any] = {}
     with trace.stage("quantize"):
         if precision == "fp16":

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strop.errors import OptionError
 from strop.frontend.names import free_name
@@ -29,6 +30,8 @@ from strop.quantize.table import Table
 LEAST_WEIGHTS, LEAST_HALF = 1024, 8
 #: Least scale.
 _LEAST = 2.0**-100
+#: Elements of a row that are tried first for a grid, and how far off it, in steps, one may lie.
+_TRIED, _OFF = 64, 1e-4
 #: Energy of an error that is a bit larger.
 _BIT = 4.0
 #: Products: place of x, of the weights, their axis of output channels, place of the bias.
@@ -126,16 +129,54 @@ def dynamic(graph: OutGraph) -> None:
 def weights_of(array: Array, axis: int, least: Array | None = None, whole: bool = False) -> tuple[Array, Grid]:
     """Weights as i8 from -127 on, and their grid: a scale per index of an axis, not below ``least``.
 
-    With ``whole`` there is one scale, as the specification has it for matrices, unless scales of their own would save a bit or more: rounding
+    Weights that lie on such a grid already, as those of networks that come quantized do, stay where they are. With ``whole`` there is one scale, as the specification has it for matrices, unless scales of their own would save a bit or more: rounding
     with the largest scale adds that scale's square over the mean square of all to the error's energy.
     """
     others = tuple(k for k in range(array.ndim) if k != axis)
     most = np.abs(array.astype(np.float64)).max(axis=others)
-    scale = np.maximum(most / 127, _LEAST if least is None else np.maximum(least, _LEAST)).astype(np.float32)
-    if whole and float(scale.max()) ** 2 < _BIT * float(np.mean(scale.astype(np.float64) ** 2)):
-        scale = scale.max(keepdims=True)
+    floor = np.full(most.shape, _LEAST) if least is None else np.maximum(np.broadcast_to(least, most.shape), _LEAST)
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    exact = exact_scale(rows.reshape(1, -1)) if whole else np.zeros(1)
+    if exact[0] >= floor.max():
+        scale = exact.astype(np.float32)
+    else:
+        exact = exact_scale(rows)
+        scale = np.maximum(np.where(exact > 0, exact, most / 127), floor).astype(np.float32)
+        if whole and not (exact > 0).all() and float(scale.max()) ** 2 < _BIT * float(np.mean(scale.astype(np.float64) ** 2)):
+            scale = scale.max(keepdims=True)
     places = np.rint(array / scale.reshape(tuple(-1 if k == axis else 1 for k in range(array.ndim))))
     return np.clip(places, -127, 127).astype(np.int8), Grid(scale, np.zeros(len(scale), np.int64), axis if len(scale) > 1 else 0)
+
+
+def exact_scale(rows: Array) -> Array:
+    """Per row the largest scale whose multiples up to 127 all its elements are, up to the rounding of f32; 0 where there is none.
+
+    Args:
+        rows: f32[R, N].
+
+    Returns:
+        f64[R].
+    """
+    wide = np.abs(rows.astype(np.float64))
+    most = wide.max(axis=1)
+    found = np.zeros(len(rows))
+    open_ = np.flatnonzero(most > 0)
+    some = np.unique(np.linspace(0, wide.shape[1] - 1, _TRIED).astype(np.int64))
+    for steps in range(1, 128):
+        if not open_.size:
+            break
+        scale = most[open_] / steps
+        fits = _on_grid(wide[np.ix_(open_, some)], scale)
+        fits[fits] = _on_grid(wide[open_[fits]], scale[fits])
+        found[open_[fits]] = scale[fits]
+        open_ = open_[~fits]
+    return found
+
+
+def _on_grid(rows: Array, scale: Array) -> NDArray[np.bool_]:
+    places = rows / scale[:, None]
+    fits: NDArray[np.bool_] = np.all(np.abs(places - np.rint(places)) < _OFF, axis=1)
+    return fits
 
 
 def _fresh(names: set[str], wanted: str) -> str:
@@ -223,7 +264,7 @@ class Integers:
             elif operator.code in FIXED:
                 found = FIXED[operator.code][int(self.kind is dt.i16)]
                 assert found is not None
-                self._grids[operator.outputs[0]] = _grid(*found)
+                self._grids[operator.outputs[0]] = grid_of(*found)
         for tensor in self.graph.tensors():
             members.setdefault(self._top(tensor), []).append(tensor)
         self._members = members
@@ -250,9 +291,9 @@ class Integers:
 
     def _over(self, low: float, high: float) -> Grid:
         if self.kind is dt.i16:
-            return _grid(max(abs(low), abs(high), _LEAST) / 32767, 0)
+            return grid_of(max(abs(low), abs(high), _LEAST) / 32767, 0)
         found = affine(low, high, dt.i8)
-        return _grid(found.scale, found.zero)
+        return grid_of(found.scale, found.zero)
 
     # ---- tensors
 
@@ -379,7 +420,8 @@ class Integers:
             self.graph.outputs[name] = made
 
 
-def _grid(scale: float, zero: int) -> Grid:
+def grid_of(scale: float, zero: int) -> Grid:
+    """A grid with one scale."""
     return Grid(np.array([scale], np.float32), np.array([zero], np.int64), 0)
 
 
