@@ -9,6 +9,7 @@ pytest.importorskip("tflite", reason="the package tflite is not installed: pip i
 
 import strop
 from strop.engine.describe import describe
+from strop.errors import StropError
 from strop.frontend.table import judge, read
 from strop.frontend.tflite.reader import initial_state
 from strop.ir.control import loops
@@ -26,6 +27,7 @@ from tests.frontend.tflite_nets import (
     composite,
     dear_branch,
     free_net,
+    list_of_steps,
     quantized_net,
     sparse_net,
     streaming,
@@ -176,6 +178,15 @@ def test_branches_and_loops() -> None:
     engine = strop.build(branch("WHILE"), level=0, threads=1)
     for x, wanted in ((3.0, 192.0), (200.0, 200.0)):
         assert engine.run({"x": np.array([x], np.float32)})["y"] == wanted
+
+
+def test_a_loop_that_sets_items_of_a_list_runs() -> None:
+    """Its slices have sizes that only a run knows; together they are an update. Where rows would be lost they are none."""
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    np.testing.assert_array_equal(run(read(list_of_steps()), {"x": x})["y"], 2 * x)
+    np.testing.assert_array_equal(strop.build(list_of_steps(), level=0, threads=1).run({"x": x})["y"], 2 * x)
+    with pytest.raises(StropError, match="last/body"):
+        read(list_of_steps(behind=2))
 
 
 def test_a_branch_that_costs_more_than_a_jump_is_jumped_over() -> None:

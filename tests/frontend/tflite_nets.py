@@ -141,3 +141,38 @@ def every_net() -> list[bytes]:
     """All of them."""
     recurrent = [LAYERS[name]().file() for name in ("lstm coupled peephole", "lstm merged", "rnn", "svdf rank")]
     return [quantized_net()[0], streaming(), branch("IF"), branch("WHILE"), free_net(), sparse_net()[0], *recurrent]
+
+
+def list_of_steps(behind: int = 1) -> bytes:
+    """A loop over 5 steps that writes 2 * x[i] into row i of a list, as TensorFlow's converter writes it; the rows behind begin ``behind`` later."""
+    maker = Maker()
+    main, condition, body = maker.main, maker.function(), maker.function()
+    x = main.input("x", (5, 3))
+    main.outputs = [main.tensor("y", (5, 3))]
+    given = [main.const(0, np.int32), main.const(np.zeros((5, 3)), np.float32), x]
+    ends = [main.tensor("last", (), "INT32"), main.outputs[0], main.tensor("same", (5, 3))]
+    main.op("WHILE", given, ends, "WhileOptions", CondSubgraphIndex=1, BodySubgraphIndex=2)
+    i, *_ = (condition.input(name, shape, kind) for name, shape, kind in _STATE)
+    condition.outputs = [condition.tensor("more", (), "BOOL")]
+    condition.op("LESS", [i, condition.const(5, np.int32)], condition.outputs)
+    i, rows, x = (body.input(name, shape, kind) for name, shape, kind in _STATE)
+    step, item, double, after = body.tensor("row", (3,)), body.tensor("item", (1, 3)), body.tensor("double", (1, 3)), body.tensor("i1", (), "INT32")
+    body.op("GATHER", [x, i], [step], "GatherOptions", Axis=0)
+    body.op("RESHAPE", [step, body.const([1, 3], np.int32)], [item])
+    body.op("ADD", [item, item], [double], "AddOptions")
+    body.op("ADD", [i, body.const(behind, np.int32)], [after], "AddOptions")
+    parts = []
+    for number, rest, begins in ((i, -1, False), (after, 0, True)):
+        one, place, part = body.tensor(f"at{rest}", (1,), "INT32"), body.tensor(f"place{rest}", (2,), "INT32"), body.tensor(f"part{rest}", (1, 1))
+        body.op("RESHAPE", [number, body.const([1], np.int32)], [one])
+        body.op("CONCATENATION", [one, body.const([rest], np.int32)], [place], "ConcatenationOptions", Axis=0)
+        all_ = body.const([-1, -1] if begins else [0, 0], np.int32)
+        body.op("SLICE", [rows, place, all_] if begins else [rows, all_, place], [part])
+        parts.append(part)
+    whole = body.tensor("whole", (5, 3))
+    body.op("CONCATENATION", [parts[0], double, parts[1]], [whole], "ConcatenationOptions", Axis=0)
+    body.outputs = [after, whole, x]
+    return maker.bytes()
+
+
+_STATE = (("i", (), "INT32"), ("rows", (5, 3), "FLOAT32"), ("x", (5, 3), "FLOAT32"))

@@ -10,6 +10,7 @@ from strop.frontend.names import free_name
 from strop.frontend.shapes import input_shapes
 from strop.frontend.tflite import custom, sizes
 from strop.frontend.tflite.context import NodeContext, Scope, Session
+from strop.frontend.tflite.list_items import joined
 from strop.frontend.tflite.model import Model, Operator, Signature, Subgraph
 from strop.frontend.tflite.registry import RULES
 from strop.frontend.verdicts import Verdict, reason
@@ -111,7 +112,7 @@ class Importer:
 
     def _walk(self, scope: Scope, path: Sequence[int]) -> None:
         """Reads the operators of a subgraph; ``path`` has the subgraphs that are being read."""
-        for number, operator in enumerate(scope.subgraph.operators):
+        for number, operator in enumerate(joined(scope.subgraph)):
             self._count += 1
             if self._count > MAX_OPERATORS:
                 raise ModelError("the subgraphs have too many operators", where=f"subgraph {scope.subgraph.name}", expected=f"at most {MAX_OPERATORS}")
