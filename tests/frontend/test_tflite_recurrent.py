@@ -95,7 +95,7 @@ def test_integers_that_are_not_read_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match="weights of this kind are not supported beside integers"):
         read(layer.file())
     layer = INTEGER_LAYERS["lstm"]()
-    layer.main.tensors[layer.main.outputs[0]]["scale"] = 0.5
+    layer.main.tensors[layer.main.outputs[0]]["scale"] = None
     with pytest.raises(ModelError, match="the result is not stored as the state is"):
         read(layer.file())
     layer = INTEGER_LAYERS["lstm"]()

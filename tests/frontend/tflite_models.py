@@ -25,7 +25,7 @@ class Function:
 
     maker: Maker
     tensors: list[dict[str, Any]] = field(default_factory=list)
-    operators: list[tuple[int, Sequence[int], Sequence[int], str, Mapping[str, Any], bytes]] = field(default_factory=list)
+    operators: list[tuple[int, Sequence[int], Sequence[int], str, Mapping[str, Any], bytes, Sequence[int]]] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
 
@@ -45,9 +45,9 @@ class Function:
         self.inputs.append(self.tensor(name, shape, type, **more))
         return self.inputs[-1]
 
-    def op(self, code: str, inputs: Sequence[int], outputs: Sequence[int], options: str = "", custom: str = "", custom_options: bytes = b"", **values: Any) -> None:
+    def op(self, code: str, inputs: Sequence[int], outputs: Sequence[int], options: str = "", custom: str = "", custom_options: bytes = b"", intermediates: Sequence[int] = (), **values: Any) -> None:
         """An operator; ``values`` are its options by their names in the schema."""
-        self.operators.append((self.maker.code(code, custom), inputs, outputs, options, values, custom_options))
+        self.operators.append((self.maker.code(code, custom), inputs, outputs, options, values, custom_options, intermediates))
 
 
 class Maker:
@@ -150,12 +150,13 @@ class Maker:
         parts = [self._table("Uint8Vector", Values=np.asarray(p, np.uint8)) for p in (segments, indices)]
         return self._table("DimensionMetadata", Format=1, ArraySegmentsType=3, ArraySegments=parts[0], ArrayIndicesType=3, ArrayIndices=parts[1])
 
-    def _operator(self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: str, values: Mapping[str, Any], custom: bytes) -> int:
+    def _operator(self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: str, values: Mapping[str, Any], custom: bytes, between: Sequence[int]) -> int:
         made = self._table(options, **values) if options else None
         second = "2" if options and hasattr(tflite.BuiltinOptions2, options) else ""
         chosen = {f"BuiltinOptions{second}": made, f"BuiltinOptions{second}Type": getattr(getattr(tflite, f"BuiltinOptions{second}"), options)} if options else {}
         return self._table(
             "Operator", OpcodeIndex=code, Inputs=list(inputs), Outputs=list(outputs), **chosen, CustomOptions=np.frombuffer(custom, np.uint8) if custom else None,
+            Intermediates=list(between) or None,
         )  # fmt: skip
 
     def _signature(self, key: str, subgraph: int, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> int:

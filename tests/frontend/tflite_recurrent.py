@@ -186,10 +186,11 @@ def _whole(value: Array, low: int = -32768, high: int = 32767) -> Array:
 class IntegerLSTM(Layer):
     """An LSTM of 8-bit integers, in integers: tensorflow/lite/kernels/lstm_eval.cc, LstmStepInteger8x8_16."""
 
-    def __init__(self, coupled: bool = False, peephole: bool = False, clip: float = 0.0, time_major: bool = False, single: bool = False) -> None:
+    def __init__(self, coupled: bool = False, peephole: bool = False, clip: float = 0.0, time_major: bool = False, single: bool = False, grids: bool = False) -> None:
         code, options = ("LSTM", "LSTMOptions") if single else ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UnidirectionalSequenceLSTMOptions")
         super().__init__(code, options, time_major, FusedActivationFunction=4, CellClip=clip)
         self.single, self.clip, self.coupled = single, clip, coupled
+        self.made = (0.009, -2) if grids else (H_SCALE, H_ZERO)
         gates = "fco" if coupled else "ifco"
         rng = np.random.default_rng(5)
         self.scales = {name: float(rng.uniform(0.004, 0.009)) for name in (*gates, *(f"r{g}" for g in gates))}
@@ -205,8 +206,9 @@ class IntegerLSTM(Layer):
         numbers += [main.const(self.b[g], scale=self.scales[g] * X_SCALE) if g in self.b else -1 for g in "ifco"] + [-1, -1]
         numbers.append(main.tensor("h", (BATCH, HIDDEN), "INT8", scale=H_SCALE, zero=H_ZERO, variable=True))
         numbers += [main.tensor("c", (BATCH, HIDDEN), "INT16", scale=C_SCALE, zero=0, variable=True), -1, -1, -1, -1]
-        main.outputs = [main.tensor("y0", (BATCH, HIDDEN) if single else (*self.shape[:2], HIDDEN), "INT8", scale=H_SCALE, zero=H_ZERO)]
-        main.op(code, numbers, main.outputs, options, **({} if single else {"TimeMajor": time_major}), **self.values)
+        main.outputs = [main.tensor("y0", (BATCH, HIDDEN) if single else (*self.shape[:2], HIDDEN), "INT8", scale=0.02 if grids else H_SCALE, zero=H_ZERO)]
+        between = [main.tensor(f"between_{k}", (1,), "INT8", scale=self.made[0], zero=self.made[1]) for k in range(5)] if grids else []
+        main.op(code, numbers, main.outputs, options, intermediates=between, **({} if single else {"TimeMajor": time_major}), **self.values)
 
     def _gate(self, g: str, x: Array) -> Array:
         """Units of 2^-12."""
@@ -231,7 +233,7 @@ class IntegerLSTM(Layer):
             if self.clip:
                 self.c = np.clip(self.c, -int(self.clip / C_SCALE), int(self.clip / C_SCALE))
             y = self._opened("o", at) * _whole(np.tanh(self.c * C_SCALE) * 32768) * 2.0**-30
-            self.h = _whole(_whole(y / H_SCALE) + H_ZERO, -128, 127).astype(np.int64)
+            self.h = _whole(_whole(y / self.made[0]) + self.made[1], -128, 127).astype(np.int64)
             found[:, t] = self.h
         return [found]
 
@@ -240,4 +242,5 @@ class IntegerLSTM(Layer):
 INTEGER_LAYERS: dict[str, Callable[[], IntegerLSTM]] = {
     "lstm": IntegerLSTM, "coupled": lambda: IntegerLSTM(coupled=True), "peephole": lambda: IntegerLSTM(peephole=True, clip=0.4),
     "coupled peephole": lambda: IntegerLSTM(True, True), "time major": lambda: IntegerLSTM(time_major=True), "one step": lambda: IntegerLSTM(single=True),
+    "grids of their own": lambda: IntegerLSTM(grids=True),
 }  # fmt: skip

@@ -249,6 +249,11 @@ class NodeContext(TensorFlowNode):
         """How an operand's integers stand for real numbers."""
         return _grid(self.tensor(index))
 
+    def intermediate(self, index: int) -> Grid | None:
+        """The grid of what is computed on the way, where the operator says it."""
+        numbers = self.operator.intermediates
+        return _grid(self.scope.subgraph.tensors[numbers[index]]) if index < len(numbers) else None
+
     def rank(self, index: int, *allowed: int) -> int:
         """Rank of an operand; UnsupportedError unless it is one of ``allowed``."""
         rank = self.stored(index).type.rank

@@ -1,6 +1,7 @@
 """An LSTM of TFLite in integers: 8-bit input, weights and state, 16-bit gates and cell.
 
-Every result is rounded where LiteRT's kernel rounds it: sums of gates to 2^-12, gates and tanh to 2^-15, the cell and the state to their grids. Source:
+Every result is rounded where LiteRT's kernel rounds it: sums of gates to 2^-12, gates and tanh to 2^-15, the cell to its grid, what becomes the state to that of the fifth
+intermediate tensor. These integers are the state's and the result's, whose grids may say otherwise what they stand for. Source:
 tensorflow/lite/kernels/lstm_eval.cc (LstmStepInteger8x8_16) and unidirectional_sequence_lstm.cc (PopulateQuantizedLstmParams8x8_16).
 """
 
@@ -53,6 +54,7 @@ class IntegerLSTM:
         if any(g is None or g.scale.size != 1 for g in grids) or np.any(grids[1].zero):  # type: ignore[union-attr]
             raise node.malformed("the state or the cell has no scale of its own, or the cell has a zero point")
         self.grid, self.cell_grid = grids[0], grids[1]
+        self.made = node.intermediate(4) or grids[0]
         (self.size,) = sh.static(self.state.given.shape[-1:], node.where)
 
     def run(self, x: Value, axis: int) -> Value:
@@ -145,5 +147,5 @@ class IntegerLSTM:
             c = node.apply("clip", c, lo=-most, hi=most)
         opened = self._rounded(node.apply("sigmoid", self._seen("o", gate["o"], c)), UNIT)
         y = node.apply("mul", opened, self._rounded(node.apply("tanh", c), UNIT))
-        assert self.grid is not None
-        return self._stored(y, float(self.grid.scale[0]), dt.i8, self.grid.zero), c
+        assert self.made is not None
+        return self._stored(y, float(self.made.scale[0]), dt.i8, self.made.zero), c

@@ -128,6 +128,7 @@ class Operator:
         inputs, outputs: numbers of tensors; -1 for an input left out.
         options: table of the schema with its options, or None.
         custom_options: bytes that a custom op has in its place.
+        intermediates: numbers of tensors that stand for what is computed on the way.
     """
 
     code: str
@@ -136,6 +137,7 @@ class Operator:
     outputs: tuple[int, ...]
     options: Any
     custom_options: bytes
+    intermediates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,7 @@ class _Reader:
                 options = getattr(tflite, kinds[kind()])()
                 options.Init(given.Bytes, given.Pos)
         stored = b"" if operator.CustomOptionsIsNone() else self._array(operator, "CustomOptions").tobytes()
-        return Operator(code, custom, inputs, outputs, options, stored)
+        return Operator(code, custom, inputs, outputs, options, stored, self._check(self._numbers(operator, "Intermediates"), count))
 
     def _tensor(self, tensor: Any, subgraph: int, number: int) -> Tensor:
         name = _text(tensor.Name())

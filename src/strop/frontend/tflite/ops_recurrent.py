@@ -109,9 +109,9 @@ def _integers(node: NodeContext, x: Value, axis: int) -> Value:
     if _function(node) != activation("tanh"):
         raise node.unsupported("other functions than tanh are not supported in integers", got=node.option("FusedActivationFunction", 0))
     _refuse(node, (16, 17), "a projection of the state")
-    grid, to = node.grid(18), node.result().grid
-    if grid is None or not grid.same(to):
-        raise node.malformed("the result is not stored as the state is")
+    state, to = node.tensor(18), node.result()
+    if state.grid is None or to.grid is None or state.dtype is not to.dtype:
+        raise node.malformed("the result is not stored as the state is", got=to.type, expected=state.type)
     return IntegerLSTM(node, 1, (18, 19), float(node.option("CellClip", 0.0))).run(x, axis)
 
 
