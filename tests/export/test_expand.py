@@ -13,6 +13,7 @@ from strop.ir.op import REGISTRY, Array, Op, Type
 from strop.ir.verify import verify
 from strop.ops.attention import Attention
 from strop.ops.norm import LayerNorm, RMSNorm
+from strop.ops.quantize import Dequantize
 from strop.ops.recurrent import LSTM
 from tests.fuzz.generate import absent
 
@@ -70,3 +71,17 @@ def test_the_graph_that_is_given_stays_as_it_is() -> None:
     graph, _ = graph_of(sample.op, sample.inputs)
     expand(graph, lambda op, operands: True)
     assert len(graph.nodes) == 1
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_integers_whose_scale_is_computed_are_multiplied_by_it(zeros: bool) -> None:
+    """As of an embedding of 8-bit rows, each with a scale."""
+    rng = np.random.default_rng(2)
+    feed: dict[str, Array] = {"x": rng.integers(-128, 128, (3, 5)).astype(np.int8), "scale": rng.uniform(0.1, 1, (3, 1)).astype(np.float32)}
+    graph = Graph("rows")
+    operands = [graph.add_input(name, Type(dt.from_numpy(a.dtype), a.shape)) for name, a in feed.items()]
+    operands += [graph.add_const(np.array([[3], [-7], [0]], np.int8), "zero")] if zeros else []
+    graph.set_outputs([graph.add(Dequantize(), operands).output], ["y"])
+    found = expand(graph, lambda op, operands: True)
+    assert not any(isinstance(node.op, Dequantize) for node in found.nodes)
+    np.testing.assert_allclose(run(found, feed)["y"], run(graph, feed)["y"], rtol=1e-6)

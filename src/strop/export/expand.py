@@ -131,8 +131,12 @@ def _mixed(a: Apart) -> Value | None:
 
 
 def _dequantize(a: Apart) -> Value | None:
-    """Known integers as the floats that they stand for."""
-    known = [v.const for v in a.node.operands]
+    """Known integers as the floats that they stand for; others, whose scale is computed, times it."""
+    op, known = a.node.op, [v.const for v in a.node.operands]
+    assert isinstance(op, Dequantize)
+    if known[1] is None and op.block == 0 and a.node.output.dtype is dt.f32:
+        whole, *zero = (a.step(Cast(dt.f32), v) for v in (a.node.operand(0), *a.node.operands[2:]))
+        return a.apply("mul", a.apply("sub", whole, *zero) if zero else whole, a.node.operand(1))
     if any(array is None for array in known):
         return None
     return a.const(a.node.op.reference(*(array for array in known if array is not None))[0])
