@@ -12,6 +12,7 @@ from strop.ir.op import Type
 from strop.ir.verify import verify
 from strop.ops.conv import Conv
 from strop.ops.elementwise import make
+from strop.ops.reduce import Reduce
 from strop.quantize.narrow import narrow, rounded
 from strop.quantize.precision import Decisions
 
@@ -42,6 +43,27 @@ def test_every_op_is_narrow_and_the_edges_stay_f32(name: str, dtype: dt.DType, b
     assert got.dtype == np.float32
     error = np.abs(got - wanted).max() / np.abs(wanted).max()
     assert 0 < error < 2.0 ** (2 - bits)
+
+
+def test_exact_weights_stay_f32_and_values_are_f16() -> None:
+    found = narrow(net(), Decisions("fp16x2"))
+    verify(found.graph, "portable")
+    kinds = [(n.op.label, n.output.dtype) for n in found.graph.nodes]
+    layer = [("cast", dt.f32), ("conv", dt.f32), ("cast", dt.f16), ("relu", dt.f16)]
+    assert kinds == [("cast", dt.f16), *layer, *layer, ("cast", dt.f32)]
+    wanted, exact, plain = (interp.run(g, FEED)["y"] for g in (net(), found.graph, narrow(net(), Decisions("fp16")).graph))
+    assert 0 < np.linalg.norm(exact - wanted) < np.linalg.norm(plain - wanted)
+
+
+def test_what_is_small_beside_exact_weights_is_f32() -> None:
+    graph = Graph("g")
+    x = graph.add_input("x", Type(dt.f32, (1, 4, 32, 32)))
+    w = graph.add_const(np.ones((4, 4, 1, 1), np.float32))
+    conv = graph.add(Conv((1, 1), (0, 0, 0, 0), (1, 1)), [x, w], name="a").output
+    mean = graph.add(Reduce("mean", (2, 3)), [conv]).output
+    graph.set_outputs([graph.add(make("relu"), [mean]).output], ["y"])
+    kinds = [(n.op.label, n.output.dtype) for n in narrow(graph, Decisions("fp16", {"a": "fp16x2"})).graph.nodes]
+    assert kinds == [("cast", dt.f16), ("cast", dt.f32), ("conv", dt.f32), ("cast", dt.f16), ("cast", dt.f32), ("reduce", dt.f32), ("relu", dt.f32)]
 
 
 def test_one_layer_alone() -> None:

@@ -11,7 +11,7 @@ from strop.engine.evaluate import Score, evaluate, usual_metrics
 from strop.errors import OptionError
 from strop.quantize.data import samples
 
-AGAINST_HELP = "Engine or model that agreement, mse, psnr, sqnr and closeness compare with; on random inputs without --data."
+AGAINST_HELP = "Engine or model that agreement, mse, error, psnr, sqnr and closeness compare with; on random inputs without --data."
 
 
 def scores(

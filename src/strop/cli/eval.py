@@ -25,7 +25,7 @@ def command(
     data: Annotated[Path, typer.Option(help=f"{DATA_HELP} Labels are folder names, or 'labels' in an .npz file.")],
     metric: Annotated[str, typer.Option(help=f"{', '.join(METRICS)}, or module:function; several with commas.")] = "top1",
     labels: Annotated[Path | None, typer.Option(help="A .csv of file,label rows (index,label for arrays).")] = None,
-    against: Annotated[Path | None, typer.Option(help="Engine or model that agreement, mse, psnr, sqnr and closeness compare with.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Engine or model that agreement, mse, error, psnr, sqnr and closeness compare with.")] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="Batches to use at most.")] = None,
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     threads: Annotated[int | None, typer.Option(help="Threads; by default what the engine was built for.")] = None,

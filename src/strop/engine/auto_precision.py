@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from strop.engine import race
-from strop.engine.evaluate import Plugin, Score, evaluate, usual_metric
+from strop.engine.evaluate import Plugin, Run, Score, evaluate, usual_metric
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile
 from strop.engine.xray import isolate
 from strop.errors import OptionError
 from strop.ir.graph import Graph
+from strop.ir.interp import run as interpret
 from strop.ir.op import Array
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.quantize.data import Samples
-from strop.quantize.narrow import NARROW
+from strop.quantize.narrow import EXACT, NARROW
 from strop.quantize.place import passes
 from strop.quantize.precision import Decisions, is_layer, layer_name, layers
 from strop.target.base import Target
@@ -241,13 +242,16 @@ def by_race(network: Network, decisions: Decisions, tuned: Compile, inputs: Mapp
     return decisions.lifted(dict.fromkeys(reduced, why))
 
 
-def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float) -> Decisions:
+def by_accuracy(
+    network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float, gpu: bool = False
+) -> Decisions:
     """Lifts the fewest layers, in the order of their blame, such that a metric drops by at most ``max_drop``.
 
     Args:
         samples: that can be walked more than once.
         metric: None for the usual one (``usual_metric``).
         max_drop: percentage points of a metric that counts, else its unit.
+        gpu: for a GPU, layers of fp16 are lifted to fp16x2, and the graph interpreter runs the networks.
 
     Raises:
         OptionError: the samples can be walked only once, or the metric is infinite for the f32 network itself.
@@ -255,18 +259,24 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     if samples.once:
         raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
     trace, graph = network.trace, network.graph
-    original = network.compile(graph)
-    chosen = metric if metric is not None else usual_metric(samples, original.run)
+    interpreted = gpu and decisions.default == "fp16"
+    to = EXACT if interpreted else "fp32"
+
+    def runs(made: Graph) -> Run:
+        return (lambda inputs: interpret(made, inputs)) if interpreted else network.compile(made).run
+
+    original = runs(graph)
+    chosen = metric if metric is not None else usual_metric(samples, original)
 
     def score(tried: Decisions) -> Score:
-        engine = original if all(tried.of(n) == "fp32" for n in layers(graph)) else network.compile(network.reduced(tried))
-        return evaluate(engine.run, samples, [chosen], original.run)[0]
+        run = original if all(tried.of(n) == "fp32" for n in layers(graph)) else runs(network.reduced(tried))
+        return evaluate(run, samples, [chosen], original)[0]
 
     base = score(decisions.lifted({n.name: "" for n in layers(graph)}))
     if not math.isfinite(base.value):
         raise OptionError(
             "a drop of this metric cannot be told", where="metric", got=f"{base.metric}: the f32 network compared with itself gives {base.value}",
-            expected="top1, top5, agreement, mse, or a function of your own",
+            expected="top1, top5, agreement, mse, error, or a function of your own",
         )  # fmt: skip
     first = score(decisions)
     if base.drop(first) <= max_drop:
@@ -277,7 +287,7 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
 
     def lifted(names: list[str]) -> Decisions:
         shares = isolation.blame()
-        return decisions.lifted({n: f"{100 * shares[n]:.0f} % of the noise at the outputs" for n in names})
+        return decisions.lifted({n: f"{100 * shares[n]:.0f} % of the noise at the outputs" for n in names}, to)
 
     low, high, best = 0, 1, first
     while high < len(order) and base.drop(best := score(lifted(order[:high]))) > max_drop:
@@ -296,5 +306,5 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     trace.note(f"accuracy: {best.metric} {best}; fp32: {base}; all in low precision: {first}")
     shown = {node.name: layer_name(node) for node in layers(graph)}
     for name in names:
-        trace.note(f"accuracy: {shown.get(name, name)} is lifted to fp32: it brings {result.why[name]}")
+        trace.note(f"accuracy: {shown.get(name, name)} is lifted to {to}: it brings {result.why[name]}")
     return result

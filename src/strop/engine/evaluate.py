@@ -49,6 +49,7 @@ METRICS: dict[str, Metric] = {
         Metric("top5", "labels", True, True),
         Metric("agreement", "reference", True, True),
         Metric("mse", "reference", False, False),
+        Metric("error", "reference", False, False),
         Metric("psnr", "reference", False, True),
         Metric("sqnr", "reference", False, True),
         Metric("closeness", "reference", False, True),
@@ -179,6 +180,8 @@ class _Tally:
         mean = self.noise / max(1, self.elements)
         if self.name == "mse":
             return Score(self.name, mean, self.samples, higher=False)
+        if self.name == "error":
+            return Score(self.name, math.sqrt(self.noise / self.signal) if self.signal > 0.0 else math.inf if self.noise else 0.0, self.samples, higher=False)
         power = self.signal / max(1, self.elements) if self.name == "sqnr" else (self.span[1] - self.span[0]) ** 2
         return Score(self.name, decibels(power, mean), self.samples)
 
@@ -199,7 +202,7 @@ def evaluate(run: Run, samples: Samples, metrics: Sequence[str | Plugin], refere
         run: the network, e.g. ``engine.run``.
         samples: with labels where a metric needs them; the first dim of every output counts them.
         metrics: names of METRICS, or functions (``Plugin``). top1, top5 and agreement look at the first output, the other
-            built-in ones at all: mse is the mean squared difference from the reference, psnr the square of the span of the
+            built-in ones at all: mse is the mean squared difference from the reference, error the norm of the difference over the norm of the reference, psnr the square of the span of the
             reference's values over it, sqnr the mean square of the reference over it, both in dB; closeness is 100 less the mean
             difference in hundredths of the span of the reference's values, of the output that is worst.
         reference: what ``agreement`` and the metrics after it compare with.

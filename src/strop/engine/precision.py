@@ -146,7 +146,7 @@ def reduce_precision(
     def limited(tried: Decisions) -> Decisions:
         if limit is None or all(tried.of(node) == "fp32" for node in layers(graph)):
             return tried
-        return by_accuracy(network, tried, request.samples(graph), request.metric, limit)
+        return by_accuracy(network, tried, request.samples(graph), request.metric, limit, is_gpu(machine))
 
     if request.precision == "auto":
         decisions = automatic(network, decisions, timer(machine, level, budget, trace), limited)

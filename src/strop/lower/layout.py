@@ -22,6 +22,7 @@ from strop.lower.placement import CONCAT, LAYOUT, OUTPUT, RESHAPE, Buffer, Jump,
 from strop.lower.regions import Group
 from strop.ops.control import LoopBegin, LoopEnd
 from strop.ops.data import Concat, Identity, Pad, Reshape, Slice, Split, Transpose
+from strop.ops.elementwise import Cast
 
 
 class Layout:
@@ -184,7 +185,7 @@ class Layout:
             return
         value = node.operand(0)
         source = self.places[value] if value.const is None else self._constant(value)
-        if isinstance(op, Identity):
+        if isinstance(op, (Identity, Cast)):  # what is read wide lies as it was stored
             self._alias(node.output, source)
         elif isinstance(op, Transpose):
             self._alias(node.output, Placement(source.buffer, source.offset, views.transposed(source.view, op.perm)))

@@ -103,6 +103,17 @@ def is_pointwise(op: Op) -> bool:
     return isinstance(op, (Elementwise, Cast, Expand)) or (isinstance(op, (Quantize, Dequantize)) and op.block == 0)
 
 
+def _read_wide(graph: Graph, node: Node) -> bool:
+    """True for a cast from 16 bits to f32 that all readers make as they load: products with known weights, and folds."""
+    if not isinstance(node.op, Cast) or node.op.to is not dt.f32 or node.operand(0).dtype not in (dt.f16, dt.bf16) or graph.is_output(node.output):
+        return False
+    value = node.output
+    return all(
+        user.operand(0) is value and (isinstance(user.op, Reduce) or (isinstance(user.op, (Conv, MatMul)) and user.has(1) and user.operand(1).const is not None))
+        for user in value.users
+    )
+
+
 def form(graph: Graph, gpu: bool = False) -> list[Group | Node]:
     """Groups and view nodes in an order in which they can run. On a GPU epilogues take floats of any width, and bytes behind some anchors, and nothing is a prologue."""
     groups: dict[Loop | None, dict[Value, Group]] = {}
@@ -111,7 +122,7 @@ def form(graph: Graph, gpu: bool = False) -> list[Group | Node]:
     found = loops(graph)
     inside = innermost(found)
     for node in arranged(graph, found):
-        if is_view(node.op) or isinstance(node.op, (LoopBegin, LoopEnd)):
+        if is_view(node.op) or isinstance(node.op, (LoopBegin, LoopEnd)) or (gpu and _read_wide(graph, node)):
             items.append(node)
             continue
         # only groups of the same loop are joined: what lies around a loop is not computed again in every round

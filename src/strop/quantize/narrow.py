@@ -3,26 +3,35 @@
 Before: relu(conv(x, w)), all f32.
 After: cast(relu(conv(cast(x), w in bf16)), f32), with no casts left between neighbours of one precision.
 Unless: the op's operands or results are no f32, or it takes no 16-bit floats.
+
+In fp16x2 values are stored as in fp16, weights of layers keep their f32, and what is small is f32 altogether: relu(conv(cast(x, f32), w)), with the cast
+a part of the kernel, which multiplies with each weight as the sum of two f16.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from strop.errors import StropError
 from strop.ir import dtype as dt
+from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array, Type
 from strop.ops.elementwise import Cast
 from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.recurrent import Recurrent
-from strop.quantize.precision import Decisions, layer_name
+from strop.quantize.precision import Decisions, is_layer, layer_name
 
 #: The dtype of each 16-bit precision.
-NARROW: dict[str, DType] = {"bf16": dt.bf16, "fp16": dt.f16}
+NARROW: dict[str, DType] = {"bf16": dt.bf16, "fp16": dt.f16, "fp16x2": dt.f16}
+#: That in which weights are not rounded.
+EXACT = "fp16x2"
+#: A value with this share of the elements of the largest one costs no time in f32.
+_SMALL = 1 / 256
 #: Greatest finite f16 (IEEE 754 binary16).
 F16_MAX = 65504.0
 
@@ -69,9 +78,21 @@ def narrow(graph: Graph, decisions: Decisions) -> Narrowed:
         made[value, to] = new
         return new
 
+    exact = any(decisions.of(node) == EXACT for node in graph.nodes)
+    small = _small(graph) if exact else set()
     for node in graph.nodes:
-        kind = NARROW.get(decisions.of(node))
+        asked = decisions.of(node)
+        kind = NARROW.get(asked)
         to = kind if kind is not None and _takes(node, kind) else None
+        if to is not None and exact and (asked == EXACT or not is_layer(node)) and small.issuperset(node.outputs):
+            to = None
+        if to is not None and asked == EXACT and is_layer(node):
+            x, *others = node.operands
+            read = result.add(Cast(dt.f32), [fetch(x, to, node)], name=f"{node.name}.wide", source=node.source).output
+            new = result.add(node.op, [read, *(fetch(v, v.dtype, node) for v in others)], name=node.name, source=node.source)
+            ended = result.add(Cast(to), [new.output], name=node.output.name, source=node.source, outputs=[node.output.name])
+            made[node.output, to] = stored[node.output] = ended.output
+            continue
         operands = [None if v is None else fetch(v, to if to is not None and v.dtype is dt.f32 else v.dtype, node) for v in node.inputs]
         new = result.add(node.op, operands, name=node.name, source=node.source, outputs=[v.name for v in node.outputs])
         for old, value in zip(node.outputs, new.outputs, strict=True):
@@ -81,6 +102,13 @@ def narrow(graph: Graph, decisions: Decisions) -> Narrowed:
     result.set_outputs(outputs, graph.output_names)
     result.prune()
     return found
+
+
+def _small(graph: Graph) -> set[Value]:
+    """The values that cost no time in f32, those of fixed size."""
+    counts = {v: math.prod(v.type.static_shape) for v in graph.values.values() if v.const is None and sh.is_static(v.shape)}
+    most = max(counts.values(), default=0)
+    return {value for value, count in counts.items() if count <= most * _SMALL}
 
 
 def _takes(node: Node, kind: DType) -> bool:

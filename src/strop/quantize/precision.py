@@ -14,7 +14,7 @@ from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv
 
 #: Of a whole build; ``auto`` chooses for each layer by accuracy and time.
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "w8", "w4", "int16x8", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp16x2", "int8", "w8", "w4", "int16x8", "auto")
 #: Of one layer.
 LAYER_PRECISIONS = PRECISIONS[:-2]
 #: In which activations are integers, and of which type.

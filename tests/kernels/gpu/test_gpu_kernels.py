@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from strop.ir import dtype as dt
 from strop.ir.expr import Call, Cast, Const, Input
 from strop.ir.op import REGISTRY, Sample
 from strop.kernels.base import Kernel, Region
+from strop.kernels.oracle import expected
 from strop.kernels.table import GPU_KERNELS, refusal
 from strop.kernels.triton import (
     channel_pad,
@@ -255,3 +257,32 @@ def test_a_recurrence_up_to_1024_units_and_256_samples_has_parameters():
         assert refusal(recurrent_steps.KERNEL, region, A100) is None
         found = recurrent_steps.KERNEL.space(region, A100)
         assert found and all(p.whole is False or p.bn >= hidden for p in found)
+
+
+
+def _check_exact(kernel, region, arrays, params):
+    """Weights of f32 with values of f16: results are as exact as those of f32, over the stored values."""
+    stored = [arrays[0].astype(np.float16), *arrays[1:]]
+    x = region.operand(0)
+    narrow = replace(region, operands=(replace(x, view=replace(x.view, dtype=dt.f16)), *region.operands[1:]))
+    assert kernel.takes(narrow, A100) is None
+    wanted = expected(region, [stored[0].astype(np.float32), *stored[1:]])
+    for found, one in zip(run(_emitted(kernel, narrow, params), narrow, stored), wanted, strict=True):
+        np.testing.assert_allclose(found, one, rtol=0, atol=2e-6 * np.abs(one).max())
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "groups", "split"),
+    [((2, 32, 7, 7), (3, 3), 1, 1, 1), ((2, 32, 7, 7), (3, 3), 1, 1, 3), ((1, 48, 5, 6), (1, 1), 1, 1, 1), ((2, 4, 12, 12), (7, 7), 2, 1, 1), ((1, 3, 9, 9), (3, 3), 1, 1, 1), ((1, 36, 6, 6), (3, 3), 1, 3, 1)],
+)
+def test_weights_of_f32_meet_values_of_f16(shape, kernel, stride, groups, split):
+    region, arrays = _conv(shape, 24, kernel, stride, kernel[0] // 2, groups=groups)
+    _check_exact(CONV, region, arrays, Params(16, 16, 16, 4, 2, split))
+
+
+@pytest.mark.parametrize("split", [1, 4])
+def test_products_with_weights_of_f32_and_values_of_f16(split):
+    rng = np.random.default_rng(4)
+    sample = Sample(MatMul(), (rng.standard_normal((20, 128)).astype(np.float32), rng.standard_normal((128, 40)).astype(np.float32)))
+    region, arrays = regions.anchored(sample, "dense", rng, constants=True)
+    _check_exact(gemm.KERNEL, region, arrays, Params(16, 16, 32, 4, 2, split))

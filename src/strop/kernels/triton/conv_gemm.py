@@ -31,6 +31,7 @@ from strop.kernels.triton.integers import (
     inside,
     is_integer,
     shift_of,
+    usual_way,
     way_of,
     ways_of,
     why_not,
@@ -56,12 +57,14 @@ class _Window:
     kernel: tuple[int, ...]
     per_group: int
     outs: int
+    halves: int
 
     @staticmethod
     def of(region: Region) -> _Window:
         assert isinstance(region.op, (Conv, IntegerConv))
-        w = region.operand(1).view.shape
-        return _Window(region.op, region.operand(0).view, region.out, w[2:], w[1], w[0] // region.op.groups)
+        x, view = region.operand(0).view, region.operand(1).view
+        w = view.shape
+        return _Window(region.op, x, region.out, w[2:], w[1], w[0] // region.op.groups, product.halves_of(x.dtype, view.dtype))
 
     @property
     def rank(self) -> int:
@@ -95,10 +98,10 @@ class _Window:
         rows = self.out.shape[0] * math.prod(self.out.shape[2:])
         dtype = self.x.dtype
         if self.run:
-            return Problem(rows, self.outs, self.taps // self.kernel[-1] * self.run, 1, 1, dtype)
+            return Problem(rows, self.outs, self.taps // self.kernel[-1] * self.run, 1, 1, dtype, self.halves)
         if self.few:
-            return Problem(rows, self.outs, self.taps * self.per_group, 1, self.op.groups, dtype)
-        return Problem(rows, self.outs, self.per_group, self.taps, self.op.groups, dtype)
+            return Problem(rows, self.outs, self.taps * self.per_group, 1, self.op.groups, dtype, self.halves)
+        return Problem(rows, self.outs, self.per_group, self.taps, self.op.groups, dtype, self.halves)
 
 
 def convolution(region: Region) -> str | None:
@@ -162,7 +165,7 @@ class _Emitter:
             n = Block("n", (1,), (window.outs,), p.bn, n.checked)
         weights = region.operand(1)
         pointers = standard(region, [("x", 0)])
-        pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, window, p)))
+        pointers.packed("w", problem.dtype if window.halves > 1 else weights.view.dtype, Packed(lambda: _packed(weights, window, p)))
         launch, workspace, locks = product.write(
             self.w, region, problem, p, self.target, (m, n), b, self._start,
             self._runs if window.run else self._few if window.few else self._round, self._correct(pointers),
@@ -170,11 +173,13 @@ class _Emitter:
         return pointers.emitted([launch], workspace, locks)
 
     def _correct(self, pointers: Pointers) -> Callable[[Tile], str] | None:
-        """What zero points add to sums, see ``integers``; None where they add nothing."""
+        """What zero points add to sums, see ``integers``; None where they add nothing. The table's row of windows that leave x nowhere is whole, others are
+        what is added to it."""
         window, dtype = self.window, self.problem.dtype
         zero, shift = (zero_of(self.region), shift_of(dtype)) if is_integer(dtype) else (0, 0)
         sides = ways_of(self.region) if is_integer(dtype) else []
         ways = math.prod(side.ways for side in sides)
+        inner = usual_way(sides)
         if zero == shift and (shift == 0 or ways == 1):
             return None
         columns, weights, region = ceil_div(window.outs, self.p.bn) * self.p.bn, self.region.operand(1), self.region
@@ -185,6 +190,8 @@ class _Emitter:
             assert array is not None
             sums = array.astype(np.int64).sum(axis=1).reshape(groups * window.outs, window.taps)
             found = corrections(sums, zero, dtype, inside(region, sides) if ways > 1 else None)
+            found[:inner] -= found[inner]
+            found[inner + 1 :] -= found[inner]
             found = found.reshape(ways, groups, window.outs).transpose(1, 0, 2)
             return np.pad(found, ((0, 0), (0, 0), (0, columns - window.outs)))
 
@@ -196,7 +203,8 @@ class _Emitter:
             if not way:
                 return f"tl.load(corrections{group} + n)[None, :]"
             self.w(f"way = {way}")
-            return f"tl.load(corrections{group} + way[:, None] * {columns} + n[None, :])"
+            usual = f"tl.load(corrections{group} + {inner * columns} + n)[None, :]"
+            return f"{usual} + tl.load(corrections{group} + way[:, None] * {columns} + n[None, :], mask=(way != {inner})[:, None], other=0)"
 
         return text
 
@@ -229,7 +237,15 @@ class _Emitter:
         """Terms of a column of weights as they are stored."""
         return self.problem.rounds(self.p.bk) * self.p.bk
 
-    def _round(self, tile: Tile, step: str) -> tuple[str, str]:
+    def _weights(self, step: str) -> list[str]:
+        """Loads a round's weights."""
+        names = ["c", "d"][: self.window.halves]
+        whole = self.window.op.groups * ceil_div(self.window.outs, self.p.bn) * self.p.bn * self._terms()
+        for half, name in enumerate(names):
+            self.w(f"{name} = tl.load(w_tile + {step} * {self.p.bk}{f' + {half * whole}' if half else ''})")
+        return names
+
+    def _round(self, tile: Tile, step: str) -> tuple[str, ...]:
         window, w, p = self.window, self.w, self.p
         op, per_tap = window.op, ceil_div(window.per_group, p.bk)
         masks = [f"(m < {self.problem.rows})[:, None]"] if tile.blocks[0].checked else []
@@ -268,10 +284,9 @@ class _Emitter:
             masks.append(f"({channel} + k < {window.per_group})[None, :]")
         mask = masked(masks, self.outside)
         w(f"a = tl.load(x_tile + {shift}{mask})" if shift else f"a = tl.load(x_tile{mask})")
-        w(f"c = tl.load(w_tile + {step} * {p.bk})")
-        return "a", "c"
+        return "a", *self._weights(step)
 
-    def _runs(self, tile: Tile, step: str) -> tuple[str, str]:
+    def _runs(self, tile: Tile, step: str) -> tuple[str, ...]:
         """A round over rows of the window whose elements follow each other in memory."""
         window, w, p = self.window, self.w, self.p
         channels, run, last = window.per_group, window.run, window.rank - 1
@@ -291,10 +306,9 @@ class _Emitter:
             w(f"along = at{last}[:, None] + (within // {channels})[None, :]")
             masks.append(f"(along >= 0) & (along < {window.x.shape[2 + last]})")
         w(f"a = tl.load(x + rows[:, None] + within[None, :]{shift}{masked(masks, self.outside)})")
-        w(f"c = tl.load(w_tile + {step} * {p.bk})")
-        return "a", "c"
+        return "a", *self._weights(step)
 
-    def _few(self, tile: Tile, step: str) -> tuple[str, str]:
+    def _few(self, tile: Tile, step: str) -> tuple[str, ...]:
         """A round over terms that are taken apart into tap and channel one by one."""
         window, w, p = self.window, self.w, self.p
         op, inner = window.op, window.taps * window.per_group
@@ -316,12 +330,11 @@ class _Emitter:
         if tile.blocks[0].checked:
             masks.append(f"(m < {self.problem.rows})[:, None]")
         w(f"a = tl.load(x + rows[:, None] + ({' + '.join(terms)})[None, :]{masked(masks, self.outside)})")
-        w(f"c = tl.load(w_tile + {step} * {p.bk})")
-        return "a", "c"
+        return "a", *self._weights(step)
 
 
 def _packed(weights: Operand, window: _Window, p: Params) -> Array:
-    """[groups][columns, a multiple of bn][terms, each tap a multiple of bk]."""
+    """[halves][groups][columns, a multiple of bn][terms, each tap a multiple of bk]."""
     array = weights.logical
     assert array is not None
     groups, outs = window.op.groups, window.outs
@@ -335,7 +348,7 @@ def _packed(weights: Operand, window: _Window, p: Params) -> Array:
     array = array.reshape(groups, outs, taps, terms)
     grown = np.zeros((groups, ceil_div(outs, p.bn) * p.bn, taps, ceil_div(terms, p.bk) * p.bk), array.dtype)
     grown[:, :outs, :, :terms] = array
-    return grown
+    return product.halved(grown, window.halves)
 
 
 def _grouped(region: Region, groups: int) -> Region:

@@ -40,6 +40,7 @@ class _Product:
     out: View
     const: bool
     batched: bool
+    halves: int
 
     @staticmethod
     def of(region: Region) -> _Product:
@@ -50,13 +51,14 @@ class _Product:
         a, b = (_turned(v) if turn else v for v, turn in ((a, op.transpose_a), (b, op.transpose_b)))
         batched = len(b.shape) > 2 and math.prod(b.shape[:-2]) > 1
         a, b = (v.broadcast((*lead, *v.shape[-2:])) for v in (a, b))
-        return _Product(a, b, out, region.operand(1).const is not None and not batched, batched)
+        const = region.operand(1).const is not None and not batched
+        return _Product(a, b, out, const, batched, product.halves_of(a.dtype, b.dtype) if const else 1)
 
     def problem(self) -> Problem:
         *lead, rows, columns = self.out.shape
         count = math.prod(lead)
         return Problem(
-            rows if self.batched else rows * count, columns, self.a.shape[-1], 1, count if self.batched else 1, self.a.dtype
+            rows if self.batched else rows * count, columns, self.a.shape[-1], 1, count if self.batched else 1, self.a.dtype, self.halves
         )
 
 
@@ -98,7 +100,7 @@ class Gemm(GpuKernel[Params]):
         if found.const:
             weights = region.operand(1)
             turned = isinstance(region.op, (MatMul, IntegerMatMul)) and region.op.transpose_b
-            pointers.packed("w", weights.view.dtype, Packed(lambda: _packed(weights, turned, p)))
+            pointers.packed("w", problem.dtype if found.halves > 1 else weights.view.dtype, Packed(lambda: product.halved(_packed(weights, turned, p), found.halves)))
         correct = _correct(region, problem, p, pointers)
         whole, outside = problem.terms % p.bk == 0, "0" if is_integer(problem.dtype) else "0.0"
 
@@ -113,13 +115,17 @@ class Gemm(GpuKernel[Params]):
             first = f"{b.offset(w, [found.b.strides[a] for a in lead])} + " if b is not None and any(found.b.strides[a] for a in lead) else ""
             w(f"w_tile = w + {first}{times('n[None, :]', found.b.strides[-1])} + {times('k[:, None]', found.b.strides[-2])}")
 
-        def load(tile: Tile, step: str) -> tuple[str, str]:
+        def load(tile: Tile, step: str) -> tuple[str, ...]:
             rest = [] if whole else [f"({step} * {p.bk} + k < {problem.terms})"]
             mask = [*([f"(m < {problem.rows})[:, None]"] if m.checked else []), *(f"{r}[None, :]" for r in rest)]
             w(f"a = tl.load(x_tile + {step} * {p.bk * found.a.strides[-1]}{masked(mask, outside)})")
             if found.const:
                 w(f"c = tl.load(w_tile + {step} * {p.bk})")
-                return "a", "c"
+                if found.halves == 1:
+                    return "a", "c"
+                half = ceil_div(problem.columns, p.bn) * p.bn * ceil_div(problem.terms, p.bk) * p.bk
+                w(f"d = tl.load(w_tile + {step} * {p.bk} + {half})")
+                return "a", "c", "d"
             mask = [*([f"(n < {problem.columns})[None, :]"] if n.checked else []), *(f"{r}[:, None]" for r in rest)]
             w(f"c = tl.load(w_tile + {step} * {p.bk * found.b.strides[-2]}{masked(mask)})")
             return "a", "c"

@@ -113,6 +113,14 @@ def ways_of(region: Region) -> list[Side]:
     ]
 
 
+def usual_way(sides: Sequence[Side]) -> int:
+    """The table's row of windows that leave x nowhere, or of some others where all leave it."""
+    row = 0
+    for side in sides:
+        row = row * side.ways + (0 if side.ways == side.places else side.first)
+    return row
+
+
 def way_of(w: Writer, sides: Sequence[Side], m: Block) -> str:
     """Text of the table's row per place of ``m``, whose axes behind the first are the spatial ones; empty when there is one row only."""
     text, rows = "", 1

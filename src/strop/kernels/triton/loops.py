@@ -33,6 +33,8 @@ from strop.kernels.triton.emit import (
     masked,
 )
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, Pointers, finish
+from strop.ops.conv import Conv
+from strop.ops.matmul import MatMul
 from strop.target.base import Target
 
 _NAN = "propagate_nan=tl.PropagateNan.ALL"
@@ -65,6 +67,8 @@ class Loops(GpuKernel[None]):
             return "it has no anchor op"
         if region.op.computed:
             return "it finds sizes that decide over later launches"
+        if isinstance(region.op, (Conv, MatMul)) and len({o.view.dtype for o in region.operands[: region.anchors] if o is not None}) > 1:
+            return "its factors are of different types"
         program = _program(region)
         if program is None:
             return f"{region.kind} has no loop program"

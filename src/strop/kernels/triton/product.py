@@ -11,7 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product as combinations
 
+import numpy as np
+
+from strop.ir import dtype as dt
 from strop.ir.dtype import DType
+from strop.ir.op import Array
 from strop.kernels.base import Region
 from strop.kernels.triton.emit import VALUE, Block, Launch, Tile, Writer, ceil_div, power_of_two
 from strop.kernels.triton.integers import is_integer, sums_of
@@ -32,6 +36,8 @@ _BYTES = 32
 _BARRIER = 60.0
 #: Cycles that a load takes longer than the round it overlaps with, shared by the stages and the programs that are there.
 _EXPOSED = 240.0
+#: Rounds of bytes behind which nothing is waited for again: what the epilogue reads fills few registers.
+_SHORT = 4
 #: Registers of a thread where there is one round: it waits for memory, which other programs then use.
 _REGISTERS = 128
 #: Share of the peak that tiles of this many results reach.
@@ -60,6 +66,7 @@ class Problem:
         taps: runs of terms that no round crosses.
         batch: products of their own.
         dtype: of the factors.
+        halves: arrays of f16 whose sum the second factor is, which is f32 where there are two.
     """
 
     rows: int
@@ -68,15 +75,29 @@ class Problem:
     taps: int
     batch: int
     dtype: DType
+    halves: int = 1
 
     def rounds(self, bk: int) -> int:
         """Rounds of the loop for a whole sum."""
         return self.taps * ceil_div(self.terms, bk)
 
 
+def halves_of(x: DType, weights: DType) -> int:
+    """Arrays in which known weights are stored that meet values of type ``x``."""
+    return 2 if x is dt.f16 and weights is dt.f32 else 1
+
+
+def halved(weights: Array, count: int) -> Array:
+    """f32 weights as [count, ...] arrays of f16 that add up to them, the greater one first; others with an axis of 1."""
+    if count == 1:
+        return weights[None]
+    first = weights.astype(np.float16)
+    return np.stack([first, (weights - first.astype(np.float32)).astype(np.float16)])
+
+
 def shared_bytes(problem: Problem, p: Params) -> int:
     """Shared memory of the pipeline."""
-    return p.stages * (p.bm + p.bn) * p.bk * problem.dtype.size
+    return p.stages * (p.bm + problem.halves * p.bn) * p.bk * problem.dtype.size
 
 
 def space(problem: Problem, target: Target) -> list[Params]:
@@ -119,8 +140,8 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     share = next(e for least, e in _EFFICIENCY if p.bm * p.bn >= least)
     if p.bm < 64:
         share *= 0.5
-    multiply = p.bm * p.bn * p.bk * slow / (target.fma_lanes * share)
-    load = (p.bm + p.bn) * p.bk * size / 36.0
+    multiply = problem.halves * p.bm * p.bn * p.bk * slow / (target.fma_lanes * share)
+    load = (p.bm + problem.halves * p.bn) * p.bk * size / 36.0
     latency = 900.0 / (p.stages - 1) if p.stages > 1 else 900.0
     round_ = max(multiply * resident, load * resident, latency) + _BARRIER + _EXPOSED / (p.stages - 1) / resident
     rounds = ceil_div(problem.rounds(p.bk), p.split)
@@ -141,7 +162,7 @@ def write(
     blocks: tuple[Block, Block],
     batch: Block | None,
     start: Callable[[Tile], None],
-    load: Callable[[Tile, str], tuple[str, str]],
+    load: Callable[[Tile, str], tuple[str, ...]],
     correct: Callable[[Tile], str] | None = None,
 ) -> tuple[Launch, int, int]:
     """Writes the kernel's body; returns the launch, bytes of workspace and locks.
@@ -150,7 +171,7 @@ def write(
         blocks: rows and columns of the tile, named ``m`` and ``n``, over the result's logical axes.
         batch: index of the product, named ``b``, over further logical axes.
         start: writes what comes before the loop.
-        load: writes what a round (whose number is the given text) needs; returns the texts of both factors.
+        load: writes what a round (whose number is the given text) needs; returns the text of the first factor, and of all halves of the second.
         correct: writes what is to be added to whole sums; returns its text.
     """
     tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
@@ -160,24 +181,31 @@ def write(
     tile = Tile(w, (*blocks, *([batch] if batch is not None else [])))
     start(tile)
     rounds = problem.rounds(p.bk)
-    early = preload(region, tile) if rounds == 1 else set()  # the one wait for memory is for all
     share = ceil_div(rounds, p.split)
     sums = sums_of(problem.dtype)
+    early = preload(region, tile) if rounds <= (1 if sums.is_float else _SHORT) else set()  # the one wait for memory is for all
     w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
+    if correct is not None and p.split == 1:
+        w(f"acc += {correct(tile)}")
+        correct = None
     loop = f"for step in range({rounds})"
     if p.split > 1:
         assert share * p.split == rounds, "programs share a sum evenly"
         w("part = tl.program_id(1)", f"first = part * {share}")
         loop = f"for turn in range({share})"
+
+    def multiply(step: str) -> None:
+        first, *second = load(tile, step)
+        for half in second:
+            w(f"acc = {dot(first, half, 'acc', problem.dtype, target)}")
+
     if rounds == 1:
-        a, b = load(tile, "0")
-        w(f"acc = {dot(a, b, 'acc', problem.dtype, target)}")
+        multiply("0")
     else:
         with w.block(loop):
             if p.split > 1:
                 w("step = first + turn")
-            a, b = load(tile, "step")
-            w(f"acc = {dot(a, b, 'acc', problem.dtype, target)}")
+            multiply("step")
     workspace = locks = 0
     if p.split > 1:
         count = tiles_m * tiles_n * problem.batch
