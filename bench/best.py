@@ -1,10 +1,10 @@
 """Strop's best engine against PyTorch as its users have it: eager, FP32, the same threads.
 
-    python -m bench.best --models DIR --resnet DIR --torch VENV/bin/python --pictures DIR --json out.json
+    python -m bench.best --models DIR --resnet DIR --torch VENV/bin/python --pictures PACKAGES --json out.json
 
-Of every net engines are built in several precisions. Half of the samples calibrates; on the other half the share of classes is counted that the net names as
-PyTorch does with the same weights. The fastest engine that loses at most ``MOST_LOST`` of them is timed, in turns with PyTorch. Samples are real: MNIST digits,
-crops of photographs, sentences. The exit code is 1 when a net has no such engine, or its floats are not PyTorch's.
+Of every net engines are built in several precisions. Some samples calibrate; on others the share of classes is counted that the net names as PyTorch does with
+the same weights. The fastest engine that loses at most ``MOST_LOST`` of them is timed, in turns with PyTorch. Samples are real: MNIST digits, crops of
+photographs, sentences. No photograph is in both parts. The exit code is 1 when a net has no such engine, or its floats are not PyTorch's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,17 @@ EXPECTED = 8.0
 #: Seconds that PyTorch may take for all samples, or to train the tagger.
 TIMEOUT = 3600
 #: A crop's side, and its least part of a photograph's shorter side; usual evaluations of such nets take 7/8 of it from the middle.
-SIDE, LEAST = 224, 0.7
+SIDE, LEAST = 224, 0.5
+#: Photographs of things, in colour, below the folder that ``python -m bench.suite fetch`` fills; scikit-image's other pictures are drawings, or were taken through
+#: microscopes and telescopes.
+PHOTOGRAPHS = (
+    "foolbox/foolbox/data/imagenet_*.jpg",
+    *(f"scikit-image/skimage/data/{name}" for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg")),
+)
+#: A precision of engines here: int8, of which layers are lifted until at most this share of classes, in hundredths, is expected to be lost (``certainty``).
+LIFTED, LOST = "int8-lifted", 0.7
+#: Classes of a sample whose scores tell ``certainty`` the noise.
+_BEST = 10
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 RESNET = "resnet50"
 PICTURE_NETS = ("mobilenet_v2", RESNET)
@@ -63,25 +74,17 @@ class Case:
         name: of the net and of its module (``best_torch.py``).
         model: the ONNX file.
         weights: its weights by the names of the module's state dict, .npz.
-        samples: of its only input, one after the other; the first half calibrates.
+        calibration: samples of its only input, one after the other.
+        tests: others, on which agreement is counted.
         shapes: of ``strop.build``.
     """
 
     name: str
     model: Path
     weights: Path
-    samples: list[Any]
+    calibration: list[Any]
+    tests: list[Any]
     shapes: dict[str, str] | None = None
-
-    @property
-    def tests(self) -> list[Any]:
-        """Samples on which agreement is counted."""
-        return self.samples[len(self.samples) // 2 :]
-
-    @property
-    def calibration(self) -> list[Any]:
-        """The others."""
-        return self.samples[: len(self.samples) // 2]
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,13 @@ def normalized(pixels: Any) -> Any:
     return np.ascontiguousarray(((np.asarray(pixels, np.float32) / 255 - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None])
 
 
-def crops(photographs: Sequence[Any], count: int) -> list[Any]:
+def crops(photographs: Sequence[Any], count: int, seed: int) -> list[Any]:
     """u8[SIDE, SIDE, 3]: squares of photographs in turn, from seeded places, every other one mirrored.
 
     Args:
         photographs: Pillow's pictures.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     found = []
     for number in range(count):
         picture = photographs[number % len(photographs)]
@@ -139,23 +142,30 @@ def crops(photographs: Sequence[Any], count: int) -> list[Any]:
 
 
 def photographs(folder: Path) -> list[Any]:
-    """The coloured pictures below a folder that are at least SIDE wide and high, by path.
+    """``PHOTOGRAPHS`` below a folder, by path.
 
     Raises:
-        OptionError: Pillow is not installed, or there are none.
+        OptionError: Pillow is not installed, or some are not there.
     """
     try:
         from PIL import Image
     except ImportError as error:
         raise OptionError("pictures need Pillow", got=error, hint="pip install 'strop[images]'") from None
     found = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
-        with Image.open(path) as picture:
-            if picture.mode in ("RGB", "RGBA") and min(picture.size) >= SIDE:
+    for pattern in PHOTOGRAPHS:
+        paths = sorted(folder.glob(pattern))
+        if not paths:
+            raise OptionError("there are no photographs", where=str(folder), expected=pattern, hint=f"python -m bench.suite fetch {folder}")
+        for path in paths:
+            with Image.open(path) as picture:
                 found.append(picture.convert("RGB"))
-    if not found:
-        raise OptionError("there are no photographs", where=str(folder), expected=f".jpg or .png files in colour, {SIDE} pixels and more each way")
     return found
+
+
+def parts(folder: Path, calibration: int, tests: int) -> tuple[list[Any], list[Any]]:
+    """Crops that calibrate and crops that test: of every second photograph the ones, of those between the others."""
+    pictures = photographs(folder)
+    return crops(pictures[::2], calibration, 0), crops(pictures[1::2], tests, 1)
 
 
 def state_dict(model: Path, out: Path) -> Path:
@@ -165,15 +175,15 @@ def state_dict(model: Path, out: Path) -> Path:
 
 
 def cases(
-    names: Sequence[str], models: Path | None, resnet: Path | None, pictures: Path | None, count: int, torch: Callable[..., None], folder: Path
+    names: Sequence[str], models: Path | None, resnet: Path | None, pictures: Path | None, counts: tuple[int, int], torch: Callable[..., None], folder: Path
 ) -> list[Case]:
     """The nets of these names.
 
     Args:
         models: folder of the .onnx files of PICTURE_NETS but RESNET.
         resnet: folder for the package of RESNET's trained weights (``trained_resnet.py``).
-        pictures: folder of photographs.
-        count: of samples.
+        pictures: folder of packages with the photographs.
+        counts: of samples that calibrate, and of tests.
         torch: runs a verb of ``best_torch.py``.
         folder: for what is made.
 
@@ -183,33 +193,35 @@ def cases(
     unknown = [name for name in names if name not in NETS]
     if unknown or not names:
         raise OptionError("no such nets", where="--only", got=", ".join(unknown), expected=", ".join(NETS))
-    squares: list[Any] = []
+    squares: tuple[list[Any], list[Any]] = ([], [])
     if any(name in PICTURE_NETS for name in names):
         if pictures is None or (RESNET in names and resnet is None) or (models is None and any(name in PICTURE_NETS and name != RESNET for name in names)):
             raise OptionError("nets of pictures need their files and photographs", where=", ".join(PICTURE_NETS), expected="--models, --resnet and --pictures")
-        squares = crops(photographs(pictures), count)
+        squares = parts(pictures, *counts)
+    seen, all_of = counts[0], sum(counts)
     found = []
     for name in names:
-        weights, shapes = folder / f"{name}.npz", None
+        weights, shapes, prepared = folder / f"{name}.npz", None, normalized
         if name == "lenet":
-            model, samples = demo_data.lenet_path(), [digit[None] for digit in demo_data.held_back_digits()[0][:count]]
+            model, samples = demo_data.lenet_path(), [digit[None] for digit in demo_data.held_back_digits()[0][:all_of]]
         elif name == "tagger":
             torch("tagger", str(folder))
             model = folder / "tagger.onnx"
             with np.load(folder / "tagger.samples.npz", allow_pickle=False) as stored:
-                samples = [sentence[None] for sentence in stored["words"][:count]]
+                samples = [sentence[None] for sentence in stored["words"][:all_of]]
             shapes = {"words": "x".join(map(str, samples[0].shape))}
         elif name == RESNET:
             assert resnet is not None
             np.savez(weights, **trained_resnet.fetched(resnet))
             torch("resnet50", str(folder))
-            model, samples = folder / f"{name}.onnx", [trained_resnet.picture(square) for square in squares]
+            model, prepared, samples = folder / f"{name}.onnx", trained_resnet.picture, []
         else:
             assert models is not None
-            model, samples = models / f"{name}.onnx", [normalized(square) for square in squares]
+            model, samples = models / f"{name}.onnx", []
             if not model.exists():
                 raise OptionError("no such net", where=str(model), hint="bench/nets.py --export DIR makes it where torchvision is installed")
-        found.append(Case(name, model, weights if weights.exists() else state_dict(model, weights), samples, shapes))
+        calibration, tests = (samples[:seen], samples[seen:]) if samples else ([prepared(square) for square in part] for part in squares)
+        found.append(Case(name, model, weights if weights.exists() else state_dict(model, weights), calibration, tests, shapes))
     return found
 
 
@@ -241,6 +253,22 @@ def share(engine: Engine, tests: Sequence[Any], wanted: Sequence[Any]) -> float:
     return float(np.concatenate(same).mean())
 
 
+def certainty(outputs: Mapping[str, Any], labels: Any, wanted: Mapping[str, Any] | None) -> Any:
+    """A metric for ``max_drop``: per row of scores 100 times the probability that noise does not change its class, float64[rows].
+
+    The noise is taken to be normal, with the deviation that the errors of the best scores have; it has to make up for the distance between the best two.
+    Unlike a count of classes it tells small differences from few samples.
+    """
+    assert wanted is not None
+    found, right = (np.asarray(next(iter(each.values())), np.float64) for each in (outputs, wanted))
+    found, right = found.reshape(-1, found.shape[-1]), right.reshape(-1, right.shape[-1])
+    order = np.argsort(-right, axis=1)[:, :_BEST]
+    best = np.take_along_axis(right, order, 1)
+    noise = math.sqrt(2) * np.std(np.take_along_axis(found, order, 1) - best, axis=1)
+    apart = (best[:, 0] - best[:, 1]) / np.maximum(noise, 1e-30)
+    return np.array([50 * math.erfc(-each / math.sqrt(2)) for each in apart])
+
+
 def fastest(engines: Mapping[str, Engine], agreement: Mapping[str, float], sample: Any) -> str:
     """The precision of the engine that runs faster than every other of those that agree, in turns; empty when none agrees."""
     best = ""
@@ -258,11 +286,16 @@ def engine_of(case: Case, precision: str, level: int, threads: int, engines: Pat
     Raises:
         StropError: it cannot be built.
     """
-    given: dict[str, Any] = {"calibration": [(sample,) for sample in case.calibration]} if precision in ("int8", "auto") else {}
+    kind = precision
+    given: dict[str, Any] = {}
+    if precision in ("int8", "auto", LIFTED):
+        given["calibration"] = [(sample,) for sample in case.calibration]
+    if precision == LIFTED:
+        kind, given["max_drop"], given["metric"] = "int8", LOST, certainty
     seen = hashlib.sha256(case.model.read_bytes() + b"".join(sample.tobytes() for sample in case.calibration)).hexdigest()
     return kept(
         engines, f"{case.name}-{precision}", [seen, case.shapes, level], threads,
-        lambda: build(case.model, level=level, threads=threads, shapes=case.shapes, precision=precision, **given),
+        lambda: build(case.model, level=level, threads=threads, shapes=case.shapes, precision=kind, **given),
     )  # fmt: skip
 
 
@@ -342,10 +375,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--torch", type=Path, required=True, metavar="PYTHON", help="an interpreter that has torch and torchvision")
     add("--models", type=Path, metavar="DIR", help="folder of mobilenet_v2.onnx as torchvision exports it")
     add("--resnet", type=Path, metavar="DIR", help=f"folder where the package of the trained {RESNET} lies, or is downloaded to (95 MB)")
-    add("--pictures", type=Path, metavar="DIR", help="folder of photographs, e.g. foolbox/foolbox/data of what python -m bench.suite fetch brings")
+    add("--pictures", type=Path, metavar="DIR", help="folder that python -m bench.suite fetch filled, for its photographs")
     add("--only", default=",".join(NETS), metavar="NAMES", help="some of the nets, separated by commas")
-    add("--precisions", default="auto,int8,bf16,fp32", metavar="NAMES", help="that engines are built in, separated by commas")
-    add("--samples", type=int, default=400, metavar="N", help="per net; half of them calibrates")
+    add("--precisions", default=f"auto,int8,{LIFTED},bf16,fp32", metavar="NAMES", help=f"that engines are built in; {LIFTED}: int8 with layers lifted by expected loss")
+    add("--calibration", type=int, default=200, metavar="N", help="samples per net that calibrate")
+    add("--tests", type=int, default=1000, metavar="N", help="samples per net on which agreement is counted")
     add("--threads", type=int, default=1, metavar="N")
     add("--level", type=int, default=2, help="effort of Strop's builds")
     add("--engines", type=Path, metavar="DIR", help="keep engines there, and take those that an earlier run has kept")
@@ -361,8 +395,8 @@ def _names(text: str) -> list[str]:
 
 
 def _run(given: argparse.Namespace) -> int:
-    if given.samples < 4:
-        raise OptionError("too few samples", where="--samples", got=given.samples, expected="4 or more")
+    if min(given.calibration, given.tests) < 2:
+        raise OptionError("too few samples", where="--calibration, --tests", got=(given.calibration, given.tests), expected="2 or more")
     facts = host.facts()
     settings = Settings(given.threads, given.rounds, given.seconds, choose_cpus(given.threads), tolerance=1.0)
     python = given.torch.absolute()
@@ -370,7 +404,7 @@ def _run(given: argparse.Namespace) -> int:
     found: list[Found] = []
     with tempfile.TemporaryDirectory(prefix="strop-best-") as text:
         folder = Path(text)
-        for case in cases(_names(given.only), given.models, given.resnet, given.pictures, given.samples, torch, folder):
+        for case in cases(_names(given.only), given.models, given.resnet, given.pictures, (given.calibration, given.tests), torch, folder):
             found.append(measure(case, _names(given.precisions), given.level, python, torch, settings, folder, given.engines))
             if given.json is not None:
                 write_text(given.json, json.dumps({"host": facts, "level": given.level, "nets": [asdict(each) for each in found]}, indent=1) + "\n")

@@ -22,7 +22,7 @@ from strop.quantize.data import samples
 
 SCRIPT = Path(__file__).with_name("int8_peers.py")
 #: Samples that calibrate, and others on which agreement is counted.
-CALIBRATION, TESTS = 32, 64
+CALIBRATION, TESTS = 32, 256
 #: Seconds that quantizing, or running all tests, may take.
 TIMEOUT = 3600
 #: Runtimes that run the QDQ model.

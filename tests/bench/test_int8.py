@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bench import compare, int8, nets, results
+from bench import compare, int8, int8_agreement, nets, results
 from strop import demo_data
 from strop.engine.build import build
 from strop.errors import OptionError
@@ -59,3 +59,22 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "lenet in int8: same class as in f32: strop" in capsys.readouterr().out
     assert compare.main([*options, *quick, "--batch", "2"]) == 1
     assert "batch of 1" in capsys.readouterr().err
+
+
+def test_agreement_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, page = tmp_path / "r.json", tmp_path / "p.md"
+    data.write_text('{"nets": {"other": {"strop": 0.96, "litert": 0.95}}}', encoding="utf-8")
+    monkeypatch.setattr(int8_agreement, "measure", lambda model, python, folder: ({"strop": 0.9, "litert": 0.95}, 20))
+    (tmp_path / "lenet.onnx").write_bytes(demo_data.lenet_path().read_bytes())
+    assert int8_agreement.main(["--models", str(tmp_path), "--json", str(data), "--markdown", str(page)]) == 1
+    assert "| lenet | 90.0 | does not run | does not run | 95.0 |" in page.read_text(encoding="utf-8")
+    assert int8_agreement.behind({"other": {"strop": 0.96, "litert": 0.95}}) == []
+    assert "0.9" in data.read_text(encoding="utf-8")
+    assert int8_agreement.main(["--models", str(tmp_path), "--only", "none"]) == 1 and "no such nets" in capsys.readouterr().err
+
+
+def test_agreement_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, _ = digits(0, 30)
+    monkeypatch.setattr(int8, "samples_of", lambda *_: [{"input": image[None]} for image in images])
+    shares, tests = int8_agreement.measure(demo_data.lenet_path(), PYTHON, tmp_path)
+    assert tests == 20 and set(shares) == {"strop", "onnxruntime"} and min(shares.values()) >= 0.95

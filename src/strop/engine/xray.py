@@ -28,8 +28,9 @@ from strop.quantize.data import Samples
 from strop.quantize.precision import Decisions, layer_name, layers
 from strop.trace import Trace
 
-#: Batches on which layers are isolated.
+#: Batches on which layers are isolated, and elements of all values of a network above which it is one batch: numpy takes minutes for each of them.
 ISOLATED_BATCHES = 4
+_LARGE = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def isolate(
     Args:
         graph: portable, f32.
         decisions: the precision of every layer.
+        batches: at most; one of a large network.
         without: False to leave the second half out.
     """
     reduced = [n for n in layers(graph) if decisions.of(n) != "fp32"]
@@ -147,6 +149,8 @@ def isolate(
             for name, variant in variants.items():
                 into[name] += _noise(replay.outputs, replay.run(variant))
         trace.report("quantize", found.batches, batches)
+        if sum(array.size for array in replay.values.values()) > _LARGE:
+            break
     return found
 
 
