@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bench.suite import (
     basic_pitch,
+    blazeface,
     centerface,
     efficientnet_lite,
     english_g2,
+    keyword_on_off,
     lenet,
     magika,
+    micro_wake_word,
     minilm,
     mlperf_tiny,
     open_wake_word,
@@ -32,4 +35,7 @@ TASKS: tuple[Task, ...] = (
     lenet.TASK,
     mlperf_tiny.CIFAR_TASK,
     mlperf_tiny.PERSON_TASK,
+    keyword_on_off.TASK,
+    micro_wake_word.TASK,
+    blazeface.TASK,
 )
