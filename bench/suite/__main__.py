@@ -157,7 +157,7 @@ def _run(given: argparse.Namespace) -> int:
             _tell(task.name)
             own = engines[at[task.name]]
             examples: dict[str, dict[str, Array]] = {}
-            results.append(compare(task, given.folder, own, onnxruntime, examples))
+            results.append(compare(task, given.folder, own, onnxruntime, examples, given.peers))
             if given.time:
                 rows += _time(task, results[-1], examples, own, given)
             _save(given, results, rows)
@@ -198,7 +198,7 @@ def _time(task: Task, result: TaskResult, examples: dict[str, dict[str, Array]],
     return [
         measure(net, given.folder, own, examples[net.name], given.peers, given.rounds, given.seconds, _tell)
         for net in task.nets
-        if net.name in examples and net.name in agreeing
+        if net.name in examples and net.name in agreeing and not net.is_tflite
     ]
 
 

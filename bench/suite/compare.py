@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.suite.litert import LiteRT
 from bench.suite.runtimes import OnnxRuntime, Strop, Torch
 from bench.suite.task import Array, Net, Task
 from strop.engine.versus import output_error
@@ -109,7 +110,7 @@ class _Seen:
 class _Both:
     """Runs every call on both runtimes, on the same inputs; answers with the other's outputs."""
 
-    def __init__(self, peer: OnnxRuntime | Torch, own: Strop, nets: tuple[Net, ...]) -> None:
+    def __init__(self, peer: OnnxRuntime | Torch | LiteRT, own: Strop, nets: tuple[Net, ...]) -> None:
         self._peer, self._own = peer, own
         self.results = {net.name: NetResult(net.name) for net in nets}
         self.examples: dict[str, dict[str, Array]] = {}
@@ -153,7 +154,12 @@ class _Both:
 
 
 def compare(
-    task: Task, folder: Path, own: Strop, onnxruntime: Callable[[], OnnxRuntime], examples: dict[str, dict[str, Array]]
+    task: Task,
+    folder: Path,
+    own: Strop,
+    onnxruntime: Callable[[], OnnxRuntime],
+    examples: dict[str, dict[str, Array]],
+    environment: Path | None = None,
 ) -> TaskResult:
     """Runs a task, first on both in step, then on Strop alone.
 
@@ -163,14 +169,19 @@ def compare(
         own: Strop.
         onnxruntime: makes the runtime for ONNX files.
         examples: receives inputs of every network.
+        environment: virtual environment with the runtime for TFLite files; None for this one.
 
     Returns:
         What was found; a network that Strop cannot build or run is told there.
     """
-    is_torch = any(net.module is not None for net in task.nets)
-    result = TaskResult(task.name, "torch" if is_torch else "onnxruntime")
+    result = TaskResult(task.name, task.runtime)
+    litert = LiteRT(folder, environment)
     try:
-        peer = Torch(folder, lambda net: [t.name for t in own.engine(net).outputs]) if is_torch else onnxruntime()
+        peer: OnnxRuntime | Torch | LiteRT = litert
+        if task.runtime == "torch":
+            peer = Torch(folder, lambda net: [t.name for t in own.engine(net).outputs])
+        elif task.runtime == "onnxruntime":
+            peer = onnxruntime()
         both = _Both(peer, own, task.nets)
         result.theirs = task.score(folder, both)
         result.nets = list(both.results.values())
@@ -179,6 +190,8 @@ def compare(
             result.ours = task.score(folder, own.run)
     except (StropError, ImportError) as error:
         result.reason = str(error)
+    finally:
+        litert.close()
     result.missed = [name for name, r in task.references.items() if name in result.ours and not r.met(result.ours[name])]
     return result
 

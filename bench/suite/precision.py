@@ -103,8 +103,7 @@ def measure(task: Task, folder: Path, precision: str, level: int, own: Strop, on
     """Scores a task in floats, calibrates its networks, and scores it again."""
     found = Loss(task.name)
     try:
-        is_torch = any(net.module is not None for net in task.nets)
-        peer = Torch(folder, lambda net: [t.name for t in own.engine(net).outputs]) if is_torch else onnxruntime()
+        peer = Torch(folder, lambda net: [t.name for t in own.engine(net).outputs]) if task.runtime == "torch" else onnxruntime()
         recorder = Recorder(peer.run)
         found.floats = task.score(folder, recorder)
         reduced = Reduced(folder, level, precision, recorder.inputs, tell)

@@ -1,4 +1,4 @@
-"""The runtimes behind ``run(net, inputs)``: Strop, ONNX Runtime, PyTorch."""
+"""The runtimes behind ``run(net, inputs)``: Strop, ONNX Runtime, PyTorch. LiteRT is in ``litert.py``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import onnx
 import strop
 from bench.kept import sources
 from bench.suite.fetch import digest
+from bench.suite.steps import steps
 from bench.suite.task import Array, Net
 from strop.engine.engine import Engine
 from strop.errors import OptionError
 from strop.files import replacing
+from strop.frontend.tflite.reader import initial_state
 from strop.target.detect import parse as parse_target
 
 
 def stored(folder: Path, net: Net) -> Path:
-    """The network's file as its package has it.
+    """The network's file as its package has it, taken out of what the package keeps it in.
 
     Raises:
         OptionError: it was not fetched.
@@ -30,7 +32,13 @@ def stored(folder: Path, net: Net) -> Path:
     path = folder / net.file
     if not path.is_file():
         raise OptionError("a model is not there", where=str(path), hint="python -m bench.suite fetch DIR")
-    return path
+    if net.extract is None:
+        return path
+    taken = folder / "prepared" / f"{net.name}.tflite"
+    if not taken.exists():
+        taken.parent.mkdir(parents=True, exist_ok=True)
+        _whole(taken, net.extract(path.read_bytes()))
+    return taken
 
 
 def model_path(folder: Path, net: Net) -> Path:
@@ -86,6 +94,7 @@ class Strop:
     def __init__(self, folder: Path, level: int, tell: Callable[[str], None] = lambda text: None) -> None:
         self._folder, self._level, self._tell = folder, level, tell
         self._engines: dict[str, Engine] = {}
+        self._states: dict[str, dict[str, Array]] = {}
 
     def engine(self, net: Net) -> Engine:
         """The engine of a network.
@@ -115,6 +124,10 @@ class Strop:
     def run(self, net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name; those of a PyTorch module take their inputs in order."""
         engine = self.engine(net)
+        if net.steps:
+            if net.name not in self._states:
+                self._states[net.name] = initial_state(stored(self._folder, net), net.shapes)
+            return steps(engine, self._states[net.name], inputs)
         if net.module is not None:
             return engine.run(dict(zip((tensor.name for tensor in engine.inputs), inputs.values())))
         return engine.run({name: array for name, array in inputs.items() if name not in net.values})

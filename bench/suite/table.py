@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from bench.suite import (
     basic_pitch,
+    blazeface,
     centerface,
     efficientnet_lite,
     english_g2,
+    keyword_on_off,
     lenet,
     magika,
+    micro_wake_word,
     minilm,
+    mlperf_tiny,
     open_wake_word,
     ppocr,
     romanizer,
@@ -17,19 +21,21 @@ from bench.suite import (
 )
 from bench.suite.task import Task
 
-TASKS: tuple[Task, ...] = tuple(
-    module.TASK
-    for module in (
-        ppocr,
-        silero,
-        magika,
-        basic_pitch,
-        open_wake_word,
-        centerface,
-        romanizer,
-        minilm,
-        efficientnet_lite,
-        english_g2,
-        lenet,
-    )
+TASKS: tuple[Task, ...] = (
+    ppocr.TASK,
+    silero.TASK,
+    magika.TASK,
+    basic_pitch.TASK,
+    open_wake_word.TASK,
+    centerface.TASK,
+    romanizer.TASK,
+    minilm.TASK,
+    efficientnet_lite.TASK,
+    english_g2.TASK,
+    lenet.TASK,
+    mlperf_tiny.CIFAR_TASK,
+    mlperf_tiny.PERSON_TASK,
+    keyword_on_off.TASK,
+    micro_wake_word.TASK,
+    blazeface.TASK,
 )

@@ -29,7 +29,10 @@ class Net:
         values: inputs that are the same in every call, by name; they are compiled in.
         dynamic: free the first, third and fourth dim that the file fixes, for runtimes that would insist on them.
         module: makes a PyTorch module, example inputs and ``dynamic_shapes`` (see ``strop.build``) of the suite's folder; None for
-            an ONNX file.
+            an ONNX or TFLite file.
+        extract: makes the bytes of a .tflite file of those of ``file``; None where ``file`` is the model itself.
+        steps: a call's arrays have steps as a further first axis: variables begin with their initial values in every call and are kept from
+            step to step (TFLite only).
     """
 
     name: str
@@ -38,6 +41,13 @@ class Net:
     values: Mapping[str, int] = field(default_factory=dict)
     dynamic: bool = False
     module: Callable[[Path], tuple[Any, tuple[Any, ...], Any]] | None = None
+    extract: Callable[[bytes], bytes] | None = None
+    steps: bool = False
+
+    @property
+    def is_tflite(self) -> bool:
+        """Whether it is a TFLite file."""
+        return self.extract is not None or self.file.endswith(".tflite")
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,13 @@ class Task:
     nets: tuple[Net, ...]
     score: Callable[[Path, Run], dict[str, float]]
     references: Mapping[str, Reference]
+
+    @property
+    def runtime(self) -> str:
+        """The stock runtime of its networks: onnxruntime, torch or litert."""
+        if any(net.module is not None for net in self.nets):
+            return "torch"
+        return "litert" if any(net.is_tflite for net in self.nets) else "onnxruntime"
 
 
 def wilson(hits: int, of: int) -> tuple[float, float]:

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import strop
+from bench.suite.steps import steps as run_steps
 from strop.cli.output import table
 from strop.engine.engine import Engine
 from strop.engine.peer_process import Peer, PeerError, PeerProcess, python_of
 from strop.errors import StropError
-from strop.frontend.tflite.importer import NEXT
 from strop.frontend.tflite.model import Subgraph, load
 from strop.frontend.tflite.reader import initial_state
 from strop.ir.dtype import BY_NAME
@@ -80,14 +80,7 @@ def _own(engine: Engine, state: dict[str, Array], steps: int) -> tuple[list[Arra
     rng = np.random.default_rng(1)
     given = [t for t in engine.inputs if t.name not in state]
     inputs = [random_input(rng, BY_NAME[str(t.dtype)].numpy, (steps, *t.shape)) for t in given]
-    names = [t.name for t in engine.outputs]
-    rows = []
-    for step in range(steps):
-        feeds = {t.name: array[step] for t, array in zip(given, inputs, strict=True)} | state
-        found = engine.run(feeds)
-        state = {name.removesuffix(NEXT): found[name].copy() for name in names if name.removesuffix(NEXT) in state}
-        rows.append([found[name].copy() for name in names if not (name.endswith(NEXT) and name.removesuffix(NEXT) in state)])
-    return inputs, [np.stack(column) for column in zip(*rows, strict=True)]
+    return inputs, list(run_steps(engine, state, dict(zip((t.name for t in given), inputs, strict=True))).values())
 
 
 def peer_outputs(path: Path, names: Sequence[str], inputs: Sequence[Array], environment: Path | None) -> list[Array]:
