@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from strop.engine import race
-from strop.engine.evaluate import Plugin, Score, evaluate, usual_metric
+from strop.engine.engine import Engine
+from strop.engine.evaluate import Plugin, Run, Score, evaluate, usual_metric
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile
 from strop.engine.xray import isolate
@@ -31,6 +33,8 @@ from strop.tune.search import tune
 _WORTH = 0.02
 #: Layers that are tried in low precision again at the end, when a lift of others may have been enough.
 _RETRIES = 4
+#: Bytes of the f32 network's outputs that are kept between trials.
+_ANSWERS = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,19 @@ Timer = Callable[[Graph, Mapping[str, str]], Timing]
 
 
 def timer(target: Target, level: int, budget: float | None, trace: Trace) -> Timer:
-    """Times by lowering and tuning for a target, as the build itself will."""
+    """Times by lowering and tuning for a target, as the build itself will. The first graph, which others are compared with, is tuned once."""
+    known: dict[int, tuple[Graph, Lowered]] = {}
 
     def time(graph: Graph, names: Mapping[str, str]) -> Timing:
+        if id(graph) in known:
+            return of_steps(known[id(graph)][1], names)
         quiet = Trace(progress=trace.progress)
         lowered = lower(graph, target, quiet)
         if naive := _naive(lowered, names):
             return Timing(sum(_seconds(s, s.host or target) for s in lowered.steps), naive=naive)
         tune(lowered, level, budget, quiet, every=True)
+        if not known:
+            known[id(graph)] = graph, lowered
         return of_steps(lowered, names)
 
     return time
@@ -135,6 +144,11 @@ class Network:
     def owners(self) -> dict[str, str]:
         """The model's nodes to the name of the first node that stands for them."""
         return {source: node.name for node in reversed(self.graph.nodes) for source in node.source}
+
+    def trial(self, decisions: Decisions) -> Engine:
+        """An engine with these decisions, to measure values with."""
+        lifted = all(decisions.of(n) == "fp32" for n in layers(self.graph))
+        return self.compile(self.graph if lifted else self.reduced(decisions))
 
     def reduced(self, decisions: Decisions) -> Graph:
         """The graph with these decisions, without notes."""
@@ -222,23 +236,66 @@ def automatic(network: Network, start: Decisions, time: Timer, limited: Callable
     return second if time(network.reduced(second), names).total < left else decisions
 
 
-def by_race(network: Network, decisions: Decisions, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
+def by_race(network: Network, decisions: Decisions, plain: Graph, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
     """Lifts all layers unless the whole network, built as it will be, is faster than in fp32 when both run in turns on this machine.
 
     Args:
+        plain: the graph as it is built where all is in fp32.
         tuned: makes the engines that a build would.
         inputs: arrays by name; None for random ones.
     """
     reduced = [node.name for node in layers(network.graph) if decisions.of(node) != "fp32"]
-    if not reduced:
-        return decisions
-    share = race.ratio(tuned(network.reduced(decisions)), tuned(network.graph), inputs)
+    network.trace.log(1, "auto: both networks are built and run in turns")
+    original = tuned(plain)
+    share = race.ratio(tuned(network.reduced(decisions)), original, inputs)
     if share <= 1 - _WORTH:
         network.trace.note(f"auto: the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)")
         return decisions
     why = f"the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)"
     network.trace.note(f"auto: all {len(layers(network.graph))} layers stay in fp32: {why}")
     return decisions.lifted(dict.fromkeys(reduced, why))
+
+
+class _Judge:
+    """Scores of a network with different decisions against its f32 form, on the same samples.
+
+    Attributes:
+        base: the score of the f32 network itself.
+    """
+
+    def __init__(self, network: Network, samples: Samples, metric: str | Plugin | None) -> None:
+        self._network, self._samples = network, samples
+        self._original = network.compile(network.graph).run
+        self._metric = metric if metric is not None else usual_metric(samples, self._original)
+        self._answers: list[Mapping[str, Array]] = []
+        self._bytes = 0
+        self._scores: dict[frozenset[str], Score] = {}
+        self.base = self._evaluate(self._original)
+
+    def score(self, tried: Decisions) -> Score:
+        """The score with some decisions."""
+        key = frozenset(n.name for n in layers(self._network.graph) if tried.of(n) == "fp32")
+        if key not in self._scores:
+            trace = self._network.trace
+            self._scores[key] = self._evaluate(self._network.trial(tried).run)
+            trace.log(1, f"accuracy: with {len(key)} layers in fp32: {self._scores[key]}")
+        return self._scores[key]
+
+    def _evaluate(self, run: Run) -> Score:
+        numbers = count()
+
+        def reference(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            number = next(numbers)
+            self._network.trace.report("quantize", number, 0)
+            if number < len(self._answers):
+                return self._answers[number]
+            found = {name: array.copy() for name, array in self._original(inputs).items()}
+            self._bytes += sum(array.nbytes for array in found.values())
+            if number == len(self._answers) and self._bytes <= _ANSWERS:
+                self._answers.append(found)
+            return found
+
+        return evaluate(run, self._samples, [self._metric], reference)[0]
 
 
 def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float) -> Decisions:
@@ -255,14 +312,8 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     if samples.once:
         raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
     trace, graph = network.trace, network.graph
-    original = network.compile(graph)
-    chosen = metric if metric is not None else usual_metric(samples, original.run)
-
-    def score(tried: Decisions) -> Score:
-        engine = original if all(tried.of(n) == "fp32" for n in layers(graph)) else network.compile(network.reduced(tried))
-        return evaluate(engine.run, samples, [chosen], original.run)[0]
-
-    base = score(decisions.lifted({n.name: "" for n in layers(graph)}))
+    judge = _Judge(network, samples, metric)
+    base, score = judge.base, judge.score
     if not math.isfinite(base.value):
         raise OptionError(
             "a drop of this metric cannot be told", where="metric", got=f"{base.metric}: the f32 network compared with itself gives {base.value}",
@@ -272,7 +323,7 @@ def by_accuracy(network: Network, decisions: Decisions, samples: Samples, metric
     if base.drop(first) <= max_drop:
         trace.note(f"accuracy: {first.metric} {first}; fp32: {base}")
         return decisions
-    isolation = isolate(graph, decisions, network.calibrated, samples, trace, without=False)
+    isolation = isolate(graph, decisions, network.calibrated, samples, trace, network.compile, without=False)
     order = isolation.ranked()
 
     def lifted(names: list[str]) -> Decisions:
