@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from functools import cache
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from strop import demo_data
-from strop.engine.build import build, portable
+from strop.engine import shifted
+from strop.engine.build import build, on_this_machine, portable
 from strop.engine.per_op import PerOp
 from strop.engine.replay import Replay
 from strop.engine.rewrite import Calibrated, rewrite
-from strop.engine.xray import AccuracyReport
+from strop.engine.watch import observe
+from strop.engine.xray import AccuracyReport, isolate
 from strop.engine.xray_chart import chart
+from strop.quantize.data import samples
 from strop.quantize.grid import affine
-from strop.quantize.pipeline import quantize
+from strop.quantize.pipeline import observed, quantize
 from strop.quantize.precision import Decisions
+from strop.quantize.ranges import parse
 from strop.quantize.table import Entry, Table
 from strop.trace import Trace
 from tests.engine.planted import BAD, digits, spoiled
@@ -98,3 +105,42 @@ def test_overflows_beyond_f16_are_counted() -> None:
     found: AccuracyReport = engine.accuracy_report(IMAGES[:2] * np.float32(30), batches=1)
     row = next(r for r in found.layers if r.name == "conv1")
     assert row.overflows > 0 and row.precision == "fp16"
+
+
+def branched() -> onnx.ModelProto:
+    """conv a -> relu -> (conv b -> relu -> conv c) + itself -> relu -> mean -> product d."""
+    rng = np.random.default_rng(0)
+    names = {"a": (16, 8, 3, 3), "b": (16, 16, 3, 3), "c": (16, 16, 1, 1), "d": (16, 10)}
+    weights = [numpy_helper.from_array((0.2 * rng.standard_normal(s)).astype(np.float32), f"w{n}") for n, s in names.items()]
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "wa"], ["a"], name="a", pads=[1] * 4), node("Relu", ["a"], ["ra"]),
+        node("Conv", ["ra", "wb"], ["b"], name="b", pads=[1] * 4), node("Relu", ["b"], ["rb"]),
+        node("Conv", ["rb", "wc"], ["c"], name="c"), node("Add", ["c", "ra"], ["s"]), node("Relu", ["s"], ["rs"]),
+        node("GlobalAveragePool", ["rs"], ["m"]), node("Flatten", ["m"], ["f"]), node("MatMul", ["f", "wd"], ["y"], name="d"),
+    ]  # fmt: skip
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "branched", [value("x", TensorProto.FLOAT, (1, 8, 12, 12))], [value("y", TensorProto.FLOAT, (1, 10))], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_layers_alone_in_an_engine_are_those_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer's noise does behind it is the same whether numpy or an engine computes it, in a network with branches too."""
+    model, feed = branched(), np.random.default_rng(1).standard_normal((2, 1, 8, 12, 12)).astype(np.float32)
+    graph = portable(model, None, Trace())
+    data = samples(list(feed), graph.inputs)
+    decisions = Decisions("int8")
+    ranges = observe(graph, observed(graph, decisions), data, on_this_machine, Trace()).table(parse("minmax"))
+    plain = isolate(graph, decisions, Calibrated(ranges), data, Trace(), on_this_machine, without=False)
+    made = []
+
+    class Counted(shifted.Shifted):
+        def run(self, inputs: Any, shifts: Any) -> Any:
+            made.append(set(shifts))
+            return super().run(inputs, shifts)
+
+    monkeypatch.setattr(shifted, "WORTH", 0)
+    monkeypatch.setattr("strop.engine.xray.Shifted", Counted)
+    fast = isolate(graph, decisions, Calibrated(ranges), data, Trace(), on_this_machine, without=False)
+    assert len(plain.alone) == 4 and len(made) >= 2 * 4 and sum(map(bool, made)) >= 2 * 3, "nearly all layers end at a cut"
+    assert fast.alone == pytest.approx(plain.alone, rel=1e-2) and min(plain.alone.values()) > 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from strop.ir import dtype as dt
-from strop.ir.expr import Cast, Input
+from strop.ir.expr import Cast, Input, call
 from strop.ir.op import REGISTRY, Op
 from strop.kernels import oracle
 from strop.kernels.base import Operand, Region, View
@@ -204,3 +204,22 @@ def test_casts_on_the_way_to_an_f32_may_round_to_a_neighbour():
     ):
         assert oracle.difference(region, 0, near, want) is None, kind
         assert oracle.difference(region, 0, far, want) is not None, kind
+
+
+def test_floats_on_a_grid_may_be_its_neighbours_where_the_epilogue_rounds():
+    """Of integers that are kept in f32: as many as of integers, by one step, and nothing where nothing rounds."""
+
+    def region(rounds: bool) -> Region:
+        x, w = (Operand(View.dense(shape, dt.f32)) for shape in ((4, 8), (8, 500)))
+        value = call("mul", call("round", Input(0)), 0.25) if rounds else Input(0)
+        return Region("product", MatMul(), (x, w), 2, value, (View.dense((4, 500), dt.f32),))
+
+    want = (np.arange(2000).reshape(4, 500) % 50).astype(np.float32) / 4
+    got = want.copy()
+    got[0, 7] += 0.25
+    assert oracle.difference(region(True), 0, got, want) is None
+    assert "1 of 2000" in str(oracle.difference(region(False), 0, got, want))
+    assert "1 of 1" in str(oracle.difference(region(True), 0, got[:1, 7:8], want[:1, 7:8]))
+    got[0, 7] += 0.25
+    assert "1 of 2000" in str(oracle.difference(region(True), 0, got, want))
+    assert "3 of 2000" in str(oracle.difference(region(True), 0, want + 0.25 * (np.arange(2000).reshape(4, 500) < 3), want))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from strop.engine import race
 from strop.engine.evaluate import Plugin, Run, Score, evaluate, usual_metric
@@ -32,6 +33,8 @@ from strop.tune.search import tune
 _WORTH = 0.02
 #: Layers that are tried in low precision again at the end, when a lift of others may have been enough.
 _RETRIES = 4
+#: Bytes of the f32 network's outputs that are kept between trials.
+_ANSWERS = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,19 @@ Timer = Callable[[Graph, Mapping[str, str]], Timing]
 
 
 def timer(target: Target, level: int, budget: float | None, trace: Trace) -> Timer:
-    """Times by lowering and tuning for a target, as the build itself will."""
+    """Times by lowering and tuning for a target, as the build itself will. The first graph, which others are compared with, is tuned once."""
+    known: dict[int, tuple[Graph, Lowered]] = {}
 
     def time(graph: Graph, names: Mapping[str, str]) -> Timing:
+        if id(graph) in known:
+            return of_steps(known[id(graph)][1], names)
         quiet = Trace(progress=trace.progress)
         lowered = lower(graph, target, quiet)
         if naive := _naive(lowered, names):
             return Timing(sum(_seconds(s, s.host or target) for s in lowered.steps), naive=naive)
         tune(lowered, level, budget, quiet, every=True)
+        if not known:
+            known[id(graph)] = graph, lowered
         return of_steps(lowered, names)
 
     return time
@@ -223,23 +231,71 @@ def automatic(network: Network, start: Decisions, time: Timer, limited: Callable
     return second if time(network.reduced(second), names).total < left else decisions
 
 
-def by_race(network: Network, decisions: Decisions, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
+def by_race(network: Network, decisions: Decisions, plain: Graph, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
     """Lifts all layers unless the whole network, built as it will be, is faster than in fp32 when both run in turns on this machine.
 
     Args:
+        plain: the graph as it is built where all is in fp32.
         tuned: makes the engines that a build would.
         inputs: arrays by name; None for random ones.
     """
     reduced = [node.name for node in layers(network.graph) if decisions.of(node) != "fp32"]
-    if not reduced:
-        return decisions
-    share = race.ratio(tuned(network.reduced(decisions)), tuned(network.graph), inputs)
+    network.trace.log(1, "auto: both networks are built and run in turns")
+    original = tuned(plain)
+    share = race.ratio(tuned(network.reduced(decisions)), original, inputs)
     if share <= 1 - _WORTH:
         network.trace.note(f"auto: the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)")
         return decisions
     why = f"the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)"
     network.trace.note(f"auto: all {len(layers(network.graph))} layers stay in fp32: {why}")
     return decisions.lifted(dict.fromkeys(reduced, why))
+
+
+class _Judge:
+    """Scores of a network with different decisions against its f32 form, on the same samples.
+
+    Attributes:
+        base: the score of the f32 network itself.
+
+    Args:
+        interpreted: the graph interpreter runs the networks.
+    """
+
+    def __init__(self, network: Network, samples: Samples, metric: str | Plugin | None, interpreted: bool) -> None:
+        self._network, self._samples, self._interpreted = network, samples, interpreted
+        self._original = self._runs(network.graph)
+        self._metric = metric if metric is not None else usual_metric(samples, self._original)
+        self._answers: list[Mapping[str, Array]] = []
+        self._bytes = 0
+        self._scores: dict[frozenset[str], Score] = {}
+        self.base = self._evaluate(self._original)
+
+    def score(self, tried: Decisions) -> Score:
+        """The score with some decisions."""
+        key = frozenset(n.name for n in layers(self._network.graph) if tried.of(n) != tried.default)
+        if key not in self._scores:
+            self._scores[key] = self._evaluate(self._runs(self._network.reduced(tried)))
+            self._network.trace.log(1, f"accuracy: with {len(key)} layers lifted: {self._scores[key]}")
+        return self._scores[key]
+
+    def _runs(self, graph: Graph) -> Run:
+        return (lambda inputs: interpret(graph, inputs)) if self._interpreted else self._network.compile(graph).run
+
+    def _evaluate(self, run: Run) -> Score:
+        numbers = count()
+
+        def reference(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            number = next(numbers)
+            self._network.trace.report("quantize", number, 0)
+            if number < len(self._answers):
+                return self._answers[number]
+            found = {name: array.copy() for name, array in self._original(inputs).items()}
+            self._bytes += sum(array.nbytes for array in found.values())
+            if number == len(self._answers) and self._bytes <= _ANSWERS:
+                self._answers.append(found)
+            return found
+
+        return evaluate(run, self._samples, [self._metric], reference)[0]
 
 
 def by_accuracy(
@@ -261,18 +317,8 @@ def by_accuracy(
     trace, graph = network.trace, network.graph
     interpreted = gpu and decisions.default == "fp16"
     to = EXACT if interpreted else "fp32"
-
-    def runs(made: Graph) -> Run:
-        return (lambda inputs: interpret(made, inputs)) if interpreted else network.compile(made).run
-
-    original = runs(graph)
-    chosen = metric if metric is not None else usual_metric(samples, original)
-
-    def score(tried: Decisions) -> Score:
-        run = original if all(tried.of(n) == "fp32" for n in layers(graph)) else runs(network.reduced(tried))
-        return evaluate(run, samples, [chosen], original)[0]
-
-    base = score(decisions.lifted({n.name: "" for n in layers(graph)}))
+    judge = _Judge(network, samples, metric, interpreted)
+    base, score = judge.base, judge.score
     if not math.isfinite(base.value):
         raise OptionError(
             "a drop of this metric cannot be told", where="metric", got=f"{base.metric}: the f32 network compared with itself gives {base.value}",
@@ -282,7 +328,7 @@ def by_accuracy(
     if base.drop(first) <= max_drop:
         trace.note(f"accuracy: {first.metric} {first}; fp32: {base}")
         return decisions
-    isolation = isolate(graph, decisions, network.calibrated, samples, trace, without=False)
+    isolation = isolate(graph, decisions, network.calibrated, samples, trace, None if interpreted else network.compile, without=False)
     order = isolation.ranked()
 
     def lifted(names: list[str]) -> Decisions:

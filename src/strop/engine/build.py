@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -13,9 +12,10 @@ from strop.engine.notebook import bar_of_notebook
 from strop.engine.options import check, machine_of
 from strop.engine.partition import assembler_of
 from strop.engine.placement import announce
-from strop.engine.precision import CALIBRATOR, Request, note_slow, reduce_precision
+from strop.engine.precision import CALIBRATOR, Reduced, Request, note_slow, reduce_precision
 from strop.engine.sources import sources_of
 from strop.engine.stages import Stage
+from strop.engine.watch import Compile
 from strop.frontend.network import Network
 from strop.frontend.table import read
 from strop.ir.graph import Graph
@@ -106,9 +106,9 @@ def build(
     graph = portable(model, shapes, trace, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes, signature=signature)
     with Stage(trace, "quantize"):
         request = Request(precision, layer_precision, calibration, ranges, calibrator, max_drop, metric, None, preprocess, equalize=equalize).of(model)
-        tuned = partial(_finish, machine=machine, level=level, budget=budget, trace=Trace(), facts={}, strict=strict)
+        tuned: Compile = lambda each: _finish(Reduced(each), machine, level, budget, Trace(), strict)  # noqa: E731
         reduced = reduce_precision(graph, request, on_this_machine, tuned, machine, level, budget, trace)
-    engine = _finish(reduced.graph, machine, level, budget, trace, reduced.facts, strict)
+    engine = _finish(reduced, machine, level, budget, trace, strict)
     announce(engine.manifest)
     engine.explain = reduced.explain
     if bar is not None:
@@ -127,24 +127,24 @@ def portable(model: Model, shapes: Shapes | None, trace: Trace, **options: Any) 
         return optimize(graph, trace)
 
 
-def _finish(graph: Graph, machine: Target, level: int, budget: float | None, trace: Trace, facts: Mapping[str, Any], strict: bool = False) -> Engine:
+def _finish(reduced: Reduced, machine: Target, level: int, budget: float | None, trace: Trace, strict: bool = False) -> Engine:
     """The stages that know the target."""
     with Stage(trace, "lower"):
-        lowered = lower(graph, machine, trace, strict=strict)
+        lowered = lower(reduced.graph, machine, trace, strict=strict)
     with Stage(trace, "tune"):
-        tune(lowered, level, budget, trace)
-        note_slow(lowered, facts, trace)
+        tune(lowered, level, budget, trace, settled=reduced.settled)
+        note_slow(lowered, reduced.facts, trace)
     with Stage(trace, "codegen"):
         parts = assembler_of(lowered)
         parts.emit()
         trace.dump("codegen.c", lambda: "\n".join(parts.units()))
         if trace.debug >= 4:
             trace.log(4, "\n".join(parts.units()))
-        sections = parts.sections(graph, {"level": level, "notes": trace.notes, "sources": trace.sources, **facts}, trace)
+        sections = parts.sections(reduced.graph, {"level": level, "notes": trace.notes, "sources": trace.sources, **reduced.facts}, trace)
     with Stage(trace, "engine"):
         return Engine.from_sections(sections)
 
 
 def on_this_machine(graph: Graph) -> Engine:
     """An engine for measuring values, not time."""
-    return _finish(graph, machine_of("host", None), 0, None, Trace(), {})
+    return _finish(Reduced(graph), machine_of("host", None), 0, None, Trace())

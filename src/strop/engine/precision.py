@@ -15,6 +15,7 @@ from strop.engine.auto_precision import (
     by_time,
     timer,
 )
+from strop.engine.engine import Engine
 from strop.engine.evaluate import Plugin
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, observe
@@ -101,11 +102,13 @@ class Reduced:
         graph: portable.
         facts: for the engine's manifest.
         explain: makes an accuracy report of samples, as ``Engine.accuracy_report``; None where nothing was reduced.
+        settled: True where all that could be measured has been, and kernels are to be those that have been compared.
     """
 
     graph: Graph
     facts: dict[str, Any] = field(default_factory=dict)
     explain: Callable[..., AccuracyReport] | None = None
+    settled: bool = False
 
 
 def reduce_precision(
@@ -123,6 +126,7 @@ def reduce_precision(
         OptionError: an unknown precision, calibrator, metric or layer, or a range that is missing.
         InputError: calibration samples do not fit.
     """
+    plain = graph
     if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in (request.precision, *(request.layers or {}).values())):
         graph = split_projections(graph, _known(request))
     decisions = decide(graph, request.precision, request.layers)
@@ -137,6 +141,7 @@ def reduce_precision(
         decisions = decisions.lifted({node.name: why for node in layers(graph)})
         return Reduced(graph, {"precision": _facts(graph, request, decisions, calibrator.text)})
     integers = any(decisions.of(node) in INTEGERS for node in layers(graph))
+    compile = _remembering(compile, graph)
     if request.equalize and integers:
         graph = _equalized(graph, request, trace)
     calibrated = calibrate_graph(graph, decisions, request, compile, trace) if integers else Calibrated(Table())
@@ -154,10 +159,13 @@ def reduce_precision(
         decisions = limited(by_time(network, decisions, timer(machine, 0, None, trace), request.precision).decisions)
     else:
         decisions = limited(decisions)
-    if request.precision == "auto" and level > 0 and runs_here(machine):
+    settled = request.precision == "auto" and level > 0 and runs_here(machine) and any(decisions.of(node) != "fp32" for node in layers(graph))
+    if settled:
         data = request.samples(graph)
-        decisions = by_race(network, decisions, tuned, None if data.once else next(iter(data)).inputs)
-    result = rewrite(graph, decisions, calibrated, trace)
+        decisions = by_race(network, decisions, plain, tuned, None if data.once else next(iter(data)).inputs)
+    lifted = request.precision == "auto" and all(decisions.of(node) == "fp32" for node in layers(graph))
+    rewritten = rewrite(graph, decisions, calibrated, trace)
+    result = plain if lifted else rewritten
     verify(result, "portable")
     trace.dump("quantize.ranges.txt", calibrated.table.text)
     trace.dump("quantize.ir", lambda: show(result))
@@ -170,9 +178,23 @@ def reduce_precision(
 
     def explain(data: Any, preprocess: str = request.preprocess, batches: int = ISOLATED_BATCHES) -> AccuracyReport:
         found = samples(data, graph.inputs, preprocess=preprocess)
-        return accuracy_report(graph, result, decisions, calibrated, found, compile, Trace(), batches)
+        return accuracy_report(graph, rewritten, decisions, calibrated, found, compile, Trace(), batches)
 
-    return Reduced(result, {"precision": facts}, explain)
+    return Reduced(result, {"precision": facts}, explain, settled)
+
+
+def _remembering(compile: Compile, graph: Graph) -> Compile:
+    """Compiles one graph only once."""
+    kept: list[Engine] = []
+
+    def made(asked: Graph) -> Engine:
+        if asked is not graph:
+            return compile(asked)
+        if not kept:
+            kept.append(compile(graph))
+        return kept[0]
+
+    return made
 
 
 def _facts(graph: Graph, request: Request, decisions: Decisions, calibrator: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A variant has the original's nodes, under their names, and further ones between 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -40,17 +40,46 @@ class Replay:
     def run(self, variant: Graph) -> dict[str, Array]:
         """Outputs of a variant by name, for the batch."""
         changed: dict[Value, Array] = {}
+        for _, after, _ in self._walk(variant):
+            changed = after
+        return {n: self._operand(v, changed) for n, v in zip(variant.output_names, variant.outputs, strict=True)}
+
+    def cut(self, variant: Graph, points: Collection[str]) -> dict[str, Array] | None:
+        """What a variant adds to the original's values at a place behind which both are the same network.
+
+        Args:
+            points: names of values at which the network may be cut.
+
+        Returns:
+            The difference by name, of all values that differ and are read later; None where there is no such place.
+        """
+        done = 0
+        for done, changed, left in self._walk(variant):
+            live = [v for v in changed if left[v] > 0 or variant.is_output(v)]
+            if live and all(v.name in points for v in live) and self._ends(variant.nodes[done:]):
+                return {v.name: changed[v] - self.values[v.name] for v in live}
+        return None
+
+    def _walk(self, variant: Graph) -> Iterator[tuple[int, dict[Value, Array], Mapping[Value, int]]]:
+        """After each node that is computed anew: how many nodes are done, the values that changed, and how often each value will yet be read."""
+        changed: dict[Value, Array] = {}
         left = {value: len(value.uses) for value in variant.values.values()}
-        for node in variant.nodes:
+        for number, node in enumerate(variant.nodes, 1):
             original = self._nodes.get(node.name)
-            if original is None or any(v in changed for v in node.operands) or not self._is_same(node, original):
+            anew = original is None or any(v in changed for v in node.operands) or not self._is_same(node, original)
+            if anew:
                 operands = [interp.ABSENT if v is None else self._operand(v, changed) for v in node.inputs]
                 changed.update(zip(node.outputs, self._run(node, operands), strict=True))
             for operand in node.operands:
                 left[operand] -= 1
                 if left[operand] == 0 and not variant.is_output(operand):
                     changed.pop(operand, None)
-        return {n: self._operand(v, changed) for n, v in zip(variant.output_names, variant.outputs, strict=True)}
+            if anew:
+                yield number, changed, left
+
+    def _ends(self, nodes: Sequence[Node]) -> bool:
+        """True when all nodes are the original's."""
+        return all(node.name in self._nodes and self._is_same(node, self._nodes[node.name]) for node in nodes)
 
     def _is_same(self, node: Node, original: Node) -> bool:
         """True when a node whose operands are not changed is the original's: the same op on the same values."""

@@ -19,6 +19,7 @@ from strop.engine.engine import Engine
 from strop.engine.evaluate import decibels
 from strop.engine.replay import Replay
 from strop.engine.rewrite import Calibrated, rewrite
+from strop.engine.shifted import Shifted, is_worth_it
 from strop.engine.watch import Compile, Taps, portions, tap_name, tapped
 from strop.engine.xray_sums import Stored, Sums, channel_axis, limits
 from strop.ir.graph import Graph, Node, Value
@@ -124,14 +125,17 @@ class Isolation:
 
 def isolate(
     graph: Graph, decisions: Decisions, calibrated: Calibrated, samples: Samples, trace: Trace,
-    batches: int = ISOLATED_BATCHES, without: bool = True,
+    compile: Compile | None, batches: int = ISOLATED_BATCHES, without: bool = True,
 ) -> Isolation:  # fmt: skip
     """Runs the network with single layers reduced, and with single layers left alone.
+
+    A layer alone runs in numpy up to where the rest is the float network, and of large networks that rest runs in an engine.
 
     Args:
         graph: portable, f32.
         decisions: the precision of every layer.
-        batches: at most; one of a large network.
+        compile: makes engines for this machine; None where there are none.
+        batches: at most; one of a large network that numpy runs.
         without: False to leave the second half out.
     """
     reduced = [n for n in layers(graph) if decisions.of(n) != "fp32"]
@@ -139,18 +143,28 @@ def isolate(
     single = {n.name: rewrite(graph, only(decisions, reduced, n), calibrated, quiet) for n in reduced}
     others = {n.name: rewrite(graph, decisions.lifted({n.name: ""}), calibrated, quiet) for n in reduced} if without else {}
     found = Isolation(alone=dict.fromkeys(single, 0.0), without=dict.fromkeys(others, 0.0))
+    ends = list(dict.fromkeys(chain_end(graph, node) for node in reduced))
+    shifted = Shifted(graph, ends, compile) if compile is not None and is_worth_it(graph, len(single), ends) else None
     for batch in samples:
         if found.batches == batches:
             break
         found.batches += 1
         replay = Replay(graph, batch.inputs)
         found.signal += sum(float(np.sum(a.astype(np.float64) ** 2)) for a in replay.outputs.values())
-        for into, variants in ((found.alone, single), (found.without, others)):
-            for name, variant in variants.items():
-                into[name] += _noise(replay.outputs, replay.run(variant))
-        trace.report("quantize", found.batches, batches)
-        if sum(array.size for array in replay.values.values()) > _LARGE:
+        still = {} if shifted is None else shifted.run(batch.inputs, {})
+        for number, (name, variant) in enumerate(single.items()):
+            shifts = None if shifted is None else replay.cut(variant, shifted.points)
+            if shifted is None or shifts is None:
+                found.alone[name] += _noise(replay.outputs, replay.run(variant))
+            else:
+                found.alone[name] += _noise(still, shifted.run(batch.inputs, shifts))
+            trace.report("quantize", (found.batches - 1) * len(single) + number + 1, batches * len(single))
+        for name, variant in others.items():
+            found.without[name] += _noise(replay.outputs, replay.run(variant))
+        if shifted is None and sum(array.size for array in replay.values.values()) > _LARGE:
             break
+    if shifted is not None:
+        shifted.close()
     return found
 
 
@@ -189,7 +203,7 @@ def accuracy_report(
     values = list(dict.fromkeys(ends.values()))
     sums = {v.name: Sums(channel_axis(v), limits(reduced, v)) for v in values}
     output, count, exact = _compare(graph, reduced, values, sums, samples, compile, trace)
-    isolation = isolate(graph, decisions, calibrated, samples, trace, batches)
+    isolation = isolate(graph, decisions, calibrated, samples, trace, compile, batches)
     blame = isolation.blame()
     rows = []
     for node in layers(graph):

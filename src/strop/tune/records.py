@@ -203,9 +203,10 @@ def _code_of(own: Path) -> str:
 
 @lru_cache
 def _shared_code() -> str:
-    others = {_file_of(k) for k in KERNELS} | {_PACKAGE / "kernels" / "table.py"}
+    others = {_file_of(k) for k in KERNELS} | {_PACKAGE / "kernels" / name for name in ("table.py", "oracle.py")}
     folders = ("kernels", "codegen", "target/isa")
-    shared = [p for f in folders for p in (_PACKAGE / f).rglob("*.py") if p not in others]
+    gpu = _PACKAGE / "kernels" / "triton"
+    shared = [p for f in folders for p in (_PACKAGE / f).rglob("*.py") if p not in others and gpu not in p.parents]
     return _hash([*shared, _PACKAGE / "tune" / "clock.c", _PACKAGE / "tune" / "worker.py"])
 
 

@@ -58,7 +58,7 @@ _MOST_FLUSHED = 128 << 20
 _MOST_TRIED = 12
 
 
-def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every: bool = False) -> None:
+def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every: bool = False, settled: bool = False) -> None:
     """Sets ``chosen``, ``seconds`` and ``candidates`` of every step; candidates that do not work
     are taken off.
 
@@ -70,6 +70,7 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
         trace: told about progress, candidates (STROP_DEBUG=2), and what the user should know.
             Ctrl-C while measuring ends the measuring only.
         every: regions that leave no choice are measured at every level above 0.
+        settled: an earlier call has measured what its budget allowed, and on a processor no more is measured.
 
     Raises:
         KernelError: no candidate of a region works.
@@ -82,7 +83,7 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
         raise OptionError("unusable budget", got=budget, expected="seconds, 0 or more")
     if is_gpu(lowered.target) and lowered.fallbacks:
         for side in lowered.sides():
-            tune(side, level, budget, trace, every)
+            tune(side, level, budget, trace, every, settled)
         return
     tasks = _tasks(lowered)
     if level > 0:
@@ -91,7 +92,9 @@ def tune(lowered: Lowered, level: int, budget: float | None, trace: Trace, every
             return _tune_gpu(lowered, tasks, level, usual if budget is None else budget, trace)
         book = _Book(lowered, trace)
         search = _Search(lowered.target, tasks, book, depth, every or level >= _CHECKS_ALL, trace)
-        if runs_here(lowered.target):
+        if runs_here(lowered.target) and settled:
+            search.note_left(f"the budget of {usual if budget is None else budget:g} s ended")
+        elif runs_here(lowered.target):
             search.measure(usual if budget is None else budget)
         else:
             search.note_foreign()
@@ -354,6 +357,10 @@ class _Search:
                     )
         except KeyboardInterrupt:
             ending = "measuring was interrupted"
+        self.note_left(ending)
+
+    def note_left(self, ending: str) -> None:
+        """Tells what is not measured, and why."""
         left = len(self._unknown())
         if left:
             self._trace.note(
