@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "tflite-operators.md"
 HEAD = """# Operators of TensorFlow Lite
 
 {read} of the {all} builtin operators of the schema are read, by the file under `src/strop/frontend/tflite` that holds their import function; `strop ops --tflite` prints
-them, and every one is compared with numpy by `tests/frontend/test_tflite_ops.py`. Custom operators are read where `strop.custom` declares them. Everything else is
+them, and every one is compared with numpy by `tests/frontend/test_tflite_ops.py`. Custom operators are read where `strop.custom` declares them, and MediaPipe's `Convolution2DTransposeBias`. Everything else is
 refused by name. What is written, and how, is in [tflite.md](tflite.md). This page is written by
 `pytest tests/frontend/test_tflite_operators.py --update-golden`.
 

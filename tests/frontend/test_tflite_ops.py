@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("tflite", reason="the package tflite is not installed: pip install 'strop[tflite]'")
 
 import strop
+from strop.errors import ModelError
 from strop.frontend.table import read
 from strop.frontend.tflite import supported_operators
 from strop.ir.interp import run
@@ -107,3 +108,25 @@ def test_sums_of_integers_are_those_of_litert(code: str, a: float, b: float, to:
     for format in ("tflite", "onnx"):
         (found,) = run(read(strop.convert(graph, to=format)), feeds).values()
         assert np.abs(found - wanted).max() <= 1
+
+
+def transposed_with_bias(kind: int, size: tuple[int, int]) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
+    """MediaPipe's operator with a kernel of 3 x 2 and strides of 2 and 1; weights and bias."""
+    rng = np.random.default_rng(4)
+    w, b = rng.standard_normal((5, 3, 2, 4)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    maker = Maker()
+    given = [maker.main.input("x", (1, 6, 7, 4)), maker.main.const(w), maker.main.const(b)]
+    maker.main.outputs = [maker.main.tensor("y", (1, *size, 5))]
+    maker.main.op("CUSTOM", given, maker.main.outputs, custom="Convolution2DTransposeBias", custom_options=np.array([kind, 1, 2], np.int32).tobytes())
+    return maker.bytes(), w, b, rng.standard_normal((1, 6, 7, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("kind", "size"), [(1, (12, 7)), (2, (13, 8))])
+def test_the_transposed_convolution_of_mediapipe(kind: int, size: tuple[int, int]) -> None:
+    file, w, b, x = transposed_with_bias(kind, size)
+    whole = np.zeros((1, 13, 8, 5), np.float32)
+    for i, j, p, q in np.ndindex(6, 7, 3, 2):
+        whole[0, 2 * i + p, j + q] += w[:, p, q] @ x[0, i, j]
+    np.testing.assert_allclose(run(read(file), {"x": x})["y"], whole[:, : size[0], : size[1]] + b, 1e-5, 1e-5)
+    with pytest.raises(ModelError, match="unknown padding"):
+        read(transposed_with_bias(3, size)[0])

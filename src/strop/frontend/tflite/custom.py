@@ -1,4 +1,4 @@
-"""Custom ops as custom layers: ``tflite::NAME`` is the layer, the entries of its FlexBuffer go to it as attributes."""
+"""Custom ops as custom layers: ``tflite::NAME`` is the layer, the entries of its FlexBuffer go to it as attributes. Some have rules of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flatbuffers import flexbuffers
 
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.model import BROKEN, Operator
-from strop.frontend.tflite.registry import Handler
+from strop.frontend.tflite.registry import CUSTOM_RULES, Handler
 from strop.ir.graph import Value
 from strop.ops.custom import known, make
 
@@ -20,8 +20,8 @@ def layer_name(name: str) -> str:
 
 
 def rule_of(operator: Operator) -> Handler | None:
-    """The rule for a custom op whose layer is declared, else None."""
-    return _apply if known(layer_name(operator.custom)) else None
+    """The rule for a custom op whose layer is declared, or that is known by its name, else None."""
+    return _apply if known(layer_name(operator.custom)) else CUSTOM_RULES.get(operator.custom)
 
 
 def _apply(node: NodeContext) -> Sequence[Value]:

@@ -18,7 +18,7 @@ from strop.frontend.tensorflow.windows import (
 from strop.frontend.tflite.context import NodeContext
 from strop.frontend.tflite.emission import NodeWriter
 from strop.frontend.tflite.records import OutTensor
-from strop.frontend.tflite.registry import tflite_op, writes
+from strop.frontend.tflite.registry import tflite_custom, tflite_op, writes
 from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.graph import Value
@@ -84,6 +84,27 @@ def transpose_conv(node: NodeContext) -> Value:
     strides = positive(node, [node.option(f"Stride{a}") for a in "HW"])
     pads = _pads(node, shape[1:3], sh.static(w.shape[2:], node.where), strides, (1, 1))
     return node.activated(transposed(node, x, w, node.bias(3, 2, 1), shape[1:3], strides, pads, (1, 1)))
+
+
+@tflite_custom("Convolution2DTransposeBias")
+def convolution_2d_transpose_bias(node: NodeContext) -> Value:
+    """Operands: x, weights [O, H, W, I], bias. Options: kind of padding, 1 for SAME and 2 for VALID, horizontal and vertical stride, i32 each
+    (MediaPipe, transpose_conv_bias.cc, over TfLiteTransposeConvParams)."""
+    stored = node.operator.custom_options
+    if len(stored) < 12:
+        raise node.malformed("the options are too short", got=f"{len(stored)} bytes", expected="12")
+    kind, across, down = (int(v) for v in np.frombuffer(stored[:12], "<i4"))
+    node.rank(0, 4)
+    x, w, strides = node.floats(0), node.weights(1, (3, 0, 1, 2)), positive(node, [down, across])
+    kernel, given = sh.static(w.shape[2:], node.where), sh.static(x.shape[1:3], node.where)
+    if kind == 1:
+        sizes = [d * s for d, s in zip(given, strides, strict=True)]
+        pads = same_pads(node, sizes, kernel, strides, (1, 1))
+    elif kind == 2:
+        sizes, pads = [(d - 1) * s + k for d, s, k in zip(given, strides, kernel, strict=True)], (0, 0, 0, 0)
+    else:
+        raise node.malformed("unknown padding", got=kind, expected="1 (SAME) or 2 (VALID)")
+    return transposed(node, x, w, node.bias(2, 0, 1), sizes, strides, pads, (1, 1))
 
 
 @tflite_op("CONV_3D_TRANSPOSE")

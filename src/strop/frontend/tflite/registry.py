@@ -19,6 +19,8 @@ Handler = Callable[[NodeContext], "Value | Sequence[Value]"]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
 RULES: dict[str, Handler] = {}
+#: Custom operators by their names.
+CUSTOM_RULES: dict[str, Handler] = {}
 
 
 def tflite_op(*names: str) -> Callable[[HandlerT], HandlerT]:
@@ -29,6 +31,12 @@ def tflite_op(*names: str) -> Callable[[HandlerT], HandlerT]:
     """
 
     return registers(RULES, names)
+
+
+def tflite_custom(*names: str) -> Callable[[HandlerT], HandlerT]:
+    """Registers the function that imports the given custom operators, unless a custom layer is declared for them."""
+
+    return registers(CUSTOM_RULES, names)
 
 
 #: Emits the operators for one node.
