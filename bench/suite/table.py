@@ -40,4 +40,6 @@ TASKS: tuple[Task, ...] = (
     micro_wake_word.TASK,
     blazeface.TASK,
     objectron_ssd.TASK,
+    basic_pitch.TFLITE_TASK,
+    open_wake_word.TFLITE_TASK,
 )
