@@ -33,7 +33,7 @@ from strop.cli.output import table as print_table
 from strop.engine.versus import Row
 from strop.errors import OptionError, StropError
 
-SECTION = "suite"
+SECTION, LITE_SECTION = "suite", "suite tflite"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,9 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--precision", default="fp32", metavar="P", help="score the tasks in int8, auto, ... instead, against floats: what each loses")
     run.add_argument("--with", dest="earlier", nargs="+", type=Path, default=[], metavar="JSON", help="with --precision: take other tasks from what --json wrote")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the results")
-    run.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the tables into its section '{SECTION}'")
+    run.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the tables into its sections '{SECTION}' and '{LITE_SECTION}'")
     run.add_argument("--time", action="store_true", help="also time every network on one thread, in turns")
-    run.add_argument("--peers", type=Path, metavar="DIR", help="virtual environment with the other runtimes (bench/setup_peers.sh)")
+    run.add_argument("--peers", type=Path, metavar="DIR", help="virtual environment with ai-edge-litert, and for --time the others (bench/setup_peers.sh)")
     run.add_argument("--rounds", type=int, default=9, help="turns of each runtime (default 9)")
     run.add_argument("--seconds", type=float, default=0.3, help="inferences of a turn (default 0.3 s)")
     lite = verbs.add_parser("litert-times", help="time .tflite files in turns with LiteRT")
@@ -165,14 +165,18 @@ def _run(given: argparse.Namespace) -> int:
         _tell("")
     _show(results, rows)
     if given.markdown:
-        replace_section(given.markdown, SECTION, _markdown(given, results, rows))
+        _write(given, results, rows)
     return int(not all(result.good for result in results))
 
 
 def _reduced(
     given: argparse.Namespace, tasks: Sequence[Task], at: Mapping[str, int], engines: Mapping[int, Strop], onnxruntime: Callable[[], OnnxRuntime]
 ) -> int:
-    """What the tasks lose in a lower precision; 1 when one of them loses too much."""
+    """What the tasks lose in a lower precision; 1 when one of them loses too much. TFLite files are in the precision of their authors."""
+    lite = [task.name for task in tasks if task.runtime == "litert"]
+    if given.models and lite:
+        raise OptionError("TFLite files keep the precision that they are in", where="--precision", got=", ".join(lite), hint="leave these tasks out")
+    tasks = [task for task in tasks if task.name not in lite]
     losses = precision.read(given.earlier, given.precision)
     named = {task.name for task in tasks} if given.models else {task.name for task in tasks} - {loss.task for loss in losses}
     losses = [loss for loss in losses if loss.task not in named]
@@ -231,6 +235,14 @@ def _markdown(given: argparse.Namespace, results: Sequence[TaskResult], rows: Se
     parts = [f"Machine: {host.describe(host.facts())}. {_built_at(results, levels(given.level))}."]
     parts += [pipes(found) for found in _tables(results, rows)]
     return "\n\n".join([*parts, bullets([*report.notes(results, rows), *report.failures(results)])])
+
+
+def _write(given: argparse.Namespace, results: Sequence[TaskResult], rows: Sequence[Row]) -> None:
+    """The tables of tasks on TFLite files into one section of the page, those of the others into another; what was not run stays."""
+    for section, lite in ((SECTION, False), (LITE_SECTION, True)):
+        part = [result for result in results if (result.peer == "litert") == lite]
+        if part:
+            replace_section(given.markdown, section, _markdown(given, part, [] if lite else rows))
 
 
 def _list() -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bench.suite.task import Array, Net, Run, Task, share
 
-NET = Net(
-    "basic_pitch",
-    "basic-pitch/basic_pitch/saved_models/icassp_2022/nmp.onnx",
-    {"serving_default_input_2:0": "1..4(1)x43844x1"},
-)
+_MODEL = "basic-pitch/basic_pitch/saved_models/icassp_2022/nmp"
+_SHAPES = {"serving_default_input_2:0": "1..4(1)x43844x1"}
+NET = Net("basic_pitch", f"{_MODEL}.onnx", _SHAPES)
+TFLITE = Net("basic_pitch_tflite", f"{_MODEL}.tflite", _SHAPES)
 RATE, SAMPLES = 22050, 43844
 #: The lowest of the 88 notes in MIDI numbers, and those that are played.
 LOWEST = 21
@@ -30,24 +30,19 @@ def tone(note: int) -> Array:
     return (0.4 * sound / np.abs(sound).max()).astype(np.float32)[:, None]
 
 
-def score(folder: Path, run: Run) -> dict[str, float]:
+def score(net: Net, folder: Path, run: Run) -> dict[str, float]:
     """Share of tones whose strongest note is the one that was played; calls with 1 to 4 windows."""
     hits = 0
     notes = list(NOTES)
     start, size = 0, 1
     while start < len(notes):
         part = notes[start : start + size]
-        p = run(NET, {"serving_default_input_2:0": np.stack([tone(note) for note in part])})["StatefulPartitionedCall:1"]
+        p = run(net, {"serving_default_input_2:0": np.stack([tone(note) for note in part])})["StatefulPartitionedCall:1"]
         hits += int((p[:, 30:100].mean(1).argmax(1) + LOWEST == np.array(part)).sum())
         start, size = start + size, size % 4 + 1
     return {"notes": hits / len(notes)}
 
 
-TASK = Task(
-    "basic_pitch",
-    "the note of a harmonic tone; synthetic",
-    ("basic-pitch",),
-    (NET,),
-    score,
-    {"notes": share(18, 18, "onnxruntime 1.32 on 18 synthetic tones")},
-)
+_KNOWN = {"notes": share(18, 18, "onnxruntime 1.32 on 18 synthetic tones")}
+TASK = Task("basic_pitch", "the note of a harmonic tone; synthetic", ("basic-pitch",), (NET,), partial(score, NET), _KNOWN)
+TFLITE_TASK = Task("basic_pitch_tflite", "the note of a harmonic tone; the TFLite file of the same network", ("basic-pitch",), (TFLITE,), partial(score, TFLITE), _KNOWN)

