@@ -20,8 +20,10 @@ from strop.errors import OptionError
 from strop.ir import dtype as dt
 from strop.ir import interp
 from strop.ir.graph import Graph
+from strop.ir.op import Type
 from strop.ir.text import by_digest, parse, show
 from strop.ops.quantize import Quantize
+from strop.ops.recurrent import LSTM
 from strop.quantize.data import samples
 from strop.quantize.pipeline import quantize
 from strop.quantize.precision import Decisions
@@ -268,6 +270,34 @@ def test_auto_above_level_0_lets_both_networks_run(monkeypatch: pytest.MonkeyPat
     layers = engine.manifest["precision"]["layers"]
     assert raced == [[1, 1]] and len(layers.get("int8", [])) == kept and len(layers.get("fp32", [])) == 4 - kept
     assert any(f"{100 * share:.1f} % of its time in fp32" in note for note in engine.manifest["notes"])
+
+
+def test_auto_that_gains_nothing_is_the_network_as_fp32_builds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where products were split off a recurrent layer to be reduced: they are raced against the whole layer, and give way to it."""
+    rng = np.random.default_rng(0)
+    graph = Graph("recurrent")
+    x = graph.add_input("x", Type(dt.f32, (6, 1, 16)))
+    weights = [graph.add_const(rng.standard_normal((1, 64, 16)).astype(np.float32), name) for name in "wr"]
+    graph.set_outputs([graph.add(LSTM.default(), [x, *weights], name="layer", source=("layer",)).outputs[0]], ["y"])
+    data = [rng.standard_normal((6, 1, 16)).astype(np.float32) for _ in range(4)]
+    options: dict[str, Any] = {"level": 1, "budget": 0, "threads": 1}
+    plain = build(graph, **options)
+
+    def steps(engine: Engine) -> list[tuple[str, str]]:
+        return [(s["name"], s["kernel"]) for s in engine.manifest["steps"]]
+
+    def ratio(engine: Engine, other: Engine, inputs: Any = None) -> float:
+        assert steps(other) == steps(plain) != steps(engine)
+        return 0.99
+
+    def timer(*_: Any) -> Any:
+        return lambda tried, names: Timing(5e-6 if any(isinstance(n.op, Quantize) for n in tried.nodes) else 10e-6, measured=True)
+
+    monkeypatch.setattr(stage, "timer", timer)
+    monkeypatch.setattr(race, "ratio", ratio)
+    engine = build(graph, precision="auto", calibration=data, **options)
+    assert set(engine.manifest["precision"]["layers"]) == {"fp32"} and steps(engine) == steps(plain)
+    np.testing.assert_array_equal(engine(data[0]), plain(data[0]))
 
 
 def test_times_and_estimates_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,3 +184,13 @@ def test_code_follows_the_kernel_s_own_file() -> None:
         by_file.setdefault(rec._file_of(kernel), set()).add(rec.code_of(kernel))
     assert all(len(codes) == 1 for codes in by_file.values())
     assert len(set.union(*by_file.values())) == len(by_file)
+
+
+def test_code_of_processors_does_not_follow_what_cannot_change_their_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle and the kernels of GPUs: records outlive changes of these."""
+    seen: list[Path] = []
+    monkeypatch.setattr(rec, "_hash", lambda files: seen.extend(files) or "")
+    rec._shared_code.__wrapped__()
+    names = {path.name for path in seen}
+    assert {"base.py", "clock.c", "worker.py"} <= names and "oracle.py" not in names
+    assert not any("triton" in path.parts for path in seen)
