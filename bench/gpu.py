@@ -1,12 +1,13 @@
 """Nets on an NVIDIA GPU against PyTorch: eager, eager in a CUDA graph, and compiled; correctness first.
 
     python -m bench.gpu --models DIR [--nets a,b] [--batches 1,64] [--precision fp16] [--level 3] [--peers eager,graph,compile]
-                        [--references FILE.npz] [--json FILE] [--table FILE] [--profile FILE]
+                        [--references FILE.npz] [--max-error 0.0095] [--json FILE] [--table FILE] [--profile FILE]
 
 Every net is built for the GPU of this machine, run on two random images over and over as one batch, and compared with the oracle (the graph
 interpreter, which computes in float64 and stores f32), or with results that it gave before (--references). Then the device's time of a run is
 measured with events around many runs in a row, the latency of single runs with the host's clock, and the energy with NVML's counter. PyTorch runs
-torchvision's net of the same name in the same precision, channels-last, inputs on the device. A net that fails is reported and does not stop the others.
+torchvision's net of the same name in the same precision, channels-last, inputs on the device. With --max-error weights of fp16 are kept exact in as many
+layers as it takes on other random images (minutes for ill-conditioned nets). A net that fails is reported and does not stop the others.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ from bench.batch import with_batch
 from bench.nets import Net, find
 from strop.engine.build import build, portable
 from strop.engine.engine import Engine
+from strop.engine.precision import Request, reduce_precision
 from strop.errors import StropError
 from strop.ir.interp import run as interpret
-from strop.quantize.narrow import narrow
-from strop.quantize.precision import decide
+from strop.quantize.narrow import EXACT
 from strop.runtime.gpu_driver import device
 from strop.runtime.gpu_session import GpuContext
+from strop.target.detect import parse
 from strop.trace import Trace
 
 #: Largest relative error, ||y - oracle|| / ||oracle||.
 LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
-#: How many times the error that rounding alone gives is right: another order of summing rounds otherwise.
-_ROUNDINGS = 3.0
+#: Random images by which layers are chosen whose weights stay exact.
+_CHOOSING = 3
 #: Scale of the random images: random weights let values grow, and f16 ends at 65504.
 _SCALE = np.float32(0.1)
 #: Seconds of one measurement, and how many there are.
@@ -61,11 +63,13 @@ def reference(net: Net, x: np.ndarray) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def rounding(net: Net, precision: str, x: np.ndarray, wanted: np.ndarray) -> float:
-    """Error of the oracle when every layer rounds its weights and its result to 16 bits: what no computation in them avoids."""
-    graph = portable(net.path, None, Trace())
-    narrowed = narrow(graph, decide(graph, precision)).graph
-    return relative(next(iter(interpret(narrowed, {net.inputs[0][0]: x}).values())), wanted)
+def exact(net: Net, max_error: float) -> dict[str, str]:
+    """Layers of the net whose weights stay exact in fp16 so that the error on random images is below ``max_error``, as ``layer_precision``."""
+    (name, shape), *_ = net.inputs
+    given = np.random.default_rng(11).standard_normal((_CHOOSING, *shape[1:])).astype(np.float32) * _SCALE
+    request = Request("fp16", calibration=[{name: given[k : k + 1]} for k in range(_CHOOSING)], max_drop=max_error, metric="error")
+    found = reduce_precision(portable(net.path, None, Trace()), request, build, build, parse("cuda:sm_90"), 0, None, Trace())
+    return dict.fromkeys(found.facts["precision"]["layers"].get(EXACT, []), EXACT)
 
 
 def repeated(x: np.ndarray, batch: int) -> np.ndarray:
@@ -105,10 +109,12 @@ class Energy:
         return float(after - before) / 1e3 / count
 
 
-def ours(net: Net, path: Path, batch: int, options: Any, x: np.ndarray, wanted: np.ndarray, energy: Energy) -> dict[str, Any]:
+def ours(
+    net: Net, path: Path, batch: int, options: Any, x: np.ndarray, wanted: np.ndarray, energy: Energy, layers: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Builds, checks and times."""
     begin = time.monotonic()
-    engine = build(path, target=options.target, level=options.level, budget=options.budget, precision=options.precision)
+    engine = build(path, target=options.target, level=options.level, budget=options.budget, precision=options.precision, layer_precision=layers)
     built = time.monotonic() - begin
     context = engine.context()
     assert isinstance(context, GpuContext)
@@ -117,12 +123,9 @@ def ours(net: Net, path: Path, batch: int, options: Any, x: np.ndarray, wanted: 
     assert isinstance(result, np.ndarray)
     error = relative(result, repeated(wanted, batch))
     row: dict[str, Any] = {"build_s": built, "error": error, "right": bool(error <= LIMITS[options.precision]), "steps": len(engine.manifest["steps"])}
-    if not row["right"] and options.precision != "fp32" and math.isfinite(error):
-        row["rounding"] = rounding(net, options.precision, x[:1], wanted[:1])
-        row["right"] = bool(error <= _ROUNDINGS * row["rounding"])
     seconds, spread = per_run(lambda n: context.time(repeats=n))
     row.update(ms=seconds * 1e3, spread=spread, **latency(context), joules=energy.joules(lambda n: context.time(repeats=n), seconds))
-    row["notes"] = engine.manifest.get("notes", [])
+    row.update(notes=engine.manifest.get("notes", []), exact=len(layers or {}))
     if options.profile:
         row["profile"] = profile(engine, context)
     context.close()
@@ -248,12 +251,14 @@ def measure(options: Any) -> dict[str, Any]:
     energy = Energy()
     with tempfile.TemporaryDirectory() as folder:
         for net in find(Path(options.models), options.nets):
-            x = images(net)
+            x, layers = images(net), None
+            if options.max_error is not None and options.precision == "fp16":
+                layers = exact(net, options.max_error)
             for batch in options.batches:
                 row: dict[str, Any] = {"net": net.name, "batch": batch, "peers": {}}
                 try:
                     wanted = known[net.name] if net.name in known else known.setdefault(net.name, reference(net, x))
-                    row["ours"] = ours(net, with_batch(net, batch, Path(folder)), batch, options, x, wanted, energy)
+                    row["ours"] = ours(net, with_batch(net, batch, Path(folder)), batch, options, x, wanted, energy, layers)
                 except (StropError, AssertionError, ValueError, RuntimeError) as error:
                     row["ours"] = {"failed": f"{type(error).__name__}: {error}"}
                 if options.peers:
@@ -278,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", default="")
     parser.add_argument("--peers", type=words, default=["eager", "graph", "compile"])
     parser.add_argument("--references")
+    parser.add_argument("--max-error", type=float)
     parser.add_argument("--json")
     parser.add_argument("--table")
     parser.add_argument("--profile", action="store_true", help="time every step, too")

@@ -29,6 +29,7 @@ from strop.quantize.pipeline import quantize
 from strop.quantize.precision import Decisions
 from strop.quantize.ranges import CALIBRATORS
 from strop.quantize.table import Table
+from strop.target.detect import parse as detect
 from strop.trace import Trace
 from tests import tiny_net
 from tests.engine.planted import BAD, digits, spoiled
@@ -153,6 +154,28 @@ def test_a_lift_that_accuracy_asks_for_is_of_the_bad_layer_alone() -> None:
     assert good.manifest["precision"]["layers"] == {"fp32": [BAD], "int8": ["conv1", "fc1", "fc2"]}
     assert any(f"{BAD} is lifted to fp32" in note for note in good.manifest["notes"])
     assert top1(lenet()) - top1(good) <= 0.01
+
+
+def test_layers_whose_weights_f16_spoils_keep_them_on_a_gpu() -> None:
+    """By the graph interpreter, without a compiler: as few layers as the limit asks for."""
+    graph, gpu = portable(demo_data.lenet_path(), None, Trace()), detect("cuda:sm_90")
+    given = [{graph.inputs[0].name: image[None]} for image in IMAGES[:4]]
+
+    def lifted(limit: float) -> tuple[list[str], Trace]:
+        trace = Trace()
+        request = stage.Request("fp16", calibration=given, max_drop=limit, metric="error")
+        result = stage.reduce_precision(graph, request, _no_compiler, _no_compiler, gpu, 0, None, trace)
+        return result.facts["precision"]["layers"].get("fp16x2", []), trace
+
+    none, trace = lifted(1.0)
+    assert not none and "error" in trace.notes[0]
+    plain = float(trace.notes[0].split("error ")[1].split()[0])
+    some, trace = lifted(0.95 * plain)
+    assert 0 < len(some) < len([*graph.nodes]) and any("is lifted to fp16x2" in note for note in trace.notes)
+
+
+def _no_compiler(graph: Graph) -> Engine:
+    raise AssertionError("no engine is needed")
 
 
 def test_equalization_undoes_what_was_planted() -> None:
