@@ -100,7 +100,7 @@ def test_requests_that_cannot_be_met(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is the other side")
 def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, page = tmp_path / "r.json", tmp_path / "p.md"
-    options = ["--torch", sys.executable, "--only", "lenet", "--calibration", "10", "--tests", "10", "--level", "0", "--rounds", "1", "--seconds", "0.01", "--precisions", f"int8,{best.LIFTED}"]
+    options = ["--torch", sys.executable, "--only", "lenet", "--calibration", "10", "--tests", "10", "--level", "0", "--rounds", "1", "--seconds", "0.01", "--precisions", f"{best.LIFTED},int8"]
     assert best.main([*options, "--json", str(data), "--markdown", str(page), "--engines", str(tmp_path / "engines")]) == 0
     (net,) = json.loads(data.read_text(encoding="utf-8"))["nets"]
     assert net["chosen"].startswith("int8") and net["agreement"]["int8"] >= 0.99 and net["error"] <= best.FLOAT_ERROR and net["row"]["ratio"]["median"] > 0
