@@ -1,7 +1,11 @@
-"""LiteRT, run for several steps from a fresh start: a script for ``strop.engine.peers.runner``. Nothing of Strop is imported here."""
+"""LiteRT, run for several steps from a fresh start: a script for ``strop.engine.peers.runner``. Nothing of Strop is imported here.
+
+With ``LITERT_DELEGATES=none`` in the environment it runs without XNNPACK, on the interpreter's own kernels.
+"""
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Any
 
@@ -27,7 +31,9 @@ class Net:
     def _steps(self) -> None:
         if self._found:
             return
-        interpreter = litert.Interpreter(model_path=str(self._task.model), num_threads=self._task.threads)
+        kinds = litert.OpResolverType
+        kind = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if os.environ.get("LITERT_DELEGATES") == "none" else kinds.AUTO
+        interpreter = litert.Interpreter(model_path=str(self._task.model), num_threads=self._task.threads, experimental_op_resolver_type=kind)
         details, arrays = interpreter.get_input_details(), list(self._task.inputs.values())
         for detail, array in zip(details, arrays):
             if tuple(detail["shape"]) != array.shape[1:]:

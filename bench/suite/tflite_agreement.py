@@ -5,7 +5,8 @@
 Inputs are random. Networks with variables run for many steps, each runtime with its own state. Float outputs are compared by the
 largest difference relative to the largest output, integer outputs by the share that is equal and the share that is within 1; how many distinct values there are tells
 whether that says anything. Floats that are farther apart are compared with ``itself``: how far LiteRT's own outputs move when every input moves by one in the
-last place. An output agrees that is at most ``RESPONSE`` times that far away, since no order of roundings is more right than another there.
+last place. An output agrees that is at most ``RESPONSE`` times that far away, since no order of roundings is more right than another there. ``without
+XNNPACK`` tells how far LiteRT is from itself on its other kernels.
 Exits with 1 when a network that is read does not run or does not agree.
 """
 
@@ -83,14 +84,14 @@ def _own(engine: Engine, state: dict[str, Array], steps: int) -> tuple[list[Arra
     return inputs, list(run_steps(engine, state, dict(zip((t.name for t in given), inputs, strict=True))).values())
 
 
-def peer_outputs(path: Path, names: Sequence[str], inputs: Sequence[Array], environment: Path | None) -> list[Array]:
-    """LiteRT's outputs; inputs, by position, and outputs have the steps as a further first axis."""
+def peer_outputs(path: Path, names: Sequence[str], inputs: Sequence[Array], environment: Path | None, delegates: bool = True) -> list[Array]:
+    """LiteRT's outputs, with XNNPACK or without; inputs, by position, and outputs have the steps as a further first axis."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for k, (name, array) in enumerate(zip(names, inputs, strict=True)):
             files.append([name, str(Path(folder) / f"in{k}.npy")])
             np.save(files[-1][1], array)
-        with PeerProcess(LITERT, python_of(environment), {}) as process:
+        with PeerProcess(LITERT, python_of(environment), {} if delegates else {"LITERT_DELEGATES": "none"}) as process:
             process.ask("load", model=str(path), original=str(path), threads=1, inputs=files, cpus=None, work=folder)
             reply = process.ask("output", folder=folder)
         return [np.load(file) for file in reply["files"]]
@@ -158,7 +159,8 @@ def agree(path: Path, engine: Engine, state: dict[str, Array], environment: Path
         alike = [(a.shape, a.dtype) for a in own] == [(b.shape, b.dtype) for b in other] and all(a.dtype.kind == "f" for a in own)
         if not agrees and alike:
             agrees, response = explained(own, other, peer_outputs(path, names, [nudged(a) for a in inputs], environment))
-            told = f"{told}; {response}"
+            plain = peer_outputs(path, names, inputs, environment, delegates=False)
+            told = f"{told}; {response}; without XNNPACK " + "; ".join(f"{apart(b, c):.1e}" for b, c in zip(plain, other, strict=True))
     except PeerError as error:
         return Outcome(path.name, "failed", f"LiteRT: {error}")
     integers = any("INT8" in t.type for t in subgraph.tensors)
