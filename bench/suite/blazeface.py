@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.suite.pictures import open_picture
-from bench.suite.silero import area
+from bench.suite.pasted_faces import pasted, shares
 from bench.suite.task import Array, Net, Reference, Run, Task, wilson
 
 NET = Net("blazeface_short", "mediapipe/mediapipe/modules/face_detection/face_detection_short_range.tflite")
@@ -20,7 +19,6 @@ SIDE = 128
 #: Side of a pasted patch.
 PATCHES = (48, 56, 64)
 THRESHOLD = 0.5
-_SKIMAGE = "scikit-image/skimage/data"
 _GRIDS = ((16, 2), (8, 6))
 
 
@@ -35,18 +33,8 @@ def anchors() -> Array:
 
 def pictures(folder: Path) -> Iterator[tuple[Array, tuple[int, int, int], bool]]:
     """(f32[1, 128, 128, 3] from -1 to 1, (top, left, side) of the patch, whether it is a face)."""
-    from PIL import Image
-
-    patches = np.load(folder / _SKIMAGE / "lfw_subset.npy", allow_pickle=False)
-    textures = [open_picture(folder / _SKIMAGE / f"{name}.png").convert("L").resize((SIDE, SIDE)) for name in ("brick", "grass", "gravel")]
-    rng = np.random.default_rng(0)
-    for number, patch in enumerate(patches):
-        side = PATCHES[number % len(PATCHES)]
-        ground = np.array(textures[number % len(textures)], np.float32)
-        top, left = (int(place) for place in rng.integers(0, SIDE - side + 1, 2))
-        gray = Image.fromarray(np.uint8(np.clip(patch, 0, 1) * 255)).resize((side, side), Image.Resampling.BICUBIC)
-        ground[top : top + side, left : left + side] = np.array(gray, np.float32)
-        yield np.repeat(ground[None, :, :, None], 3, axis=3) / 127.5 - 1, (top, left, side), number < len(patches) // 2
+    for ground, place, face in pasted(folder, ((SIDE, SIDE),), PATCHES):
+        yield np.repeat(ground[None, :, :, None], 3, axis=3) / 127.5 - 1, place, face
 
 
 def score(folder: Path, run: Run) -> dict[str, float]:
@@ -59,8 +47,7 @@ def score(folder: Path, run: Run) -> dict[str, float]:
         scores = 1 / (1 + np.exp(-np.clip(found["classificators"][0, :, 0].astype(np.float64), -100, 100)))
         peaks.append(float(scores[inside].max(initial=0.0)))
         truth.append(face)
-    p, t = np.array(peaks), np.array(truth)
-    return {"found": float((p[t] > THRESHOLD).mean()), "quiet": float((p[~t] <= THRESHOLD).mean()), "AUC": area(p, t)}
+    return shares(peaks, truth, THRESHOLD)
 
 
 _SOURCE = "ai-edge-litert 2.3 on 100 faces and 100 other patches pasted on textures: 100 found, 4 false, AUC at least 0.9997"
