@@ -8,7 +8,7 @@ Unless: a result is also wanted in floats, an operator has no integer kernel for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from strop.export.integers import FIXED, SAME, Integers, elements_of, grid_of
 from strop.frontend.tflite.grid import Grid
@@ -35,13 +35,13 @@ class Kept(Integers):
 
     def run(self) -> None:
         """Computes in integers what has a grid of ``kind`` at every end."""
-        operators, readers = list(self.graph.operators), self.graph.readers()
+        operators, readers, ends = list(self.graph.operators), self.graph.readers(), set(self.graph.outputs.values())
         for operator in operators:
-            self._learn(operator, readers)
+            self._learn(operator, readers, ends)
         for operator in operators:
             self._spread(operator, operator.outputs)
         for operator in reversed(operators):
-            alone = [t for t in elements_of(operator) if len(readers[t]) == 1 and t not in self.graph.outputs.values()]
+            alone = [t for t in elements_of(operator) if len(readers[t]) == 1 and t not in ends]
             self._spread(operator, alone)
         chosen = {id(o) for o in operators if self._serves(o) and self._known(o)}
         same: dict[OutTensor, OutTensor] = {}
@@ -57,24 +57,23 @@ class Kept(Integers):
                 if operator.code == "DEQUANTIZE" and operator.outputs[0] in self._stored:
                     self._stored[operator.outputs[0]] = operator.operands[0]
                 self._out.append(operator)
-        ends = {name: same.get(t, t) for name, t in self.graph.outputs.items()}
-        self.graph.outputs.update({name: self.real(t) if name in floats else t for name, t in ends.items()})
+        results = {name: same.get(t, t) for name, t in self.graph.outputs.items()}
+        self.graph.outputs.update({name: self.real(t) if name in floats else t for name, t in results.items()})
         self.graph.operators = self._out
         _drop_unread(self.graph)
 
     def _is_own(self, tensor: OutTensor) -> bool:
         return tensor.dtype is self.kind and tensor.data is None and tensor.grid is not None and tensor.grid.scale.size == 1
 
-    def _learn(self, operator: OutOperator, readers: Mapping[OutTensor, Sequence[OutOperator]]) -> None:
-        """The grids of what a DEQUANTIZE makes, and of what is only read by QUANTIZE."""
-        outputs = set(self.graph.outputs.values())
+    def _learn(self, operator: OutOperator, readers: Mapping[OutTensor, Sequence[OutOperator]], ends: Set[OutTensor]) -> None:
+        """The grids of what a DEQUANTIZE makes, and of what is only read by QUANTIZE and is none of the ends."""
         for tensor in operator.outputs:
             if operator.code == "DEQUANTIZE" and self._is_own(operator.operands[0]):
                 stored = operator.operands[0]
                 self._stored[tensor] = stored
             else:
                 places = [o.outputs[0] for o in readers.get(tensor, []) if o.code == "QUANTIZE"]
-                if tensor.dtype is not dt.f32 or tensor in outputs or not places or len(places) < len(readers[tensor]):
+                if tensor.dtype is not dt.f32 or tensor in ends or not places or len(places) < len(readers[tensor]):
                     continue
                 stored = places[0]
                 if not all(self._is_own(t) and t.grid is not None and t.grid.same(stored.grid) for t in places):
