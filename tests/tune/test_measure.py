@@ -3,6 +3,7 @@ everywhere."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from strop.ops.conv import Conv
 from strop.ops.matmul import MatMul
 from strop.target.base import Target
 from strop.target.detect import host
-from strop.tune import measure
+from strop.tune import measure, worker
 from strop.tune.bench import Bench
 from strop.tune.measure import Job, Outcome, Problem, Store, measure_all
 from tests.tune.planted import Planted
@@ -85,6 +86,20 @@ def test_real_kernels_are_right(cores: int) -> None:
     assert all(isinstance(o.result, int) and o.result > 0 for o in found.values()) and len(
         found
     ) == len(jobs)
+
+
+def test_constants_that_a_kernel_reads_as_they_are_are_as_far_away_as_packed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    flush, load = 1 << 16, Problem(matmul_region(), 1 << 16).load
+    assert [operand is not None and operand.constant for operand in load.operands] == [False, True]
+    content = [space.data for space in load.operands if space is not None and space.data is not None]
+    bench = worker.Bench(io.BytesIO(b"".join(array.tobytes() for array in content)), io.BytesIO())
+    bench.do_region([o and [o.size, o.start, o.constant] for o in load.operands], [[o.size, o.start] for o in load.outs], flush)
+    brought: list[int] = []
+    monkeypatch.setattr(bench, "_call", lambda kernel, args, begin, end, ranges: brought.extend(size for _, size in ranges) or 1)
+    pointers: list[list[Any]] = [["operand", 0], ["operand", 1], ["out", 0]]
+    bench.do_run(0, pointers, 1, 0, [], timed=True, over=None, answer=False, limit=5.0)
+    near, weights = (space.size for space in load.operands if space is not None)
+    assert brought == [flush, load.outs[0].size, 0, near] and weights not in brought
 
 
 def test_equal_packed_arrays_are_held_once() -> None:

@@ -44,11 +44,12 @@ class Lost(Exception):
 @dataclass(frozen=True, eq=False)
 class Space:
     """Memory of an operand or result: ``size`` bytes whose first element is ``start`` bytes in;
-    ``data`` is an operand's content."""
+    ``data`` is an operand's content. One that is ``constant`` is as far away as packed weights."""
 
     size: int
     start: int
     data: Array | None = None
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +183,7 @@ class Bench:
         if not self._loaded:
             command = {
                 "do": "region",
-                "operands": [o and [o.size, o.start] for o in load.operands],
+                "operands": [o and [o.size, o.start, o.constant] for o in load.operands],
                 "outs": [[o.size, o.start] for o in load.outs],
                 "flush": load.flush,
             }

@@ -185,12 +185,9 @@ class Problem:
         self._trusted: tuple[Job, list[Array]] | None = None
         operands = []
         for operand, array in zip(region.operands, self._arrays, strict=True):
-            content = (
-                operand.logical if operand is not None and operand.const is not None else array
-            )
-            operands.append(
-                None if operand is None or content is None else _space(operand.view, content)
-            )
+            constant = operand is not None and operand.const is not None
+            content = operand.logical if operand is not None and constant else array
+            operands.append(None if operand is None or content is None else _space(operand.view, content, constant))
         self.load = Load(tuple(operands), tuple(_space(view, None) for view in region.outs), flush)
         self._parts = self._choose_parts()
         self._wanted = [
@@ -273,7 +270,7 @@ class Problem:
         return {j: text for j, text in found.items() if text is not None}
 
 
-def _space(view: View, array: Array | None) -> Space:
+def _space(view: View, array: Array | None, constant: bool = False) -> Space:
     """Guarded memory for a view, the pattern wherever ``array`` is not."""
     size = view.nbytes + 2 * _GUARD
     if array is None:
@@ -282,7 +279,7 @@ def _space(view: View, array: Array | None) -> Space:
     if view.count:
         kept = tuple(slice(0, 1) if s == 0 else slice(None) for s in view.strides)
         _logical(flat, view)[kept] = np.broadcast_to(array, view.shape)[kept]
-    return Space(size, _GUARD, flat)
+    return Space(size, _GUARD, flat, constant)
 
 
 def _logical(flat: Array, view: View, dtype: np.dtype[Any] | None = None) -> Array:

@@ -8,8 +8,8 @@ may.
 
 open: ``library``: path. Answers ``kernels``, how many there are, or ``failed``, why it cannot be
     loaded.
-region: ``operands`` and ``outs``: [bytes, offset of the first element] each, or null; ``flush``:
-    bytes to read before a timed run. The operands' bytes follow.
+region: ``operands``: [bytes, offset of the first element, whether it is constant] each, or null; ``outs``: without the last;
+    ``flush``: bytes to read before a timed run, after which all but constants are near. The operands' bytes follow.
 pack: ``name``, ``bytes``: an array that kernels of the region point to. Its bytes follow.
 run: ``kernel``: number; ``pointers``: ["operand" | "out", index] or ["packed", name]; ``tasks``;
     ``scratch``: bytes; ``dims``: the numbers of ``sym``; ``timed``: caches are prepared and all tasks are done in one call, else the
@@ -85,6 +85,7 @@ class Bench:
         self._commands, self._answers = commands, answers
         self._run: Any = None
         self._operands: list[Memory | None] = []
+        self._near: list[Memory] = []
         self._outs: list[Memory] = []
         self._starts: dict[str, list[int]] = {}
         self._packed: dict[str, Memory] = {}
@@ -120,6 +121,7 @@ class Bench:
         """Makes room for a region and takes its operands."""
         self._packed.clear()
         self._operands = [None if o is None else Memory(o[0]) for o in operands]
+        self._near = [m for m, o in zip(self._operands, operands, strict=True) if m is not None and o is not None and not o[2]]
         self._outs = [Memory(size) for size, _ in outs]
         self._starts = {
             "operand": [o[1] if o else 0 for o in operands],
@@ -200,7 +202,7 @@ class Bench:
     def _timed(self, kernel: int, args: _Args, tasks: int, scratch: int) -> int:
         ranges = [(m.address, m.size) for m in (self._flush, *self._outs) if m is not None]
         ranges.append((self._scratch.address, scratch))
-        ranges += [(m.address, m.size) for m in self._operands if m is not None]
+        ranges += [(m.address, m.size) for m in self._near]
         return self._call(kernel, args, 0, tasks, ranges)
 
     def _call(
