@@ -1,20 +1,23 @@
 """Nets on an NVIDIA GPU against PyTorch: eager, eager in a CUDA graph, and compiled; correctness first.
 
-    python -m bench.gpu --models DIR [--nets a,b] [--batches 1,64] [--precision fp16] [--level 3] [--peers eager,graph,compile]
-                        [--references FILE.npz] [--max-error 0.0095] [--json FILE] [--table FILE] [--profile FILE]
+    python -m bench.gpu --models DIR [--nets a,b] [--batches 1,64] [--precision fp16] [--level 3] [--peers eager,graph,compile,compile-max]
+                        [--references FILE.npz] [--max-error 0.0095] [--deck resnet50 [--deck-batch 39]] [--json FILE] [--table FILE] [--profile]
 
 Every net is built for the GPU of this machine, run on two random images over and over as one batch, and compared with the oracle (the graph
 interpreter, which computes in float64 and stores f32), or with results that it gave before (--references). Then the device's time of a run is
 measured with events around many runs in a row, the latency of single runs with the host's clock, and the energy with NVML's counter. PyTorch runs
-torchvision's net of the same name in the same precision, channels-last, inputs on the device. With --max-error weights of fp16 are kept exact in as many
+torchvision's net of the same name in the same precision, channels-last, inputs on the device: eager, captured in a CUDA graph, and by torch.compile with
+``reduce-overhead`` (compile) and with ``max-autotune`` (compile-max, minutes a net). With --max-error weights of fp16 are kept exact in as many
 layers as it takes on other random images (minutes for ill-conditioned nets). A net that fails is reported and does not stop the others.
+
+With --deck one net is compared with the processor beside the GPU as well: see ``bench/deck.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import statistics
 import sys
 import tempfile
@@ -25,8 +28,11 @@ from typing import Any
 
 import numpy as np
 
+from bench import deck
 from bench.batch import with_batch
+from bench.gpu_measure import LIMITS, SCALE, Energy, images, latency, per_run, relative, repeated
 from bench.nets import Net, find
+from bench.results import write_text
 from strop.engine.build import build, portable
 from strop.engine.engine import Engine
 from strop.engine.precision import Request, reduce_precision
@@ -38,24 +44,8 @@ from strop.runtime.gpu_session import GpuContext
 from strop.target.detect import parse
 from strop.trace import Trace
 
-#: Largest relative error, ||y - oracle|| / ||oracle||.
-LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
 #: Random images by which layers are chosen whose weights stay exact.
 _CHOOSING = 3
-#: Scale of the random images: random weights let values grow, and f16 ends at 65504.
-_SCALE = np.float32(0.1)
-#: Seconds of one measurement, and how many there are.
-_SPAN, _TIMES = 0.05, 7
-#: Seconds over which energy is counted.
-_ENERGY = 1.0
-
-
-def images(net: Net) -> np.ndarray:
-    """Two random inputs of a net."""
-    (_, shape), *_ = net.inputs
-    return np.random.default_rng(0).standard_normal((2, *shape[1:])).astype(np.float32) * _SCALE
-
-
 def reference(net: Net, x: np.ndarray) -> np.ndarray:
     """The oracle's results, image by image."""
     graph = portable(net.path, None, Trace())
@@ -66,47 +56,10 @@ def reference(net: Net, x: np.ndarray) -> np.ndarray:
 def exact(net: Net, max_error: float) -> dict[str, str]:
     """Layers of the net whose weights stay exact in fp16 so that the error on random images is below ``max_error``, as ``layer_precision``."""
     (name, shape), *_ = net.inputs
-    given = np.random.default_rng(11).standard_normal((_CHOOSING, *shape[1:])).astype(np.float32) * _SCALE
+    given = np.random.default_rng(11).standard_normal((_CHOOSING, *shape[1:])).astype(np.float32) * SCALE
     request = Request("fp16", calibration=[{name: given[k : k + 1]} for k in range(_CHOOSING)], max_drop=max_error, metric="error")
     found = reduce_precision(portable(net.path, None, Trace()), request, build, build, parse("cuda:sm_90"), 0, None, Trace())
     return dict.fromkeys(found.facts["precision"]["layers"].get(EXACT, []), EXACT)
-
-
-def repeated(x: np.ndarray, batch: int) -> np.ndarray:
-    """A batch of the given rows over and over."""
-    return np.ascontiguousarray(np.resize(x, (batch, *x.shape[1:])))
-
-
-def per_run(time_of: Callable[[int], float]) -> tuple[float, float]:
-    """(median, spread) of seconds per run; ``time_of(n)`` gives the seconds of n runs in a row."""
-    time_of(3)
-    once = max(time_of(3) / 3, 1e-6)
-    count = max(3, math.ceil(_SPAN / once))
-    found = sorted(time_of(count) / count for _ in range(_TIMES))
-    return statistics.median(found), found[-1] / found[0] - 1
-
-
-class Energy:
-    """NVML's counter of a GPU's energy."""
-
-    def __init__(self) -> None:
-        try:
-            import pynvml
-        except ImportError:
-            self._nvml = None
-            return
-        pynvml.nvmlInit()
-        self._nvml, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
-
-    def joules(self, run: Callable[[int], float], once: float) -> float | None:
-        """Joules per run, counted over about a second of runs; None without NVML."""
-        if self._nvml is None:
-            return None
-        count = max(1, round(_ENERGY / once))
-        before = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        run(count)
-        after = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        return float(after - before) / 1e3 / count
 
 
 def ours(
@@ -139,24 +92,6 @@ def profile(engine: Engine, context: GpuContext) -> list[list[Any]]:
         estimated = record["estimated_ns"] / 1e3
         rows.append([step.name, record["kernel"], record["outputs"][0], record["flops"], record["bytes"], estimated, step.nanoseconds / 1e3])
     return rows
-
-
-def relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    """||found - wanted|| / ||wanted||; infinite where a number is not finite."""
-    a, b = found.astype(np.float64), wanted.astype(np.float64)
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b)) if np.isfinite(a).all() else math.inf
-
-
-def latency(context: GpuContext) -> dict[str, float]:
-    """Milliseconds of single runs with inputs on the device, launch and wait included: median and 99th percentile."""
-    found = []
-    end = time.perf_counter() + 0.3
-    while time.perf_counter() < end or len(found) < 20:
-        begin = time.perf_counter()
-        context.launch()
-        context.synchronize()
-        found.append((time.perf_counter() - begin) * 1e3)
-    return {"p50_ms": float(np.percentile(found, 50)), "p99_ms": float(np.percentile(found, 99))}
 
 
 def peers(net: Net, batch: int, options: Any, energy: Energy) -> dict[str, Any]:
@@ -239,6 +174,8 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(map(str, cells))} |")
     for batch, found in sorted(ratios.items()):
         lines += ["", f"Geometric mean over {len(found)} nets at batch {batch}: {statistics.geometric_mean(found):.2f} times the best peer."]
+    if "deck" in results:
+        lines += ["", *deck.lines(results["deck"])]
     return "\n".join(lines) + "\n"
 
 
@@ -265,9 +202,17 @@ def measure(options: Any) -> dict[str, Any]:
                     row["peers"] = peers(net, batch, options, energy)
                 results["rows"].append(row)
                 print(json.dumps({k: v if k != "ours" else {n: m for n, m in v.items() if n != "profile"} for k, v in row.items()}), flush=True)
-                if options.json:
-                    Path(options.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
+                _keep(options, results)
+    if options.deck:
+        (net,) = find(Path(options.models), [options.deck])
+        results["deck"] = deck.measure(net, options.deck_batch, options.cores, options.target, options.level, options.budget)
+        _keep(options, results)
     return results
+
+
+def _keep(options: Any, results: dict[str, Any]) -> None:
+    if options.json:
+        write_text(Path(options.json), json.dumps(results, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -281,9 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--level", type=int, default=3)
     parser.add_argument("--budget", type=float)
     parser.add_argument("--target", default="")
-    parser.add_argument("--peers", type=words, default=["eager", "graph", "compile"])
+    parser.add_argument("--peers", type=words, default=["eager", "graph", "compile", "compile-max"])
     parser.add_argument("--references")
     parser.add_argument("--max-error", type=float)
+    parser.add_argument("--deck", metavar="NET", help="compare this net's images per second with those of the processor, too")
+    parser.add_argument("--deck-batch", type=int, default=39, help="samples per inference on the GPU in that comparison")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="of the processor")
     parser.add_argument("--json")
     parser.add_argument("--table")
     parser.add_argument("--profile", action="store_true", help="time every step, too")
@@ -291,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = table(measure(options))
     print(text)
     if options.table:
-        Path(options.table).write_text(text, encoding="utf-8")
+        write_text(Path(options.table), text)
     return 0
 
 

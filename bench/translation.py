@@ -76,7 +76,7 @@ def ours(task: dict[str, Any], batch: int, gpu: bool, options: argparse.Namespac
     given = {"source": sources(sizes, batch, task["length"]), "lengths": np.full(batch, task["length"], np.int32)}
     begin = time.monotonic()
     if gpu:
-        from bench.gpu import per_run
+        from bench.gpu_measure import per_run
         from strop.runtime.gpu_driver import device
 
         scores = None if task["precision"] == "fp32" else {f"{SCORE}*": "fp32"}
