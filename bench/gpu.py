@@ -38,7 +38,6 @@ from strop.engine.engine import Engine
 from strop.engine.precision import Request, reduce_precision
 from strop.errors import StropError
 from strop.ir.interp import run as interpret
-from strop.quantize.narrow import EXACT
 from strop.runtime.gpu_driver import device
 from strop.runtime.gpu_session import GpuContext
 from strop.target.detect import parse
@@ -54,12 +53,13 @@ def reference(net: Net, x: np.ndarray) -> np.ndarray:
 
 
 def exact(net: Net, max_error: float) -> dict[str, str]:
-    """Layers of the net whose weights stay exact in fp16 so that the error on random images is below ``max_error``, as ``layer_precision``."""
+    """Layers of the net that need more than fp16 so that the error on random images is below ``max_error``, as ``layer_precision``."""
     (name, shape), *_ = net.inputs
     given = np.random.default_rng(11).standard_normal((_CHOOSING, *shape[1:])).astype(np.float32) * SCALE
     request = Request("fp16", calibration=[{name: given[k : k + 1]} for k in range(_CHOOSING)], max_drop=max_error, metric="error")
-    found = reduce_precision(portable(net.path, None, Trace()), request, build, build, parse("cuda:sm_90"), 0, None, Trace())
-    return dict.fromkeys(found.facts["precision"]["layers"].get(EXACT, []), EXACT)
+    found = reduce_precision(portable(net.path, None, Trace()), request, build, build, parse("cuda:sm_90"), 0, None, Trace()).facts["precision"]
+    lifted = {name: precision for precision, names in found["layers"].items() if precision != "fp16" for name in names}
+    return {**lifted, **found["others"]}
 
 
 def ours(

@@ -22,6 +22,8 @@ from strop.ir import interp
 from strop.ir.graph import Graph
 from strop.ir.op import Type
 from strop.ir.text import by_digest, parse, show
+from strop.ops.elementwise import make
+from strop.ops.matmul import MatMul
 from strop.ops.quantize import Quantize
 from strop.ops.recurrent import LSTM
 from strop.quantize.data import samples
@@ -172,6 +174,29 @@ def test_layers_whose_weights_f16_spoils_keep_them_on_a_gpu() -> None:
     plain = float(trace.notes[0].split("error ")[1].split()[0])
     some, trace = lifted(0.95 * plain)
     assert 0 < len(some) < len([*graph.nodes]) and any("is lifted to fp16x2" in note for note in trace.notes)
+
+
+def test_what_f16_cannot_hold_is_lifted_to_fp32_on_a_gpu() -> None:
+    """Squares overflow, which no exact weight helps: only they and what reads them are f32."""
+    graph, rng = Graph("overflow"), np.random.default_rng(0)
+    x = graph.add_input("x", Type(dt.f32, (1, 8)))
+    weights = [graph.add_const(rng.standard_normal(shape).astype(np.float32), f"w{k}") for k, shape in enumerate(((8, 8), (8, 4)))]
+    first = graph.add(MatMul(), [x, weights[0]], name="first", source=("first",)).output
+    large = graph.add(make("mul"), [first, graph.add_const(np.full((1, 1), 400, np.float32))], name="large", source=("large",)).output
+    square = graph.add(make("mul"), [large, large], name="square", source=("square",)).output
+    root = graph.add(make("sqrt"), [square], name="root", source=("root",)).output
+    small = graph.add(make("mul"), [root, graph.add_const(np.full((1, 1), 1e-3, np.float32))], name="small", source=("small",)).output
+    graph.set_outputs([graph.add(MatMul(), [small, weights[1]], name="last", source=("last",)).output], ["y"])
+    given = [{"x": rng.uniform(1, 2, (1, 8)).astype(np.float32)} for _ in range(3)]
+    trace = Trace()
+    request = stage.Request("fp16", calibration=given, max_drop=2e-3, metric="error")
+    result = stage.reduce_precision(graph, request, _no_compiler, _no_compiler, detect("cuda:sm_90"), 0, None, trace)
+    assert result.facts["precision"]["others"].items() >= {"square": "fp32", "root": "fp32"}.items()
+    assert result.facts["precision"]["layers"].get("fp32", []) != ["first", "last"]
+    assert "all in low precision: nan" in trace.notes[0] and any("square is lifted to fp32" in note for note in trace.notes)
+    for sample in given:
+        wanted, got = (interp.run(g, sample)["y"] for g in (graph, result.graph))
+        assert np.linalg.norm(got - wanted) <= 2e-3 * np.linalg.norm(wanted)
 
 
 def _no_compiler(graph: Graph) -> Engine:

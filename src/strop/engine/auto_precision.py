@@ -6,23 +6,16 @@ accuracy: while a metric has dropped by more than the budget, the layers that br
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 
 from strop.engine import race
-from strop.engine.evaluate import Plugin, Run, Score, evaluate, usual_metric
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile
-from strop.engine.xray import isolate
-from strop.errors import OptionError
 from strop.ir.graph import Graph
-from strop.ir.interp import run as interpret
 from strop.ir.op import Array
 from strop.lower.pipeline import Lowered, Step, lower
-from strop.quantize.data import Samples
-from strop.quantize.narrow import EXACT, NARROW
+from strop.quantize.narrow import NARROW
 from strop.quantize.place import passes
 from strop.quantize.precision import Decisions, is_layer, layer_name, layers
 from strop.target.base import Target
@@ -249,108 +242,3 @@ def by_race(network: Network, decisions: Decisions, plain: Graph, tuned: Compile
     why = f"the whole network takes {100 * share:.1f} % of its time in fp32 (both in turns, one core)"
     network.trace.note(f"auto: all {len(layers(network.graph))} layers stay in fp32: {why}")
     return decisions.lifted(dict.fromkeys(reduced, why))
-
-
-class _Judge:
-    """Scores of a network with different decisions against its f32 form, on the same samples.
-
-    Attributes:
-        base: the score of the f32 network itself.
-
-    Args:
-        interpreted: the graph interpreter runs the networks.
-    """
-
-    def __init__(self, network: Network, samples: Samples, metric: str | Plugin | None, interpreted: bool) -> None:
-        self._network, self._samples, self._interpreted = network, samples, interpreted
-        self._original = self._runs(network.graph)
-        self._metric = metric if metric is not None else usual_metric(samples, self._original)
-        self._answers: list[Mapping[str, Array]] = []
-        self._bytes = 0
-        self._scores: dict[frozenset[str], Score] = {}
-        self.base = self._evaluate(self._original)
-
-    def score(self, tried: Decisions) -> Score:
-        """The score with some decisions."""
-        key = frozenset(n.name for n in layers(self._network.graph) if tried.of(n) != tried.default)
-        if key not in self._scores:
-            self._scores[key] = self._evaluate(self._runs(self._network.reduced(tried)))
-            self._network.trace.log(1, f"accuracy: with {len(key)} layers lifted: {self._scores[key]}")
-        return self._scores[key]
-
-    def _runs(self, graph: Graph) -> Run:
-        return (lambda inputs: interpret(graph, inputs)) if self._interpreted else self._network.compile(graph).run
-
-    def _evaluate(self, run: Run) -> Score:
-        numbers = count()
-
-        def reference(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-            number = next(numbers)
-            self._network.trace.report("quantize", number, 0)
-            if number < len(self._answers):
-                return self._answers[number]
-            found = {name: array.copy() for name, array in self._original(inputs).items()}
-            self._bytes += sum(array.nbytes for array in found.values())
-            if number == len(self._answers) and self._bytes <= _ANSWERS:
-                self._answers.append(found)
-            return found
-
-        return evaluate(run, self._samples, [self._metric], reference)[0]
-
-
-def by_accuracy(
-    network: Network, decisions: Decisions, samples: Samples, metric: str | Plugin | None, max_drop: float, gpu: bool = False
-) -> Decisions:
-    """Lifts the fewest layers, in the order of their blame, such that a metric drops by at most ``max_drop``.
-
-    Args:
-        samples: that can be walked more than once.
-        metric: None for the usual one (``usual_metric``).
-        max_drop: percentage points of a metric that counts, else its unit.
-        gpu: for a GPU, layers of fp16 are lifted to fp16x2, and the graph interpreter runs the networks.
-
-    Raises:
-        OptionError: the samples can be walked only once, or the metric is infinite for the f32 network itself.
-    """
-    if samples.once:
-        raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
-    trace, graph = network.trace, network.graph
-    interpreted = gpu and decisions.default == "fp16"
-    to = EXACT if interpreted else "fp32"
-    judge = _Judge(network, samples, metric, interpreted)
-    base, score = judge.base, judge.score
-    if not math.isfinite(base.value):
-        raise OptionError(
-            "a drop of this metric cannot be told", where="metric", got=f"{base.metric}: the f32 network compared with itself gives {base.value}",
-            expected="top1, top5, agreement, mse, error, or a function of your own",
-        )  # fmt: skip
-    first = score(decisions)
-    if base.drop(first) <= max_drop:
-        trace.note(f"accuracy: {first.metric} {first}; fp32: {base}")
-        return decisions
-    isolation = isolate(graph, decisions, network.calibrated, samples, trace, None if interpreted else network.compile, without=False)
-    order = isolation.ranked()
-
-    def lifted(names: list[str]) -> Decisions:
-        shares = isolation.blame()
-        return decisions.lifted({n: f"{100 * shares[n]:.0f} % of the noise at the outputs" for n in names}, to)
-
-    low, high, best = 0, 1, first
-    while high < len(order) and base.drop(best := score(lifted(order[:high]))) > max_drop:
-        low, high = high, 2 * high
-    high = min(high, len(order))
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if base.drop(score(lifted(order[:middle]))) > max_drop else (low, middle)
-    names = order[:high]
-    for name in names[:-1][-_RETRIES:]:
-        fewer = [n for n in names if n != name]
-        if base.drop(score(lifted(fewer))) <= max_drop:
-            names = fewer
-    result = lifted(names)
-    best = score(result)
-    trace.note(f"accuracy: {best.metric} {best}; fp32: {base}; all in low precision: {first}")
-    shown = {node.name: layer_name(node) for node in layers(graph)}
-    for name in names:
-        trace.note(f"accuracy: {shown.get(name, name)} is lifted to {to}: it brings {result.why[name]}")
-    return result

@@ -86,8 +86,10 @@ class Score:
         return f"{100 * self.value:.2f} % ({self.right} of {self.samples}), {interval}"
 
     def drop(self, other: Score) -> float:
-        """How much worse ``other`` is: percentage points of a share, else the metric's unit; negative where it is better."""
+        """How much worse ``other`` is: percentage points of a share, else the metric's unit; negative where it is better, infinite where it is no number."""
         loss = self.value - other.value if self.higher else other.value - self.value
+        if math.isnan(other.value):
+            return math.inf
         return 100.0 * loss if self.right is not None else loss
 
     def to_json(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from strop.engine.accuracy_budget import by_accuracy
 from strop.engine.auto_precision import (
     Network,
     automatic,
-    by_accuracy,
     by_race,
     by_time,
     timer,
@@ -34,7 +34,7 @@ from strop.quantize.data import Samples, samples
 from strop.quantize.equalize import equalize
 from strop.quantize.narrow import NARROW
 from strop.quantize.pipeline import describe, observed
-from strop.quantize.precision import INTEGERS, Decisions, decide, layers
+from strop.quantize.precision import INTEGERS, Decisions, decide, is_layer, layers
 from strop.quantize.table import Table
 from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
@@ -199,7 +199,8 @@ def _remembering(compile: Compile, graph: Graph) -> Compile:
 
 def _facts(graph: Graph, request: Request, decisions: Decisions, calibrator: str) -> dict[str, Any]:
     """For the engine's manifest."""
-    return {"asked": request.precision, "layers": describe(graph, decisions), "calibrator": calibrator, "why": dict(decisions.why)}
+    others = {node.name: decisions.of(node) for node in graph.nodes if decisions.named(node) and not is_layer(node)}
+    return {"asked": request.precision, "layers": describe(graph, decisions), "others": others, "calibrator": calibrator, "why": dict(decisions.why)}
 
 
 def _equalized(graph: Graph, request: Request, trace: Trace) -> Graph:

@@ -8,7 +8,7 @@ with every layer but this one, in numpy on a few batches. The noise that a layer
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -125,7 +125,7 @@ class Isolation:
 
 def isolate(
     graph: Graph, decisions: Decisions, calibrated: Calibrated, samples: Samples, trace: Trace,
-    compile: Compile | None, batches: int = ISOLATED_BATCHES, without: bool = True,
+    compile: Compile | None, batches: int = ISOLATED_BATCHES, without: bool = True, nodes: Collection[str] | None = None,
 ) -> Isolation:  # fmt: skip
     """Runs the network with single layers reduced, and with single layers left alone.
 
@@ -137,8 +137,10 @@ def isolate(
         compile: makes engines for this machine; None where there are none.
         batches: at most; one of a large network that numpy runs.
         without: False to leave the second half out.
+        nodes: names of nodes that are isolated in place of the layers.
     """
-    reduced = [n for n in layers(graph) if decisions.of(n) != "fp32"]
+    candidates = layers(graph) if nodes is None else [n for n in graph.nodes if n.name in nodes]
+    reduced = [n for n in candidates if decisions.of(n) != "fp32"]
     quiet = Trace()
     single = {n.name: rewrite(graph, only(decisions, reduced, n), calibrated, quiet) for n in reduced}
     others = {n.name: rewrite(graph, decisions.lifted({n.name: ""}), calibrated, quiet) for n in reduced} if without else {}

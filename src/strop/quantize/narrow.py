@@ -83,7 +83,7 @@ def narrow(graph: Graph, decisions: Decisions) -> Narrowed:
     for node in graph.nodes:
         asked = decisions.of(node)
         kind = NARROW.get(asked)
-        to = kind if kind is not None and _takes(node, kind) else None
+        to = kind if kind is not None and takes(node, asked) else None
         if to is not None and exact and (asked == EXACT or not is_layer(node)) and small.issuperset(node.outputs):
             to = None
         if to is not None and asked == EXACT and is_layer(node):
@@ -111,9 +111,10 @@ def _small(graph: Graph) -> set[Value]:
     return {value for value, count in counts.items() if count <= most * _SMALL}
 
 
-def _takes(node: Node, kind: DType) -> bool:
-    """True when the op computes with 16-bit floats where it has f32."""
-    if isinstance(node.op, (Quantize, Dequantize, Cast)) or not any(v.dtype is dt.f32 for v in node.operands):
+def takes(node: Node, precision: str) -> bool:
+    """True when the op computes with 16-bit floats of a precision where it has f32; False in other precisions."""
+    kind = NARROW.get(precision)
+    if kind is None or isinstance(node.op, (Quantize, Dequantize, Cast)) or not any(v.dtype is dt.f32 for v in node.operands):
         return False
     if isinstance(node.op, Recurrent) and node.op.projected:
         return False  # split for a processor, whose kernels recur in f32
