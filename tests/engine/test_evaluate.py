@@ -62,6 +62,11 @@ def test_against_a_reference() -> None:
 def test_error_is_the_norm_of_the_difference_over_that_of_the_reference() -> None:
     found, none = (evaluate(run, given(None), ["error"], same)[0] for run in (shifted, same))
     assert found.value == pytest.approx(0.5 * np.sqrt(X.size) / np.linalg.norm(X), rel=1e-4) and not found.higher and none.value == 0.0
+    two = lambda change: lambda inputs: {name: inputs["x"] * np.float32(s) + np.float32(change) for name, s in (("large", 100), ("small", 1))}  # noqa: E731
+    worst = evaluate(two(0.5), given(None), ["error"], two(0.0))[0]
+    assert worst.value == pytest.approx(found.value, rel=1e-4)
+    lost = evaluate(two(math.nan), given(None), ["error"], two(0.0))[0]
+    assert math.isnan(lost.value) and none.drop(lost) == math.inf
 
 
 def test_closeness_is_of_the_worst_output_in_points_of_its_span() -> None:

@@ -135,6 +135,7 @@ class _Tally:
     elements: int = 0
     span: list[float] = field(default_factory=lambda: [math.inf, -math.inf])
     away: dict[str, _Away] = field(default_factory=dict)
+    apart: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None) -> None:
         if self.plugin is not None:
@@ -155,6 +156,10 @@ class _Tally:
             for key, wanted in reference.items():
                 if self.name == "closeness":
                     self.away.setdefault(key, _Away()).add(outputs[key], wanted)
+                elif self.name == "error":
+                    a, b = outputs[key].astype(np.float64), wanted.astype(np.float64)
+                    powers = self.apart.setdefault(key, [0.0, 0.0])
+                    powers[:] = powers[0] + float(((a - b) ** 2).sum()), powers[1] + float((b * b).sum())
                 else:
                     self._difference(outputs[key], wanted)
             self.samples += len(_first(outputs))
@@ -183,7 +188,8 @@ class _Tally:
         if self.name == "mse":
             return Score(self.name, mean, self.samples, higher=False)
         if self.name == "error":
-            return Score(self.name, math.sqrt(self.noise / self.signal) if self.signal > 0.0 else math.inf if self.noise else 0.0, self.samples, higher=False)
+            errors = [math.sqrt(noise / signal) if signal > 0.0 else math.inf if noise else 0.0 for noise, signal in self.apart.values()]
+            return Score(self.name, math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0), self.samples, higher=False)
         power = self.signal / max(1, self.elements) if self.name == "sqnr" else (self.span[1] - self.span[0]) ** 2
         return Score(self.name, decibels(power, mean), self.samples)
 
@@ -204,9 +210,9 @@ def evaluate(run: Run, samples: Samples, metrics: Sequence[str | Plugin], refere
         run: the network, e.g. ``engine.run``.
         samples: with labels where a metric needs them; the first dim of every output counts them.
         metrics: names of METRICS, or functions (``Plugin``). top1, top5 and agreement look at the first output, the other
-            built-in ones at all: mse is the mean squared difference from the reference, error the norm of the difference over the norm of the reference, psnr the square of the span of the
-            reference's values over it, sqnr the mean square of the reference over it, both in dB; closeness is 100 less the mean
-            difference in hundredths of the span of the reference's values, of the output that is worst.
+            built-in ones at all: mse is the mean squared difference from the reference, psnr the square of the span of the
+            reference's values over it, sqnr the mean square of the reference over it, both in dB; error is the norm of the difference over that of the
+            reference, closeness 100 less the mean difference in hundredths of the span of the reference's values, both of the output that is worst.
         reference: what ``agreement`` and the metrics after it compare with.
 
     Raises:

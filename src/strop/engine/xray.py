@@ -145,7 +145,7 @@ def isolate(
     single = {n.name: rewrite(graph, only(decisions, reduced, n), calibrated, quiet) for n in reduced}
     others = {n.name: rewrite(graph, decisions.lifted({n.name: ""}), calibrated, quiet) for n in reduced} if without else {}
     found = Isolation(alone=dict.fromkeys(single, 0.0), without=dict.fromkeys(others, 0.0))
-    ends = list(dict.fromkeys(chain_end(graph, node) for node in reduced))
+    ends = [] if compile is None else list(dict.fromkeys(chain_end(graph, node) for node in reduced))
     shifted = Shifted(graph, ends, compile) if compile is not None and is_worth_it(graph, len(single), ends) else None
     for batch in samples:
         if found.batches == batches:
