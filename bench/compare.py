@@ -105,7 +105,7 @@ def _result(
             prepared = int8.prepare(model, build(model, threads=threads, level=0), plan.data, plan.preprocess, plan.python, folder)
             if prepared.model is None:
                 raise OptionError("no QDQ model of this net can be made", where=net.name, got=prepared.reason)
-            options["calibration"] = prepared.calibration
+            options |= {"calibration": prepared.calibration, "calibrator": int8.CALIBRATOR}
             settings, inputs = replace(settings, tolerance=_INT8_TOLERANCE), {key: array[0] for key, array in prepared.tests.items()}
             started = time.perf_counter()
         engine = build(model, precision=plan.precision, **options)

@@ -25,6 +25,8 @@ SCRIPT = Path(__file__).with_name("int8_peers.py")
 CALIBRATION, TESTS = 32, 256
 #: Seconds that quantizing, or running all tests, may take.
 TIMEOUT = 3600
+#: Strop's.
+CALIBRATOR = "best"
 #: Runtimes that run the QDQ model.
 QDQ = ("onnxruntime", "openvino")
 

@@ -39,7 +39,7 @@ def measure(model: Path, python: Path, folder: Path, threads: int = 1) -> tuple[
         StropError: the net cannot be built.
     """
     prepared = int8.prepare(model, build(model, threads=threads, level=0), None, "unit", python, folder)
-    engine = build(model, threads=threads, level=0, precision="int8", calibration=prepared.calibration)
+    engine = build(model, threads=threads, level=0, precision="int8", calibration=prepared.calibration, calibrator=int8.CALIBRATOR)
     return int8.agreement(prepared, engine, RUNTIMES, python, folder, model.stem), len(prepared.floats)
 
 

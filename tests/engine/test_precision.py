@@ -16,6 +16,7 @@ from strop.engine.build import build, portable
 from strop.engine.calibrate import calibrate
 from strop.engine.engine import Engine, load
 from strop.engine.evaluate import evaluate
+from strop.engine.rewrite import Calibrated
 from strop.errors import OptionError
 from strop.ir import dtype as dt
 from strop.ir import interp
@@ -30,7 +31,7 @@ from strop.quantize.data import samples
 from strop.quantize.pipeline import quantize
 from strop.quantize.precision import Decisions
 from strop.quantize.ranges import CALIBRATORS
-from strop.quantize.table import Table
+from strop.quantize.table import Entry, Table
 from strop.target.detect import parse as detect
 from strop.trace import Trace
 from tests import tiny_net
@@ -73,6 +74,36 @@ def test_every_calibrator_keeps_the_digits(calibrator: str) -> None:
     ranges = calibrate(demo_data.lenet_path(), CALIBRATION, calibrator=calibrator)
     assert {e.calibrator for e in ranges.entries.values()} == {calibrator} and all(e.samples == 100 for e in ranges.entries.values())
     assert top1(lenet()) - top1(made(precision="int8", ranges=ranges)) <= 0.01
+
+
+def test_the_best_calibrator_is_the_one_that_leaves_most_signal() -> None:
+    graph, rng = Graph("saturates"), np.random.default_rng(0)
+    x = graph.add_input("x", Type(dt.f32, (1, 16)))
+    graph.set_outputs([graph.add(MatMul(), [x, graph.add_const(rng.standard_normal((16, 4)).astype(np.float32), "w")], name="fc", source=("fc",)).output], ["y"])
+    given = [{"x": rng.uniform(-4, 4, (1, 16)).astype(np.float32)} for _ in range(4)]
+
+    class Runs:
+        def __init__(self, graph: Graph) -> None:
+            self.run = lambda inputs: interp.run(graph, inputs)
+
+    def chosen(first: float, second: float, **more: Any) -> tuple[str, list[str]]:
+        tries = {name: Calibrated(Table({"x": Entry(-r, r, name)})) for name, r in (("mse", first), ("mse:3", second))}
+        trace = Trace()
+        data = samples((each for each in given) if more else given, graph.inputs)
+        return stage._best(graph, Decisions("int8"), tries, data, Runs, trace).table["x"].calibrator, trace.notes  # type: ignore[arg-type]
+
+    name, notes = chosen(2.0, 4.0)
+    assert name == "mse:3" and "ranges by mse:3; signal to noise at the outputs" in notes[0]
+    assert chosen(4.0, 2.0)[0] == "mse" and chosen(4.2, 4.0)[0] == "mse", "others have to be clearly better"
+    assert chosen(4.0, 4.0) == ("mse", [])
+    name, notes = chosen(2.0, 4.0, once=True)
+    assert name == "mse" and "cannot compare calibrators" in notes[0]
+
+
+def test_the_best_calibrator_of_lenet() -> None:
+    engine = made(precision="int8", calibration=CALIBRATION, calibrator="best")
+    assert engine.manifest["precision"]["calibrator"] == "best" and top1(lenet()) - top1(engine) <= 0.01
+    assert any("calibration: ranges by mse" in note for note in engine.manifest["notes"])
 
 
 def test_the_engine_computes_what_the_portable_graph_says(tmp_path: Any) -> None:

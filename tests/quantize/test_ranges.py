@@ -74,6 +74,12 @@ def test_mse_is_as_good_as_the_best_clip_of_the_values(values: np.ndarray) -> No
     assert squared_error(values, *parse("mse").range_of(observer(values))) <= 1.03 * min(tried)
 
 
+def test_a_higher_power_saturates_less() -> None:
+    seen = observer(SHAPES["heavy tail"].astype(np.float32))
+    highs = [parse(f"mse:{power}").range_of(seen)[1] for power in (1, 2, 3, 8)]
+    assert highs == sorted(highs) and highs[0] < highs[2] <= seen.high and parse("mse:2").range_of(seen) == parse("mse").range_of(seen)
+
+
 def plain_divergence(counts: list[int], bins: int, levels: int) -> float:
     """The formula of the GTC talk in loops."""
     p = [float(c) for c in counts[:bins]]
@@ -138,7 +144,7 @@ def test_the_histogram_is_fine_enough_for_entropy() -> None:
     assert BINS >= 16 * 256
 
 
-@pytest.mark.parametrize("text", ["median", "percentile:101", "percentile:x", "mse:3", "legacy:cutoff=1", "percentile:99,98"])
+@pytest.mark.parametrize("text", ["median", "percentile:101", "percentile:x", "mse:9", "minmax:3", "best:2", "legacy:cutoff=1", "percentile:99,98"])
 def test_what_is_refused(text: str) -> None:
     with pytest.raises(OptionError) as error:
         parse(text)

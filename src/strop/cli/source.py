@@ -24,7 +24,7 @@ from strop.files import replacing
 from strop.frontend.formats import TFLITE, kind_of
 from strop.ir.ranges import FORM, parse_shape
 from strop.quantize.data import PREPROCESSING
-from strop.quantize.ranges import CALIBRATORS
+from strop.quantize.ranges import BEST, CALIBRATORS, TRIED
 from strop.trace import Progress
 
 Array = NDArray[Any]
@@ -39,7 +39,7 @@ SHAPE_HELP = (
 SIGNATURE_HELP = "Of a SavedModel or .tflite file with several: the key of the one to read."
 #: Of options about samples.
 DATA_HELP = "Samples: an .npy or .npz file, or a folder of images or .npy files."
-CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9."
+CALIBRATOR_HELP = f"{', '.join(CALIBRATORS)}; parameters after a colon, percentile:99.9; {BEST}: of {' and '.join(TRIED)} the one that leaves most signal at the outputs."
 PREPROCESS_HELP = f"Of images: {', '.join(PREPROCESSING)}."
 
 #: What numpy raises on a file that holds no array.

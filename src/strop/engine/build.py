@@ -85,7 +85,7 @@ def build(
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
         calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are used, as a note says.
         ranges: a range table, its path, or value names to (low, high), where ``calibration`` has only the samples.
-        calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``.
+        calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``, or best: of several the one that leaves most signal at the outputs.
         preprocess: of images: unit, imagenet, signed or raw.
         max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that counts; for auto 1.
         equalize: brings channels between convolutions to like ranges first, see ``strop.quantize.equalize``.

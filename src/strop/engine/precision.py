@@ -16,7 +16,7 @@ from strop.engine.auto_precision import (
     timer,
 )
 from strop.engine.engine import Engine
-from strop.engine.evaluate import Plugin
+from strop.engine.evaluate import Plugin, evaluate
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, observe
 from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, accuracy_report
@@ -44,6 +44,8 @@ from strop.trace import Trace
 
 #: Used where nothing else is said.
 CALIBRATOR = "mse"
+#: Batches on which the calibrator ``best`` compares others, and dB by which another than the first has to be better.
+_COMPARED, _CLEARLY = 64, 1.0
 #: Of ``auto``, where nothing else is said.
 MAX_DROP = 1.0
 
@@ -130,7 +132,7 @@ def reduce_precision(
     if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in (request.precision, *(request.layers or {}).values())):
         graph = split_projections(graph, _known(request))
     decisions = decide(graph, request.precision, request.layers)
-    calibrator = ranges.parse(request.calibrator)
+    calibrator = request.calibrator if request.calibrator == ranges.BEST else ranges.parse(request.calibrator).text
     if request.max_drop is not None and not request.max_drop >= 0:
         raise OptionError("unusable max_drop", got=request.max_drop, expected="0 or more")
     if request.is_plain:
@@ -139,7 +141,7 @@ def reduce_precision(
         why = "a network with loops is not calibrated"
         trace.note(f"auto: all {sum(1 for _ in layers(graph))} layers stay in fp32: {why}")
         decisions = decisions.lifted({node.name: why for node in layers(graph)})
-        return Reduced(graph, {"precision": _facts(graph, request, decisions, calibrator.text)})
+        return Reduced(graph, {"precision": _facts(graph, request, decisions, calibrator)})
     integers = any(decisions.of(node) in INTEGERS for node in layers(graph))
     compile = _remembering(compile, graph)
     if request.equalize and integers:
@@ -172,7 +174,7 @@ def reduce_precision(
     stored = list(stored_layers(graph, decisions))
     if stored:
         note_stored(stored, trace)
-    facts = _facts(graph, request, decisions, calibrator.text)
+    facts = _facts(graph, request, decisions, calibrator)
     if stored:
         facts["weights"] = [asdict(each) for each in stored]
 
@@ -251,7 +253,31 @@ def calibrate_graph(graph: Graph, decisions: Decisions, request: Request, compil
         trace.note(f"calibration: {found.note}")
     seen = observe(graph, observed(graph, decisions), found, compile, trace, channel_axes(graph))
     means = {name: m.mean for name, m in seen.means.items() if m.total is not None} if request.bias_correction else {}
-    return Calibrated(known if known is not None else seen.table(ranges.parse(request.calibrator)), means)
+    if known is not None:
+        return Calibrated(known, means)
+    if request.calibrator != ranges.BEST:
+        return Calibrated(seen.table(ranges.parse(request.calibrator)), means)
+    tries = {name: Calibrated(seen.table(ranges.parse(name)), means) for name in ranges.TRIED}
+    return _best(graph, decisions, tries, found, compile, trace)
+
+
+def _best(graph: Graph, decisions: Decisions, tries: Mapping[str, Calibrated], found: Samples, compile: Compile, trace: Trace) -> Calibrated:
+    """Of several calibrators' ranges those that leave most signal at the outputs on the samples; the first ones where no others are clearly better."""
+    first, *others = tries
+    if found.once:
+        trace.note(f"calibration: ranges by {first}; samples that can be walked only once cannot compare calibrators")
+        return tries[first]
+    if all(tries[name].table.covers_as(tries[first].table) for name in others):
+        return tries[first]
+    reference = compile(graph).run
+    heard = {
+        name: evaluate(compile(rewrite(graph, decisions, each, Trace())).run, found.first(_COMPARED), ["sqnr"], reference)[0].value
+        for name, each in tries.items()
+    }
+    best = max(others, key=lambda name: heard[name])
+    chosen = best if heard[best] > heard[first] + _CLEARLY else first
+    trace.note(f"calibration: ranges by {chosen}; signal to noise at the outputs: " + ", ".join(f"{value:.1f} dB by {name}" for name, value in heard.items()))
+    return tries[chosen]
 
 
 def _known(request: Request) -> Table | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,6 +65,10 @@ class Samples:
 
     def __iter__(self) -> Iterator[Batch]:
         return self.make()
+
+    def first(self, count: int) -> Samples:
+        """The first batches."""
+        return replace(self, make=lambda: islice(self.make(), count))
 
 
 def samples(

@@ -52,7 +52,7 @@ def parse(text: str) -> Calibrator:
     """
     name, _, rest = text.partition(":")
     if name not in CALIBRATORS:
-        raise OptionError("unknown calibrator", got=text, expected=", ".join(CALIBRATORS))
+        raise OptionError("unknown calibrator", got=text, expected=", ".join((*CALIBRATORS, BEST)))
     function, known = CALIBRATORS[name]
     given: dict[str, float] = {}
     for index, part in enumerate(p for p in rest.split(",") if p):
@@ -89,8 +89,10 @@ def percentile(seen: Observer, percent: float) -> tuple[float, float]:
     return (first - BINS) * seen.width, (last + 1 - BINS) * seen.width
 
 
-def mse(seen: Observer) -> tuple[float, float]:
-    """The range whose 8-bit grid gives the least mean squared error, saturation included, over the histogram's bin centres.
+def mse(seen: Observer, power: float) -> tuple[float, float]:
+    """The range whose 8-bit grid gives the least mean of |error| to a power, saturation included, over the histogram's bin centres.
+
+    Above 2 errors of saturation, which are the large ones, weigh more against those of rounding.
 
     Sung, Shin and Hwang, 2015, "Resiliency of Deep Neural Networks under Quantization", with an exhaustive search over clip
     thresholds.
@@ -101,7 +103,7 @@ def mse(seen: Observer) -> tuple[float, float]:
     for bins in range(BINS, BINS // 64, -4 * _STRIDE):
         low, high = max(seen.low, -bins * seen.width), min(seen.high, bins * seen.width)
         grid = affine(low, high)
-        error = float(np.dot(weights, (centres - grid.rounded(centres)) ** 2))
+        error = float(np.dot(weights, np.abs(centres - grid.rounded(centres)) ** power))
         if error < best:
             best, chosen = error, (low, high)
     return chosen
@@ -185,12 +187,15 @@ def legacy(seen: Observer, quantile: float, regression: float) -> tuple[float, f
     return _clipped(seen, bins)
 
 
+#: Not a function of what was seen of a value: of TRIED the one whose ranges leave most signal at the network's outputs, see ``engine/precision.py``.
+BEST = "best"
+TRIED = ("mse", "mse:3")
 #: Name: the function, and its parameters with default, least and greatest value.
 CALIBRATORS: Mapping[str, tuple[Callable[..., tuple[float, float]], dict[str, tuple[float, float, float]]]] = {
     "minmax": (minmax, {}),
     "entropy": (entropy, {}),
     "entropy2": (entropy2, {}),
     "percentile": (percentile, {"percent": (99.99, 50.0, 100.0)}),
-    "mse": (mse, {}),
+    "mse": (mse, {"power": (2.0, 1.0, 8.0)}),
     "legacy": (legacy, {"quantile": (0.9999, 0.5, 1.0), "regression": (1.0, 0.0, 1.0)}),
 }

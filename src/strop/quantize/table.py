@@ -73,6 +73,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.entries)
 
+    def covers_as(self, other: Table) -> bool:
+        """Whether both have the same ranges of the same values."""
+        return {name: (e.low, e.high) for name, e in self.entries.items()} == {name: (e.low, e.high) for name, e in other.entries.items()}
+
     def merge(self, other: Table) -> None:
         """Takes in another table: of a value that both have, the range that holds both, and the sum of the samples."""
         for name, entry in other.entries.items():
