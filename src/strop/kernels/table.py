@@ -43,6 +43,7 @@ from strop.kernels.c import (
     top_k,
     unique,
 )
+from strop.kernels.cuda_libraries import cublaslt, cudnn
 from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, lowest
 from strop.kernels.triton import (
     channel_pad,
@@ -103,7 +104,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     naive.KERNEL,
 )
 
-#: Kernels in Triton, for GPUs.
+#: Kernels for GPUs: in Triton, and calls of libraries.
 GPU_KERNELS: tuple[Kernel[Any], ...] = (
     channel_pad.KERNEL,
     conv_gemm.KERNEL,
@@ -118,6 +119,8 @@ GPU_KERNELS: tuple[Kernel[Any], ...] = (
     softmax_rows.KERNEL,
     top_k_rows.KERNEL,
     loops.KERNEL,
+    cublaslt.KERNEL,
+    cudnn.KERNEL,
 )
 
 

@@ -115,7 +115,8 @@ def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, tr
         book.look_up(task)
     depth = gpu.DEPTHS[level]
     if here:
-        own = {gpu.Task(t.region, t.candidates, t.results): t for t in tasks if t.pending(depth, level >= _CHECKS_ALL)}
+        every = {gpu.Task(t.region, t.candidates, t.results): t for t in tasks}
+        own = {g: t for g, t in every.items() if t.pending(depth, level >= _CHECKS_ALL) or g.calls(depth)}
 
         def report(task: gpu.Task, candidate: Candidate, result: int | str, why: str) -> None:
             book.put(own[task], candidate, result)
