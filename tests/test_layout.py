@@ -358,7 +358,7 @@ def kernel_files() -> list[Path]:
 
 def test_kernels_are_in_the_table_and_named_after_their_file() -> None:
     table = import_module("strop.kernels.table")
-    kernels = (*table.KERNELS, *table.GPU_KERNELS)
+    kernels = (*table.KERNELS, *table.GPU_KERNELS, *table.GPU_LIBRARIES)
     found = []
     assert kernel_files()
     for path in kernel_files():

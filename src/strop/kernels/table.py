@@ -104,7 +104,7 @@ KERNELS: tuple[Kernel[Any], ...] = (
     naive.KERNEL,
 )
 
-#: Kernels for GPUs: in Triton, and calls of libraries.
+#: Kernels in Triton, for GPUs.
 GPU_KERNELS: tuple[Kernel[Any], ...] = (
     channel_pad.KERNEL,
     conv_gemm.KERNEL,
@@ -119,6 +119,10 @@ GPU_KERNELS: tuple[Kernel[Any], ...] = (
     softmax_rows.KERNEL,
     top_k_rows.KERNEL,
     loops.KERNEL,
+)
+
+#: Calls of libraries, for GPUs whose target allows them.
+GPU_LIBRARIES: tuple[Kernel[Any], ...] = (
     cublaslt.KERNEL,
     cudnn.KERNEL,
 )
@@ -126,7 +130,9 @@ GPU_KERNELS: tuple[Kernel[Any], ...] = (
 
 def kernels_for(target: Target) -> tuple[Kernel[Any], ...]:
     """The kernels that make code for a target."""
-    return GPU_KERNELS if is_gpu(target) else KERNELS
+    if not is_gpu(target):
+        return KERNELS
+    return (*GPU_KERNELS, *GPU_LIBRARIES) if target.libraries else GPU_KERNELS
 
 
 def candidates(region: Region, target: Target) -> list[Candidate]:

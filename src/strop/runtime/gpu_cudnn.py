@@ -49,7 +49,7 @@ class Convolution:
             raise
 
     def _operations(self) -> list[c_void_p]:
-        """The convolution, and what follows it one by one; the last one writes y."""
+        """The convolution, and what follows it one by one, in the order in which cuDNN knows such chains; the last one writes y."""
         call, operands, window = self._call, self._call.operands, self._call.window
         assert window is not None
         told = self._described(
@@ -57,7 +57,7 @@ class Convolution:
             (104, _INT64, window.after), (105, _INT64, window.before), (106, _INT64, [2]),
         )  # fmt: skip
         x, w, y = (self._tensor(_NUMBERS[name], operands[name]) for name in ("x", "w", "y"))
-        later: list[tuple[int, c_void_p | None]] = [(_ADD, self._tensor(_NUMBERS[name], self._wide(name))) for name in ("bias", "added") if name in operands]
+        later: list[tuple[int, c_void_p | None]] = [(_ADD, self._tensor(_NUMBERS[name], self._wide(name))) for name in ("added", "bias") if name in operands]
         later += [(_FUNCTIONS[call.act], None)] if call.act in _FUNCTIONS else []
         values = [self._tensor(_INNER + k, operands["y"], inner=True) for k in range(len(later))] + [y]
         found = [

@@ -20,11 +20,14 @@ from numpy.lib.stride_tricks import as_strided
 
 from strop.codegen.triton import Cubin, compile_all, jobs_of
 from strop.errors import RuntimeFailure, StropError
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels import oracle
 from strop.kernels.base import Candidate, In, Operand, Out, Packed, Region, View
 from strop.kernels.triton.emit import GpuEmitted
+from strop.ops.conv import Conv
 from strop.ops.integer import FACTORS
+from strop.ops.matmul import MatMul
 from strop.runtime.gpu_driver import Device, device
 from strop.runtime.gpu_libraries import Ready, ready
 from strop.runtime.gpu_library_files import NoAlgorithm
@@ -208,7 +211,7 @@ class _Region:
         self.ins = [None if o is None else self._upload(self._content(o, a)) for o, a in zip(region.operands, self.arrays, strict=True)]
         self.outs = [self._allocate(max(1, v.nbytes)) for v in region.outs]
         self._loaded: dict[str, _Loaded] = {}
-        self._tolerant = _as_narrow(region)
+        self._tolerant = _as_narrow(region, "tf32" in owner.target.extras)
 
     def _content(self, operand: Operand, array: Array | None) -> Array:
         """Memory of an operand: what the oracle is given, or for a large problem the same random numbers over and over."""
@@ -363,9 +366,12 @@ def _kernel(label: str) -> str:
     return label.split("(")[0]
 
 
-def _as_narrow(region: Region) -> Region:
-    """The region with f32 results as f16 where a factor is: the oracle rounds the anchor's result before the epilogue widens it."""
+def _as_narrow(region: Region, tf32: bool = False) -> Region:
+    """The region with f32 results as f16 where a factor is, as the oracle rounds the anchor's result before the epilogue widens it, or where factors are
+    rounded to ``tf32``, which has as many bits of mantissa."""
     narrow = next((o.view.dtype for o in region.operands[: region.anchors] if o is not None and o.view.dtype.name in ("f16", "bf16")), None)
+    if narrow is None and tf32 and isinstance(region.op, (Conv, MatMul)):
+        narrow = dt.f16
     if narrow is None:
         return region
     return replace(region, outs=tuple(replace(v, dtype=narrow) if v.dtype.name == "f32" else v for v in region.outs))
