@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from strop.cli.inspect import _foot
 from strop.engine.build import build
+from strop.engine.describe import describe
 from strop.engine.engine import load
 from strop.engine.library_calls import LibraryCall, call_of
 from strop.engine.options import machine_of
@@ -177,7 +179,8 @@ def write_records(target: Any) -> None:
 
 def test_an_engine_of_calls(engine_path, driver, fakes):  # noqa: F811
     engine = load(engine_path)
-    assert engine.manifest["libraries"] == VERSIONS
+    assert engine.manifest["libraries"] == describe(engine).libraries == VERSIONS
+    assert ("libraries", "cublaslt 13.1.0, cudnn 9.28.1: the engine needs them") in _foot(describe(engine))
     kernels = [s["kernel"] for s in engine.manifest["steps"]]
     assert kernels.count("cublaslt(version=13.1.0, rank=1)") == 3 and kernels.count("cudnn(version=9.28.1, rank=1)") == 5
     made: list[Any] = []

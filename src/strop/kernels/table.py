@@ -136,7 +136,7 @@ def kernels_for(target: Target) -> tuple[Kernel[Any], ...]:
 
 
 def candidates(region: Region, target: Target) -> list[Candidate]:
-    """Everything that can do the region, cheapest by the cost model first; stable for equal costs."""
+    """Everything that can do the region, cheapest by the cost model first, behind all others what has no estimate; stable for equal costs."""
     typical = region.typical()
     found = [
         candidate
@@ -146,7 +146,7 @@ def candidates(region: Region, target: Target) -> list[Candidate]:
         if (candidate := Candidate(kernel, params))
         if typical is region or _unwritten(candidate, region, target) is None
     ]
-    return sorted(found, key=lambda c: c.cost(typical, target))
+    return sorted(found, key=lambda c: (not c.kernel.estimated, c.cost(typical, target)))
 
 
 def _unwritten(candidate: Candidate, region: Region, target: Target) -> str | None:

@@ -427,7 +427,8 @@ def _choose(task: Task, book: _Book, trace: Trace) -> None:
     for step in task.steps:
         step.candidates = [c for c in step.candidates if c.label not in failed]
         known = [c for c in step.candidates if best is not None and c.label == best.label]
-        step.chosen = known[0] if known else step.candidates[0]
+        own = [c for c in step.candidates if isinstance(task.results.get(c.label), int)]  # where a step lies may leave it fewer candidates
+        step.chosen = known[0] if known else min(own, key=lambda c: int(task.results[c.label]), default=step.candidates[0])
         result = task.results.get(step.chosen.label)
         step.seconds = result / 1e9 if isinstance(result, int) else None
 

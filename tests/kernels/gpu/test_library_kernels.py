@@ -12,16 +12,22 @@ import pytest
 from strop.engine.library_calls import LibraryCall, Lying, call_of
 from strop.ir import dtype as dt
 from strop.ir.expr import Cast, Const, Expr, Input, call
+from strop.ir.graph import Graph
+from strop.ir.op import Type
 from strop.kernels.base import In, Operand, Packed, Region, View
 from strop.kernels.cuda_libraries import cublaslt, cudnn
 from strop.kernels.cuda_libraries.calls import Rank, ending
 from strop.kernels.oracle import difference, expected, random_operands
 from strop.kernels.table import GPU_LIBRARIES, candidates, kernels_for
 from strop.kernels.triton.emit import GpuEmitted
+from strop.lower.pipeline import lower
 from strop.ops.conv import Conv
+from strop.ops.data import Concat
 from strop.ops.elementwise import FUNCTIONS
 from strop.ops.matmul import MatMul
+from strop.ops.pool import MaxPool
 from strop.target.detect import parse
+from strop.trace import Trace
 from tests.kernels.harness import buffer_for
 
 TARGET = replace(parse("cuda:sm_90+libraries"), libraries=(("cublaslt", "13.1.0"), ("cudnn", "9.28.1")))
@@ -181,3 +187,16 @@ def test_endings_name_operands_of_the_region():
     found = ending(region, ("none", "relu"), 2)
     assert not isinstance(found, str) and (found.bias, found.added, found.act) == (2, 3, "relu")
     assert isinstance(ending(matmul(SUM + Const(1.0)), ("none",), 2), str)
+
+
+@pytest.mark.parametrize(("first", "called"), [(8, True), (4, False)])
+def test_a_result_that_begins_between_two_multiples_of_16_bytes_is_not_a_librarys(first, called):
+    graph = Graph("parts")
+    sides = [graph.add_input(f"s{k}", Type(dt.f16, (1, n, 6, 6))) for k, n in enumerate((first, 16 - first))]
+    x = graph.add_input("x", Type(dt.f16, (1, 16, 6, 6)))
+    weights = graph.add_const(RNG.standard_normal((8, 16, 3, 3)).astype(np.float16), "w")
+    middle = graph.add(Conv((1, 1), (1, 1, 1, 1), (1, 1)), [x, weights], name="conv").outputs[0]
+    whole = graph.add(Concat(1), [sides[0], middle, sides[1]], name="whole").outputs[0]
+    graph.set_outputs([graph.add(MaxPool((2, 2), (2, 2), (0, 0, 0, 0), (1, 1)), [whole], name="pool").outputs[0]])
+    step = next(s for s in lower(graph, TARGET, Trace()).steps if s.region.name == "conv")
+    assert step.outputs[0].offset == first and any(not c.kernel.estimated for c in step.candidates) == called

@@ -18,7 +18,7 @@ from strop.ir.expr import Call, Cast, Const, Expr, Input
 from strop.ir.op import Array
 from strop.kernels.base import Operand, Packed, Pointer, Region, View
 from strop.kernels.triton.emit import GpuEmitted
-from strop.kernels.triton.parts import GpuKernel
+from strop.kernels.triton.parts import GpuKernel, traffic
 from strop.ops.elementwise import FUNCTIONS
 from strop.target.base import Target
 
@@ -26,8 +26,8 @@ from strop.target.base import Target
 WORKSPACE = 32 << 20
 #: Operands begin at multiples of so many bytes.
 ALIGNED = 16
-#: Seconds that a call is said to take: times alone decide for a library, no estimate does.
-_NO_ESTIMATE = 1.0
+#: Share of the peak that a call is said to reach, for people: no choice is made by it.
+_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class LibraryKernel(GpuKernel[Rank]):
         return [Rank(dict(target.libraries)[self.name], rank) for rank in range(self.ranks)]
 
     def cost(self, region: Region, params: Rank, target: Target) -> float:
-        return _NO_ESTIMATE * (1 + params.rank)
+        return max(region.work.flops / (_SHARE * target.cores * target.peak_flops), traffic(region, target))
 
     def launches(self, region: Region, params: Rank, target: Target) -> GpuEmitted:
         sides, window, act = self.sides(region)
