@@ -30,12 +30,15 @@ GROUPS = (
     ("compat", "cli"),
 )
 #: What stands outside the order: (folder, every Strop module it may import, every folder that may import it).
-RUNTIME_SEES = {"strop.errors", "strop.ir.dtype", "strop.engine.format", "strop.engine.plan", "strop.engine.dims", "strop.engine.checksum", "strop.engine.cubins", "strop.engine.parts"}
+RUNTIME_SEES = {
+    "strop.errors", "strop.ir.dtype", "strop.engine.format", "strop.engine.plan", "strop.engine.dims", "strop.engine.checksum", "strop.engine.cubins", "strop.engine.parts",
+    "strop.engine.library_calls",
+}  # fmt: skip
 RUNTIME_SEEN_BY = {"engine", "codegen"}
 DEMO_DATA_SEES = {"strop.errors"}
 DEMO_DATA_SEEN_BY = {"cli"}
 #: What a process that only runs engines imports of the engine folder, and what these may import.
-FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum", "cubins", "parts")
+FORMAT_FILES = ("format", "plan", "dims", "computed", "checksum", "cubins", "parts", "library_calls")
 #: Files that import modules by name at run time, so that a process without the compiler can load engines.
 LAZY_FILES = {
     "__init__.py", "quantize/__init__.py", "compat/shims.py", "compat/tflite/__init__.py", "compat/tflite/source.py", "cli/main.py", "cli/source.py", "cli/dump.py",
@@ -127,9 +130,9 @@ def layer_problem(importer: str, imported: str) -> str | None:
     if there == "runtime":
         if here == "codegen" and imported == "strop.runtime.sources":
             return None
-        if here == "tune" and imported == "strop.runtime.gpu_driver":
+        if here == "tune" and imported in ("strop.runtime.gpu_driver", "strop.runtime.gpu_libraries", "strop.runtime.gpu_library_files"):
             return None
-        return None if here in ("engine", "custom") else "only the engine and custom layers use the runtime; tuning knows the GPU driver, codegen knows where its sources are"
+        return None if here in ("engine", "custom") else "only the engine and custom layers use the runtime; tuning knows the GPU driver and its libraries, codegen knows where its sources are"
     if there == "demo_data":
         return None if here in DEMO_DATA_SEEN_BY else "only the command line uses the demonstration's data"
     if here == there or RANK[there] < RANK[here]:
@@ -355,7 +358,7 @@ def kernel_files() -> list[Path]:
 
 def test_kernels_are_in_the_table_and_named_after_their_file() -> None:
     table = import_module("strop.kernels.table")
-    kernels = (*table.KERNELS, *table.GPU_KERNELS)
+    kernels = (*table.KERNELS, *table.GPU_KERNELS, *table.GPU_LIBRARIES)
     found = []
     assert kernel_files()
     for path in kernel_files():

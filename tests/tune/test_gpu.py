@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from strop import demo_data
 from strop.engine.build import build, portable
 from strop.kernels.base import Candidate
+from strop.kernels.cuda_libraries import cublaslt, cudnn
+from strop.kernels.cuda_libraries.calls import Rank
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.product import Params
 from strop.lower.pipeline import lower
@@ -39,6 +43,20 @@ def test_then_the_neighbours_of_the_fastest():
     assert [c.params for c in task.neighbours(8)] == [B, D]
     task.found[task.candidates[0].label] = "wrong"
     assert [c.params for c in task.neighbours(8)] == [D]
+
+
+def _calls(kernel: Any, count: int) -> list[Candidate]:
+    return [Candidate(kernel, Rank("1.0", k)) for k in range(count)]
+
+
+def test_calls_of_libraries_come_beside_the_others_with_one_to_compare_them_with():
+    task = gpu.Task(None, [*_task(A, B, C, D).candidates, *_calls(cublaslt.KERNEL, 3), *_calls(cudnn.KERNEL, 1)])  # type: ignore[arg-type]
+    assert [c.label.split("(")[0] for c in task.first(2)] == ["conv_gemm"] * 2 + ["cublaslt"] * 2 + ["cudnn"]
+    assert [c.params.rank for c in task.calls(None)] == [0, 1, 2, 0]
+    task.found = {c.label: 9 - k for k, c in enumerate(task.candidates[:4])}
+    assert [c.params for c in task.first(2)[:1]] == [D] and len(task.first(2)) == 4
+    task.found.update({c.label: 5 for c in task.calls(None)})
+    assert task.calls(None) == [] and task.first(2) == [] and not [c for c in task.neighbours(8) if not c.kernel.estimated]
 
 
 def test_no_gpu_is_no_error(monkeypatch):

@@ -68,6 +68,7 @@ def _foot(found: Description) -> list[tuple[str, object]]:
     totals, memory = found.totals, found.memory
     rows: list[tuple[str, object]] = [
         *([("placement", f"{len(found.placement)} of {totals.steps} steps run on the processor {found.placement[0].target}")] if found.placement else []),
+        *([("libraries", ", ".join(f"{name} {version}" for name, version in found.libraries.items()) + ": the engine needs them")] if found.libraries else []),
         ("steps", f"{totals.steps} for {totals.nodes} nodes ({totals.fused_nodes} fused into others)"),
         ("copies", copies(found)),
         ("work", f"{number(totals.flops)}flop, {size(totals.bytes)} read and written"),

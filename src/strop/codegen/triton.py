@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,13 @@ class Call:
 
 @dataclass
 class Kernel:
-    """What a step runs: launches over the same parameters."""
+    """What a step runs: launches over the same parameters, or a call of a library."""
 
     calls: list[Call]
     workspace: int
     locks: int
     label: str
+    library: Mapping[str, Any] | None = None
     layers: list[str] = field(default_factory=list)
 
 
@@ -154,22 +155,23 @@ class GpuModule:
                 self.jobs.append(job)
         numbers = [self._jobs[key] for key in keys]
         grids = [launch.grid for launch in emitted.launches]
-        whole = repr((numbers, grids, emitted.workspace, emitted.locks))
+        whole = repr((numbers, grids, emitted.workspace, emitted.locks, emitted.library))
         index = self._index.setdefault(whole, len(self.kernels))
         if index == len(self.kernels):
             calls = [Call(number, grid) for number, grid in zip(numbers, grids, strict=True)]
-            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label))
+            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label, emitted.library))
         if layer not in self.kernels[index].layers:
             self.kernels[index].layers.append(layer)
         return index
 
     def units(self) -> list[str]:
-        """The texts, each headed by the layers it serves."""
+        """The texts, each headed by the layers it serves; of a library's call what it is."""
         served: dict[int, list[str]] = {}
         for kernel in self.kernels:
             for call in kernel.calls:
                 served.setdefault(call.cubin, []).extend(kernel.layers)
-        return [f"# {', '.join(served[k][:8])}{', ...' if len(served[k]) > 8 else ''}\n{job.text}" for k, job in enumerate(self.jobs)]
+        texts = [f"{_heading(served[k])}\n{job.text}" for k, job in enumerate(self.jobs)]
+        return texts + [f"{_heading(k.layers)}\n# {json.dumps(k.library)}\n" for k in self.kernels if k.library is not None]
 
     def compile(self, done: Callable[[int, int], None] | None = None) -> list[Cubin]:
         """The machine code of every job."""
@@ -178,6 +180,10 @@ class GpuModule:
             if isinstance(cubin, str):
                 raise KernelError("Triton does not compile a kernel", where=job.function, got=cubin, hint="report this with the network's layer")
         return [cubin for cubin in found if isinstance(cubin, Cubin)]
+
+
+def _heading(layers: Sequence[str]) -> str:
+    return f"# {', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''}"
 
 
 def compile_all(jobs: Sequence[Job], done: Callable[[int, int], None] | None = None) -> list[Cubin | str]:

@@ -14,12 +14,14 @@ import numpy as np
 from strop.codegen import toolchain
 from strop.codegen.c import Module
 from strop.codegen.triton import ALIGNED, GpuModule
+from strop.codegen.triton import Kernel as Launches
 from strop.engine.arena import MemoryPlan
 from strop.engine.cubins import PREFIX, Code, GpuKernel
 from strop.engine.cubins import encode as encode_cubins
 from strop.engine.custom_section import CustomKind, CustomStep, CustomTensor, encode_custom
 from strop.engine.dim_table import DimTable
 from strop.engine.format import Section, SectionKind
+from strop.engine.library_calls import call_of
 from strop.engine.plan import KERNEL_BY_NAME, Arg, Plan, Space, Symbol, Tensor, encode_plan
 from strop.engine.plan import Jump as PlanJump
 from strop.engine.plan import Step as PlanStep
@@ -207,6 +209,11 @@ class Assembler:
             "rounding": step.chosen.kernel.error(region, step.chosen.params),
         }
 
+    def _libraries(self) -> dict[str, dict[str, str]]:
+        """Versions of the libraries that steps are calls of, where there are such steps."""
+        called = [k.library for k in self.module.kernels if k.library is not None] if isinstance(self.module, GpuModule) else []
+        return {"libraries": {row["library"]: row["version"] for row in called}} if called else {}
+
     def units(self) -> list[str]:
         """The texts of all kernels."""
         return self.module.units()
@@ -234,7 +241,7 @@ class Assembler:
         target, module = self.lowered.target, self.module
         if isinstance(module, GpuModule):
             codes = [Code(c.function, c.code, c.shared, c.warps) for c in module.compile(done)]
-            table = [GpuKernel(tuple((c.cubin, c.grid) for c in k.calls if min(c.grid) > 0), k.workspace, k.locks) for k in module.kernels]
+            table = [_gpu_kernel(k) for k in module.kernels]
             return encode_cubins(codes, table), f"{PREFIX}{target.cpu}", []
         kernels, runtime = _bytes(module.compile(done)), _bytes(toolchain.runtime_library(target))
         return kernels, module.used.section, [Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime])]
@@ -281,8 +288,14 @@ class Assembler:
             },
             "steps": self.records,
             "buffers": self._buffers(),
+            **self._libraries(),
             **extra,
         }
+
+
+def _gpu_kernel(kernel: Launches) -> GpuKernel:
+    calls = tuple((c.cubin, c.grid) for c in kernel.calls if min(c.grid) > 0)
+    return GpuKernel(calls, kernel.workspace, kernel.locks, None if kernel.library is None else call_of(kernel.library))
 
 
 def _custom(step: Step, emitted: Emitted) -> str:

@@ -110,7 +110,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Description:
-    """An engine in words and numbers."""
+    """An engine in words and numbers. ``libraries`` are the versions of those that steps are calls of."""
 
     model: str
     target: str
@@ -123,6 +123,7 @@ class Description:
     steps: tuple[StepReport, ...]
     notes: tuple[str, ...]
     placement: tuple[Fallback, ...]
+    libraries: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""
@@ -161,6 +162,7 @@ def describe(engine: Engine, times: Sequence[StepTime] = ()) -> Description:
         steps=steps,
         notes=tuple(map(str, notes)),
         placement=engine.placement,
+        libraries=_get(engine, manifest, "libraries", dict) if "libraries" in manifest else {},
     )
 
 

@@ -7,21 +7,25 @@ from dataclasses import replace
 from strop import knobs
 from strop.engine.stages import STAGES
 from strop.errors import OptionError
+from strop.runtime.gpu_library_files import versions
 from strop.target.base import Target
-from strop.target.cuda import is_gpu
+from strop.target.cuda import LIBRARIES, is_gpu
 from strop.target.detect import beside
 from strop.target.detect import parse as parse_target
 
 
 def machine_of(target: str | Target, threads: int | None) -> Target:
-    """The target with as many cores as there will be threads, of a GPU the processor beside it; OptionError for an unusable number."""
+    """The target with as many cores as there will be threads, of a GPU the processor beside it; and the libraries that it allows;
+    OptionError for an unusable number, TargetError for a library that is not installed."""
     machine = parse_target(target) if isinstance(target, str) else target
     worker = beside(machine) if is_gpu(machine) else machine
     count = threads if threads is not None else knobs.THREADS.get() or worker.cores
     if not 1 <= count <= 256:
         raise OptionError("unusable number of threads", got=count, expected="1..256")
     worker = worker.with_cores(count)
-    return replace(machine, host=worker) if is_gpu(machine) else worker
+    if not is_gpu(machine):
+        return worker
+    return replace(machine, host=worker, libraries=versions() if LIBRARIES in machine.extras else ())
 
 
 def check(level: int, stop_after: str | None) -> None:

@@ -329,6 +329,8 @@ class Kernel(ABC, Generic[P]):
     symbolic: bool = False
     #: False when it cannot be run by itself, so that tuning neither checks nor times it.
     measured: bool = True
+    #: False when its cost is no estimate to choose by: it is measured wherever it can be, and chosen only by a time.
+    estimated: bool = True
 
     #: True when it is right where an operand has no elements and the result has some.
     empty: bool = False

@@ -43,6 +43,7 @@ from strop.kernels.c import (
     top_k,
     unique,
 )
+from strop.kernels.cuda_libraries import cublaslt, cudnn
 from strop.kernels.extent import SymbolicError, dim_of, is_symbolic, lowest
 from strop.kernels.triton import (
     channel_pad,
@@ -120,14 +121,22 @@ GPU_KERNELS: tuple[Kernel[Any], ...] = (
     loops.KERNEL,
 )
 
+#: Calls of libraries, for GPUs whose target allows them.
+GPU_LIBRARIES: tuple[Kernel[Any], ...] = (
+    cublaslt.KERNEL,
+    cudnn.KERNEL,
+)
+
 
 def kernels_for(target: Target) -> tuple[Kernel[Any], ...]:
     """The kernels that make code for a target."""
-    return GPU_KERNELS if is_gpu(target) else KERNELS
+    if not is_gpu(target):
+        return KERNELS
+    return (*GPU_KERNELS, *GPU_LIBRARIES) if target.libraries else GPU_KERNELS
 
 
 def candidates(region: Region, target: Target) -> list[Candidate]:
-    """Everything that can do the region, cheapest by the cost model first; stable for equal costs."""
+    """Everything that can do the region, cheapest by the cost model first, behind all others what has no estimate; stable for equal costs."""
     typical = region.typical()
     found = [
         candidate
@@ -137,7 +146,7 @@ def candidates(region: Region, target: Target) -> list[Candidate]:
         if (candidate := Candidate(kernel, params))
         if typical is region or _unwritten(candidate, region, target) is None
     ]
-    return sorted(found, key=lambda c: c.cost(typical, target))
+    return sorted(found, key=lambda c: (not c.kernel.estimated, c.cost(typical, target)))
 
 
 def _unwritten(candidate: Candidate, region: Region, target: Target) -> str | None:

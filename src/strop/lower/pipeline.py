@@ -14,6 +14,7 @@ from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Cost, Type
 from strop.ir.shape import Dim, Sym
 from strop.kernels.base import Candidate, Operand, Region, View
+from strop.kernels.cuda_libraries.calls import ALIGNED as LIBRARY_ALIGNED
 from strop.kernels.extent import (
     SymbolicError,
     dim_of,
@@ -206,7 +207,7 @@ def _placed(launch: Launch, target: Target, known: dict[str, list[Candidate]], d
     elif free and not region.symbols:
         reason = "it lies in memory whose size only a run knows"
     else:
-        found = _candidates(region, target, known)
+        found = [c for c in _candidates(region, target, known) if c.kernel.estimated or all(map(_in_line, places))]
         if found:
             return _step_of(launch, region, found)
         reason = _why_not(region, target)
@@ -214,6 +215,11 @@ def _placed(launch: Launch, target: Target, known: dict[str, list[Candidate]], d
     step = _step(launch, host, {})
     step.host, step.refusal = host, reason
     return step
+
+
+def _in_line(place: Placement) -> bool:
+    """Whether an operand begins where NVIDIA's libraries let it."""
+    return place.offset * place.view.dtype.size % LIBRARY_ALIGNED == 0
 
 
 def _why_not(region: Region, target: Target) -> str:

@@ -21,15 +21,17 @@ from numpy.typing import ArrayLike
 
 from strop.engine.cubins import PREFIX, GpuKernel, decode
 from strop.engine.format import EngineFile, SectionKind, Source
+from strop.engine.library_calls import ALIGNED, WORKSPACE
 from strop.engine.parts import ENGINE, PARTS, Part, Shared, decode_parts
 from strop.engine.plan import Arg, Plan, Space, Step, Tensor, decode_plan
-from strop.errors import InputError, TargetError
+from strop.errors import EngineFileError, InputError, TargetError
 from strop.ir.dtype import DType
 from strop.runtime import dlpack
 from strop.runtime.arena_pool import ArenaPool
 from strop.runtime.context import MemoryFigures, StepInfo, StepTime
 from strop.runtime.gpu_driver import Device, device
 from strop.runtime.gpu_host import Crossing, HostSide, trimmed, unfit
+from strop.runtime.gpu_libraries import Ready, ready
 from strop.runtime.ports import Array, Port, TensorInfo, check_names, list_of
 from strop.runtime.session import Session
 
@@ -69,6 +71,7 @@ class _Shared:
     plan: Plan
     kernels: tuple[GpuKernel, ...]
     functions: tuple[tuple[Any, int, int], ...]  # function, shared bytes, warps
+    libraries: Mapping[int, Ready]  # by number of the kernel
     weights: int
     where: str
     inputs: tuple[TensorInfo, ...]
@@ -89,7 +92,7 @@ class GpuSession:
 
         Raises:
             EngineFileError: truncated, corrupt or of another version.
-            TargetError: no GPU, or none of the capability that the code is for.
+            TargetError: no GPU, or none of the capability that the code is for; or a library that steps are calls of is not here.
         """
         file = EngineFile(source)
         self.where = file.where
@@ -103,6 +106,7 @@ class GpuSession:
         codes, kernels = decode(file.read(entry).tobytes())
         loaded = [found.function(c.data, c.function, c.shared) for c in codes]
         functions = tuple((f, c.shared, c.warps) for (_, f), c in zip(loaded, codes, strict=True))
+        libraries = _libraries(plan, kernels, file.where)
         address = found.allocate(len(weights))
         if len(weights):
             found.to_device(address, weights.ctypes.data, len(weights))
@@ -110,12 +114,12 @@ class GpuSession:
         sides = (plan.inputs, plan.outputs)
         self.inputs, self.outputs = (tuple(map(_info, tensors)) for tensors in sides) if host is None else (host.inputs, host.outputs)
         self.steps = tuple(StepInfo(s.name, s.kernel, s.n_tasks, s.grain) for s in plan.steps)
-        self._shared = _Shared(found, plan, kernels, functions, address, file.where, self.inputs, self.outputs, host, parts)
+        self._shared = _Shared(found, plan, kernels, functions, libraries, address, file.where, self.inputs, self.outputs, host, parts)
         self._manifest = file.text(SectionKind.MANIFEST)
         self.graph_text = file.text(SectionKind.GRAPH)
         self._weights = len(weights)
         self._local = threading.local()
-        weakref.finalize(self, _unload, found, address, [module for module, _ in loaded])
+        weakref.finalize(self, _unload, found, address, [module for module, _ in loaded], list(libraries.values()))
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -183,10 +187,20 @@ class GpuContext:
         self.stream = gpu.stream()
         self.device_inputs = self._arrays(plan.inputs, ports[:count])
         self.device_outputs = self._arrays(plan.outputs, ports[count:])
+        self._begin_libraries()
         self._host = [_over(pin, t) for pin, t in zip(self._pins, (*plan.inputs, *plan.outputs), strict=True)]
         self._side = None if shared.host is None else self._host_side(shared.host)
         self._graph = None if self._side is not None else self._capture(plan.steps)
         self._finalizer = weakref.finalize(self, _release, gpu, self._memory, self._pins, self.stream, self._graph, self._side)
+
+    def _begin_libraries(self) -> None:
+        """Makes every library's call once: what a library loads or sets up then, it may not while launches are captured. No run has begun, so
+        that nothing is lost by what the calls write."""
+        for step in self._shared.plan.steps:
+            if step.n_tasks and step.kernel in self._shared.libraries:
+                self._enqueue(step)
+        if self._shared.libraries:
+            self._shared.device.call("cuStreamSynchronize", self.stream)
 
     def _host_side(self, session: Session) -> HostSide:
         """The processor's side over the pinned arrays."""
@@ -351,6 +365,9 @@ class GpuContext:
     def _enqueue(self, step: Step) -> None:
         kernel = self._shared.kernels[step.kernel]
         pointers = self._pointers(step, kernel)
+        call = self._shared.libraries.get(step.kernel)
+        if call is not None:
+            call.enqueue(pointers, int(self.stream))
         for number, grid in kernel.calls:
             function, shared, warps = self._shared.functions[number]
             self._shared.device.launch(function, grid, warps, shared, self.stream, pointers)
@@ -446,6 +463,26 @@ def _host_of(file: EngineFile, plan: Plan, threads: int | None) -> tuple[Session
     return host, decode_parts(file.read(parts).tobytes(), plan)
 
 
+def _libraries(plan: Plan, kernels: Sequence[GpuKernel], where: str) -> dict[int, Ready]:
+    """The libraries' calls of an engine, ready to be made; EngineFileError where a step's operands are smaller than its call says, or lie elsewhere."""
+    found: dict[int, Ready] = {}
+    for step in plan.steps:
+        call = kernels[step.kernel].library if step.n_tasks and step.kernel < len(kernels) else None
+        if call is None:
+            continue
+        wanted, given = [call.operands[name].reach for name in call.names], [arg.size for arg in step.args]
+        fits = len(wanted) == len(given) and all(a <= b for a, b in zip(wanted, given, strict=True)) and plan.scratch_bytes >= WORKSPACE
+        if not fits or any(arg.offset % ALIGNED for arg in step.args):
+            raise EngineFileError(
+                "a step's operands do not fit the library's call", where=f"{where}, step '{step.name}'", got=f"{given} bytes, {plan.scratch_bytes} to work with",
+                expected=f"{wanted} bytes at multiples of {ALIGNED}, {WORKSPACE} to work with",
+                hint="build the engine again",
+            )  # fmt: skip
+        if step.kernel not in found:
+            found[step.kernel] = ready(call, step.name, where)
+    return found
+
+
 def _section(file: EngineFile, kind: SectionKind) -> Any:
     entry = file.find(kind)
     assert entry is not None  # an engine has one of each
@@ -463,8 +500,10 @@ def _over(address: int, tensor: Tensor) -> Array:
     return found
 
 
-def _unload(gpu: Device, weights: int, modules: Sequence[Any]) -> None:
+def _unload(gpu: Device, weights: int, modules: Sequence[Any], libraries: Sequence[Ready]) -> None:
     _free(gpu, [weights])
+    for call in libraries:
+        call.close()
     for module in modules:
         gpu.call("cuModuleUnload", module)
 

@@ -30,6 +30,7 @@ class Target:
         ghz: clock assumed by the cost model.
         fma_lanes: f32 multiply-adds per cycle and core.
         bandwidth: bytes per second from memory assumed by the cost model.
+        libraries: of a GPU: (name, version) of NVIDIA's libraries that steps may be calls of.
         host: of a GPU: the processor that runs what the GPU has no kernel for; None for that of this machine.
     """
 
@@ -48,6 +49,7 @@ class Target:
     ghz: float = 3.0
     fma_lanes: int = 8
     bandwidth: float = 20e9
+    libraries: tuple[tuple[str, str], ...] = ()
     host: Target | None = None
 
     @property

@@ -1,7 +1,8 @@
 """NVIDIA GPUs by compute capability. Code is made for one capability and runs on GPUs of that capability.
 
 ``+tf32`` after the name lets products of f32 round their factors to tf32 (10 bits of mantissa), which tensor cores multiply several times
-faster; without it each factor is split in three, so that a product has nearly the precision of f32.
+faster; without it each factor is split in three, so that a product has nearly the precision of f32. ``+libraries`` lets steps be calls of
+cuBLASLt and cuDNN where these were measured to be faster; an engine with such steps needs the libraries.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from strop.target.base import Target
 
 #: Processor family of all targets here.
 ARCH = "cuda"
+#: The extra that allows calls of libraries.
+LIBRARIES = "libraries"
 
 
 def _gpu(capability: int, multiprocessors: int, ghz: float, lanes: int, l2: int, bandwidth: float) -> Target:
@@ -19,7 +22,7 @@ def _gpu(capability: int, multiprocessors: int, ghz: float, lanes: int, l2: int,
         triple="nvptx64-nvidia-cuda",
         cpu=f"sm_{capability}",
         isa="triton",
-        optional=("tf32",),
+        optional=("tf32", LIBRARIES),
         cores=multiprocessors,
         l1=96 * 1024,
         l2=l2,

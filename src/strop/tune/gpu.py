@@ -20,12 +20,17 @@ from numpy.lib.stride_tricks import as_strided
 
 from strop.codegen.triton import Cubin, compile_all, jobs_of
 from strop.errors import RuntimeFailure, StropError
+from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels import oracle
 from strop.kernels.base import Candidate, In, Operand, Out, Packed, Region, View
 from strop.kernels.triton.emit import GpuEmitted
+from strop.ops.conv import Conv
 from strop.ops.integer import FACTORS
+from strop.ops.matmul import MatMul
 from strop.runtime.gpu_driver import Device, device
+from strop.runtime.gpu_libraries import Ready, ready
+from strop.runtime.gpu_library_files import NoAlgorithm
 from strop.target.base import Target
 from strop.target.cuda import capability
 
@@ -59,16 +64,32 @@ class Task:
     def first(self, depth: int | None) -> list[Candidate]:
         """Those of different shapes, by estimate."""
         shapes: dict[tuple[object, ...], Candidate] = {}
-        for candidate in self.candidates:
+        for candidate in (c for c in self.candidates if c.kernel.estimated):
             shapes.setdefault(_shape(candidate), candidate)
-        chosen = list(shapes.values())[:depth] if depth is not None else self.candidates
-        return [c for c in chosen if c.label not in self.found]
+        chosen = list(shapes.values())[:depth] if depth is not None else [c for c in self.candidates if c.kernel.estimated]
+        calls = self.calls(depth)
+        compared = self._own() if calls else []
+        return [*compared, *(c for c in chosen if c.label not in self.found and c not in compared), *calls]
+
+    def calls(self, depth: int | None) -> list[Candidate]:
+        """Calls of libraries that are not known yet: of each kernel as many as other candidates are measured at all."""
+        ranked: dict[str, list[Candidate]] = {}
+        for candidate in self.candidates:
+            if not candidate.kernel.estimated:
+                ranked.setdefault(candidate.kernel.name, []).append(candidate)
+        return [c for row in ranked.values() for c in row[:depth] if c.label not in self.found]
+
+    def _own(self) -> list[Candidate]:
+        """The kernel of Strop's that calls of libraries are compared with: the fastest known, or the estimate's favourite."""
+        own = [c for c in self.candidates if c.kernel.estimated and not isinstance(self.found.get(c.label), str)]
+        known = [(ns, k) for k, c in enumerate(own) if isinstance(ns := self.found.get(c.label), int)]
+        return [own[min(known)[1]]] if known else own[:1]
 
     def neighbours(self, depth: int | None) -> list[Candidate]:
         """Those that differ from one of the fastest two in one parameter, or in warps and stages."""
         ranked = sorted((ns, k) for k, c in enumerate(self.candidates) if isinstance(ns := self.found.get(c.label), int))
         best = [self.candidates[k] for _, k in ranked[:2]]
-        near = [c for c in self.candidates if c.label not in self.found and any(_near(c, b) for b in best)]
+        near = [c for c in self.candidates if c.kernel.estimated and c.label not in self.found and any(_near(c, b) for b in best)]
         return near[: None if depth is None else max(4, depth // 2)]
 
 
@@ -159,7 +180,10 @@ class _Gpu:
         bench = _Region(self, task.region)
         try:
             for candidate, emitted, code in candidates:
-                result, why = bench.timed(candidate.label, emitted, code)
+                try:
+                    result, why = bench.timed(candidate.label, emitted, code)
+                except NoAlgorithm:
+                    continue  # the library has nothing more to offer
                 task.found[candidate.label] = result
                 report(task, candidate, result, why)
             for label, why in bench.wrong(task):
@@ -173,6 +197,7 @@ class _Gpu:
 class _Loaded:
     emitted: GpuEmitted
     functions: list[tuple[Any, Any, int, int]]
+    call: Ready | None
 
 
 class _Region:
@@ -186,7 +211,7 @@ class _Region:
         self.ins = [None if o is None else self._upload(self._content(o, a)) for o, a in zip(region.operands, self.arrays, strict=True)]
         self.outs = [self._allocate(max(1, v.nbytes)) for v in region.outs]
         self._loaded: dict[str, _Loaded] = {}
-        self._tolerant = _as_narrow(region)
+        self._tolerant = _as_narrow(region, "tf32" in owner.target.extras)
 
     def _content(self, operand: Operand, array: Array | None) -> Array:
         """Memory of an operand: what the oracle is given, or for a large problem the same random numbers over and over."""
@@ -210,8 +235,8 @@ class _Region:
         return pointer
 
     def timed(self, label: str, emitted: GpuEmitted, code: Sequence[Cubin | str]) -> tuple[int | str, str]:
-        """(nanoseconds or a verdict, why)."""
-        functions = []
+        """(nanoseconds or a verdict, why); NoAlgorithm where a library does not have what the candidate asks for."""
+        functions, call = [], None
         kept = len(self._memory)
         try:
             for cubin in code:
@@ -219,18 +244,25 @@ class _Region:
                     return "broken", cubin
                 module, function = self.gpu.function(cubin.code, cubin.function, cubin.shared)
                 functions.append((module, function, cubin.shared, cubin.warps))
-            self._loaded[label] = _Loaded(emitted, functions)
+            if emitted.library is not None:
+                call = ready(emitted.library, self.region.name, "tuning")
+            loaded = self._loaded[label] = _Loaded(emitted, functions, call)
             weights = sum(p.array.nbytes for p in emitted.pointers if isinstance(p, Packed))
             copies = max(1, min(8, _SPREAD // max(1, weights))) if weights and self.owner.cold else 1
             sets = [self._pointers(emitted) for _ in range(copies)]
-            once = self._graph(emitted, functions, sets, 1)
+            if call is not None:
+                self._launch(loaded, sets[0])  # what a library sets up at first may not be captured
+                self.gpu.call("cuStreamSynchronize", self.owner.stream)
+            once = self._graph(loaded, sets, 1)
             estimate = min(self._seconds(once) for _ in range(2))
             repeats = int(min(_MOST, max(_FEWEST, _SPAN / max(estimate, 1e-7))))
-            graph = self._graph(emitted, functions, sets, repeats)
+            graph = self._graph(loaded, sets, repeats)
             best = min(self._seconds(graph) for _ in range(3))
             for done in (once, graph):
                 self.gpu.call("cuGraphExecDestroy", done)
             return max(1, round(best / repeats * 1e9)), ""
+        except NoAlgorithm:
+            raise
         except RuntimeFailure as error:
             return "broken", str(error)
         finally:
@@ -256,15 +288,17 @@ class _Region:
         found += [self._allocate(emitted.workspace)] if emitted.workspace else []
         return found + ([self._allocate(4 * emitted.locks)] if emitted.locks else [])
 
-    def _launch(self, emitted: GpuEmitted, functions: Sequence[tuple[Any, Any, int, int]], pointers: Sequence[int]) -> None:
-        for launch, (_, function, shared, warps) in zip(emitted.launches, functions, strict=True):
+    def _launch(self, loaded: _Loaded, pointers: Sequence[int]) -> None:
+        if loaded.call is not None:
+            loaded.call.enqueue(pointers, int(self.owner.stream))
+        for launch, (_, function, shared, warps) in zip(loaded.emitted.launches, loaded.functions, strict=True):
             self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers)
 
-    def _graph(self, emitted: GpuEmitted, functions: Sequence[tuple[Any, Any, int, int]], sets: Sequence[Sequence[int]], repeats: int) -> Any:
+    def _graph(self, loaded: _Loaded, sets: Sequence[Sequence[int]], repeats: int) -> Any:
         self.gpu.begin_capture(self.owner.stream)
         try:
             for number in range(repeats):
-                self._launch(emitted, functions, sets[number % len(sets)])
+                self._launch(loaded, sets[number % len(sets)])
         finally:
             graph = self.gpu.end_capture(self.owner.stream)
         return graph
@@ -291,7 +325,8 @@ class _Region:
         for place, (_, label) in enumerate(ranked):
             results = self._results(label)
             if wanted is None:
-                other = ranked[place + 1][1] if place + 1 < len(ranked) else None
+                slower = [other for _, other in ranked[place + 1 :]]
+                other = next((s for s in slower if _kernel(s) != _kernel(label)), slower[0] if slower else None)
                 against = self._results(other) if other is not None else results
             else:
                 against = wanted
@@ -307,7 +342,7 @@ class _Region:
         gpu, views = self.gpu, self.region.outs
         for pointer, view in zip(self.outs, views, strict=True):
             gpu.fill(pointer, 0xFF, max(1, view.nbytes))
-        self._launch(loaded.emitted, loaded.functions, self._pointers(loaded.emitted))
+        self._launch(loaded, self._pointers(loaded.emitted))
         gpu.call("cuStreamSynchronize", self.owner.stream)
         found = []
         for pointer, view in zip(self.outs, views, strict=True):
@@ -323,11 +358,20 @@ class _Region:
         for loaded in self._loaded.values():
             for module, *_ in loaded.functions:
                 self.gpu.call("cuModuleUnload", module)
+            if loaded.call is not None:
+                loaded.call.close()
 
 
-def _as_narrow(region: Region) -> Region:
-    """The region with f32 results as f16 where a factor is: the oracle rounds the anchor's result before the epilogue widens it."""
+def _kernel(label: str) -> str:
+    return label.split("(")[0]
+
+
+def _as_narrow(region: Region, tf32: bool = False) -> Region:
+    """The region with f32 results as f16 where a factor is, as the oracle rounds the anchor's result before the epilogue widens it, or where factors are
+    rounded to ``tf32``, which has as many bits of mantissa."""
     narrow = next((o.view.dtype for o in region.operands[: region.anchors] if o is not None and o.view.dtype.name in ("f16", "bf16")), None)
+    if narrow is None and tf32 and isinstance(region.op, (Conv, MatMul)):
+        narrow = dt.f16
     if narrow is None:
         return region
     return replace(region, outs=tuple(replace(v, dtype=narrow) if v.dtype.name == "f32" else v for v in region.outs))

@@ -115,7 +115,8 @@ def _tune_gpu(lowered: Lowered, tasks: list[Task], level: int, budget: float, tr
         book.look_up(task)
     depth = gpu.DEPTHS[level]
     if here:
-        own = {gpu.Task(t.region, t.candidates, t.results): t for t in tasks if t.pending(depth, level >= _CHECKS_ALL)}
+        every = {gpu.Task(t.region, t.candidates, t.results): t for t in tasks}
+        own = {g: t for g, t in every.items() if t.pending(depth, level >= _CHECKS_ALL) or g.calls(depth)}
 
         def report(task: gpu.Task, candidate: Candidate, result: int | str, why: str) -> None:
             book.put(own[task], candidate, result)
@@ -426,7 +427,8 @@ def _choose(task: Task, book: _Book, trace: Trace) -> None:
     for step in task.steps:
         step.candidates = [c for c in step.candidates if c.label not in failed]
         known = [c for c in step.candidates if best is not None and c.label == best.label]
-        step.chosen = known[0] if known else step.candidates[0]
+        own = [c for c in step.candidates if isinstance(task.results.get(c.label), int)]  # where a step lies may leave it fewer candidates
+        step.chosen = known[0] if known else min(own, key=lambda c: int(task.results[c.label]), default=step.candidates[0])
         result = task.results.get(step.chosen.label)
         step.seconds = result / 1e9 if isinstance(result, int) else None
 

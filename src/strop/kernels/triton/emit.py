@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -119,6 +120,7 @@ class GpuEmitted(Emitted):
         launches: in order; one after the other.
         workspace: bytes that the launches may use; the parameter ``work``, of f32. Not cleared.
         locks: i32 counters, the parameter ``locks``: zero before the step, and the step leaves them zero.
+        library: a call of NVIDIA's libraries that is made in place of launches, as ``strop.engine.library_calls`` has it.
     """
 
     names: tuple[str, ...] = ()
@@ -126,6 +128,7 @@ class GpuEmitted(Emitted):
     launches: tuple[Launch, ...] = ()
     workspace: int = 0
     locks: int = 0
+    library: Mapping[str, Any] | None = None
 
     def parameters(self) -> list[tuple[str, str]]:
         """(name, Triton type) of every parameter."""

@@ -32,7 +32,7 @@ from strop.target.base import Target
 
 
 @dataclass(frozen=True)
-class _Product:
+class Product:
     """A product: views of a [.., M, K] and b [.., K, N] with the leading axes of the result."""
 
     a: View
@@ -43,7 +43,7 @@ class _Product:
     halves: int
 
     @staticmethod
-    def of(region: Region) -> _Product:
+    def of(region: Region) -> Product:
         op, out = region.op, region.out
         assert isinstance(op, (MatMul, IntegerMatMul))
         a, b = region.operand(0).view, region.operand(1).view
@@ -52,7 +52,7 @@ class _Product:
         batched = len(b.shape) > 2 and math.prod(b.shape[:-2]) > 1
         a, b = (v.broadcast((*lead, *v.shape[-2:])) for v in (a, b))
         const = region.operand(1).const is not None and not batched
-        return _Product(a, b, out, const, batched, product.halves_of(a.dtype, b.dtype) if const else 1)
+        return Product(a, b, out, const, batched, product.halves_of(a.dtype, b.dtype) if const else 1)
 
     def problem(self) -> Problem:
         *lead, rows, columns = self.out.shape
@@ -77,18 +77,18 @@ class Gemm(GpuKernel[Params]):
         if min(len(region.operand(0).view.shape), len(region.operand(1).view.shape)) < 2:
             return "a factor is a vector"
         if isinstance(region.op, IntegerMatMul):
-            found = _Product.of(region)
+            found = Product.of(region)
             return why_not(region, found.a.shape[-1]) if found.const else "its second factor is not one known matrix"
         return None if is_float(region.operand(0).view, region.operand(1).view, region.out) else "it is not a product of floats"
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        return product.space(_Product.of(region).problem(), target)
+        return product.space(Product.of(region).problem(), target)
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        return product.cost(region, _Product.of(region).problem(), params, target)
+        return product.cost(region, Product.of(region).problem(), params, target)
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
-        found, p, w = _Product.of(region), params, Writer()
+        found, p, w = Product.of(region), params, Writer()
         problem = found.problem()
         lead = tuple(range(len(found.out.shape) - 2))
         rank = len(found.out.shape)
