@@ -66,7 +66,7 @@ def _run(gpu: Device, emitted: GpuEmitted, code: Sequence[Cubin], region: Region
     stream = gpu.stream()
     for launch, cubin in zip(emitted.launches, code, strict=True):
         module, function = gpu.function(cubin.code, cubin.function, cubin.shared)
-        gpu.launch(function, launch.grid, cubin.warps, cubin.shared, stream, pointers)
+        gpu.launch(function, launch.grid, cubin.warps, cubin.shared, stream, pointers, launch.cooperative)
         gpu.call("cuStreamSynchronize", stream)
         gpu.call("cuModuleUnload", module)
     for array, pointer in zip(outs, places, strict=True):

@@ -92,6 +92,7 @@ class Kernel:
     workspace: int
     locks: int
     label: str
+    cooperative: bool = False
     layers: list[str] = field(default_factory=list)
 
 
@@ -154,11 +155,11 @@ class GpuModule:
                 self.jobs.append(job)
         numbers = [self._jobs[key] for key in keys]
         grids = [launch.grid for launch in emitted.launches]
-        whole = repr((numbers, grids, emitted.workspace, emitted.locks))
+        whole = repr((numbers, grids, emitted.workspace, emitted.locks, emitted.cooperative))
         index = self._index.setdefault(whole, len(self.kernels))
         if index == len(self.kernels):
             calls = [Call(number, grid) for number, grid in zip(numbers, grids, strict=True)]
-            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label))
+            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label, emitted.cooperative))
         if layer not in self.kernels[index].layers:
             self.kernels[index].layers.append(layer)
         return index

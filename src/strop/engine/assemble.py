@@ -234,7 +234,7 @@ class Assembler:
         target, module = self.lowered.target, self.module
         if isinstance(module, GpuModule):
             codes = [Code(c.function, c.code, c.shared, c.warps) for c in module.compile(done)]
-            table = [GpuKernel(tuple((c.cubin, c.grid) for c in k.calls if min(c.grid) > 0), k.workspace, k.locks) for k in module.kernels]
+            table = [GpuKernel(tuple((c.cubin, c.grid) for c in k.calls if min(c.grid) > 0), k.workspace, k.locks, k.cooperative) for k in module.kernels]
             return encode_cubins(codes, table), f"{PREFIX}{target.cpu}", []
         kernels, runtime = _bytes(module.compile(done)), _bytes(toolchain.runtime_library(target))
         return kernels, module.used.section, [Section(SectionKind.RUNTIME, _system(target.triple, target.arch), [runtime])]

@@ -258,7 +258,7 @@ class _Region:
 
     def _launch(self, emitted: GpuEmitted, functions: Sequence[tuple[Any, Any, int, int]], pointers: Sequence[int]) -> None:
         for launch, (_, function, shared, warps) in zip(emitted.launches, functions, strict=True):
-            self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers)
+            self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers, launch.cooperative)
 
     def _graph(self, emitted: GpuEmitted, functions: Sequence[tuple[Any, Any, int, int]], sets: Sequence[Sequence[int]], repeats: int) -> Any:
         self.gpu.begin_capture(self.owner.stream)

@@ -21,6 +21,7 @@ from strop.kernels.triton import (
     flash_attention,
     gemm,
     pointwise,
+    recurrent_persistent,
     recurrent_steps,
     softmax_rows,
     top_k_rows,
@@ -59,7 +60,7 @@ def _emitted(kernel: Kernel, region: Region, params: object) -> GpuEmitted:
     return emitted
 
 
-@pytest.mark.parametrize("kernel", [k for k in GPU_KERNELS if k.name not in ("loops", "channel_pad", "recurrent_steps")], ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [k for k in GPU_KERNELS if k.name not in ("loops", "channel_pad", "recurrent_steps", "recurrent_persistent")], ids=lambda k: k.name)
 def test_every_kernel_on_samples_that_it_accepts(kernel):
     found = [case for name in regions.all_names() for case in cases(kernel, name, A100, _interpreted)]
     assert found, f"no sample of any op is accepted by {kernel.name}"
@@ -248,6 +249,19 @@ def test_recurrent_layers_of_every_attribute(name, few, whole):
         region, arrays = regions.anchored(sample, regions.LAYOUTS[number % 4], rng, constants=number % 2 == 0)
         params = recurrent_steps.Params(1 if few else 16, 32 if whole else 8 if few else 16, 32, 4, 1, whole)
         check(recurrent_steps.KERNEL, region, arrays, params)
+
+
+@pytest.mark.parametrize("way", [(1, 16, 32, 4), (16, 16, 64, 4, True), (16, 8, 16, 4)], ids=["sums", "split", "tiles"])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_weights_are_kept_for_all_steps(name, way):
+    """As above; programs wait for each other."""
+    rng, kind = np.random.default_rng(7), REGISTRY[name]
+    for number, op in enumerate(kind.variants()):
+        given = set(kind.names) if number % 3 != 1 else {"x", "r"}
+        dtype, samples = regions.dt.f16 if (number + len(way)) % 2 else regions.dt.f32, (3, 17 if way[0] > 1 else 2)[number % 2]
+        sample = kind._sample(rng, op.replace(projected=True), (3, samples, 4, (18, 32)[number % 2]), given, dtype)
+        region, arrays = regions.anchored(sample, regions.LAYOUTS[number % 4], rng, constants=number % 2 == 0)
+        check(recurrent_persistent.KERNEL, region, arrays, recurrent_persistent.Params(*way))
 
 
 def test_a_recurrence_up_to_1024_units_and_256_samples_has_parameters():

@@ -100,6 +100,7 @@ class Launch:
         warps: of 32 threads per program.
         stages: depth of software pipelining of its loops.
         registers: most of a thread, so that more programs fit; 0 for as many as the compiler likes.
+        cooperative: whether its programs wait for each other, so that all must be resident at once.
     """
 
     body: str
@@ -107,6 +108,7 @@ class Launch:
     warps: int = 4
     stages: int = 3
     registers: int = 0
+    cooperative: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ class GpuEmitted(Emitted):
     launches: tuple[Launch, ...] = ()
     workspace: int = 0
     locks: int = 0
+
+    @property
+    def cooperative(self) -> bool:
+        """Whether a launch relies on all its programs being resident at once."""
+        return any(launch.cooperative for launch in self.launches)
 
     def parameters(self) -> list[tuple[str, str]]:
         """(name, Triton type) of every parameter."""
