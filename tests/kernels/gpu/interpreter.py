@@ -19,6 +19,7 @@ from tests.kernels.harness import GUARD, buffer_for, results
 
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 from tests.kernels.gpu import together  # noqa: E402
+
 A100 = parse("cuda:sm_80")
 
 

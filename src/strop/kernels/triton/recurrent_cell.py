@@ -6,7 +6,7 @@ States that programs read of each other lie in the workspace. Sums, cells and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from strop.ir import dtype as dt
 from strop.ir.expr import Expr, Input
@@ -60,7 +60,7 @@ class Tiles:
     """The tile of a program, ``bm`` samples of ``bn`` units, and its states; holds what the pieces of one emission share.
 
     Args:
-        private: whether states that only their own program reads are variables ``NAME_kept`` and not in the workspace.
+        private: states that only their own program reads: they are variables ``NAME_kept``, and not in the workspace.
 
     Attributes:
         grid: programs along three axes.
@@ -69,7 +69,7 @@ class Tiles:
         inside: conditions under which an element of the tile is there.
     """
 
-    def __init__(self, region: Region, bm: int, bn: int, target: Target, private: bool = False) -> None:
+    def __init__(self, region: Region, bm: int, bn: int, target: Target, private: Collection[str] = ()) -> None:
         self.region, self.target, self.bm, self.bn = region, target, bm, bn
         self.op = op_of(region)
         self.operands = operands_of(region)
@@ -81,23 +81,19 @@ class Tiles:
         self.count = self.directions * self.samples * self.hidden
         self.workspace = 0
         self.buffers: dict[str, str] = {}
-        self.own: set[str] = set()
+        self.private = private
         self._buffer("state", 2, self.dtype)
         if isinstance(self.op, GRU) or self.lens:
-            self._state("exact", 2, private)
+            self._buffer("exact", 2, dt.f32)
         if isinstance(self.op, LSTM):
-            self._state("cell", 2, private)
+            self._buffer("cell", 2, dt.f32)
         if len(passes_of(self.op)) > 1:
             self._buffer("reset", 1, self.dtype)
-            self._state("update", 1, private)
-
-    def _state(self, name: str, copies: int, private: bool) -> None:
-        if private:
-            self.own.add(name)
-        else:
-            self._buffer(name, copies, dt.f32)
+            self._buffer("update", 1, dt.f32)
 
     def _buffer(self, name: str, copies: int, dtype: dt.DType) -> None:
+        if name in self.private:
+            return
         at = f"work + {self.workspace // 4}" if self.workspace else "work"
         self.buffers[name] = at if dtype is dt.f32 else f"({at}).to(tl.pointer_type({VALUE[dtype.name]}))"
         self.workspace += ceil_div(copies * self.count * dtype.size, 256) * 256
@@ -179,7 +175,7 @@ class Tiles:
 
     def keep(self, w: Writer, buffer: str, value: str, at: str) -> None:
         """Keeps the tile of a state that there is."""
-        if buffer in self.own:
+        if buffer in self.private:
             w(f"{buffer}_kept = {value}")
         elif buffer in self.buffers:
             dtype = self.dtype if buffer in ("state", "reset") else dt.f32
@@ -187,7 +183,7 @@ class Tiles:
 
     def kept(self, buffer: str) -> str:
         """Text of the tile of an f32 state that was kept."""
-        if buffer in self.own:
+        if buffer in self.private:
             return f"{buffer}_kept"
         old = "" if buffer == "update" else "old + "
         return f"tl.load({self.buffers[buffer]} + {old}own{masked(self.inside)})"

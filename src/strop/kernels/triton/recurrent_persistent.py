@@ -82,7 +82,7 @@ class RecurrentPersistent(GpuKernel[Params]):
         samples = region.out.shape[2]
         every = (Params(*values) for values in combinations((1, 16, 32, 64, 128), (4, 8, 16, 32, 64), (128, 256, 512, 1024), (2, 4, 8), (False, True)))
         found = [p for p in every if _sensible(region, p, samples) and _fits(region, p, target)]
-        return sorted(found, key=lambda p: self.cost(region, p, target))[:10]
+        return sorted(found, key=lambda p: self.cost(region, p, target))[:16]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         op, p, (steps, directions, samples, hidden), size = op_of(region), params, region.out.shape, region.out.dtype.size
@@ -156,7 +156,7 @@ class _Walk(Tiles):
     """The launch of one choice of parameters."""
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
-        super().__init__(region, params.bm, params.bn, target, private=True)
+        super().__init__(region, params.bm, params.bn, target, private=("exact", "cell", "update"))
         self.params = params
         self.terms = _terms(self.hidden, params)
 

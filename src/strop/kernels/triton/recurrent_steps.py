@@ -6,6 +6,8 @@ lie in the workspace twice, and every step reads one and writes the other. Steps
 - a launch per pass of a step, all of the same code: a counter of programs that are done tells a program which step it is in;
 - ``whole``: a program has all units of its samples and walks all steps, with a barrier between them.
 
+A single step of one pass is one launch that reads the first states where they are.
+
 Products of one sample are sums of elementwise products in f32, others are those of tensor cores. Sums, cells and the states that are not
 factors of products are f32.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from itertools import product as combinations
 
 from strop.kernels.base import Region
-from strop.kernels.recurrence import Pass, passes_of
+from strop.kernels.recurrence import Pass, operands_of, passes_of
 from strop.kernels.triton.emit import GpuEmitted, Launch, Writer, ceil_div, masked, power_of_two
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, dot, traffic
 from strop.kernels.triton.recurrent_cell import Tiles, Unit, op_of, refusal
@@ -65,7 +67,7 @@ class RecurrentSteps(GpuKernel[Params]):
                 continue
             if bn <= wide and bn <= 64:
                 found.append(Params(bm, bn, bk, warps, stages))
-            if bn == wide <= _WHOLE:
+            if bn == wide <= _WHOLE and not _once(region):
                 found.append(Params(bm, bn, bk, warps, stages, True))
         return sorted(found, key=lambda p: self.cost(region, p, target))[:10]
 
@@ -86,7 +88,7 @@ class RecurrentSteps(GpuKernel[Params]):
             )
             cycles = waves * rounds * (max(load, multiply) + (100.0 if p.bm > 1 else 40.0))
             read = tiles * len(each.gates) * p.bn * hidden * size / (2.0 * target.bandwidth)
-            seconds += max(cycles / (target.ghz * 1e9), read) + _LATENCY + (0.0 if p.whole else LAUNCH)
+            seconds += max(cycles / (target.ghz * 1e9), read) + _LATENCY + (0.0 if p.whole or _once(region) else LAUNCH)
         return max(steps * seconds + LAUNCH, traffic(region, target))
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
@@ -97,13 +99,16 @@ class _Steps(Tiles):
     """The launches of one choice of parameters."""
 
     def __init__(self, region: Region, params: Params, target: Target) -> None:
-        super().__init__(region, params.bm, params.bn, target)
+        self.once = _once(region)
+        super().__init__(region, params.bm, params.bn, target, ("state", "exact", "cell") if self.once else ())
         self.params = params
 
     # ---- the launches
 
     def emitted(self) -> GpuEmitted:
         pointers = self.pointers()
+        if self.once:
+            return pointers.emitted([self._only()])
         if self.params.whole:
             return pointers.emitted([self._walk()], self.workspace)
         first = Writer()
@@ -125,6 +130,17 @@ class _Steps(Tiles):
             for number in range(len(passes_of(self.op))):
                 self._pass(w, number)
                 w("tl.debug_barrier()")
+        return Launch(w.text(), self.grid, self.params.warps, self.params.stages)
+
+    def _only(self) -> Launch:
+        """The only step, of first states where they are."""
+        w = Writer()
+        self.place(w)
+        self.starts(w)
+        w("s = 0")
+        self.ends(w)
+        self.time(w)
+        self._pass(w, 0)
         return Launch(w.text(), self.grid, self.params.warps, self.params.stages)
 
     def _step(self, number: int) -> Launch:
@@ -157,12 +173,11 @@ class _Steps(Tiles):
         shape = f"({p.bn}, {p.bk})" if few else f"({p.bm}, {p.bn})"
         for gate in each.gates:
             w(f"a{gate} = tl.zeros({shape}, tl.float32)")
-        source = self.buffers[each.source] + (" + old" if each.source == "state" else "")
         depth = hidden % p.bk != 0
         with w.block(f"for start in range(0, {hidden}, {p.bk})"):
             w(f"k = start + tl.arange(0, {p.bk})")
             checks = [f"(m < {self.samples})[:, None]"] * self.rows_checked + [f"(k < {hidden})[None, :]"] * depth
-            w(f"h = tl.load({source} + (d * {self.samples} + m[:, None]) * {hidden} + k[None, :]{masked(checks)})")
+            w(f"h = tl.load({self._source(each)}{masked(checks)})")
             if few:
                 w("h = h.to(tl.float32)")
             u, v = ("[:, None]", "[None, :]") if few else ("[None, :]", "[:, None]")
@@ -176,6 +191,20 @@ class _Steps(Tiles):
         if few:
             for gate in each.gates:
                 w(f"a{gate} = tl.sum(a{gate}, 1)[None, :]")
+
+
+    def _source(self, each: Pass) -> str:
+        """Text of the places of the factors ``k`` of a pass."""
+        if self.once:
+            a, b, c = self.operands["h0"][1].view.strides
+            return f"h0 + d * {a} + m[:, None] * {b} + k[None, :] * {c}"
+        old = " + old" if each.source == "state" else ""
+        return f"{self.buffers[each.source]}{old} + (d * {self.samples} + m[:, None]) * {self.hidden} + k[None, :]"
+
+
+def _once(region: Region) -> bool:
+    """Whether there is one step of one pass, so that no program reads what another has stored."""
+    return region.out.shape[0] == 1 and len(passes_of(op_of(region))) == 1 and "h0" in operands_of(region)
 
 
 KERNEL = RecurrentSteps()
