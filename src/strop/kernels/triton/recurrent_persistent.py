@@ -33,6 +33,8 @@ _APART = 32
 _FEW = 8
 #: Most of a thread's registers that hold weights, or that a tile of states passes through.
 _HELD = 128
+#: Terms of a tile whose products are made one by one: 16 bytes of every thread of a warp.
+_ROW = 256
 #: Fewest steps.
 _STEPS = 4
 #: Samples of a tile from which on it is large.
@@ -119,7 +121,7 @@ def _sensible(region: Region, p: Params, samples: int) -> bool:
     if p.bn > max(8, power_of_two(hidden)) or p.bm > max(16, power_of_two(samples)):
         return False
     if p.bm == 1:
-        return samples <= _FEW and not p.split and p.bk >= min(512, hidden)
+        return samples <= _FEW and not p.split and p.bk == (128 if hidden <= 128 else _ROW) and (gates == 4 or p.bn >= p.warps)
     if p.split and p.bk < min(1024, hidden):
         return False
     if p.bm * p.bk * region.out.dtype.size > 4 * 32 * p.warps * _HELD:
@@ -215,16 +217,21 @@ class _Walk(Tiles):
         """The gates of a pass whose products are one: 1, 2 or 4 for tensor cores."""
         found, rest = [], each.gates
         while rest:
-            count = 1 if self.bm == 1 else min(4, 1 << (len(rest).bit_length() - 1))
+            count = min(4, 1 << (len(rest).bit_length() - 1))
             found.append(rest[:count])
             rest = rest[count:]
         return found
 
     def _columns(self, w: Writer, count: int) -> None:
         """Units ``j{count}`` and numbers ``g{count}`` of gates of columns: the lowest bit of the number is that of the column, the other the
-        highest, so that a thread has all gates of its units."""
+        highest, so that a thread has all gates of its units. Sums of elementwise products have two axes of them, the second that of warps,
+        so that the terms of a column are all in one warp."""
         n, j = self.bn, f"tl.program_id(0) * {self.bn}"
-        w(f"n{count} = tl.arange(0, {count * n})")
+        warps = self.params.warps
+        if self.bm == 1:
+            w(f"n{count} = tl.arange(0, {count * n // warps})[:, None] * {warps} + tl.arange(0, {warps})[None, :]")
+        else:
+            w(f"n{count} = tl.arange(0, {count * n})")
         if count == 1:
             w(f"j1 = {j} + n1", "g1 = 0")
         elif count == 2:
@@ -238,10 +245,10 @@ class _Walk(Tiles):
         runs = [run for each in passes_of(self.op) for run in self._runs(each)]
         for count in sorted({len(run) for run in runs}):
             self._columns(w, count)
-        if p.split:
+        if p.split or p.bm == 1:
             w(f"c = tl.arange(0, {p.warps})")
-        axes, axis = (3, 1) if p.split else (2, 1 if p.bm == 1 else 0)
-        across = "[None, None, :]" if p.split else "[:, None]" if p.bm == 1 else "[None, :]"
+        axes, axis = (3, 1) if p.split else (3, 2) if p.bm == 1 else (2, 0)
+        across = "[None, None, :]" if p.split else "[:, :, None]" if p.bm == 1 else "[None, :]"
         for number, (start, size) in enumerate(self.terms):
             w(f"k{number} = {start} + tl.arange(0, {size // (p.warps if p.split else 1)})")
             term = self._along(number, axes, axis)
@@ -255,21 +262,30 @@ class _Walk(Tiles):
     def _products(self, w: Writer, each: Pass) -> None:
         """Sums ``a0``, ``a1``, ... of the products of a state with the weights of each gate."""
         p, runs, few = self.params, self._runs(each), self.bm == 1
+        sizes = sorted({size for _, size in self.terms})
         source = self.buffers[each.source] + (" + old" if each.source == "state" else "")
-        axes, row = (3, "[None, :, None]") if p.split else (2, "[:, None]")
+        axes, row = (3, "[None, :, None]") if p.split else (3, "[:, None, None]") if few else (2, "[:, None]")
+        copies = " + c[None, :, None] * 0" * few  # every warp has all
         for number in range(len(self.terms)):
             term = self._along(number, axes, axes - 1)
             checks = [f"(m < {self.samples}){row}"] * self.rows_checked + self._checks(number, term)
-            text = f'tl.load({source} + (d * {self.samples} + m{row}) * {self.hidden} + {term}{masked(checks)}, cache_modifier=".cg")'
+            text = f'tl.load({source} + (d * {self.samples} + m{row}) * {self.hidden} + {term}{copies}{masked(checks)}, cache_modifier=".cg")'
             w(f"h = {text}{'.to(tl.float32)' if few else ''}")
             for run in runs:
                 name, factor = f"a{run[0]}", f"w{run[0]}_{number}"
-                before = name if number else f"tl.zeros(({f'{p.warps}, ' if p.split else ''}{p.bm}, {p.bn * len(run)}), tl.float32)"
-                product = f"{before} + tl.sum({factor} * h, 1)[None, :]" if few else dot("h", factor, before, self.dtype, self.target)
-                w(f"{name} = {product}")
+                if few:  # added up before warps and threads share their sums, where tiles are of one size
+                    place = f"{name}_{self.terms[number][1]}"
+                    w(f"{place} = {f'{place} + ' if self.terms[number][1] in [size for _, size in self.terms[:number]] else ''}{factor} * h")
+                else:
+                    before = name if number else f"tl.zeros(({f'{p.warps}, ' if p.split else ''}{p.bm}, {p.bn * len(run)}), tl.float32)"
+                    w(f"{name} = {dot('h', factor, before, self.dtype, self.target)}")
         for run in runs:
-            if p.split:
-                w(f"a{run[0]} = tl.sum(a{run[0]}, 0)")
+            name = f"a{run[0]}"
+            if few:
+                total = " + ".join(f"tl.sum({name}_{size}, 2)" for size in sizes)
+                w(f"{name} = tl.reshape({total}, (1, {p.bn * len(run)}))")
+            elif p.split:
+                w(f"{name} = tl.sum({name}, 0)")
             self._part(w, run)
 
     def _part(self, w: Writer, run: tuple[int, ...]) -> None:
