@@ -285,7 +285,11 @@ class _Walk(Tiles):
                 total = " + ".join(f"tl.sum({name}_{size}, 2)" for size in sizes)
                 w(f"{name} = tl.reshape({total}, (1, {p.bn * len(run)}))")
             elif p.split:
-                w(f"{name} = tl.sum({name}, 0)")
+                n, rest = p.bn * len(run), p.warps // 2
+                w(f"{name} = tl.permute({name}, (1, 2, 0))")
+                while rest:  # by pairs of warps, so that threads share the sums: those of tl.sum would be in all warps
+                    w(f"even, odd = tl.split(tl.reshape({name}, ({p.bm}, {n}, {f'{rest}, ' if rest > 1 else ''}2)))", f"{name} = even + odd")
+                    rest //= 2
             self._part(w, run)
 
     def _part(self, w: Writer, run: tuple[int, ...]) -> None:
