@@ -10,14 +10,21 @@ import pytest
 
 from strop.codegen.triton import Cubin, GpuModule, compile_all, jobs_of, text_of
 from strop.ir.op import Sample
-from strop.kernels.triton import depthwise, fold, pointwise, recurrent_steps
+from strop.kernels.base import Region
+from strop.kernels.triton import (
+    depthwise,
+    fold,
+    pointwise,
+    recurrent_persistent,
+    recurrent_steps,
+)
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
 from strop.kernels.triton.product import Params
 from strop.ops.conv import Conv
 from strop.ops.elementwise import make
 from strop.ops.integer import IntegerConv
-from strop.ops.recurrent import GRU
+from strop.ops.recurrent import GRU, LSTM
 from strop.ops.reduce import Reduce
 from strop.target.detect import parse
 from tests import golden
@@ -97,6 +104,36 @@ def test_steps_of_a_recurrence_are_launches_of_one_code(capability):
     assert len(module.compile()) == 7
 
 
+def _layer(samples: int) -> Region:
+    op = LSTM.default("bidirectional", projected=True)
+    arrays = (np.ones((30, samples, 8 * 512), np.float16), np.ones((2, 4 * 512, 512), np.float16))
+    return regions.anchored(Sample(op, arrays), "dense", np.random.default_rng(0), constants=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "params", "shared"),
+    [
+        (1, recurrent_persistent.Params(1, 8, 256, 4), 0),
+        (16, recurrent_persistent.Params(16, 8, 512, 4, True), 32),
+        (64, recurrent_persistent.Params(64, 16, 512, 8), 64),
+    ],
+    ids=["sums", "split", "tiles"],
+)
+def test_weights_of_a_recurrence_are_read_once(samples, params, shared, tmp_path):
+    """Loads of weights are before the loop, which reads states behind the wait; factors of tensor cores are kept in shared memory."""
+    target = parse("cuda:sm_90")
+    emitted = _emitted(recurrent_persistent.KERNEL, _layer(samples), params, target)
+    assert params in recurrent_persistent.KERNEL.space(_layer(samples), target)
+    module = GpuModule(target)
+    module.add(emitted, (True,) * len(emitted.pointers), "recurrent_persistent", "layer")
+    assert [(len(k.calls), k.cooperative, k.locks) for k in module.kernels] == [(1, True, 64)]
+    (cubin,) = module.compile()
+    assert cubin.shared >= shared * 1024
+    text = _sass(cubin, tmp_path)
+    waits = text.index("CCTL.IVALL")
+    assert text.count("LDG.E.128") > 0 and "LDG.E.128" not in text[waits:].replace("LDG.E.128.STRONG.GPU", "")
+
+
 def test_what_does_not_compile_says_why():
     target = parse("cuda:sm_80")
     emitted = _emitted(CONV, _conv(), Params(128, 256, 128, 8, 5), target)  # more shared memory than there is
@@ -114,6 +151,7 @@ _GOLDEN = {
         regions.anchored(Sample(Reduce("mean", (2, 3)), (np.ones((2, 64, 7, 7), np.float16),)), "last", np.random.default_rng(0))[0],
         fold.Params(32, 64, 4),
     ),
+    "recurrent_persistent": lambda: (recurrent_persistent.KERNEL, _layer(64), recurrent_persistent.Params(64, 16, 512, 8)),
     "pointwise": lambda: (
         pointwise.KERNEL, regions.elementwise(Sample(make("hard_swish"), (np.ones((2, 5, 7), np.float16),)), "dense"), pointwise.Params(256, 1, 1),
     ),

@@ -18,7 +18,7 @@ from strop.engine.plan import decode_plan
 from strop.errors import EngineFileError
 
 _CODES = (Code("f", b"\x7fELF1", 1024, 4), Code("g", b"\x7fELF23", 0, 8))
-_KERNELS = (GpuKernel(((0, (3, 1, 2)), (1, (7, 1, 1))), 512, 3), GpuKernel(((1, (1, 1, 1)),), 0, 0))
+_KERNELS = (GpuKernel(((0, (3, 1, 2)), (1, (7, 1, 1))), 512, 3), GpuKernel(((1, (1, 1, 1)),), 0, 0, True))
 
 
 def test_code_and_launches_survive():
@@ -36,6 +36,9 @@ def test_code_and_launches_survive():
         lambda index: index["kernels"][0][0][0].__setitem__(1, 0),
         lambda index: index["kernels"][0][0][0].__setitem__(2, 1 << 20),
         lambda index: index["kernels"][0].__setitem__(1, True),
+        lambda index: index["kernels"][1].__setitem__(3, 2),
+        lambda index: index["kernels"][1].__setitem__(3, True),
+        lambda index: index["kernels"][1].pop(),
         lambda index: index.pop("kernels"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from strop import demo_data
 from strop.codegen import triton
 from strop.engine.build import build
+from strop.engine.cubins import GpuKernel
 from strop.engine.engine import Engine, load
 from strop.engine.format import Section, SectionKind, read_sections, write_engine
 from strop.engine.parts import Part, decode_parts
@@ -75,6 +77,15 @@ def test_another_capability(monkeypatch, tmp_path):
     with pytest.raises(TargetError, match="another compute capability") as caught:
         load(tmp_path / "orin.strop")
     assert "NVIDIA H100, capability 90" in str(caught.value) and "--target cuda:sm_90" in str(caught.value)
+
+
+def test_programs_that_wait_for_each_other_need_a_whole_gpu():
+    kernels = (GpuKernel(((0, (64, 1, 2)),), 0, 64, True), GpuKernel(((0, (999, 1, 1)),), 0, 0))
+    found: Any = SimpleNamespace(name="NVIDIA H100 MIG 1g.10gb", resident=lambda function, warps, shared: 32)
+    gpu_session._check_resident(found, kernels[1:], ((None, 0, 4),), "lstm.strop")
+    with pytest.raises(TargetError, match="does not run all of them at once") as caught:
+        gpu_session._check_resident(found, kernels, ((None, 0, 4),), "lstm.strop")
+    assert "MIG 1g.10gb: 32 programs" in str(caught.value) and "128 programs" in str(caught.value) and "whole GPU" in str(caught.value)
 
 
 def test_free_sizes_are_refused_by_name():

@@ -20,6 +20,7 @@ from strop.kernels.base import In as Operand
 from strop.kernels.base import Packed, Region
 from strop.kernels.oracle import difference, expected
 from strop.kernels.table import GPU_KERNELS
+from strop.kernels.triton import recurrent_persistent
 from strop.kernels.triton.emit import GpuEmitted
 from strop.ops.recurrent import GRU, LSTM, RNN
 from strop.runtime.gpu_driver import Device, device
@@ -66,7 +67,7 @@ def _run(gpu: Device, emitted: GpuEmitted, code: Sequence[Cubin], region: Region
     stream = gpu.stream()
     for launch, cubin in zip(emitted.launches, code, strict=True):
         module, function = gpu.function(cubin.code, cubin.function, cubin.shared)
-        gpu.launch(function, launch.grid, cubin.warps, cubin.shared, stream, pointers)
+        gpu.launch(function, launch.grid, cubin.warps, cubin.shared, stream, pointers, launch.cooperative)
         gpu.call("cuStreamSynchronize", stream)
         gpu.call("cuModuleUnload", module)
     for array, pointer in zip(outs, places, strict=True):
@@ -83,7 +84,7 @@ def _run(gpu: Device, emitted: GpuEmitted, code: Sequence[Cubin], region: Region
 def test_every_kernel_on_samples_that_it_accepts(kernel, target):
     gpu = device()
     found = [case for name in regions.all_names() for case in cases(kernel, name, target, lambda k, r: True, most=3 if kernel.name == "loops" else 8)]
-    assert found or kernel.name == "channel_pad"
+    assert found or kernel.name in ("channel_pad", "recurrent_persistent")
     emitted: list[GpuEmitted] = []
     jobs: list[list[Job]] = []
     for region, _ in found:
@@ -178,6 +179,27 @@ def test_measuring_chooses_and_is_remembered(target, tmp_path, monkeypatch):
     assert all(ns is not None for ns in measured) and not first.manifest["notes"]
     again = build(demo_data.lenet_path(), target=target, level=1, budget=0.0, precision="fp16")
     assert [s["kernel"] for s in again.manifest["steps"]] == [s["kernel"] for s in first.manifest["steps"]]
+
+
+@pytest.mark.parametrize(("kind", "hidden", "samples"), [(LSTM, 512, 1), (LSTM, 320, 16), (LSTM, 512, 64), (LSTM, 256, 256), (GRU, 512, 64), (GRU, 200, 3), (RNN, 1024, 33)])
+def test_programs_that_keep_weights_wait_for_each_other(kind, hidden, samples, target):
+    """All choices of parameters, three times each: a race would show as a difference."""
+    rng, gpu, kernel = np.random.default_rng(3), device(), recurrent_persistent.KERNEL
+    for op in {kind.default("bidirectional", projected=True), *([kind.default("reverse", projected=True, linear_before_reset=True)] if kind is GRU else [])}:
+        sample = kind._sample(rng, op, (12, samples, 4, hidden), set(kind.names), dt.f16)
+        sample.inputs[op.operand_names.index("r")][...] *= np.float16(hidden**-0.5)
+        region, arrays = regions.anchored(sample, "dense", rng)
+        wanted, choices = expected(region, arrays), kernel.space(region, target)
+        assert choices
+        emitted = [kernel.launches(region, params, target) for params in choices]
+        code = compile_all([job for one in emitted for job in jobs_of(one, [False] * len(one.pointers), kernel.name, target)])
+        for params, one, cubin in zip(choices, emitted, code, strict=True):
+            assert isinstance(cubin, Cubin), (params, cubin)
+            results = [_run(gpu, one, [cubin], region, arrays) for _ in range(3)]
+            assert not [text for k, (a, b) in enumerate(zip(results[0], wanted, strict=True)) if (text := difference(region, k, a, b))], params
+            for again in results[1:]:
+                for a, b in zip(results[0], again, strict=True):
+                    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("fp16", 1e-2)])

@@ -13,8 +13,12 @@ import pytest
 from strop import demo_data
 from strop.engine.build import build
 from strop.engine.engine import Engine, load
-from strop.errors import InputError, RuntimeFailure
+from strop.errors import InputError, RuntimeFailure, TargetError
+from strop.ir import dtype as dt
 from strop.ir.dtype import from_numpy
+from strop.ir.graph import Graph
+from strop.ir.op import Type
+from strop.ops.recurrent import LSTM
 from strop.runtime import dlpack, gpu_driver
 from strop.runtime.gpu_session import DeviceArray, GpuContext
 
@@ -28,18 +32,19 @@ class FakeDriver:
         self.graphs: dict[int, list[Any]] = {}
         self.recording: list[Any] | None = None
         self.runs: list[int] = []
+        self.cooperative, self.multiprocessors = 0, 132
         self.within: list[tuple[int, int, int]] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("cu"):
             return lambda *arguments: (0, SimpleNamespace(call=name, arguments=arguments))
-        return SimpleNamespace(**dict.fromkeys(_NAMES, 0), CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=1)
+        return SimpleNamespace(**dict.fromkeys(_NAMES, 0), CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=1, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT=2)
 
     def cuDeviceGetCount(self):  # noqa: N802
         return 0, 1
 
     def cuDeviceGetAttribute(self, attribute, device):  # noqa: N802
-        return 0, 9 if attribute == 1 else 0
+        return 0, {1: 9, 2: self.multiprocessors}.get(attribute, 0)
 
     def cuDeviceGetName(self, size, device):  # noqa: N802
         return 0, b"Fake GPU\0"
@@ -100,6 +105,13 @@ class FakeDriver:
             at += 8
         self.recording.append((function, (x, y, z), tuple(values)))
         return 0, None
+
+    def cuLaunchCooperativeKernel(self, *arguments):  # noqa: N802
+        self.cooperative += 1
+        return self.cuLaunchKernel(*arguments, 0)
+
+    def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):  # noqa: N802
+        return 0, 2
 
     def cuGraphLaunch(self, graph, stream):  # noqa: N802
         self.runs.append(graph)
@@ -230,6 +242,20 @@ def test_wrong_arrays_are_refused(driver, path):
         context(np.zeros((2, 1, 28, 28), np.float32))
     with pytest.raises(InputError, match="no input has this name"):
         context.run({"y": np.zeros((1, 1, 28, 28), np.float32)})
+
+
+def test_programs_that_wait_for_each_other_are_launched_together(driver, tmp_path):
+    pytest.importorskip("triton", reason="the package triton is not installed")
+    graph, op, rng = Graph("layer"), LSTM.default("bidirectional"), np.random.default_rng(0)
+    x = graph.add_input("x", Type(dt.f32, (20, 1, 8)))
+    weights = [graph.add_const(rng.standard_normal(shape).astype(np.float32), name) for name, shape in (("w", (2, 1024, 8)), ("r", (2, 1024, 256)))]
+    graph.set_outputs(graph.add(op, [x, *weights], name="layer").outputs[:1])
+    build(graph, target="cuda:sm_90", level=0, precision="fp16").save(tmp_path / "layer.strop")
+    _context(load(tmp_path / "layer.strop"))
+    assert driver.cooperative == 1
+    driver.multiprocessors = 7
+    with pytest.raises(TargetError, match="does not run all of them at once"):
+        load(tmp_path / "layer.strop")
 
 
 def test_steps_are_timed_one_by_one(driver, path):

@@ -93,6 +93,7 @@ class Kernel:
     locks: int
     label: str
     library: Mapping[str, Any] | None = None
+    cooperative: bool = False
     layers: list[str] = field(default_factory=list)
 
 
@@ -155,11 +156,11 @@ class GpuModule:
                 self.jobs.append(job)
         numbers = [self._jobs[key] for key in keys]
         grids = [launch.grid for launch in emitted.launches]
-        whole = repr((numbers, grids, emitted.workspace, emitted.locks, emitted.library))
+        whole = repr((numbers, grids, emitted.workspace, emitted.locks, emitted.library, emitted.cooperative))
         index = self._index.setdefault(whole, len(self.kernels))
         if index == len(self.kernels):
             calls = [Call(number, grid) for number, grid in zip(numbers, grids, strict=True)]
-            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label, emitted.library))
+            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label, emitted.library, emitted.cooperative))
         if layer not in self.kernels[index].layers:
             self.kernels[index].layers.append(layer)
         return index

@@ -41,12 +41,14 @@ class GpuKernel:
         calls: (number of the code, programs along three axes).
         workspace: bytes handed over behind the step's operands, if above 0.
         locks: counters of 4 bytes handed over behind these, if above 0; zero before and after.
+        cooperative: whether the programs of a call wait for each other, so that all must be resident at once.
         library: a call of one of NVIDIA's libraries that is made in place of launches.
     """
 
     calls: tuple[tuple[int, tuple[int, int, int]], ...]
     workspace: int
     locks: int
+    cooperative: bool = False
     library: LibraryCall | None = None
 
 
@@ -58,7 +60,9 @@ def encode(codes: Sequence[Code], kernels: Sequence[GpuKernel]) -> bytes:
         padded = code.data + bytes(-len(code.data) % _ALIGNMENT)
         blobs.append(padded)
         at += len(padded)
-    table = [[[[number, *grid] for number, grid in k.calls], k.workspace, k.locks, *([k.library.row()] if k.library else [])] for k in kernels]
+    table = [
+        [[[number, *grid] for number, grid in k.calls], k.workspace, k.locks, int(k.cooperative), *([k.library.row()] if k.library else [])] for k in kernels
+    ]
     index = json.dumps({"codes": rows, "kernels": table}, separators=(",", ":")).encode()
     index += b" " * (-(len(index) + 4) % _ALIGNMENT)
     return struct.pack("<I", len(index)) + index + b"".join(blobs)
@@ -92,16 +96,17 @@ def _code(row: Any, blobs: memoryview) -> Code:
 
 
 def _kernel(row: Any, codes: int) -> GpuKernel:
-    calls, workspace, locks, *library = row
+    calls, workspace, locks, cooperative, *library = row
     found = []
     for number, *grid in calls:
         _in_range(number, 0, codes - 1)
         x, y, z = (_in_range(n, 1, most) for n, most in zip(grid, (_HIGHEST_GRID, 65535, 65535), strict=True))
         found.append((number, (x, y, z)))
     call = call_of(*library) if library else None
-    if call is not None and (found or locks or workspace != WORKSPACE):
+    together = bool(_in_range(cooperative, 0, 1))
+    if call is not None and (found or locks or together or workspace != WORKSPACE):
         raise ValueError("a step that is a library's call and launches")
-    return GpuKernel(tuple(found), _in_range(workspace, 0, 1 << 40), _in_range(locks, 0, _MOST), call)
+    return GpuKernel(tuple(found), _in_range(workspace, 0, 1 << 40), _in_range(locks, 0, _MOST), together, call)
 
 
 def _in_range(number: Any, least: int, most: int) -> int:

@@ -106,12 +106,18 @@ class Device:
             self.call("cuFuncSetAttribute", function, attribute, shared)
         return module, function
 
-    def launch(self, function: Any, grid: Sequence[int], warps: int, shared: int, stream: Any, pointers: Sequence[int]) -> None:
-        """Launches a function on pointers; Triton's two scratch pointers follow and are null."""
+    def launch(self, function: Any, grid: Sequence[int], warps: int, shared: int, stream: Any, pointers: Sequence[int], cooperative: bool = False) -> None:
+        """Launches a function on pointers, ``cooperative`` only with all programs resident at once; Triton's two scratch pointers follow and are null."""
         values = (ctypes.c_void_p * (len(pointers) + 2))(*pointers, None, None)
         step = ctypes.sizeof(ctypes.c_void_p)
         places = (ctypes.c_void_p * len(values))(*(ctypes.addressof(values) + k * step for k in range(len(values))))
-        self.call("cuLaunchKernel", function, *grid, 32 * warps, 1, 1, shared, stream, ctypes.addressof(places), 0)
+        common = (function, *grid, 32 * warps, 1, 1, shared, stream, ctypes.addressof(places))
+        self.call(*(("cuLaunchCooperativeKernel", *common) if cooperative else ("cuLaunchKernel", *common, 0)))
+
+    def resident(self, function: Any, warps: int, shared: int) -> int:
+        """Programs of a function that the device holds at once."""
+        each = self.call("cuOccupancyMaxActiveBlocksPerMultiprocessor", function, 32 * warps, shared)
+        return int(each) * int(self.call("cuDeviceGetAttribute", self.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, self.handle))
 
     # ---- streams and graphs
 

@@ -107,6 +107,7 @@ class GpuSession:
         loaded = [found.function(c.data, c.function, c.shared) for c in codes]
         functions = tuple((f, c.shared, c.warps) for (_, f), c in zip(loaded, codes, strict=True))
         libraries = _libraries(plan, kernels, file.where)
+        _check_resident(found, kernels, functions, file.where)
         address = found.allocate(len(weights))
         if len(weights):
             found.to_device(address, weights.ctypes.data, len(weights))
@@ -370,7 +371,7 @@ class GpuContext:
             call.enqueue(pointers, int(self.stream))
         for number, grid in kernel.calls:
             function, shared, warps = self._shared.functions[number]
-            self._shared.device.launch(function, grid, warps, shared, self.stream, pointers)
+            self._shared.device.launch(function, grid, warps, shared, self.stream, pointers, kernel.cooperative)
 
     def _capture(self, steps: Sequence[Step], repeats: int = 1) -> Any:
         gpu = self._shared.device
@@ -447,6 +448,19 @@ def _check_capability(name: str, found: Device, where: str) -> None:
             "the engine's code is for GPUs of another compute capability", where=where, got=f"{found.name}, capability {found.capability}",
             expected=f"capability {wanted}", hint=f"build with --target {PREFIX}sm_{found.capability}",
         )  # fmt: skip
+
+
+def _check_resident(found: Device, kernels: Sequence[GpuKernel], functions: Sequence[tuple[Any, int, int]], where: str) -> None:
+    """Refuses kernels whose programs wait for each other where not all of them run at once."""
+    for number, (x, y, z) in (call for kernel in kernels if kernel.cooperative for call in kernel.calls):
+        function, shared, warps = functions[number]
+        most = found.resident(function, warps, shared)
+        if x * y * z > most:
+            raise TargetError(
+                "a kernel's programs wait for each other, and this GPU does not run all of them at once", where=where,
+                got=f"{found.name}: {most} programs at once", expected=f"{x * y * z} programs at once",
+                hint="run it on a whole GPU: a slice of one (MIG) has fewer multiprocessors",
+            )  # fmt: skip
 
 
 def _host_of(file: EngineFile, plan: Plan, threads: int | None) -> tuple[Session | None, Shared]:

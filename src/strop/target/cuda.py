@@ -40,6 +40,9 @@ TARGETS: tuple[Target, ...] = (
     _gpu(80, 108, 1.4, 1024, 40 << 20, 1.5e12),
 )
 
+#: Multiprocessors of the smallest card of a capability: H20, Orin Nano, A30.
+_FEWEST = {90: 78, 87: 4, 80: 56}
+
 
 def is_gpu(target: Target) -> bool:
     """True for a target of this file."""
@@ -49,3 +52,8 @@ def is_gpu(target: Target) -> bool:
 def capability(target: Target) -> int:
     """Compute capability of a GPU target, 90 for 9.0."""
     return int(target.cpu.removeprefix("sm_"))
+
+
+def fewest_multiprocessors(target: Target) -> int:
+    """Multiprocessors that every whole card of a GPU target's capability has."""
+    return _FEWEST[capability(target)]

@@ -292,7 +292,7 @@ class _Region:
         if loaded.call is not None:
             loaded.call.enqueue(pointers, int(self.owner.stream))
         for launch, (_, function, shared, warps) in zip(loaded.emitted.launches, loaded.functions, strict=True):
-            self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers)
+            self.gpu.launch(function, launch.grid, warps, shared, self.owner.stream, pointers, launch.cooperative)
 
     def _graph(self, loaded: _Loaded, sets: Sequence[Sequence[int]], repeats: int) -> Any:
         self.gpu.begin_capture(self.owner.stream)

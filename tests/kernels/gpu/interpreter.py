@@ -18,6 +18,8 @@ from strop.target.detect import parse
 from tests.kernels.harness import GUARD, buffer_for, results
 
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
+from tests.kernels.gpu import together  # noqa: E402
+
 A100 = parse("cuda:sm_80")
 
 
@@ -111,7 +113,10 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
         name = function_name(emitted, number, "test")
         text = text_of(emitted, number, "test").replace("from triton.language.extra.cuda import", "from tests.kernels.gpu import")
         text = text.replace("import triton\n", "import triton\nfrom tests.kernels.gpu import assembly\n", 1).replace("tl.inline_asm_elementwise(", "assembly.run(")
-        function_of(text, name)[launch.grid](*parameters)
+        if launch.cooperative:
+            together.run(function_of(text, name), launch.grid, parameters)
+        else:
+            function_of(text, name)[launch.grid](*parameters)
     assert not locks.any(), f"{region.name}: a lock is left set"
     return results(region, outs, before)
 

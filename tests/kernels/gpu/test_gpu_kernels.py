@@ -21,6 +21,7 @@ from strop.kernels.triton import (
     flash_attention,
     gemm,
     pointwise,
+    recurrent_persistent,
     recurrent_steps,
     softmax_rows,
     top_k_rows,
@@ -35,11 +36,13 @@ from strop.ops.index import TopK
 from strop.ops.integer import IntegerConv
 from strop.ops.matmul import MatMul
 from strop.ops.quantize import Quantize
-from strop.ops.recurrent import LSTM
+from strop.ops.recurrent import GRU, LSTM
 from strop.ops.reduce import ArgReduce
 from strop.ops.softmax import LogSoftmax, Softmax
+from strop.target.base import Target
 from strop.target.detect import parse
 from tests.kernels import regions
+from tests.kernels.gpu import together
 from tests.kernels.gpu.cases import cases
 from tests.kernels.gpu.interpreter import A100, check, run
 
@@ -54,12 +57,16 @@ def _interpreted(kernel: Kernel, region: Region) -> bool:
 
 
 def _emitted(kernel: Kernel, region: Region, params: object) -> GpuEmitted:
-    emitted = kernel.emit(region, params, A100)
+    return _emitted_for(kernel, region, params, A100)
+
+
+def _emitted_for(kernel: Kernel, region: Region, params: object, target: Target) -> GpuEmitted:
+    emitted = kernel.emit(region, params, target)
     assert isinstance(emitted, GpuEmitted)
     return emitted
 
 
-@pytest.mark.parametrize("kernel", [k for k in GPU_KERNELS if k.name not in ("loops", "channel_pad", "recurrent_steps")], ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [k for k in GPU_KERNELS if k.name not in ("loops", "channel_pad", "recurrent_steps", "recurrent_persistent")], ids=lambda k: k.name)
 def test_every_kernel_on_samples_that_it_accepts(kernel):
     found = [case for name in regions.all_names() for case in cases(kernel, name, A100, _interpreted)]
     assert found, f"no sample of any op is accepted by {kernel.name}"
@@ -248,6 +255,60 @@ def test_recurrent_layers_of_every_attribute(name, few, whole):
         region, arrays = regions.anchored(sample, regions.LAYOUTS[number % 4], rng, constants=number % 2 == 0)
         params = recurrent_steps.Params(1 if few else 16, 32 if whole else 8 if few else 16, 32, 4, 1, whole)
         check(recurrent_steps.KERNEL, region, arrays, params)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_a_single_step_is_one_launch(name):
+    """Not where a GRU resets before its product: that needs what other programs have made."""
+    rng, kind = np.random.default_rng(8), REGISTRY[name]
+    for number, op in enumerate(kind.variants()):
+        dtype = regions.dt.f16 if number % 2 else regions.dt.f32
+        sample = kind._sample(rng, op.replace(projected=True), (1, 2, 4, 18), set(kind.names), dtype)
+        region, arrays = regions.anchored(sample, regions.LAYOUTS[number % 4], rng)
+        params = recurrent_steps.Params(1 if number % 3 else 16, 16, 32, 4, 1)
+        emitted = _emitted(recurrent_steps.KERNEL, region, params)
+        two = name == "gru" and not op.linear_before_reset
+        assert (len(emitted.launches), emitted.locks) == ((3, 1) if two else (1, 0))
+        check(recurrent_steps.KERNEL, region, arrays, params)
+
+
+@pytest.mark.parametrize("way", [(1, 16, 32, 4), (16, 16, 64, 4, True), (16, 16, 16, 4)], ids=["sums", "split", "tiles"])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_weights_are_kept_for_all_steps(name, way):
+    """As above; programs wait for each other."""
+    rng, kind = np.random.default_rng(7), REGISTRY[name]
+    for number, op in enumerate(kind.variants()):
+        given = set(kind.names) if number % 3 != 1 else {"x", "r"}
+        dtype, samples = regions.dt.f16 if (number + len(way)) % 2 else regions.dt.f32, 17 if number == 1 and way[0] > 1 else 1
+        sample = kind._sample(rng, op.replace(projected=True), (2, samples, 4, (18, 32)[number % 2]), given, dtype)
+        region, arrays = regions.anchored(sample, regions.LAYOUTS[number % 4], rng, constants=number % 2 == 0)
+        check(recurrent_persistent.KERNEL, region, arrays, recurrent_persistent.Params(*way))
+
+
+def test_a_program_that_waits_for_ever_is_found(monkeypatch):
+    """Programs that are not counted in time: the tests above would find it."""
+    monkeypatch.setattr(recurrent_persistent._Walk, "handed", lambda self, w: None)
+    monkeypatch.setattr(together, "_MOST", 50)
+    rng = np.random.default_rng(9)
+    region, arrays = regions.anchored(LSTM._sample(rng, LSTM.default(projected=True), (2, 1, 4, 32), {"x", "r"}), "dense", rng)
+    with pytest.raises(Exception, match="waits for ever"):
+        check(recurrent_persistent.KERNEL, region, arrays, recurrent_persistent.Params(1, 16, 32, 4))
+
+
+def test_programs_that_wait_are_resident_on_the_smallest_card():
+    """Of H20, A30 and Orin Nano, whatever the layer: as many as registers and shared memory allow at once."""
+    for name, cards in (("cuda:sm_90", 78), ("cuda:sm_80", 56), ("cuda:sm_87", 4)):
+        target, found = parse(name), 0
+        for kind, hidden, samples in ((LSTM, 64, 1), (LSTM, 512, 1), (LSTM, 512, 256), (LSTM, 1024, 64), (GRU, 256, 64), (LSTM, 2048, 1)):
+            arrays = (np.zeros((8, samples, 2 * kind.gates * hidden), np.float16), np.zeros((2, kind.gates * hidden, hidden), np.float16))
+            region, _ = regions.anchored(Sample(kind.default("bidirectional", projected=True), arrays), "dense", np.random.default_rng(0))
+            space = recurrent_persistent.KERNEL.space(region, target)
+            assert (refusal(recurrent_persistent.KERNEL, region, target) is None) == bool(space)
+            for params in space:
+                (launch,) = _emitted_for(recurrent_persistent.KERNEL, region, params, target).launches
+                assert launch.cooperative and np.prod(launch.grid) <= cards * (2048 // (256 * params.warps))
+            found += len(space)
+        assert found
 
 
 def test_a_recurrence_up_to_1024_units_and_256_samples_has_parameters():

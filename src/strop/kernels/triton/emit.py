@@ -101,6 +101,7 @@ class Launch:
         warps: of 32 threads per program.
         stages: depth of software pipelining of its loops.
         registers: most of a thread, so that more programs fit; 0 for as many as the compiler likes.
+        cooperative: whether its programs wait for each other, so that all must be resident at once.
     """
 
     body: str
@@ -108,6 +109,7 @@ class Launch:
     warps: int = 4
     stages: int = 3
     registers: int = 0
+    cooperative: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,11 @@ class GpuEmitted(Emitted):
     workspace: int = 0
     locks: int = 0
     library: Mapping[str, Any] | None = None
+
+    @property
+    def cooperative(self) -> bool:
+        """Whether a launch relies on all its programs being resident at once."""
+        return any(launch.cooperative for launch in self.launches)
 
     def parameters(self) -> list[tuple[str, str]]:
         """(name, Triton type) of every parameter."""

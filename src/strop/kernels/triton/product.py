@@ -28,7 +28,7 @@ _GROUP = 8
 #: Programs that may share a tile, in equal parts.
 _SPLITS = (2, 3, 4, 6, 8, 9, 12, 16, 18, 24, 32)
 #: Bytes of shared memory that a program may take.
-_SHARED = {80: 163 * 1024, 87: 163 * 1024, 90: 227 * 1024}
+SHARED = {80: 163 * 1024, 87: 163 * 1024, 90: 227 * 1024}
 #: Smallest tile side of tensor cores, and terms of one of their instructions on bytes.
 _LEAST = 16
 _BYTES = 32
@@ -115,7 +115,7 @@ def space(problem: Problem, target: Target) -> list[Params]:
             if bm * bn // (32 * warps) > 128 + 64 * (warps == 4) or (warps == 8 and bm * bn < 64 * 128):
                 continue
             plain = Params(bm, bn, bk, warps, stages)
-            if shared_bytes(problem, plain) > _SHARED[capability(target)] - 2048 or (wide and bm * bn > 128 * 128):
+            if shared_bytes(problem, plain) > SHARED[capability(target)] - 2048 or (wide and bm * bn > 128 * 128):
                 continue
             found += [Params(bm, bn, bk, warps, stages, split) for split in _splits(problem, plain, target)]
     return found
@@ -134,7 +134,7 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     tiles = ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch * p.split
     threads = 32 * p.warps
     registers = threads * min(255, p.bm * p.bn // threads + 56)
-    most = min(_SHARED[capability(target)] // max(1, shared_bytes(problem, p)), 65536 // registers, 64 // p.warps, 8)
+    most = min(SHARED[capability(target)] // max(1, shared_bytes(problem, p)), 65536 // registers, 64 // p.warps, 8)
     resident = max(1, min(most, ceil_div(tiles, target.cores)))
     slow = size / 2 if size < 4 else 2 if "tf32" in target.extras else 6
     share = next(e for least, e in _EFFICIENCY if p.bm * p.bn >= least)
