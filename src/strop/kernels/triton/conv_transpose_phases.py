@@ -10,7 +10,7 @@ from strop.kernels.c.transpose_phases import Phase, phases_of
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted, Launch, Writer
 from strop.kernels.triton.parts import GpuKernel, Pointers, standard
-from strop.kernels.triton.product import Params
+from strop.kernels.triton.product import Params, StreamParams
 from strop.target.base import Target
 
 _known: WeakKeyDictionary[Region, list[Phase] | str] = WeakKeyDictionary()
@@ -31,7 +31,7 @@ class ConvTransposePhases(GpuKernel[Params]):
 
     def space(self, region: Region, target: Target) -> list[Params]:
         widest = max(_apart(region), key=lambda p: p.region.operand(1).view.count).region
-        return [p for p in CONV.space(widest, target) if p.split == 1]
+        return [p for p in CONV.space(widest, target) if p.split == 1 and not isinstance(p, StreamParams)]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         return sum(CONV.cost(p.region, params, target) for p in _apart(region))

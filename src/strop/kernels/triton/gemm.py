@@ -15,11 +15,12 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.op import Array
-from strop.kernels.base import Operand, Packed, Region, View
+from strop.kernels.base import In, Operand, Packed, Region, View
 from strop.kernels.triton import mixed, product
 from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, times
 from strop.kernels.triton.integers import (
     corrections,
+    is_found_late,
     is_integer,
     shift_of,
     why_not,
@@ -85,7 +86,7 @@ class Gemm(GpuKernel[Params]):
             return "a factor is a vector"
         if isinstance(region.op, IntegerMatMul):
             found = _Product.of(region)
-            return why_not(region, found.a.shape[-1]) if found.const else "its second factor is not one known matrix"
+            return why_not(region, found.a.shape[-1], found_late=True) if found.const else "its second factor is not one known matrix"
         if isinstance(region.op, MixedMatMul):
             return mixed.why_not(region)
         return None if is_float(region.operand(0).view, region.operand(1).view, region.out) else "it is not a product of floats"
@@ -148,9 +149,10 @@ class Gemm(GpuKernel[Params]):
 
 def _correct(region: Region, problem: Problem, p: Params, pointers: Pointers) -> Callable[[Tile], str] | None:
     """What the zero point adds to sums; None where it adds nothing."""
-    if not is_integer(problem.dtype) or zero_of(region) == shift_of(problem.dtype):
+    late = is_integer(problem.dtype) and is_found_late(region)
+    if not is_integer(problem.dtype) or (not late and zero_of(region) == shift_of(problem.dtype)):
         return None
-    zero, op, weights = zero_of(region), region.op, region.operand(1)
+    zero, op, weights = shift_of(problem.dtype) - 1 if late else zero_of(region), region.op, region.operand(1)
     assert isinstance(op, IntegerMatMul)
 
     def table() -> Array:
@@ -160,7 +162,10 @@ def _correct(region: Region, problem: Problem, p: Params, pointers: Pointers) ->
         return np.pad(corrections(sums[:, None], zero, problem.dtype)[0], (0, ceil_div(len(sums), p.bn) * p.bn - len(sums)))
 
     pointers.packed("corrections", dt.i32, Packed(table))
-    return lambda tile: "tl.load(corrections + n)[None, :]"
+    if not late:
+        return lambda tile: "tl.load(corrections + n)[None, :]"
+    pointers.add("zero", problem.dtype, In(2))  # the table is that of a zero point which is one less than what is taken off
+    return lambda tile: f"({shift_of(problem.dtype)} - tl.load(zero).to(tl.int32)) * tl.load(corrections + n)[None, :]"
 
 
 def _packed(weights: Operand, turned: bool, p: Params) -> Array:
