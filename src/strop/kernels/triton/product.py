@@ -287,14 +287,15 @@ def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
 def _gather(w: Writer, p: Params, tiles: int, batched: bool, sums: DType) -> None:
     """Stores a program's sums and counts it."""
     w(f"number = program + b * {tiles}" if batched else "number = program")
-    w(f"sums = {_sums(p, sums)} + number.to(tl.int64) * {p.split * p.bm * p.bn}")
+    work = _places_of_sums(w, p, sums)
+    w(f"sums = {work} + number.to(tl.int64) * {p.split * p.bm * p.bn} + places")
     _arrive(w, f"sums + part * {p.bm * p.bn}")
 
 
-def _sums(p: Params, sums: DType) -> str:
-    """Text of addresses of a tile's sums at the start of the workspace."""
-    work = "work" if sums.is_float else f"work.to(tl.pointer_type({VALUE[sums.name]}))"
-    return f"{work} + (tl.arange(0, {p.bm})[:, None] * {p.bn} + tl.arange(0, {p.bn})[None, :])"
+def _places_of_sums(w: Writer, p: Params, sums: DType) -> str:
+    """Writes the ``places`` of a tile's sums; returns the text of the workspace's address."""
+    w(f"places = tl.arange(0, {p.bm})[:, None] * {p.bn} + tl.arange(0, {p.bn})[None, :]")
+    return "work" if sums.is_float else f"work.to(tl.pointer_type({VALUE[sums.name]}))"
 
 
 def _arrive(w: Writer, where: str) -> None:
@@ -345,14 +346,14 @@ def _write_stream(
                 w(f"acc = {dot(first, half, 'acc', problem.dtype, target)}")
         w("whole = first < last")
         with w.block(f"if whole & ((first > 0) | (last < {rounds}))"):
-            w(f"sums = {_sums(p, sums)}")
-            _arrive(w, f"sums + (worker * 2 + (first == 0).to(tl.int32)) * {size}")
+            work = _places_of_sums(w, p, sums)
+            _arrive(w, f"{work} + (worker * 2 + (first == 0).to(tl.int32)) * {size} + places")
             w(f"lowest = number * {rounds} // {share}", f"highest = (number * {rounds} + {rounds - 1}) // {share}")
             w("whole = arrived == highest - lowest")
             with w.block("if whole"):
                 w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
                 with w.block("for other in range(lowest, highest + 1)"):
-                    w(f'acc += tl.load(sums + (other * 2 + (other == lowest).to(tl.int32)) * {size}, cache_modifier=".cg")')
+                    w(f'acc += tl.load({work} + (other * 2 + (other == lowest).to(tl.int32)) * {size} + places, cache_modifier=".cg")')
                 w("tl.store(locks + number, 0)")
         with w.block("if whole"):
             _finish(region, tile, sums, correct, set())
