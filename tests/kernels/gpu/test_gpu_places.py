@@ -81,13 +81,25 @@ def test_many_taps_are_a_loop():
     check(resize_taps.KERNEL, region, arrays, Params(2, 32, 1))
 
 
+@pytest.mark.parametrize("epilogue", [False, True])
 @pytest.mark.parametrize("layout", ["dense", "last"])
 @pytest.mark.parametrize(("ins", "outs", "kernel", "stride", "pad"), [(24, 8, 2, 2, 0), (17, 9, 4, 2, 1), (20, 5, 3, 2, 1), (18, 1, 2, 2, 0), (16, 3, 5, 3, 2)])
-def test_transposed_convolutions_are_taken_apart(ins, outs, kernel, stride, pad, layout):
+def test_transposed_convolutions_are_taken_apart(ins, outs, kernel, stride, pad, layout, epilogue):
     op = ConvTranspose((stride,) * 2, (pad,) * 4, (1, 1), 1, (0, 0))
-    region, arrays = _case(op, _normal(2, ins, 5, 4), _normal(ins, outs, kernel, kernel), layout=layout, epilogue=True, constants=True)
+    region, arrays = _case(op, _normal(2, ins, 5, 4), _normal(ins, outs, kernel, kernel), layout=layout, epilogue=epilogue, constants=True)
     emitted = conv_transpose_phases.KERNEL.emit(region, conv_transpose_phases.KERNEL.space(region, A100)[0], A100)
-    assert isinstance(emitted, GpuEmitted) and len(emitted.launches) in (stride, stride * stride)
+    assert isinstance(emitted, GpuEmitted)
+    alike = kernel == stride and (outs == 1 or (layout == "last" and not epilogue))
+    assert len(emitted.launches) == (1 if alike else stride * stride)
+    check(conv_transpose_phases.KERNEL, region, arrays)
+
+
+def test_a_bias_is_repeated_for_columns_side_by_side():
+    op = ConvTranspose((2, 2), (0,) * 4, (1, 1), 1, (0, 0))
+    case = _case(op, _normal(1, 20, 5, 4), _normal(20, 6, 2, 2), _normal(6), layout="last", constants=True)
+    region, arrays = regions.bias_in_epilogue(case)
+    emitted = conv_transpose_phases.KERNEL.emit(region, conv_transpose_phases.KERNEL.space(region, A100)[0], A100)
+    assert isinstance(emitted, GpuEmitted) and len(emitted.launches) == 1 and "e0_0" in emitted.names
     check(conv_transpose_phases.KERNEL, region, arrays)
 
 

@@ -26,10 +26,15 @@ class Params:
 
 @dataclass(frozen=True)
 class Places:
-    """Axes of a result that number the rows and the places of a run, outermost first; no run where it would be short."""
+    """Axes of a result that number the rows and the places of a run, outermost first; no run where it would be short.
+
+    Attributes:
+        scattered: whether neighbours of a run may lie apart in what is read.
+    """
 
     rows: tuple[int, ...]
     run: tuple[int, ...]
+    scattered: bool
 
     @staticmethod
     def of(out: View, apart: Collection[int]) -> Places:
@@ -40,7 +45,7 @@ class Places:
             run.insert(0, order[-1 - len(run)])
         if math.prod(out.shape[a] for a in run) < _SHORTEST:
             run = []
-        return Places(tuple(order[: len(order) - len(run)]), tuple(run))
+        return Places(tuple(order[: len(order) - len(run)]), tuple(run), bool(order) and order[-1] in apart)
 
     def counts(self, out: View) -> tuple[int, int]:
         """(rows, places of a run)."""
@@ -74,9 +79,10 @@ class Places:
         resident = max(1, min(32, 64 // p.warps))
         cycles = ceil_div(programs, target.cores * resident) * 1100 + programs / target.cores * p.warps * (60 + elements * (each + 4)) / 3.0
         rate = target.bandwidth * (2.0 if bytes < target.l2 else 0.85)
-        wide = min(8, 16 // out.dtype.size)
-        moved = bytes / rate * (1.0 + 0.1 * (waste - 1)) * (1.0 + 0.02 * abs(math.log2(elements / wide)))
-        return max(moved, cycles / (target.ghz * 1e9)) + LAUNCH
+        wide = 2 if self.scattered else min(8, 16 // out.dtype.size)  # lanes beside each other should read elements beside each other
+        far = math.log2(elements / wide)
+        slow = (1.0 + 0.02 * abs(far)) * (1.0 + 0.2 * max(0.0, far) * self.scattered) * (1.1 if p.warps == 1 else 1.0)
+        return max(bytes / rate * (1.0 + 0.1 * (waste - 1)), cycles / (target.ghz * 1e9)) * slow + LAUNCH
 
     def begin(self, w: Writer, out: View, p: Params) -> tuple[Tile, int]:
         """Writes the indices of rows (``m``) and of places of a run (``c``); returns the tile, and the programs."""

@@ -2,8 +2,9 @@
 
 A program computes ``bm`` x ``bn`` results in f32 registers, or i32 for products of bytes, ``bk`` terms per round of a software-pipelined loop. Where there are too few tiles to
 fill the GPU, ``split`` programs share a tile: each writes its sums to the workspace, and the one that arrives last adds them up, in a fixed
-order, and does the epilogue. Where tiles would leave the last wave of programs half empty, ``stream`` programs, as many as there is room for, walk the
-rounds of all tiles in equal shares; tiles that several of them have a part in are added up likewise (Osama et al., 2023, Stream-K).
+order, and does the epilogue. Where tiles would leave the last wave of programs half empty, ``stream`` programs, as many as there is room for, do all
+others one by one and then walk the rounds of those of the last wave in equal shares; tiles that several of them have a part in are added up
+likewise (Osama et al., 2023, Stream-K).
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ _EXPOSED = 240.0
 _SHORT = 4
 #: Registers of a thread where there is one round: it waits for memory, which other programs then use.
 _REGISTERS = 128
-#: Rounds of the shortest sum that programs share unevenly, waves beyond which the last one counts little, and the share of places in them that are taken
-#: above which it is as good as full.
-_STREAMED, _WAVES, _FULL = 4, 6, 0.9
+#: Rounds of the shortest share of the last wave, waves beyond which that one counts little, and the share of places in them that are taken above which it
+#: is as good as full.
+_STREAMED, _WAVES, _FULL = 2, 6, 0.9
+#: What estimates of shares are multiplied by, so that they are chosen where they were measured, or far ahead.
+_CAUTION = 1.25
 #: Share of the peak that tiles of this many results reach.
 _EFFICIENCY = ((128 * 256, 0.75), (128 * 128, 0.65), (128 * 64, 0.5), (64 * 64, 0.35), (64 * 32, 0.2), (0, 0.1))
 
@@ -62,7 +65,7 @@ class Params:
 
 @dataclass(frozen=True)
 class StreamParams(Params):
-    """Also the programs that share all rounds."""
+    """Also the programs that share the rounds of the last wave."""
 
     stream: int = 0
 
@@ -141,11 +144,11 @@ def _splits(problem: Problem, p: Params, target: Target) -> list[int]:
 
 
 def _streams(problem: Problem, p: Params, target: Target) -> list[int]:
-    """Programs that may walk all rounds in equal shares: as many as there is room for, where tiles leave the last wave partly empty."""
+    """Programs that may share the last wave: as many as there is room for, where tiles leave that partly empty."""
     tiles, rounds = _tiles(problem, p), problem.rounds(p.bk)
     room = target.cores * _room(problem, p, target)
-    waves = ceil_div(tiles, room)
-    if rounds < _STREAMED or waves > _WAVES or tiles * 2 < room or tiles > _FULL * waves * room or tiles * rounds < 2 * room:
+    waves, left = ceil_div(tiles, room), tiles % room
+    if waves > _WAVES or tiles * 2 < room or tiles > _FULL * waves * room or left * rounds < _STREAMED * room:
         return []
     return [room]
 
@@ -180,10 +183,19 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     if p.split > 1:
         cycles += 2500.0 + p.split * p.bm * p.bn * 4 / 64.0
     if isinstance(p, StreamParams):
-        share = ceil_div(_tiles(problem, p) * problem.rounds(p.bk), p.stream)
-        cycles = _pieces(share, problem.rounds(p.bk)) * (1600.0 + after) + share * round_ + 2 * (2500.0 + 2 * p.bm * p.bn * 4 / 64.0)
+        return max(_stream_seconds(problem, p, round_, 1600.0 + after, target), traffic(region, target))
     waves = ceil_div(tiles, target.cores * resident)
     return max(waves * cycles / (target.ghz * 1e9) + LAUNCH, traffic(region, target))
+
+
+def _stream_seconds(problem: Problem, p: StreamParams, round_: float, around: float, target: Target) -> float:
+    """Estimated seconds of a stream, by cycles of a round and around a tile. Sums that are added up are written and read once."""
+    whole, left = divmod(_tiles(problem, p), p.stream)
+    rounds = problem.rounds(p.bk)
+    share = ceil_div(left * rounds, p.stream)
+    cycles = whole * (rounds * round_ + around) + share * round_ + _pieces(share, rounds) * around + 2500.0
+    moved = 2 * (p.stream + left) * p.bm * p.bn * 4 / target.bandwidth
+    return _CAUTION * (cycles / (target.ghz * 1e9) + moved) + LAUNCH
 
 
 def write(
@@ -321,18 +333,24 @@ def _write_stream(
     load: Callable[[Tile, str], tuple[str, ...]],
     correct: Callable[[Tile], str] | None,
 ) -> tuple[Launch, int, int]:
-    """As ``write``: a program does its share of rounds tile by tile.
+    """As ``write``: a program does its tiles, and then its share of rounds tile by tile.
 
     The workspace has two tiles of sums per program: what it adds to a tile that another one has begun, and its part of a tile that it does not end.
     """
     tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
     tiles, rounds, sums = tiles_m * tiles_n, problem.rounds(p.bk), sums_of(problem.dtype)
-    total = tiles * problem.batch * rounds
-    share, size = ceil_div(total, p.stream), p.bm * p.bn
+    whole, left = divmod(tiles * problem.batch, p.stream)
+    total, size = left * rounds, p.bm * p.bn
+    share, done = max(1, ceil_div(total, p.stream)), whole * p.stream
     w("worker = tl.program_id(0)", f"begin = worker * {share}", f"end = tl.minimum(begin + {share}, {total})")
-    with w.block(f"for turn in range({_pieces(share, rounds)})"):
-        w(f"number = begin // {rounds} + turn")
-        w(f"first = tl.maximum(begin - number * {rounds}, 0)", f"last = tl.minimum(end - number * {rounds}, {rounds})")
+    with w.block(f"for turn in range({whole + _pieces(share, rounds)})"):
+        w(f"shared = begin // {rounds} + turn - {whole}")
+        if whole:
+            w(f"number = tl.where(turn < {whole}, worker + turn * {p.stream}, shared + {done})")
+            w(f"first = tl.where(turn < {whole}, 0, tl.maximum(begin - shared * {rounds}, 0))")
+            w(f"last = tl.where(turn < {whole}, {rounds}, tl.minimum(end - shared * {rounds}, {rounds}))")
+        else:
+            w("number = shared", f"first = tl.maximum(begin - shared * {rounds}, 0)", f"last = tl.minimum(end - shared * {rounds}, {rounds})")
         w(f"program = number % {tiles}")
         _place(w, tiles_m, tiles_n, p)
         if batch is not None:
@@ -348,7 +366,7 @@ def _write_stream(
         with w.block(f"if whole & ((first > 0) | (last < {rounds}))"):
             work = _places_of_sums(w, p, sums)
             _arrive(w, f"{work} + (worker * 2 + (first == 0).to(tl.int32)) * {size} + places")
-            w(f"lowest = number * {rounds} // {share}", f"highest = (number * {rounds} + {rounds - 1}) // {share}")
+            w(f"lowest = shared * {rounds} // {share}", f"highest = (shared * {rounds} + {rounds - 1}) // {share}")
             w("whole = arrived == highest - lowest")
             with w.block("if whole"):
                 w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
