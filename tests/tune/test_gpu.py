@@ -8,7 +8,7 @@ from strop import demo_data
 from strop.engine.build import build, portable
 from strop.kernels.base import Candidate
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
-from strop.kernels.triton.product import Params
+from strop.kernels.triton.product import Params, StreamParams
 from strop.lower.pipeline import lower
 from strop.quantize.narrow import narrow
 from strop.quantize.precision import decide
@@ -39,6 +39,15 @@ def test_then_the_neighbours_of_the_fastest():
     assert [c.params for c in task.neighbours(8)] == [B, D]
     task.found[task.candidates[0].label] = "wrong"
     assert [c.params for c in task.neighbours(8)] == [D]
+
+
+def test_shares_of_rounds_are_neighbours_of_whole_tiles():
+    shared = StreamParams(64, 64, 32, 4, 3, 1, 132)
+    task = _task(A, shared, C)
+    task.found = {task.candidates[0].label: 5}
+    assert [c.params for c in task.neighbours(8)] == [shared, C]
+    task.found = {task.candidates[1].label: 5}
+    assert [c.params for c in task.neighbours(8)] == [A]
 
 
 def test_no_gpu_is_no_error(monkeypatch):

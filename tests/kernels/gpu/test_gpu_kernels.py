@@ -34,7 +34,7 @@ from strop.ops.data import Pad
 from strop.ops.index import TopK
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
-from strop.ops.mixed import MixedMatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.quantize import Quantize
 from strop.ops.recurrent import LSTM
 from strop.ops.reduce import ArgReduce
@@ -326,6 +326,16 @@ def test_weights_that_are_stored_as_integers_meet_floats(bits, group, zero, turn
     groups = [rng.standard_normal((-(-160 // group), 40)).astype(np.float32) for _ in range(1 + zero)] if group else []
     region, arrays = regions.anchored(Sample(MixedMatMul(bits, group, turned), (rng.standard_normal((2, 9, 160)).astype(np.float32), w, *groups)), "dense", rng, True, True)
     check(gemm.KERNEL, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize(("group", "zero"), [(0, False), (16, True), (24, True)])
+@pytest.mark.parametrize(("stride", "split"), [(1, 1), (2, 3)])
+def test_convolutions_with_weights_that_are_stored_as_integers(group, zero, stride, split):
+    rng = np.random.default_rng(6)
+    groups = [rng.standard_normal((-(-96 // group), 20)).astype(np.float32) for _ in range(1 + zero)] if group else []
+    arrays = (rng.standard_normal((2, 96, 5, 7)).astype(np.float32), rng.integers(-8, 8, (20, 96, 1, 1)).astype(np.int8), *groups)
+    region, arrays = regions.anchored(Sample(MixedConv(4, group, (stride, stride)), arrays), "last", rng, True, True)
+    check(CONV, region, arrays, Params(16, 16, 32, 4, 2, split))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])

@@ -10,14 +10,17 @@ from strop.kernels.base import Packed, Region
 from strop.kernels.triton.emit import Writer, ceil_div
 from strop.kernels.triton.parts import Pointers
 from strop.kernels.triton.product import Params
-from strop.ops.mixed import MixedMatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
+
+#: Products with such weights.
+MIXED = (MixedConv, MixedMatMul)
 
 
 def add_groups(pointers: Pointers, region: Region, p: Params) -> None:
     """Adds what groups of weights are scaled by, ``scales``, and their zero points, ``zeros``: f32[groups, columns, a multiple of bn], with groups for all
     terms that are multiplied; nothing where there are no groups."""
     op = region.op
-    if not isinstance(op, MixedMatMul) or not op.group:
+    if not isinstance(op, MIXED) or not op.group:
         return
     terms, columns = (region.operand(1).view.shape[axis] for axis in op.axes())
     groups, wide = ceil_div(ceil_div(terms, p.bk) * p.bk, op.group), ceil_div(columns, p.bn) * p.bn
@@ -34,7 +37,7 @@ def add_groups(pointers: Pointers, region: Region, p: Params) -> None:
 def made_real(w: Writer, region: Region, p: Params, step: str, name: str) -> None:
     """Makes floats of a round's weights, a variable of shape [bk, bn]."""
     op = region.op
-    assert isinstance(op, MixedMatMul)
+    assert isinstance(op, MIXED)
     if not op.group:
         w(f"{name} = {name}.to(tl.float32)")
         return
