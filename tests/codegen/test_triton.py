@@ -14,18 +14,25 @@ from strop.kernels.base import Region
 from strop.kernels.triton import (
     depthwise,
     fold,
+    gather_runs,
+    gemm,
     pointwise,
     recurrent_persistent,
     recurrent_steps,
+    resize_taps,
 )
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
-from strop.kernels.triton.product import Params
+from strop.kernels.triton.places import Params as Places
+from strop.kernels.triton.product import Params, StreamParams
 from strop.ops.conv import Conv
 from strop.ops.elementwise import make
+from strop.ops.index import Gather
 from strop.ops.integer import IntegerConv
+from strop.ops.matmul import MatMul
 from strop.ops.recurrent import GRU, LSTM
 from strop.ops.reduce import Reduce
+from strop.ops.resize import Resize
 from strop.target.detect import parse
 from tests import golden
 from tests.kernels import regions
@@ -37,6 +44,11 @@ def _conv(dtype=np.float16, groups=1):
     op = Conv((1, 1), (1, 1, 1, 1), (1, 1), groups)
     arrays = (np.ones((2, 64, 14, 14), dtype), np.ones((64, 64 // groups, 3, 3), dtype))
     return regions.anchored(Sample(op, arrays), "last", np.random.default_rng(0), constants=True)[0]
+
+
+def _matmul():
+    arrays = (np.ones((1000, 640), np.float16), np.ones((640, 700), np.float16))
+    return regions.anchored(Sample(MatMul(), arrays), "dense", np.random.default_rng(0), constants=True)[0]
 
 
 def _emitted(kernel, region, params, target) -> GpuEmitted:
@@ -76,6 +88,15 @@ def test_products_of_bytes_use_tensor_cores(capability, instruction, tmp_path):
     assert isinstance(cubin, Cubin), cubin
     text = _sass(cubin, tmp_path)
     assert instruction in text and "LDGSTS" in text
+
+
+def test_shares_of_rounds_use_tensor_cores(tmp_path):
+    target = parse("cuda:sm_90")
+    emitted = _emitted(gemm.KERNEL, _matmul(), StreamParams(128, 128, 64, 4, 3, 1, 132), target)
+    (cubin,) = compile_all(jobs_of(emitted, [True] * len(emitted.pointers), "gemm", target))
+    assert isinstance(cubin, Cubin), cubin
+    text = _sass(cubin, tmp_path)
+    assert "HGMMA" in text and "LDGSTS" in text
 
 
 def test_equal_steps_share_a_kernel_and_alignment_tells_them_apart():
@@ -144,6 +165,17 @@ def test_what_does_not_compile_says_why():
 
 
 _GOLDEN = {
+    "gather_runs": lambda: (
+        gather_runs.KERNEL,
+        regions.anchored(Sample(Gather(0), (np.ones((300, 96), np.float16), np.ones((2, 7), np.int64))), "dense", np.random.default_rng(0))[0],
+        Places(4, 64, 1),
+    ),
+    "gemm_stream": lambda: (gemm.KERNEL, _matmul(), StreamParams(128, 128, 64, 4, 3, 1, 132)),
+    "resize_taps": lambda: (
+        resize_taps.KERNEL,
+        regions.anchored(Sample(Resize((1, 24, 14, 14), (1.0, 1.0, 2.0, 2.0), "linear"), (np.ones((1, 24, 7, 7), np.float16),)), "last", np.random.default_rng(0))[0],
+        Places(8, 32, 1),
+    ),
     "conv_gemm": lambda: (CONV, _conv(), Params(64, 64, 64, 4, 3, 3)),
     "depthwise": lambda: (depthwise.KERNEL, _conv(groups=64), depthwise.Params(8, 64, 4)),
     "fold": lambda: (

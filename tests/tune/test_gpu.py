@@ -12,7 +12,7 @@ from strop.kernels.base import Candidate
 from strop.kernels.cuda_libraries import cublaslt, cudnn
 from strop.kernels.cuda_libraries.calls import Rank
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
-from strop.kernels.triton.product import Params
+from strop.kernels.triton.product import Params, StreamParams
 from strop.lower.pipeline import lower
 from strop.quantize.narrow import narrow
 from strop.quantize.precision import decide
@@ -57,6 +57,15 @@ def test_calls_of_libraries_come_beside_the_others_with_one_to_compare_them_with
     assert [c.params for c in task.first(2)[:1]] == [D] and len(task.first(2)) == 4
     task.found.update({c.label: 5 for c in task.calls(None)})
     assert task.calls(None) == [] and task.first(2) == [] and not [c for c in task.neighbours(8) if not c.kernel.estimated]
+
+
+def test_shares_of_rounds_are_neighbours_of_whole_tiles():
+    shared = StreamParams(64, 64, 32, 4, 3, 1, 132)
+    task = _task(A, shared, C)
+    task.found = {task.candidates[0].label: 5}
+    assert [c.params for c in task.neighbours(8)] == [shared, C]
+    task.found = {task.candidates[1].label: 5}
+    assert [c.params for c in task.neighbours(8)] == [A]
 
 
 def test_no_gpu_is_no_error(monkeypatch):

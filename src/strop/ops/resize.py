@@ -160,6 +160,11 @@ class Resize(Op):
             weight = weight / np.where(total == 0, 1.0, total)
         return np.clip(index, 0, size - 1), weight
 
+    def outside(self, size: int, k: int) -> Array:
+        """bool[result size]: whether positions lie outside of x along axis k, where tf_crop_and_resize extrapolates."""
+        at = self._positions(size, k)
+        return np.asarray((at < 0) | (at > size - 1))
+
     def _kernel(self, d: Array) -> Array:
         """Weight at a distance: a triangle, or Keys' cubic."""
         if self.mode == "linear":
@@ -182,8 +187,7 @@ class Resize(Op):
                 parts = [p * weight[:, t].reshape(shape) for t, p in enumerate(parts)]
             result = parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
             if self.coordinates == "tf_crop_and_resize":
-                at = self._positions(x.shape[k], k)
-                outside = outside | ((at < 0) | (at > x.shape[k] - 1)).reshape(shape)
+                outside = outside | self.outside(x.shape[k], k).reshape(shape)
         if outside.any():
             result = np.where(outside, np.asarray(self.extrapolation).astype(result.dtype), result)
         return (base.narrow(result, x),)

@@ -104,7 +104,8 @@ def _shape(candidate: Candidate) -> tuple[object, ...]:
 def _near(a: Candidate, b: Candidate) -> bool:
     if a.kernel is not b.kernel:
         return False
-    differ = {k for k, v in _values(a).items() if v != _values(b)[k]}
+    first, second = _values(a), _values(b)
+    differ = {k for k in {*first, *second} if first.get(k) != second.get(k)}
     return len(differ) == 1 or differ == {"warps", "stages"}
 
 

@@ -36,3 +36,8 @@ def run(asm: str, constraints: str, args: Sequence[Any], dtype: Any, is_pure: bo
     (given,) = args
     data = _MEANINGS[asm](np.ascontiguousarray(given.handle.data))
     return tl.core.tensor(TensorHandle(data, dtype), tl.core.block_type(dtype, list(data.shape)) if given.type.is_block() else dtype)
+
+
+def between(first: Any, last: Any) -> range:
+    """``range`` of numbers that the interpreter keeps in arrays of one element."""
+    return range(*(int(n.handle.data.reshape(-1)[0]) for n in (first, last)))

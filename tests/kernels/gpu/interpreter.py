@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,6 +114,7 @@ def run(emitted: GpuEmitted, region: Region, arrays: Sequence[np.ndarray | None]
         name = function_name(emitted, number, "test")
         text = text_of(emitted, number, "test").replace("from triton.language.extra.cuda import", "from tests.kernels.gpu import")
         text = text.replace("import triton\n", "import triton\nfrom tests.kernels.gpu import assembly\n", 1).replace("tl.inline_asm_elementwise(", "assembly.run(")
+        text = re.sub(r"in range\(([a-z]\w*), ([^)]+)\):", r"in assembly.between(\1, \2):", text)
         if launch.cooperative:
             together.run(function_of(text, name), launch.grid, parameters)
         else:

@@ -28,13 +28,14 @@ from strop.kernels.triton import (
 )
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
-from strop.kernels.triton.product import Params
+from strop.kernels.triton.product import Params, StreamParams
 from strop.ops.attention import Attention
 from strop.ops.conv import Conv
 from strop.ops.data import Pad
 from strop.ops.index import TopK
-from strop.ops.integer import IntegerConv
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.quantize import Quantize
 from strop.ops.recurrent import GRU, LSTM
 from strop.ops.reduce import ArgReduce
@@ -347,3 +348,64 @@ def test_products_with_weights_of_f32_and_values_of_f16(split):
     sample = Sample(MatMul(), (rng.standard_normal((20, 128)).astype(np.float32), rng.standard_normal((128, 40)).astype(np.float32)))
     region, arrays = regions.anchored(sample, "dense", rng, constants=True)
     _check_exact(gemm.KERNEL, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize("stream", [3, 7, 13])
+def test_programs_walk_equal_shares_of_all_rounds(stream):
+    """Tiles that one program begins and another ends, that many have a part in, and programs without work."""
+    rng = np.random.default_rng(4)
+    region, arrays = _conv((2, 32, 7, 7), 24, (3, 3), pad=1, epilogue=True)
+    check(CONV, region, arrays, StreamParams(16, 16, 32, 4, 2, 1, stream))
+    region, arrays = _conv((2, 24, 6, 5), 12, (3, 3), pad=1, groups=3, epilogue=True)
+    check(CONV, region, arrays, StreamParams(16, 16, 16, 4, 2, 1, stream))
+    sample = Sample(MatMul(), (rng.standard_normal((3, 70, 128)).astype(np.float32), rng.standard_normal((3, 128, 40)).astype(np.float32)))
+    check(gemm.KERNEL, *regions.anchored(sample, "dense", rng), StreamParams(16, 16, 32, 4, 2, 1, stream))
+    sample = Sample(IntegerMatMul(), (rng.integers(0, 256, (100, 128)).astype(np.uint8), rng.integers(-127, 128, (128, 40)).astype(np.int8), np.asarray(100, np.uint8)))
+    check(gemm.KERNEL, *regions.anchored(sample, "dense", rng, constants=True), StreamParams(16, 16, 32, 4, 2, 1, stream))
+
+
+def test_shares_are_offered_where_tiles_leave_a_wave_partly_empty():
+    target = parse("cuda:sm_90")
+
+    def shares(rows: int, columns: int, terms: int) -> list[StreamParams]:
+        arrays = (np.zeros((rows, terms), np.float16), np.zeros((terms, columns), np.float16))
+        region, _ = regions.anchored(Sample(MatMul(), arrays), "dense", np.random.default_rng(0), constants=True)
+        return [p for p in gemm.KERNEL.space(region, target) if isinstance(p, StreamParams) and (p.bm, p.bn, p.bk) == (128, 256, 64)]
+
+    (found, *_) = shares(200 * 128, 256, 1024)
+    assert found.stream == target.cores
+    assert not shares(2 * target.cores * 128, 256, 1024), "all waves are full"
+    assert not shares(200 * 128, 256, 64), "there is nothing to share"
+    assert not shares(20 * 128, 256, 1024), "programs share tiles evenly"
+
+
+@pytest.mark.parametrize(("bits", "group", "zero"), [(8, 0, False), (8, 32, True), (4, 24, True), (4, 128, False)])
+@pytest.mark.parametrize(("turned", "split"), [(False, 1), (True, 5)])
+def test_weights_that_are_stored_as_integers_meet_floats(bits, group, zero, turned, split):
+    rng = np.random.default_rng(6)
+    w = rng.integers(-8, 8, (40, 160) if turned else (160, 40)).astype(np.int8)
+    groups = [rng.standard_normal((-(-160 // group), 40)).astype(np.float32) for _ in range(1 + zero)] if group else []
+    region, arrays = regions.anchored(Sample(MixedMatMul(bits, group, turned), (rng.standard_normal((2, 9, 160)).astype(np.float32), w, *groups)), "dense", rng, True, True)
+    check(gemm.KERNEL, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize(("group", "zero"), [(0, False), (16, True), (24, True)])
+@pytest.mark.parametrize(("stride", "split"), [(1, 1), (2, 3)])
+def test_convolutions_with_weights_that_are_stored_as_integers(group, zero, stride, split):
+    rng = np.random.default_rng(6)
+    groups = [rng.standard_normal((-(-96 // group), 20)).astype(np.float32) for _ in range(1 + zero)] if group else []
+    arrays = (rng.standard_normal((2, 96, 5, 7)).astype(np.float32), rng.integers(-8, 8, (20, 96, 1, 1)).astype(np.int8), *groups)
+    region, arrays = regions.anchored(Sample(MixedConv(4, group, (stride, stride)), arrays), "last", rng, True, True)
+    check(CONV, region, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("split", [1, 2])
+def test_a_zero_point_may_be_found_late(kind, split):
+    rng = np.random.default_rng(7)
+    low = np.iinfo(kind).min
+    x, w = rng.integers(low, low + 256, (33, 128)).astype(kind), rng.integers(-127, 128, (128, 40)).astype(np.int8)
+    region, arrays = regions.anchored(Sample(IntegerMatMul(), (x, w, np.asarray(low + 77, kind))), "dense", rng, constants=True)
+    late = replace(region, operands=(*region.operands[:2], replace(region.operand(2), const=None)))
+    assert refusal(gemm.KERNEL, late, A100) is None
+    check(gemm.KERNEL, late, arrays, Params(16, 16, 32, 4, 2, split))

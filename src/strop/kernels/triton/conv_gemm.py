@@ -15,7 +15,7 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import Operand, Packed, Region, View
-from strop.kernels.triton import product
+from strop.kernels.triton import mixed, product
 from strop.kernels.triton.emit import (
     Block,
     GpuEmitted,
@@ -41,6 +41,7 @@ from strop.kernels.triton.parts import GpuKernel, Pointers, is_float, standard
 from strop.kernels.triton.product import Params, Problem
 from strop.ops.conv import Conv
 from strop.ops.integer import IntegerConv
+from strop.ops.mixed import MixedConv
 from strop.target.base import Target
 
 #: Input channels up to which the window is one run of terms.
@@ -61,10 +62,11 @@ class _Window:
 
     @staticmethod
     def of(region: Region) -> _Window:
-        assert isinstance(region.op, (Conv, IntegerConv))
+        op = region.op.plain() if isinstance(region.op, MixedConv) else region.op
+        assert isinstance(op, (Conv, IntegerConv))
         x, view = region.operand(0).view, region.operand(1).view
         w = view.shape
-        return _Window(region.op, x, region.out, w[2:], w[1], w[0] // region.op.groups, product.halves_of(x.dtype, view.dtype))
+        return _Window(op, x, region.out, w[2:], w[1], w[0] // op.groups, product.halves_of(x.dtype, view.dtype))
 
     @property
     def rank(self) -> int:
@@ -124,6 +126,8 @@ class ConvGemm(GpuKernel[Params]):
     name = "conv_gemm"
 
     def takes(self, region: Region, target: Target) -> str | None:
+        if isinstance(region.op, MixedConv):
+            return mixed.why_not(region) if region.op.layout == "NCHW" else "its channels are not the second axis"
         reason = convolution(region)
         if reason is not None:
             return reason
@@ -166,6 +170,7 @@ class _Emitter:
         weights = region.operand(1)
         pointers = standard(region, [("x", 0)])
         pointers.packed("w", problem.dtype if window.halves > 1 else weights.view.dtype, Packed(lambda: _packed(weights, window, p)))
+        mixed.add_groups(pointers, self.region, p)
         launch, workspace, locks = product.write(
             self.w, region, problem, p, self.target, (m, n), b, self._start,
             self._runs if window.run else self._few if window.few else self._round, self._correct(pointers),
@@ -243,6 +248,8 @@ class _Emitter:
         whole = self.window.op.groups * ceil_div(self.window.outs, self.p.bn) * self.p.bn * self._terms()
         for half, name in enumerate(names):
             self.w(f"{name} = tl.load(w_tile + {step} * {self.p.bk}{f' + {half * whole}' if half else ''})")
+        if isinstance(self.region.op, MixedConv):
+            mixed.made_real(self.w, self.region, self.p, step, "c")
         return names
 
     def _round(self, tile: Tile, step: str) -> tuple[str, ...]:

@@ -19,7 +19,20 @@ import numpy as np
 from strop.errors import KernelError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
-from strop.ir.expr import PRIMITIVES, Acc, Axis, Call, Cast, Const, Expr, Input, Load, Size, type_of
+from strop.ir.expr import (
+    PRIMITIVES,
+    Acc,
+    Axis,
+    Call,
+    Cast,
+    Const,
+    Expr,
+    Input,
+    Load,
+    Size,
+    type_of,
+    walk,
+)
 from strop.ir.op import Array
 from strop.kernels.base import Emitted, View
 from strop.kernels.lines import Lines
@@ -313,7 +326,6 @@ class Printer:
             args[0] = f"tl.full((), {args[0]}, {VALUE[held(kind).name]})"
         return template.format(*args)
 
-
     def _one_plus_erf(self, x: str) -> str:
         """Text of 1 + erf(x) within 1e-6: with e = erfc(abs(x)) as a power of two it is e below 0, and 2 - e above."""
         polynomial, far, rest = repr(_ERFC[-1]), f"tl.abs({x})", ""
@@ -327,6 +339,34 @@ class Printer:
         if self._emit is not None:
             self._emit(f"{rest} = {power}")
         return f"tl.where({x} < 0, {rest or power}, 2.0 - {rest or power})"
+
+
+class Guarded(Printer):
+    """Prints the branches of conditions with loads that the condition masks.
+
+    Attributes:
+        guards: conditions in force, as text and as what it was printed of.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.guards: list[tuple[str, Expr]] = []
+
+    def _visit(self, expr: Expr, wanted: DType) -> str:
+        if not (isinstance(expr, Call) and expr.fn in ("select", "and", "or") and any(isinstance(n, Load) for a in expr.args[1:] for n in walk(a))):
+            return super()._visit(expr, wanted)
+        kind = dt.boolean if expr.fn != "select" else next((t for a in expr.args[1:] if (t := type_of(a, self._types, self._named))), wanted)
+        condition = self._visit(expr.args[0], dt.boolean)
+        texts = []
+        for place, arg in enumerate(expr.args[1:]):
+            negative = (expr.fn == "or") or (expr.fn == "select" and place == 1)
+            outer, self._memo = self._memo, dict(self._memo)
+            self.guards.append((f"({condition} == 0)" if negative else condition, expr.args[0]))
+            texts.append(self._visit(arg, kind))
+            self.guards.pop()
+            self._memo = outer
+        template = {"select": "tl.where({0}, {1}, {2})", "and": "({0} & {1})", "or": "({0} | {1})"}[expr.fn]
+        return template.format(condition, *texts)
 
 
 Kinds = Callable[[Expr], "DType | None"]

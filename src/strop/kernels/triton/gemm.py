@@ -1,4 +1,5 @@
-"""Matrix products, batched or not, of floats with sums in f32, and of bytes with known weights with sums in i32.
+"""Matrix products, batched or not, of floats with sums in f32, also with known weights that are stored as integers, and of bytes with known weights
+with sums in i32.
 
 A second factor that is known is stored as [columns][terms], padded to whole tiles with zeros. Leading axes of the first factor that the second
 does not have count as rows.
@@ -14,11 +15,12 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.op import Array
-from strop.kernels.base import Operand, Packed, Region, View
-from strop.kernels.triton import product
+from strop.kernels.base import In, Operand, Packed, Region, View
+from strop.kernels.triton import mixed, product
 from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, times
 from strop.kernels.triton.integers import (
     corrections,
+    is_found_late,
     is_integer,
     shift_of,
     why_not,
@@ -28,6 +30,7 @@ from strop.kernels.triton.parts import GpuKernel, Pointers, is_float, standard
 from strop.kernels.triton.product import Params, Problem
 from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.mixed import MixedMatMul
 from strop.target.base import Target
 
 
@@ -44,8 +47,7 @@ class Product:
 
     @staticmethod
     def of(region: Region) -> Product:
-        op, out = region.op, region.out
-        assert isinstance(op, (MatMul, IntegerMatMul))
+        op, out = _plain(region), region.out
         a, b = region.operand(0).view, region.operand(1).view
         lead = out.shape[:-2]
         a, b = (_turned(v) if turn else v for v, turn in ((a, op.transpose_a), (b, op.transpose_b)))
@@ -62,6 +64,12 @@ class Product:
         )
 
 
+def _plain(region: Region) -> MatMul:
+    """The product as one of floats."""
+    assert isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul))
+    return region.op if isinstance(region.op, MatMul) else region.op.plain()
+
+
 def _turned(view: View) -> View:
     return View((*view.shape[:-2], view.shape[-1], view.shape[-2]), (*view.strides[:-2], view.strides[-1], view.strides[-2]), view.dtype)
 
@@ -72,13 +80,15 @@ class Gemm(GpuKernel[Params]):
     name = "gemm"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, (MatMul, IntegerMatMul)):
+        if not isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul)):
             return "it is no matrix product"
         if min(len(region.operand(0).view.shape), len(region.operand(1).view.shape)) < 2:
             return "a factor is a vector"
         if isinstance(region.op, IntegerMatMul):
             found = Product.of(region)
-            return why_not(region, found.a.shape[-1]) if found.const else "its second factor is not one known matrix"
+            return why_not(region, found.a.shape[-1], found_late=True) if found.const else "its second factor is not one known matrix"
+        if isinstance(region.op, MixedMatMul):
+            return mixed.why_not(region)
         return None if is_float(region.operand(0).view, region.operand(1).view, region.out) else "it is not a product of floats"
 
     def space(self, region: Region, target: Target) -> list[Params]:
@@ -99,8 +109,9 @@ class Gemm(GpuKernel[Params]):
         pointers = standard(region, [("x", 0)] if found.const else [("x", 0), ("w", 1)])
         if found.const:
             weights = region.operand(1)
-            turned = isinstance(region.op, (MatMul, IntegerMatMul)) and region.op.transpose_b
+            turned = _plain(region).transpose_b
             pointers.packed("w", problem.dtype if found.halves > 1 else weights.view.dtype, Packed(lambda: product.halved(_packed(weights, turned, p), found.halves)))
+        mixed.add_groups(pointers, region, p)
         correct = _correct(region, problem, p, pointers)
         whole, outside = problem.terms % p.bk == 0, "0" if is_integer(problem.dtype) else "0.0"
 
@@ -121,6 +132,8 @@ class Gemm(GpuKernel[Params]):
             w(f"a = tl.load(x_tile + {step} * {p.bk * found.a.strides[-1]}{masked(mask, outside)})")
             if found.const:
                 w(f"c = tl.load(w_tile + {step} * {p.bk})")
+                if isinstance(region.op, MixedMatMul):
+                    mixed.made_real(w, region, p, step, "c")
                 if found.halves == 1:
                     return "a", "c"
                 half = ceil_div(problem.columns, p.bn) * p.bn * ceil_div(problem.terms, p.bk) * p.bk
@@ -136,9 +149,10 @@ class Gemm(GpuKernel[Params]):
 
 def _correct(region: Region, problem: Problem, p: Params, pointers: Pointers) -> Callable[[Tile], str] | None:
     """What the zero point adds to sums; None where it adds nothing."""
-    if not is_integer(problem.dtype) or zero_of(region) == shift_of(problem.dtype):
+    late = is_integer(problem.dtype) and is_found_late(region)
+    if not is_integer(problem.dtype) or (not late and zero_of(region) == shift_of(problem.dtype)):
         return None
-    zero, op, weights = zero_of(region), region.op, region.operand(1)
+    zero, op, weights = shift_of(problem.dtype) - 1 if late else zero_of(region), region.op, region.operand(1)
     assert isinstance(op, IntegerMatMul)
 
     def table() -> Array:
@@ -148,7 +162,10 @@ def _correct(region: Region, problem: Problem, p: Params, pointers: Pointers) ->
         return np.pad(corrections(sums[:, None], zero, problem.dtype)[0], (0, ceil_div(len(sums), p.bn) * p.bn - len(sums)))
 
     pointers.packed("corrections", dt.i32, Packed(table))
-    return lambda tile: "tl.load(corrections + n)[None, :]"
+    if not late:
+        return lambda tile: "tl.load(corrections + n)[None, :]"
+    pointers.add("zero", problem.dtype, In(2))  # the table is that of a zero point which is one less than what is taken off
+    return lambda tile: f"({shift_of(problem.dtype)} - tl.load(zero).to(tl.int32)) * tl.load(corrections + n)[None, :]"
 
 
 def _packed(weights: Operand, turned: bool, p: Params) -> Array:

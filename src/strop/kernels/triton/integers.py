@@ -37,11 +37,12 @@ def sums_of(dtype: DType) -> DType:
     return dt.i32 if is_integer(dtype) else dt.f32
 
 
-def why_not(region: Region, terms: int) -> str | None:
+def why_not(region: Region, terms: int, found_late: bool = False) -> str | None:
     """None for a product of 8-bit activations with known i8 weights and a known zero point, else what speaks against it.
 
     Args:
         terms: of a sum.
+        found_late: whether the zero point may be one number that only a run knows.
     """
     assert isinstance(region.op, (IntegerConv, IntegerMatMul))
     if any(o is not None for o in region.operands[3 : region.anchors]):
@@ -49,13 +50,18 @@ def why_not(region: Region, terms: int) -> str | None:
     if region.operand(1).view.dtype is not dt.i8 or region.operand(1).const is None:
         return "weights are not known, or not signed"
     zero = region.operands[2] if region.anchors > 2 else None
-    if zero is not None and (zero.const is None or zero.view.count != 1):
+    if zero is not None and ((zero.const is None and not found_late) or zero.view.count != 1):
         return "the zero point of x is not one known number"
     return None if terms <= _MOST else "sums do not fit i32"
 
 
+def is_found_late(region: Region) -> bool:
+    """Whether only a run knows the zero point of x."""
+    return region.anchors > 2 and region.operands[2] is not None and region.operands[2].const is None
+
+
 def zero_of(region: Region) -> int:
-    """The zero point of x."""
+    """The zero point of x, where it is known."""
     zero = region.operands[2] if region.anchors > 2 else None
     return 0 if zero is None or zero.const is None else int(zero.const.reshape(-1)[0])
 

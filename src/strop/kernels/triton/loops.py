@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from strop.errors import KernelError, StropError
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
-from strop.ir.expr import Call, Const, Expr, Load, type_of, walk
+from strop.ir.expr import Const, Expr, Load, walk
 from strop.ir.loops import Nest, Program, Stage
 from strop.ir.op import Type
 from strop.kernels.base import In, Out, Region, View
@@ -22,8 +22,8 @@ from strop.kernels.triton.emit import (
     VALUE,
     Block,
     GpuEmitted,
+    Guarded,
     Launch,
-    Printer,
     Tile,
     Writer,
     ceil_div,
@@ -69,7 +69,7 @@ class Loops(GpuKernel[None]):
             return "it finds sizes that decide over later launches"
         if isinstance(region.op, (Conv, MatMul)) and len({o.view.dtype for o in region.operands[: region.anchors] if o is not None}) > 1:
             return "its factors are of different types"
-        program = _program(region)
+        program = program_of(region)
         if program is None:
             return f"{region.kind} has no loop program"
         if any(isinstance(part, Nest) for part in program.parts):
@@ -86,7 +86,7 @@ class Loops(GpuKernel[None]):
         return [None]
 
     def cost(self, region: Region, params: None, target: Target) -> float:
-        program = _program(region)
+        program = program_of(region)
         assert program is not None
         seconds = 0.0
         for stage in program.stages:
@@ -96,40 +96,19 @@ class Loops(GpuKernel[None]):
         return seconds
 
     def launches(self, region: Region, params: None, target: Target) -> GpuEmitted:
-        program = _program(region)
+        program = program_of(region)
         assert program is not None
         return _Emitter(region, program).emitted()
 
 
-def _program(region: Region) -> Program | None:
+def program_of(region: Region) -> Program | None:
+    """The loop program of a region's op; None where it has none."""
     assert region.op is not None
     anchors = list(region.operands[: region.anchors])
     while anchors and anchors[-1] is None:
         anchors.pop()
     inputs = [Type(dt.f32, (0,)) if o is None else o.view.type for o in anchors]
     return region.op.loops(inputs, region.op.infer(inputs))
-
-
-class _Guarded(Printer):
-    """Prints the branches of conditions with loads that the condition masks."""
-
-    guards: list[str]
-
-    def _visit(self, expr: Expr, wanted: DType) -> str:
-        if not (isinstance(expr, Call) and expr.fn in ("select", "and", "or") and any(isinstance(n, Load) for a in expr.args[1:] for n in walk(a))):
-            return super()._visit(expr, wanted)
-        kind = dt.boolean if expr.fn != "select" else next((t for a in expr.args[1:] if (t := type_of(a, self._types, self._named))), wanted)
-        condition = self._visit(expr.args[0], dt.boolean)
-        texts = []
-        for place, arg in enumerate(expr.args[1:]):
-            negative = (expr.fn == "or") or (expr.fn == "select" and place == 1)
-            outer, self._memo = self._memo, dict(self._memo)
-            self.guards.append(f"({condition} == 0)" if negative else condition)
-            texts.append(self._visit(arg, kind))
-            self.guards.pop()
-            self._memo = outer
-        template = {"select": "tl.where({0}, {1}, {2})", "and": "({0} & {1})", "or": "({0} | {1})"}[expr.fn]
-        return template.format(condition, *texts)
 
 
 @dataclass
@@ -189,8 +168,8 @@ class _Emitter:
             tile.store(f"y{result[1]}", self.region.outs[int(result[1])], value)
         return Launch(w.text(), (ceil_div(count, _LANES), 1, 1), 4, 1)
 
-    def _printer(self, w: Writer, tile: Tile, named: dict[str, DType], prefix: str) -> _Guarded:
-        guards = [g for g in [tile.mask(tile.blocks)] if g]
+    def _printer(self, w: Writer, tile: Tile, named: dict[str, DType], prefix: str) -> Guarded:
+        inside = [g for g in [tile.mask(tile.blocks)] if g]
 
         def load(node: Expr, index: list[str]) -> str:
             if not isinstance(node, Load):
@@ -198,12 +177,12 @@ class _Emitter:
             array = self.arrays[node.source]
             terms = [f"({i}) * {s}" if s != 1 else f"({i})" for i, s in zip(index, array.strides, strict=True) if s and i != "0"]
             where = " + ".join([array.pointer, *terms])
+            guards = [*inside, *(text for text, _ in printer.guards)]
             where = f"{where} + m * 0" if guards else where  # a mask has the lanes' shape
             return loaded(f"tl.load({where}{masked(guards, '0')})", array.dtype)
 
         types = [o.view.dtype if o is not None else dt.f32 for o in self.region.operands]
-        printer = _Guarded(types, load, w, named, prefix)
-        printer.guards = guards
+        printer = Guarded(types, load, w, named, prefix)
         return printer
 
     def _value(self, w: Writer, tile: Tile, stage: Stage, named: dict[str, DType]) -> str:

@@ -2,7 +2,9 @@
 
 A program computes ``bm`` x ``bn`` results in f32 registers, or i32 for products of bytes, ``bk`` terms per round of a software-pipelined loop. Where there are too few tiles to
 fill the GPU, ``split`` programs share a tile: each writes its sums to the workspace, and the one that arrives last adds them up, in a fixed
-order, and does the epilogue.
+order, and does the epilogue. Where tiles would leave the last wave of programs half empty, ``stream`` programs, as many as there is room for, do all
+others one by one and then walk the rounds of those of the last wave in equal shares; tiles that several of them have a part in are added up
+likewise (Osama et al., 2023, Stream-K).
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ _EXPOSED = 240.0
 _SHORT = 4
 #: Registers of a thread where there is one round: it waits for memory, which other programs then use.
 _REGISTERS = 128
+#: Rounds of the shortest share of the last wave, waves beyond which that one counts little, and the share of places in them that are taken above which it
+#: is as good as full.
+_STREAMED, _WAVES, _FULL = 2, 6, 0.9
+#: What estimates of shares are multiplied by, so that they are chosen where they were measured, or far ahead.
+_CAUTION = 1.25
 #: Share of the peak that tiles of this many results reach.
 _EFFICIENCY = ((128 * 256, 0.75), (128 * 128, 0.65), (128 * 64, 0.5), (64 * 64, 0.35), (64 * 32, 0.2), (0, 0.1))
 
@@ -54,6 +61,13 @@ class Params:
     warps: int
     stages: int
     split: int = 1
+
+
+@dataclass(frozen=True)
+class StreamParams(Params):
+    """Also the programs that share the rounds of the last wave."""
+
+    stream: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,7 @@ def space(problem: Problem, target: Target) -> list[Params]:
             if shared_bytes(problem, plain) > SHARED[capability(target)] - 2048 or (wide and bm * bn > 128 * 128):
                 continue
             found += [Params(bm, bn, bk, warps, stages, split) for split in _splits(problem, plain, target)]
+            found += [StreamParams(bm, bn, bk, warps, stages, 1, stream) for stream in _streams(problem, plain, target)]
     return found
 
 
@@ -128,14 +143,32 @@ def _splits(problem: Problem, p: Params, target: Target) -> list[int]:
     return [1, *(s for s in _SPLITS if rounds % s == 0 and tiles * s <= most and rounds // s >= 2)]
 
 
+def _streams(problem: Problem, p: Params, target: Target) -> list[int]:
+    """Programs that may share the last wave: as many as there is room for, where tiles leave that partly empty."""
+    tiles, rounds = _tiles(problem, p), problem.rounds(p.bk)
+    room = target.cores * _room(problem, p, target)
+    waves, left = ceil_div(tiles, room), tiles % room
+    if waves > _WAVES or tiles * 2 < room or tiles > _FULL * waves * room or left * rounds < _STREAMED * room:
+        return []
+    return [room]
+
+
+def _tiles(problem: Problem, p: Params) -> int:
+    return ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch
+
+
+def _room(problem: Problem, p: Params, target: Target) -> int:
+    """Programs that a multiprocessor has room for at once."""
+    threads = 32 * p.warps
+    registers = threads * min(255, p.bm * p.bn // threads + 56)
+    return max(1, min(SHARED[capability(target)] // max(1, shared_bytes(problem, p)), 65536 // registers, 64 // p.warps, 8))
+
+
 def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     """Estimated seconds: waves of programs, each bound by multiplying, by loading or by latency."""
     size = problem.dtype.size
-    tiles = ceil_div(problem.rows, p.bm) * ceil_div(problem.columns, p.bn) * problem.batch * p.split
-    threads = 32 * p.warps
-    registers = threads * min(255, p.bm * p.bn // threads + 56)
-    most = min(SHARED[capability(target)] // max(1, shared_bytes(problem, p)), 65536 // registers, 64 // p.warps, 8)
-    resident = max(1, min(most, ceil_div(tiles, target.cores)))
+    tiles = p.stream if isinstance(p, StreamParams) else _tiles(problem, p) * p.split
+    resident = min(_room(problem, p, target), ceil_div(tiles, target.cores))
     slow = size / 2 if size < 4 else 2 if "tf32" in target.extras else 6
     share = next(e for least, e in _EFFICIENCY if p.bm * p.bn >= least)
     if p.bm < 64:
@@ -149,8 +182,20 @@ def cost(region: Region, problem: Problem, p: Params, target: Target) -> float:
     cycles = 1600.0 + rounds * round_ + after
     if p.split > 1:
         cycles += 2500.0 + p.split * p.bm * p.bn * 4 / 64.0
+    if isinstance(p, StreamParams):
+        return max(_stream_seconds(problem, p, round_, 1600.0 + after, target), traffic(region, target))
     waves = ceil_div(tiles, target.cores * resident)
     return max(waves * cycles / (target.ghz * 1e9) + LAUNCH, traffic(region, target))
+
+
+def _stream_seconds(problem: Problem, p: StreamParams, round_: float, around: float, target: Target) -> float:
+    """Estimated seconds of a stream, by cycles of a round and around a tile. Sums that are added up are written and read once."""
+    whole, left = divmod(_tiles(problem, p), p.stream)
+    rounds = problem.rounds(p.bk)
+    share = ceil_div(left * rounds, p.stream)
+    cycles = whole * (rounds * round_ + around) + share * round_ + _pieces(share, rounds) * around + 2500.0
+    moved = 2 * (p.stream + left) * p.bm * p.bn * 4 / target.bandwidth
+    return _CAUTION * (cycles / (target.ghz * 1e9) + moved) + LAUNCH
 
 
 def write(
@@ -174,7 +219,10 @@ def write(
         load: writes what a round (whose number is the given text) needs; returns the text of the first factor, and of all halves of the second.
         correct: writes what is to be added to whole sums; returns its text.
     """
+    if isinstance(p, StreamParams):
+        return _write_stream(w, region, problem, p, target, blocks, batch, start, load, correct)
     tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
+    w("program = tl.program_id(0)")
     _place(w, tiles_m, tiles_n, p)
     if batch is not None:
         w(f"{batch.name} = tl.program_id(2)")
@@ -231,8 +279,7 @@ def _finish(region: Region, tile: Tile, sums: DType, correct: Callable[[Tile], s
 
 
 def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
-    """Which tile a program does: neighbours share rows, then columns."""
-    w("program = tl.program_id(0)")
+    """Which tile number ``program`` is: neighbours share rows, then columns."""
     if tiles_n == 1:
         row, column = "program", ""
     elif tiles_m == 1:
@@ -252,12 +299,83 @@ def _place(w: Writer, tiles_m: int, tiles_n: int, p: Params) -> None:
 def _gather(w: Writer, p: Params, tiles: int, batched: bool, sums: DType) -> None:
     """Stores a program's sums and counts it."""
     w(f"number = program + b * {tiles}" if batched else "number = program")
-    w(f"places = tl.arange(0, {p.bm})[:, None] * {p.bn} + tl.arange(0, {p.bn})[None, :]")
-    work = "work" if sums.is_float else f"work.to(tl.pointer_type({VALUE[sums.name]}))"
+    work = _places_of_sums(w, p, sums)
     w(f"sums = {work} + number.to(tl.int64) * {p.split * p.bm * p.bn} + places")
-    w(f"tl.store(sums + part * {p.bm * p.bn}, acc)")
-    w("tl.debug_barrier()")
+    _arrive(w, f"sums + part * {p.bm * p.bn}")
+
+
+def _places_of_sums(w: Writer, p: Params, sums: DType) -> str:
+    """Writes the ``places`` of a tile's sums; returns the text of the workspace's address."""
+    w(f"places = tl.arange(0, {p.bm})[:, None] * {p.bn} + tl.arange(0, {p.bn})[None, :]")
+    return "work" if sums.is_float else f"work.to(tl.pointer_type({VALUE[sums.name]}))"
+
+
+def _arrive(w: Writer, where: str) -> None:
+    """Stores a program's sums, and counts it at the lock of its tile."""
+    w(f"tl.store({where}, acc)", "tl.debug_barrier()")
     w('arrived = tl.atomic_add(locks + number, 1, sem="acq_rel", scope="gpu")')
+
+
+def _pieces(share: int, rounds: int) -> int:
+    """Tiles that ``share`` rounds in a row may have a part in."""
+    return ceil_div(share - 1, rounds) + 1
+
+
+def _write_stream(
+    w: Writer,
+    region: Region,
+    problem: Problem,
+    p: StreamParams,
+    target: Target,
+    blocks: tuple[Block, Block],
+    batch: Block | None,
+    start: Callable[[Tile], None],
+    load: Callable[[Tile, str], tuple[str, ...]],
+    correct: Callable[[Tile], str] | None,
+) -> tuple[Launch, int, int]:
+    """As ``write``: a program does its tiles, and then its share of rounds tile by tile.
+
+    The workspace has two tiles of sums per program: what it adds to a tile that another one has begun, and its part of a tile that it does not end.
+    """
+    tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
+    tiles, rounds, sums = tiles_m * tiles_n, problem.rounds(p.bk), sums_of(problem.dtype)
+    whole, left = divmod(tiles * problem.batch, p.stream)
+    total, size = left * rounds, p.bm * p.bn
+    share, done = max(1, ceil_div(total, p.stream)), whole * p.stream
+    w("worker = tl.program_id(0)", f"begin = worker * {share}", f"end = tl.minimum(begin + {share}, {total})")
+    with w.block(f"for turn in range({whole + _pieces(share, rounds)})"):
+        w(f"shared = begin // {rounds} + turn - {whole}")
+        if whole:
+            w(f"number = tl.where(turn < {whole}, worker + turn * {p.stream}, shared + {done})")
+            w(f"first = tl.where(turn < {whole}, 0, tl.maximum(begin - shared * {rounds}, 0))")
+            w(f"last = tl.where(turn < {whole}, {rounds}, tl.minimum(end - shared * {rounds}, {rounds}))")
+        else:
+            w("number = shared", f"first = tl.maximum(begin - shared * {rounds}, 0)", f"last = tl.minimum(end - shared * {rounds}, {rounds})")
+        w(f"program = number % {tiles}")
+        _place(w, tiles_m, tiles_n, p)
+        if batch is not None:
+            w(f"{batch.name} = number // {tiles}")
+        tile = Tile(w, (*blocks, *([batch] if batch is not None else [])))
+        start(tile)
+        w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
+        with w.block("for step in range(first, last)"):
+            first, *second = load(tile, "step")
+            for half in second:
+                w(f"acc = {dot(first, half, 'acc', problem.dtype, target)}")
+        w("whole = first < last")
+        with w.block(f"if whole & ((first > 0) | (last < {rounds}))"):
+            work = _places_of_sums(w, p, sums)
+            _arrive(w, f"{work} + (worker * 2 + (first == 0).to(tl.int32)) * {size} + places")
+            w(f"lowest = shared * {rounds} // {share}", f"highest = (shared * {rounds} + {rounds - 1}) // {share}")
+            w("whole = arrived == highest - lowest")
+            with w.block("if whole"):
+                w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
+                with w.block("for other in range(lowest, highest + 1)"):
+                    w(f'acc += tl.load({work} + (other * 2 + (other == lowest).to(tl.int32)) * {size} + places, cache_modifier=".cg")')
+                w("tl.store(locks + number, 0)")
+        with w.block("if whole"):
+            _finish(region, tile, sums, correct, set())
+    return Launch(w.text(), (p.stream, 1, 1), p.warps, p.stages), p.stream * 2 * size * 4, tiles * problem.batch
 
 
 def checked(count: int, size: int) -> bool:
