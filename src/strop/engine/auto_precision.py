@@ -307,7 +307,7 @@ def by_accuracy(
         samples: that can be walked more than once.
         metric: None for the usual one (``usual_metric``).
         max_drop: percentage points of a metric that counts, else its unit.
-        gpu: for a GPU, layers of fp16 are lifted to fp16x2, and the graph interpreter runs the networks.
+        gpu: for a GPU, layers of fp8 are lifted to fp16 and those of fp16 to fp16x2, and the graph interpreter runs the networks.
 
     Raises:
         OptionError: the samples can be walked only once, or the metric is infinite for the f32 network itself.
@@ -315,8 +315,8 @@ def by_accuracy(
     if samples.once:
         raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
     trace, graph = network.trace, network.graph
-    interpreted = gpu and decisions.default == "fp16"
-    to = EXACT if interpreted else "fp32"
+    next_better = {"fp8": "fp16", "fp16": EXACT}.get(decisions.default) if gpu else None
+    interpreted, to = next_better is not None, next_better or "fp32"
     judge = _Judge(network, samples, metric, interpreted)
     base, score = judge.base, judge.score
     if not math.isfinite(base.value):

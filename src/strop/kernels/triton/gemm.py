@@ -28,6 +28,7 @@ from strop.kernels.triton.parts import GpuKernel, Pointers, is_float, standard
 from strop.kernels.triton.product import Params, Problem
 from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
+from strop.ops.wide import WideMatMul
 from strop.target.base import Target
 
 
@@ -45,7 +46,7 @@ class _Product:
     @staticmethod
     def of(region: Region) -> _Product:
         op, out = region.op, region.out
-        assert isinstance(op, (MatMul, IntegerMatMul))
+        assert isinstance(op, (MatMul, IntegerMatMul, WideMatMul))
         a, b = region.operand(0).view, region.operand(1).view
         lead = out.shape[:-2]
         a, b = (_turned(v) if turn else v for v, turn in ((a, op.transpose_a), (b, op.transpose_b)))
@@ -72,7 +73,7 @@ class Gemm(GpuKernel[Params]):
     name = "gemm"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, (MatMul, IntegerMatMul)):
+        if not isinstance(region.op, (MatMul, IntegerMatMul, WideMatMul)):
             return "it is no matrix product"
         if min(len(region.operand(0).view.shape), len(region.operand(1).view.shape)) < 2:
             return "a factor is a vector"
@@ -99,7 +100,7 @@ class Gemm(GpuKernel[Params]):
         pointers = standard(region, [("x", 0)] if found.const else [("x", 0), ("w", 1)])
         if found.const:
             weights = region.operand(1)
-            turned = isinstance(region.op, (MatMul, IntegerMatMul)) and region.op.transpose_b
+            turned = isinstance(region.op, (MatMul, IntegerMatMul, WideMatMul)) and region.op.transpose_b
             pointers.packed("w", problem.dtype if found.halves > 1 else weights.view.dtype, Packed(lambda: product.halved(_packed(weights, turned, p), found.halves)))
         correct = _correct(region, problem, p, pointers)
         whole, outside = problem.terms % p.bk == 0, "0" if is_integer(problem.dtype) else "0.0"

@@ -31,6 +31,7 @@ from strop.kernels.triton.emit import (
     literal,
     loaded,
     masked,
+    zero_text,
 )
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, Pointers, finish
 from strop.ops.conv import Conv
@@ -199,7 +200,7 @@ class _Emitter:
             terms = [f"({i}) * {s}" if s != 1 else f"({i})" for i, s in zip(index, array.strides, strict=True) if s and i != "0"]
             where = " + ".join([array.pointer, *terms])
             where = f"{where} + m * 0" if guards else where  # a mask has the lanes' shape
-            return loaded(f"tl.load({where}{masked(guards, '0')})", array.dtype)
+            return loaded(f"tl.load({where}{masked(guards, zero_text(array.dtype))})", array.dtype)
 
         types = [o.view.dtype if o is not None else dt.f32 for o in self.region.operands]
         printer = _Guarded(types, load, w, named, prefix)

@@ -43,7 +43,7 @@ class Pooling(GpuKernel[Params]):
         largest = isinstance(op, MaxPool)
         byte = x.dtype in FACTORS
         kind = "tl.int32" if byte else "tl.float32"
-        start = str(lowest(x.dtype)) if byte else 'float("-inf")' if largest else "0.0"
+        start = str(lowest(x.dtype)) if byte else 'float("-inf")' if largest and x.dtype is not dt.f8e4m3 else str(lowest(x.dtype)) if largest else "0.0"
 
         def begin(tile: Tile) -> None:
             w(f"acc = tl.full(({params.places}, {params.channels}), {start}, {kind})")
