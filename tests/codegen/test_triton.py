@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 from strop.codegen.triton import Cubin, GpuModule, compile_all, jobs_of, text_of
+from strop.ir import dtype as dt
+from strop.ir.expr import Cast, Input, call
 from strop.ir.op import Sample
+from strop.kernels.base import Operand, Region, View
 from strop.kernels.triton import depthwise, fold, pointwise, recurrent_steps
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted
@@ -19,6 +23,7 @@ from strop.ops.elementwise import make
 from strop.ops.integer import IntegerConv
 from strop.ops.recurrent import GRU
 from strop.ops.reduce import Reduce
+from strop.ops.wide import WideConv
 from strop.target.detect import parse
 from tests import golden
 from tests.kernels import regions
@@ -71,6 +76,25 @@ def test_products_of_bytes_use_tensor_cores(capability, instruction, tmp_path):
     assert instruction in text and "LDGSTS" in text
 
 
+def _bytes(kernel_size=3):
+    op = WideConv((1, 1), (kernel_size // 2,) * 4, (1, 1), 1)
+    arrays = tuple(np.ones(shape, dt.f8e4m3.numpy) for shape in ((2, 64, 14, 14), (64, 64, kernel_size, kernel_size)))
+    region = regions.anchored(Sample(op, arrays), "last", np.random.default_rng(0), constants=True)[0]
+    shape = region.out.shape
+    scale = Operand(View.dense((1, 64, 1, 1), dt.f32).broadcast(shape))
+    value = Cast(dt.f8e4m3, call("max", Input(0) * Input(1), 0.0))
+    return Region("conv", op, (*region.operands[:2], scale), 2, value, (regions.view(shape, dt.f8e4m3, "last"),))
+
+
+def test_products_of_8_bit_floats_use_tensor_cores(tmp_path):
+    target = parse("cuda:sm_90")
+    emitted = _emitted(CONV, _bytes(), Params(64, 64, 64, 4, 3), target)
+    (cubin,) = compile_all(jobs_of(emitted, [True] * len(emitted.pointers), "conv_gemm", target))
+    assert isinstance(cubin, Cubin), cubin
+    text = _sass(cubin, tmp_path)
+    assert "QGMMA.64x64x32.F32.E4M3.E4M3" in text and re.search(r"F2FP\.SATFINITE\.\S*E4M3", text) and "LDGSTS" in text
+
+
 def test_equal_steps_share_a_kernel_and_alignment_tells_them_apart():
     target, region = parse("cuda:sm_90"), _conv()
     emitted = _emitted(CONV, region, Params(64, 64, 64, 4, 3), target)
@@ -108,6 +132,7 @@ def test_what_does_not_compile_says_why():
 
 _GOLDEN = {
     "conv_gemm": lambda: (CONV, _conv(), Params(64, 64, 64, 4, 3, 3)),
+    "conv_gemm_f8e4m3": lambda: (CONV, _bytes(), Params(64, 64, 64, 4, 3, 3)),
     "depthwise": lambda: (depthwise.KERNEL, _conv(groups=64), depthwise.Params(8, 64, 4)),
     "fold": lambda: (
         fold.KERNEL,

@@ -221,6 +221,8 @@ def _placed(launch: Launch, target: Target, known: dict[str, list[Candidate]], d
         if found:
             return _step_of(launch, region, found)
         reason = _why_not(region, target)
+    if any(view.dtype is dt.f8e4m3 for view in (*region.outs, *(o.view for o in region.operands if o is not None))):
+        raise UnsupportedError("a layer on 8-bit floats does not run on the processor", where=region.name, got=reason, expected=f"a kernel for {target.name}")
     host = beside(target)
     step = _step(launch, host, {})
     step.host, step.refusal = host, reason

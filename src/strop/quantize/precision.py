@@ -45,8 +45,7 @@ class Decisions:
         """The precision of a node: that of the rest of the network for one that int8 or fp8 does not serve."""
         asked = self.nodes.get(node.name, self.default)
         if asked in INTEGERS:
-            serves = is_layer(node) and (asked != "fp8" or not has_own_windows(node))
-            return asked if serves else _REST.get(asked, "fp32")
+            return asked if (is_matrix_product(node) if asked == "fp8" else is_layer(node)) else _REST.get(asked, "fp32")
         return "fp32" if weight_bits(asked) is not None and not has_weights(node) else asked
 
     def named(self, node: Node) -> bool:
@@ -71,9 +70,12 @@ def is_layer(node: Node) -> bool:
     return not isinstance(op, ConvTranspose) or op.groups == 1
 
 
-def has_own_windows(node: Node) -> bool:
-    """True for a convolution of one input channel per group, which is no product of matrices."""
-    return isinstance(node.op, Conv) and node.op.groups > 1 and node.op.groups == node.operand(0).shape[1 if node.op.layout == "NCHW" else -1]
+def is_matrix_product(node: Node) -> bool:
+    """True for a layer that kernels compute as a product of matrices: no transposed convolution, and none with a window of its own per channel."""
+    op = node.op
+    if not is_layer(node) or isinstance(op, ConvTranspose):
+        return False
+    return not isinstance(op, Conv) or op.groups == 1 or op.groups != node.operand(0).shape[1 if op.layout == "NCHW" else -1]
 
 
 def has_weights(node: Node) -> bool:
@@ -134,6 +136,8 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
     found: dict[str, str] = {}
     places = layers(graph)
     ends = {FIRST: places[:1], LAST: places[-1:]}
+    default = "int8" if precision == "auto" else precision
+    kind = default if default in INTEGERS else None
     for pattern, wanted in (patterns or {}).items():
         if wanted not in LAYER_PRECISIONS and weight_bits(wanted) is None:
             raise OptionError("unknown precision of a layer", where=pattern, got=wanted, expected=", ".join(LAYER_PRECISIONS))
@@ -141,7 +145,7 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
         if not matched:
             known = ", ".join(layer_name(n) for n in places[:8]) + ", ..." * (len(places) > 8)
             raise OptionError("no layer matches a pattern of layer_precision", got=pattern, expected=f"{FIRST}, {LAST}, or one of {known}")
-        if precision in INTEGERS and wanted in INTEGERS and wanted != precision:
-            raise OptionError(f"a network of {precision} has no layers of {wanted}", where=pattern, got=wanted, expected=f"{precision}, or a precision of floats of 16 bits and more")
+        if wanted in INTEGERS and (kind := kind or wanted) != wanted:
+            raise OptionError(f"a network with layers of {kind} has none of {wanted}", where=pattern, got=wanted, expected=f"{kind}, or floats of 16 bits and more")
         found.update((node.name, wanted) for node in matched)
-    return Decisions("int8" if precision == "auto" else precision, found)
+    return Decisions(default, found)
