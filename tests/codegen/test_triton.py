@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from strop.codegen.triton import Cubin, GpuModule, compile_all, jobs_of, text_of
+from strop.ir import dtype as dt
+from strop.ir.expr import Cast, Input, call
 from strop.ir.op import Sample
-from strop.kernels.base import Region
+from strop.kernels.base import Operand, Region, View
 from strop.kernels.triton import (
     depthwise,
     fold,
@@ -33,6 +36,7 @@ from strop.ops.matmul import MatMul
 from strop.ops.recurrent import GRU, LSTM
 from strop.ops.reduce import Reduce
 from strop.ops.resize import Resize
+from strop.ops.wide import WideConv
 from strop.target.detect import parse
 from tests import golden
 from tests.kernels import regions
@@ -97,6 +101,25 @@ def test_shares_of_rounds_use_tensor_cores(tmp_path):
     assert isinstance(cubin, Cubin), cubin
     text = _sass(cubin, tmp_path)
     assert "HGMMA" in text and "LDGSTS" in text
+
+
+def _bytes(kernel_size=3):
+    op = WideConv((1, 1), (kernel_size // 2,) * 4, (1, 1), 1)
+    arrays = tuple(np.ones(shape, dt.f8e4m3.numpy) for shape in ((2, 64, 14, 14), (64, 64, kernel_size, kernel_size)))
+    region = regions.anchored(Sample(op, arrays), "last", np.random.default_rng(0), constants=True)[0]
+    shape = region.out.shape
+    scale = Operand(View.dense((1, 64, 1, 1), dt.f32).broadcast(shape))
+    value = Cast(dt.f8e4m3, call("max", Input(0) * Input(1), 0.0))
+    return Region("conv", op, (*region.operands[:2], scale), 2, value, (regions.view(shape, dt.f8e4m3, "last"),))
+
+
+def test_products_of_8_bit_floats_use_tensor_cores(tmp_path):
+    target = parse("cuda:sm_90")
+    emitted = _emitted(CONV, _bytes(), Params(64, 64, 64, 4, 3), target)
+    (cubin,) = compile_all(jobs_of(emitted, [True] * len(emitted.pointers), "conv_gemm", target))
+    assert isinstance(cubin, Cubin), cubin
+    text = _sass(cubin, tmp_path)
+    assert "QGMMA.64x64x32.F32.E4M3.E4M3" in text and re.search(r"F2FP\.SATFINITE\.\S*E4M3", text) and "LDGSTS" in text
 
 
 def test_equal_steps_share_a_kernel_and_alignment_tells_them_apart():
@@ -177,6 +200,7 @@ _GOLDEN = {
         Places(8, 32, 1),
     ),
     "conv_gemm": lambda: (CONV, _conv(), Params(64, 64, 64, 4, 3, 3)),
+    "conv_gemm_f8e4m3": lambda: (CONV, _bytes(), Params(64, 64, 64, 4, 3, 3)),
     "depthwise": lambda: (depthwise.KERNEL, _conv(groups=64), depthwise.Params(8, 64, 4)),
     "fold": lambda: (
         fold.KERNEL,

@@ -12,10 +12,17 @@ import pytest
 from strop.engine.build import build
 from strop.engine.versus import Settings
 from strop.engine.watch import observe
-from strop.errors import InputError, ModelError, OptionError, StropError
+from strop.errors import InputError, ModelError, OptionError, StropError, UnsupportedError
 from strop.frontend.onnx.reader import read_onnx
+from strop.ir import dtype as dt
+from strop.ir.graph import Graph
+from strop.ir.op import Type
+from strop.lower.pipeline import lower
+from strop.ops.elementwise import BitCast
+from strop.ops.quantize import Dequantize, Quantize
 from strop.optimize.pipeline import optimize
 from strop.quantize.data import samples
+from strop.target.detect import parse
 from strop.trace import Trace
 from tests import tiny_net
 from tests.engine.test_loops import collatz
@@ -25,7 +32,11 @@ X = np.zeros((4, *tiny_net.INPUT_SHAPE[1:]), np.float32)
 
 BAD: dict[str, tuple[dict[str, Any], type[StropError], str]] = {
     "precision": ({"precision": "int9"}, OptionError, "unknown precision"),
-    "8 and 16 bits": ({"precision": "int16x8", "layer_precision": {"conv1": "int8"}}, OptionError, "of 8 or of 16 bits"),
+    "8 and 16 bits": ({"precision": "int16x8", "layer_precision": {"conv1": "int8"}}, OptionError, "layers of int16x8 has none of int8"),
+    "bytes of two kinds": ({"precision": "auto", "layer_precision": {"conv1": "fp8"}, "target": "cuda:sm_90"}, OptionError, "layers of int8 has none of fp8"),
+    "the best calibrator of floats": ({"precision": "fp8", "calibration": X, "calibrator": "best", "target": "cuda:sm_90"}, OptionError, "compares ranges of integers"),
+    "8-bit floats": ({"precision": "fp8", "calibration": X}, OptionError, "no products of 8-bit floats"),
+    "8-bit floats of a layer": ({"layer_precision": {"conv1": "fp8"}, "target": "cuda:sm_80"}, OptionError, "no products of 8-bit floats"),
     "16 bits of a layer": ({"layer_precision": {"conv1": "int16x8"}}, OptionError, "unknown precision of a layer"),
     "group of weights": ({"precision": "w4:many"}, OptionError, "unusable group of weights"),
     "layer": ({"layer_precision": {"conv7": "int8"}}, OptionError, "no layer matches"),
@@ -58,6 +69,7 @@ def test_in_python(case: str) -> None:
     ("arguments", "message"),
     [
         (["build", "MODEL", "-o", "OUT", "--precision", "int9"], "unknown precision"),
+        (["build", "MODEL", "-o", "OUT", "--precision", "fp8", "--target", "cuda:sm_87"], "fp8 for cuda:sm_87"),
         (["build", "MODEL", "-o", "OUT", "--layer-precision", "conv1"], "unusable precision of layers"),
         (["build", "MODEL", "-o", "OUT", "--precision", "int8", "--max-drop", "1", "--metric", "nowhere:f"], "plug-in cannot be loaded"),
         (["build", "MODEL", "-o", "OUT", "--precision", "int8", "--max-drop", "1", "--metric", "math:pi"], "plug-in is no function"),
@@ -80,6 +92,23 @@ def test_on_the_command_line(arguments: list[str], message: str, tmp_path: Path)
     done = run(*(places.get(a, a) for a in arguments))
     assert done.code == 1 and message in done.err, done.err
     assert done.out == "" and os.listdir(out) == []
+
+
+def test_floats_of_8_bits_run_where_kernels_have_them() -> None:
+    graph = Graph("g")
+    x = graph.add_input("x", Type(dt.f32, (2, 3)))
+    stored = graph.add(Quantize(dt.f8e4m3), [x, graph.add_const(np.ones((), np.float32))], name="stored").output
+    read = graph.add(Dequantize(), [stored, graph.add_const(np.ones((), np.float32))]).output
+    graph.set_outputs([read], ["y"])
+    for target in ("x86-64-v3", "cuda:sm_80"):
+        with pytest.raises(UnsupportedError, match="no 8-bit floats") as told:
+            lower(graph, parse(target), Trace())
+        assert "stored" in str(told.value) and target in str(told.value) and "int8" in str(told.value)
+    bits = graph.add(BitCast(dt.u8), [stored], name="bits").output
+    graph.set_outputs([read, bits], ["y", "bits"])
+    with pytest.raises(UnsupportedError, match="8-bit floats does not run on the processor") as told:
+        lower(graph, parse("cuda:sm_90"), Trace())
+    assert "bits" in str(told.value)
 
 
 def test_precision_of_a_comparison() -> None:

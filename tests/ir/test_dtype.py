@@ -20,12 +20,12 @@ def test_codes_of_the_file_format_never_change() -> None:
     codes = {kind.name: kind.code for kind in dt.ALL}
     assert codes == {
         "f32": 1, "u8": 2, "i8": 3, "u16": 4, "i16": 5, "i32": 6, "i64": 7, "bool": 9, "f16": 10,
-        "f64": 11, "u32": 12, "u64": 13, "bf16": 16,
+        "f64": 11, "u32": 12, "u64": 13, "bf16": 16, "f8e4m3": 17,
     }  # fmt: skip
 
 
 def test_kinds() -> None:
-    assert {d.name for d in dt.ALL if d.is_float} == {"f64", "f32", "f16", "bf16"}
+    assert {d.name for d in dt.ALL if d.is_float} == {"f64", "f32", "f16", "bf16", "f8e4m3"}
     assert {d.name for d in dt.ALL if d.is_int} == {
         f"{sign}{bits}" for sign in "iu" for bits in (8, 16, 32, 64)
     }

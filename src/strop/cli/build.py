@@ -23,7 +23,6 @@ from strop.cli.source import (
 )
 from strop.engine.describe import Description, describe
 from strop.engine.engine import Engine
-from strop.engine.precision import CALIBRATOR
 from strop.engine.stages import STAGES, Stopped
 from strop.errors import OptionError
 from strop.quantize.precision import PRECISIONS
@@ -45,7 +44,7 @@ def command(
     layer_precision: Annotated[list[str] | None, typer.Option(help="PATTERN=PRECISION for layers whose names match; repeatable.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Samples for int8: .npy, .npz, or a folder of images or .npy files.")] = None,
     ranges: Annotated[Path | None, typer.Option(help="Range table of strop calibrate, or a TensorRT calibration cache.")] = None,
-    calibrator: Annotated[str, typer.Option(help=CALIBRATOR_HELP)] = CALIBRATOR,
+    calibrator: Annotated[str | None, typer.Option(help=CALIBRATOR_HELP)] = None,
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     max_drop: Annotated[float | None, typer.Option(help="How much worse the metric may get; points for top1, top5, agreement, closeness.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of --max-drop: top1 where samples have labels, else agreement; closeness where there is one score.")] = None,

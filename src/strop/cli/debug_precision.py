@@ -20,7 +20,6 @@ from strop.cli.source import (
     parse_shapes,
     write_text,
 )
-from strop.engine.precision import CALIBRATOR
 from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, LayerReport
 from strop.engine.xray_chart import chart
 from strop.quantize.narrow import NARROW
@@ -32,7 +31,7 @@ def command(
     precision: Annotated[str, typer.Option(help="bf16, fp16, int8, w8 or w4.")] = "int8",
     layer_precision: Annotated[list[str] | None, typer.Option(help="PATTERN=PRECISION for layers whose names match; repeatable.")] = None,
     ranges: Annotated[Path | None, typer.Option(help="Range table.")] = None,
-    calibrator: Annotated[str, typer.Option(help=CALIBRATOR_HELP)] = CALIBRATOR,
+    calibrator: Annotated[str | None, typer.Option(help=CALIBRATOR_HELP)] = None,
     preprocess: Annotated[str, typer.Option(help=PREPROCESS_HELP)] = "unit",
     batches: Annotated[int, typer.Option(min=1, help="Batches on which layers are isolated.")] = ISOLATED_BATCHES,
     top: Annotated[int | None, typer.Option(min=1, help="Layers to show.")] = None,

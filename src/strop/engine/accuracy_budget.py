@@ -83,8 +83,8 @@ def by_accuracy(
         samples: that can be walked more than once.
         metric: None for the usual one (``usual_metric``).
         max_drop: percentage points of a metric that counts, else its unit.
-        gpu: for a GPU, layers of fp16 are lifted to fp16x2; where that of all layers is not enough, nodes of any kind are lifted to fp32, too. The
-            graph interpreter runs the networks.
+        gpu: for a GPU, layers of fp8 are lifted to fp16 and those of fp16 to fp16x2; where that of all layers is not enough, nodes of any kind are lifted
+            to fp32, too. The graph interpreter runs the networks.
 
     Raises:
         OptionError: the samples can be walked only once, or the metric is infinite for the f32 network itself.
@@ -92,7 +92,8 @@ def by_accuracy(
     if samples.once:
         raise OptionError("samples that can be walked only once cannot measure accuracy", where="max_drop", expected="an array, a path or a callable")
     trace, graph = network.trace, network.graph
-    interpreted = gpu and decisions.default == "fp16"
+    next_better = {"fp8": "fp16", "fp16": EXACT}.get(decisions.default) if gpu else None
+    interpreted = next_better is not None
     judge = _Judge(network, samples, metric, interpreted)
     if not math.isfinite(judge.base.value):
         raise OptionError(
@@ -105,7 +106,7 @@ def by_accuracy(
         return decisions
     compile = None if interpreted else network.compile
     layers = isolate(graph, decisions, network.calibrated, samples, trace, compile, without=False)
-    result = _fewest(judge, decisions, layers, EXACT if interpreted else "fp32", max_drop)
+    result = _fewest(judge, decisions, layers, next_better or "fp32", max_drop)
     if interpreted and judge.over(judge.score(result), max_drop):
         nodes = isolate(graph, result, network.calibrated, samples, trace, None, without=False, nodes=_movable(graph, result))
         result = _fewest(judge, result, nodes, "fp32", max_drop)

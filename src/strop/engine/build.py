@@ -12,7 +12,7 @@ from strop.engine.notebook import bar_of_notebook
 from strop.engine.options import check, machine_of
 from strop.engine.partition import assembler_of
 from strop.engine.placement import announce
-from strop.engine.precision import CALIBRATOR, Reduced, Request, note_slow, reduce_precision
+from strop.engine.precision import Reduced, Request, note_slow, reduce_precision
 from strop.engine.sources import sources_of
 from strop.engine.stages import Stage
 from strop.engine.watch import Compile
@@ -54,7 +54,7 @@ def build(
     layer_precision: Mapping[str, str] | None = None,
     calibration: Any = None,
     ranges: Any = None,
-    calibrator: str = CALIBRATOR,
+    calibrator: str | None = None,
     preprocess: str = "unit",
     max_drop: float | None = None,
     metric: str | Plugin | None = None,
@@ -80,12 +80,12 @@ def build(
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total); None for a bar in notebooks and nothing elsewhere.
-        precision: of the layers: fp32, bf16, fp16, int8, int16x8, of their weights alone w8, w4 or w4:64 (weights that share a scale), or auto:
+        precision: of the layers: fp32, bf16, fp16, fp8 (GPUs), int8, int16x8, of their weights alone w8, w4 or w4:64 (weights that share a scale), or auto:
             int8 or bf16 where that is faster and accurate enough. On processors bf16 and fp16 leave layers in fp32 that they are not estimated to make faster.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
-        calibration: samples for int8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are used, as a note says.
+        calibration: samples for int8 and fp8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are used, as a note says.
         ranges: a range table, its path, or value names to (low, high), where ``calibration`` has only the samples.
-        calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``, or best: of several the one that leaves most signal at the outputs.
+        calibrator: minmax, entropy, entropy2, percentile, mse or legacy, with parameters as in ``percentile:99.9``, or best (of several); by default minmax for fp8, else mse.
         preprocess: of images: unit, imagenet, signed or raw.
         max_drop: layers are lifted to fp32 until ``metric`` is at most this much worse than in fp32, in points of a metric that counts; for auto 1.
         equalize: brings channels between convolutions to like ranges first, see ``strop.quantize.equalize``.

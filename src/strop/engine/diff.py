@@ -23,7 +23,7 @@ from strop.ir.graph import Graph
 #: What may stand before a model's path.
 RUNTIMES = ("oracle", "onnxruntime")
 #: Largest difference relative to the largest magnitude of a value, by dtype, that is no departure.
-TOLERANCE = {"f64": 1e-6, "f32": 1e-3, "f16": 2e-2, "bf16": 1e-1}
+TOLERANCE = {"f64": 1e-6, "f32": 1e-3, "f16": 2e-2, "bf16": 1e-1, "f8e4m3": 2.6e-1}
 
 
 @dataclass(frozen=True)

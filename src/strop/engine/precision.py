@@ -38,12 +38,12 @@ from strop.quantize.precision import INTEGERS, Decisions, decide, is_layer, laye
 from strop.quantize.table import Table
 from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
-from strop.target.cuda import is_gpu
+from strop.target.cuda import has_fp8, is_gpu
 from strop.target.detect import runs_here
 from strop.trace import Trace
 
-#: Used where nothing else is said.
-CALIBRATOR = "mse"
+#: Used where nothing else is said: of integers, whose steps are even, and of floats of 8 bits, whose steps grow with the value.
+CALIBRATOR, FLOAT_CALIBRATOR = "mse", "minmax"
 #: Batches on which the calibrator ``best`` compares others, and dB by which another than the first has to be better.
 _COMPARED, _CLEARLY = 64, 1.0
 #: Of ``auto``, where nothing else is said.
@@ -72,7 +72,7 @@ class Request:
     layers: Mapping[str, str] | None = None
     calibration: Any = None
     ranges: Any = None
-    calibrator: str = CALIBRATOR
+    calibrator: str | None = None
     max_drop: float | None = None
     metric: str | Plugin | None = None
     batches: int | None = None
@@ -84,6 +84,16 @@ class Request:
     def is_plain(self) -> bool:
         """True when nothing but f32 is asked for."""
         return self.precision == "fp32" and all(p == "fp32" for p in (self.layers or {}).values())
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Every precision that is named."""
+        return (self.precision, *(self.layers or {}).values())
+
+    @property
+    def chosen(self) -> str:
+        """The calibrator's text."""
+        return self.calibrator or (FLOAT_CALIBRATOR if "fp8" in self.asked else CALIBRATOR)
 
     def of(self, model: Any) -> Request:
         """With the ranges and precisions of layers that a model was trained with, where nothing else is given."""
@@ -129,10 +139,14 @@ def reduce_precision(
         InputError: calibration samples do not fit.
     """
     plain = graph
-    if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in (request.precision, *(request.layers or {}).values())):
+    if "fp8" in request.asked and not has_fp8(machine):
+        raise _no_fp8(machine)
+    if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in request.asked):
         graph = split_projections(graph, _known(request))
     decisions = decide(graph, request.precision, request.layers)
-    calibrator = request.calibrator if request.calibrator == ranges.BEST else ranges.parse(request.calibrator).text
+    calibrator = request.chosen if request.chosen == ranges.BEST else ranges.parse(request.chosen).text
+    if calibrator == ranges.BEST and "fp8" in request.asked:
+        raise OptionError("the calibrator 'best' compares ranges of integers", where="calibrator", got="fp8", expected="minmax, percentile, ...")
     if request.max_drop is not None and not request.max_drop >= 0:
         raise OptionError("unusable max_drop", got=request.max_drop, expected="0 or more")
     if request.is_plain:
@@ -183,6 +197,11 @@ def reduce_precision(
         return accuracy_report(graph, rewritten, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain, settled)
+
+
+def _no_fp8(machine: Target) -> OptionError:
+    hint = "use precision='int8', which it multiplies as bytes, or 'fp16'" if is_gpu(machine) else "use precision='int8', or 'bf16' or 'fp16'"
+    return OptionError("the target has no products of 8-bit floats", where="precision", got=f"fp8 for {machine.name}", expected="cuda:sm_90", hint=hint)
 
 
 def _remembering(compile: Compile, graph: Graph) -> Compile:
@@ -255,8 +274,8 @@ def calibrate_graph(graph: Graph, decisions: Decisions, request: Request, compil
     means = {name: m.mean for name, m in seen.means.items() if m.total is not None} if request.bias_correction else {}
     if known is not None:
         return Calibrated(known, means)
-    if request.calibrator != ranges.BEST:
-        return Calibrated(seen.table(ranges.parse(request.calibrator)), means)
+    if request.chosen != ranges.BEST:
+        return Calibrated(seen.table(ranges.parse(request.chosen)), means)
     tries = {name: Calibrated(seen.table(ranges.parse(name)), means) for name in ranges.TRIED}
     return _best(graph, decisions, tries, found, compile, trace)
 

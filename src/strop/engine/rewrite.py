@@ -34,7 +34,7 @@ def rewrite(graph: Graph, decisions: Decisions, calibrated: Calibrated, trace: T
     store_weights(result, decisions)
     if calibrated.means:
         correct(graph, result, calibrated.means)
-    if any(p in NARROW for p in (decisions.default, *decisions.nodes.values())):
+    if any(decisions.of(node) in NARROW for node in graph.nodes):
         narrowed = narrow(result, decisions)
         result = narrowed.graph
         for name, count in narrowed.overflows.items():

@@ -82,7 +82,7 @@ def channel_axis(value: Value) -> int:
 def limits(reduced: Graph, value: Value) -> tuple[float, float] | None:
     """The range of the integers that a value is stored as; None when it stays a float."""
     grid = grid_of(reduced, value)
-    return None if grid is None else (grid.low - grid.scale / 2, grid.high + grid.scale / 2)  # half a step beyond the last still rounds to it
+    return None if grid is None else (grid.low - grid.half, grid.high + grid.half)
 
 
 def grid_of(reduced: Graph, value: Value) -> Grid | None:

@@ -34,8 +34,8 @@ class DType:
 
     @property
     def is_float(self) -> bool:
-        """True for f64, f32, f16 and bf16."""
-        return self.name in ("f64", "f32", "f16", "bf16")
+        """True for f64, f32, f16, bf16 and f8e4m3."""
+        return self.name in ("f64", "f32", "f16", "bf16", "f8e4m3")
 
     @property
     def is_int(self) -> bool:
@@ -71,9 +71,13 @@ f64 = _make("f64", 11, np.float64, "double")
 u32 = _make("u32", 12, np.uint32, "uint32_t")
 u64 = _make("u64", 13, np.uint64, "uint64_t")
 bf16 = _make("bf16", 16, ml_dtypes.bfloat16, "uint16_t")
+#: 4 bits of exponent, 3 of mantissa, no infinities, one NaN per sign, finite up to 448 (OCP 8-bit Floating Point Specification, E4M3).
+f8e4m3 = _make("f8e4m3", 17, ml_dtypes.float8_e4m3fn, "uint8_t")
+#: The greatest finite f8e4m3.
+F8_MAX = 448.0
 
 ALL: tuple[DType, ...] = (
-    f32, u8, i8, u16, i16, i32, i64, boolean, f16, f64, u32, u64, bf16,
+    f32, u8, i8, u16, i16, i32, i64, boolean, f16, f64, u32, u64, bf16, f8e4m3,
 )  # fmt: skip
 BY_NAME: dict[str, DType] = {d.name: d for d in ALL}
 BY_CODE: dict[int, DType] = {d.code: d for d in ALL}

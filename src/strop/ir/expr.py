@@ -127,7 +127,7 @@ class Acc(Expr):
 
 @dataclass(frozen=True)
 class Cast(Expr):
-    """Conversion as numpy ``astype``: float to int truncates."""
+    """Conversion as ``cast_array``: float to int truncates, f8e4m3 saturates."""
 
     to: DType
     arg: Expr
@@ -401,8 +401,14 @@ def evaluate(expr: Expr, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[A
 
 
 def cast_array(array: np.ndarray[Any, Any], to: DType) -> np.ndarray[Any, Any]:
-    """numpy ``astype`` without warnings about values that do not fit."""
+    """numpy ``astype`` without warnings about values that do not fit.
+
+    To f8e4m3 halves are rounded to even, and what is beyond its range, infinities too, becomes its greatest number of that sign (PTX ISA,
+    ``cvt.rn.satfinite.e4m3x2.f32``; ONNX Cast with saturate).
+    """
     with np.errstate(all="ignore"):
+        if to is dt.f8e4m3:
+            array = np.clip(array.astype(np.float64), -dt.F8_MAX, dt.F8_MAX)
         return array.astype(to.numpy)
 
 

@@ -26,7 +26,7 @@ from strop.ops.recurrent import Recurrent
 
 #: Largest error of a result element, relative to the element and to the largest element of the
 #: result.
-TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 4e-3, "bf16": 3e-2}
+TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 4e-3, "bf16": 3e-2, "f8e4m3": 1.3e-1}
 #: Rounding of one step of a recurrence, relative to the largest element of x, and how many of its effects are allowed.
 _STEP_ROUNDING = {"f64": 1e-12, "f32": 1e-6, "f16": 1e-3, "bf16": 1e-2}
 _EFFECTS = 64.0

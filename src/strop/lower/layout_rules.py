@@ -114,9 +114,17 @@ def wanted_order(value: Value) -> tuple[int, ...]:
     if order is not None:
         return order
     turned = _only_transpose(value)
+    node = _anchor(node) if value.dtype is dt.f8e4m3 else node
     if turned is not None and node is not None and isinstance(node.op, _ROWS) and turned[-1] == rank - 1:
         return turned
     return tuple(range(rank))
+
+
+def _anchor(node: Node | None) -> Node | None:
+    """The node that is no cast and no elementwise op at the start of a chain of these, each read once, over first operands."""
+    while node is not None and isinstance(node.op, (Elementwise, Cast)) and node.operand(0).shape == node.output.shape and len(node.operand(0).uses) == 1:
+        node = node.operand(0).producer
+    return node
 
 
 def _dense_order(op: Op, rank: int) -> tuple[int, ...]:

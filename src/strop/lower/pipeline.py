@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from strop.errors import ShapeError, UnsupportedError
+from strop.ir import dtype as dt
 from strop.ir import shape as sh
 from strop.ir.expr import Input
 from strop.ir.graph import Graph, Node, Value
@@ -41,7 +42,7 @@ from strop.ops.integer import IntegerConv
 from strop.ops.mixed import MixedConv
 from strop.ops.wide import WideConv
 from strop.target.base import Target
-from strop.target.cuda import is_gpu
+from strop.target.cuda import has_fp8, is_gpu
 from strop.target.detect import beside
 from strop.trace import Trace
 
@@ -139,10 +140,11 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
         strict: nothing may run on the processor beside a GPU.
 
     Raises:
-        UnsupportedError: an op has no kernel, symbols have no bounds, or a size may be empty within them.
+        UnsupportedError: an op has no kernel, the target has no f8e4m3, symbols have no bounds, or a size may be empty within them.
     """
     _require_bounds(graph)
     _require_ranges(graph)
+    _require_fp8(graph, target)
     try:
         lowered = _lowered(graph, target, trace, refused)
     except SymbolicError as error:
@@ -152,6 +154,15 @@ def lower(graph: Graph, target: Target, trace: Trace, refused: list[Refusal] | N
     if strict and lowered.fallbacks:
         raise _strict(lowered)
     return lowered
+
+
+def _require_fp8(graph: Graph, target: Target) -> None:
+    """UnsupportedError for values of f8e4m3 where no kernels have them."""
+    found = next((v for v in graph.values.values() if v.dtype is dt.f8e4m3), None)
+    if found is not None and not has_fp8(target):
+        raise UnsupportedError(
+            "the target has no 8-bit floats", where=found.name, got=f"{found.type} for {target.name}", expected="cuda:sm_90", hint="build for such a GPU, or in precision int8"
+        )
 
 
 def _strict(lowered: Lowered) -> UnsupportedError:
@@ -211,6 +222,8 @@ def _placed(launch: Launch, target: Target, known: dict[str, list[Candidate]], d
         if found:
             return _step_of(launch, region, found)
         reason = _why_not(region, target)
+    if any(view.dtype is dt.f8e4m3 for view in (*region.outs, *(o.view for o in region.operands if o is not None))):
+        raise UnsupportedError("a layer on 8-bit floats does not run on the processor", where=region.name, got=reason, expected=f"a kernel for {target.name}")
     host = beside(target)
     step = _step(launch, host, {})
     step.host, step.refusal = host, reason

@@ -4,7 +4,7 @@ Before:
     Quantize(relu(Conv(Dequantize(x), Dequantize(w), Dequantize(bias))))
 After:
     saturate(round(relu((IntegerConv(x, w, x_zero) + bias) * (x_scale * w_scale / y_scale))) + y_zero)
-    The product is exact in i32, or with 16-bit activations in f32 as of WideConv; all behind it is elementwise and becomes its epilogue. Scales are combined in f32, as ONNX Runtime does.
+    The product is exact in i32, or with 16-bit activations or f8e4m3 in f32 as of WideConv; all behind it is elementwise and becomes its epilogue. Scales are combined in f32, as ONNX Runtime does.
 Unless:
     activations have a scale per channel or weights one per input, something is not known that must be, centred weights do not fit i8, or sums
     might not fit i32: then the layer is computed in floats.
@@ -62,7 +62,7 @@ def integrate(graph: Graph) -> None:
             _quantize_parts(graph, node)
     for node in list(graph.nodes):
         if isinstance(node.op, Quantize) and node in graph.nodes:
-            _cancel(graph, node) or _absorb_scale(graph, node) or _reciprocal(graph, node)
+            _cancel(graph, node) or _narrow(graph, node) or _absorb_scale(graph, node) or _reciprocal(graph, node)
     graph.prune()
     for node in list(graph.nodes):
         if isinstance(node.op, Dequantize) and node.operand(0).const is not None:
@@ -93,12 +93,12 @@ def _stored(value: Value) -> _Stored | None:
 def _product(graph: Graph, node: Node) -> None:
     """A product of dequantized factors; see the module's text."""
     x, w = _stored(node.operand(0)), _stored(node.operand(1))
-    if x is None or w is None or w.value.const is None or x.scale.size != 1 or x.value.dtype not in (*FACTORS, dt.i16):
+    if x is None or w is None or w.value.const is None or x.scale.size != 1 or x.value.dtype not in (*FACTORS, dt.i16, dt.f8e4m3):
         return
-    wide = x.value.dtype is dt.i16
+    wide = x.value.dtype not in FACTORS
     if wide and x.zero is not None and (x.zero.const is None or np.any(x.zero.const)):
         return
-    weights = _centred(w)
+    weights = w.value.const if x.value.dtype is w.value.dtype is dt.f8e4m3 else None if x.value.dtype is dt.f8e4m3 else _centred(w)
     factor = None if weights is None else _factor(node, w, x.scale)
     if weights is None or factor is None:
         return
@@ -395,6 +395,19 @@ def _reciprocal(graph: Graph, node: Node) -> bool:
     scaled = made.add(make("mul"), node.operand(0), graph.add_const(np.asarray(factor), node.operand(1).name))
     info = np.iinfo(str(node.output.dtype.numpy))
     _round_to_integers(graph, made, node, scaled, float(info.min), float(info.max))
+    return True
+
+
+def _narrow(graph: Graph, node: Node) -> bool:
+    """Multiplies what becomes f8e4m3 by the scale's reciprocal, as ``_reciprocal``; the cast rounds and saturates. Inputs of the network are divided."""
+    scale = node.operand(1).const
+    if node.output.dtype is not dt.f8e4m3 or scale is None or not _spreads(node.op) or node.operand(0).dtype is not dt.f32 or node.operand(0).producer is None:
+        return False
+    made = _Chain(graph, node, node)
+    factor = np.float32(1) / scale.astype(np.float32)
+    scaled = made.add(make("mul"), node.operand(0), graph.add_const(np.asarray(factor), node.operand(1).name))
+    graph.replace_uses(node.output, made.add(Cast(dt.f8e4m3), scaled))
+    graph.remove(node)
     return True
 
 

@@ -223,8 +223,16 @@ def read_later(node: Node, anchored: Mapping[Value, int]) -> bool:
     """True for a Dequantize whose reader becomes the epilogue of a later anchor: the integers are stored, and widened there."""
     if not isinstance(node.op, Dequantize):
         return False
-    here = anchored[node.output]
-    return any(is_pointwise(user.op) and any(anchored.get(v, -1) > here for v in user.operands) for user in node.output.users)
+    return _meets_later(node.output, anchored[node.output], anchored)
+
+
+def _meets_later(value: Value, here: int, anchored: Mapping[Value, int]) -> bool:
+    """True when an elementwise op, possibly behind a cast, combines the value with one that depends on an anchor behind ``here``."""
+    return any(
+        is_pointwise(user.op)
+        and (any(anchored.get(v, -1) > here for v in user.operands) or (isinstance(user.op, Cast) and _meets_later(user.output, here, anchored)))
+        for user in value.users
+    )
 
 
 def _elementwise(graph: Graph, node: Node, made: dict[Value, Group], alone: bool, gpu: bool) -> Group:
@@ -281,6 +289,11 @@ def _fuses(op: Op) -> bool:
     return isinstance(op, FUSING) or (isinstance(op, Layer) and op.fuses)
 
 
+def _fuses_bytes(op: Op) -> bool:
+    """True when a kernel of the op on f8e4m3 may apply an epilogue."""
+    return isinstance(op, (WideConv, WideMatMul, MaxPool))
+
+
 def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gpu: bool) -> bool:
     """True when the group may compute the node right after its result ``value``."""
     if not group.nodes or len(group.outputs) != 1 or group.outputs[0] is not value:
@@ -289,11 +302,13 @@ def _joins(graph: Graph, node: Node, value: Value, group: Group, host: Group, gp
         return False
     if host.anchor is not None:
         values = [*node.operands, node.output, *(v for v in group.operands if v is not None)]
+        if host.anchor.operands and host.anchor.operand(0).dtype is dt.f8e4m3:
+            return gpu and _fuses_bytes(host.anchor.op) and all(v.dtype.is_float for v in values)
         if isinstance(host.anchor.op, INTEGER):
             return all(v.dtype in LANES for v in values)
         if gpu:
             stored = LANES if isinstance(host.anchor.op, _QUANTIZING) and host.anchor.output.dtype is dt.f32 else FLOATS
-            return (_fuses(host.anchor.op) or isinstance(host.anchor.op, Pad)) and all(v.dtype in stored for v in values)
+            return (_fuses(host.anchor.op) or isinstance(host.anchor.op, Pad)) and all(v.dtype in (*stored, dt.f8e4m3) for v in values)
         kinds = FLOATS if isinstance(host.anchor.op, FUSING) else (dt.f32,)
         return _fuses(host.anchor.op) and all(v.dtype in kinds for v in values)
     return True

@@ -2,7 +2,7 @@
 
 Before: Conv(Cast(x[N, 3, H, W]), w[O, 3, kh, kw]), zeros around.
 After: Conv(Cast(Pad(x, to 4 channels, and around)), w with a channel of zeros, its rows as long as a power of two), nothing around; the cast
-becomes the padding's epilogue. Likewise an IntegerConv of a Quantize with one scale.
+becomes the padding's epilogue. Likewise an IntegerConv, or a WideConv of f8e4m3, of a Quantize with one scale.
 Unless: the channels are a power of two or 8 and more, the window has at most 32 elements, or the weights are not known. Windows still leave x where
 they have three axes, their rows are dilated, or the padding is none of 0 before the op is the same to every element.
 """
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from strop.ir import dtype as dt
 from strop.ir.graph import Graph, Node, Value
 from strop.ops.conv import Conv
 from strop.ops.data import Pad
 from strop.ops.elementwise import Cast
 from strop.ops.integer import IntegerConv
 from strop.ops.quantize import Quantize
+from strop.ops.wide import WideConv
 
 _MOST = 8
 #: Elements of a window that are multiplied in one round anyway.
@@ -26,12 +28,14 @@ _SMALL = 32
 def widen(graph: Graph) -> None:
     """Widens every convolution of few channels in place."""
     for node in list(graph.nodes):
-        if isinstance(node.op, (Conv, IntegerConv)) and _suits(node, node.op):
+        if isinstance(node.op, (Conv, IntegerConv, WideConv)) and _suits(node, node.op):
             _widen(graph, node)
 
 
-def _suits(node: Node, op: Conv | IntegerConv) -> bool:
+def _suits(node: Node, op: Conv | IntegerConv | WideConv) -> bool:
     weight = node.operand(1)
+    if isinstance(op, WideConv) and weight.dtype is not dt.f8e4m3:
+        return False
     if weight.const is None or op.groups != 1 or op.layout != "NCHW" or weight.const.size == 0:
         return False
     channels, *kernel = weight.type.static_shape[1:]
@@ -43,12 +47,12 @@ def _passes(node: Node) -> bool:
     return isinstance(node.op, Cast) or (isinstance(node.op, Quantize) and node.op.block == 0 and node.operand(1).type.rank == 0)
 
 
-def _around(node: Node, op: Conv | IntegerConv, cast: Node | None, channels: int) -> tuple[list[int], list[int], int]:
+def _around(node: Node, op: Conv | IntegerConv | WideConv, cast: Node | None, channels: int) -> tuple[list[int], list[int], int]:
     """What x is padded with before and after every spatial axis so that no window leaves it, and taps of zeros behind a window's row."""
     rank = len(op.strides)
     none = [0] * rank, [0] * rank, 0
     same = cast is not None and isinstance(cast.op, Quantize) and isinstance(op, IntegerConv) and _equal(cast, node)
-    zeros = isinstance(op, Conv) or same
+    zeros = isinstance(op, (Conv, WideConv)) or same
     if rank > 2 or op.dilations[-1] != 1 or not zeros:
         return none
     sizes, kernel, outs = node.operand(0).shape[2:], node.operand(1).type.static_shape[2:], node.output.shape[2:]
@@ -75,7 +79,7 @@ def _equal(cast: Node, node: Node) -> bool:
 
 def _widen(graph: Graph, node: Node) -> None:
     weight, x, op = node.operand(1), node.operand(0), node.op
-    assert weight.const is not None and isinstance(op, (Conv, IntegerConv))
+    assert weight.const is not None and isinstance(op, (Conv, IntegerConv, WideConv))
     channels = weight.const.shape[1]
     whole = 1 << (channels - 1).bit_length()
     cast = x.producer

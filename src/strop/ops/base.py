@@ -163,16 +163,16 @@ def narrow(array: Array, like: Array) -> Array:
 
 
 def lowest(dtype: DType) -> float | int | bool:
-    """The smallest value: -inf for floats."""
+    """The smallest value: -inf for floats that have it."""
     if dtype.is_float:
-        return -float("inf")
+        return -dt.F8_MAX if dtype is dt.f8e4m3 else -float("inf")
     return False if dtype is dt.boolean else int(np.iinfo(str(dtype.numpy)).min)
 
 
 def highest(dtype: DType) -> float | int | bool:
-    """The largest value: inf for floats."""
+    """The largest value: inf for floats that have it."""
     if dtype.is_float:
-        return float("inf")
+        return dt.F8_MAX if dtype is dt.f8e4m3 else float("inf")
     return True if dtype is dt.boolean else int(np.iinfo(str(dtype.numpy)).max)
 
 
@@ -180,8 +180,8 @@ def highest(dtype: DType) -> float | int | bool:
 
 
 def compute_type(dtype: DType) -> DType:
-    """The dtype arithmetic is done in: f32 for f16 and bf16, else the dtype itself."""
-    return dt.f32 if dtype in (dt.f16, dt.bf16) else dtype
+    """The dtype arithmetic is done in: f32 for f16, bf16 and f8e4m3, else the dtype itself."""
+    return dt.f32 if dtype in (dt.f16, dt.bf16, dt.f8e4m3) else dtype
 
 
 def cast(value: Expr, given: DType, to: DType) -> Expr:

@@ -453,7 +453,7 @@ def make(fn: str, **params: float) -> Elementwise:
 
 @dataclass(frozen=True)
 class Cast(base.Mover):
-    """Conversion as numpy ``astype``: float to int truncates, to bool tests for non-zero.
+    """Conversion as numpy ``astype``: float to int truncates, to bool tests for non-zero, f8e4m3 saturates (``strop.ir.expr.cast_array``).
 
     Attributes:
         to: dtype of the result.

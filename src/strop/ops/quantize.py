@@ -1,4 +1,4 @@
-"""Integers that stand for real numbers: real = (integer - zero point) * scale (ONNX QuantizeLinear and DequantizeLinear, opset 21).
+"""Integers, or 8-bit floats, that stand for real numbers: real = (integer - zero point) * scale (ONNX QuantizeLinear and DequantizeLinear, opset 21).
 
 The portable form of a quantized network is Dequantize -> op on floats -> Quantize, with known weights kept as integers behind a Dequantize.
 Scales and zero points are aligned with the value: they broadcast to it as in numpy, one number for all of it, [C, 1, 1] for one per channel
@@ -22,8 +22,8 @@ from strop.ir.loops import Program, Stage, loops
 from strop.ir.op import Array, Cost, Op, Sample, Type
 from strop.ops import base
 
-#: Types that values are quantized to.
-STORED = (dt.u8, dt.i8, dt.u16, dt.i16, dt.i32)
+#: Types that values are quantized to. Floats among them have no zero point.
+STORED = (dt.u8, dt.i8, dt.u16, dt.i16, dt.i32, dt.f8e4m3)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class _Linear(Op):
         if not scale.dtype.is_float:
             raise self.fail("the scale is no float", inputs)
         axis, block = self.params()
+        if len(inputs) == 3 and inputs[2].dtype.is_float:
+            raise self.fail("floats have no zero point", inputs)
         if len(inputs) == 3 and inputs[2].shape != scale.shape:
             raise self.fail("scale and zero point have different shapes", inputs)
         if block < 0:
@@ -97,13 +99,13 @@ class _Linear(Op):
 
 @dataclass(frozen=True)
 class Quantize(_Linear):
-    """saturate(round(x / scale) + zero point), halves to even; NaN gives any integer.
+    """saturate(round(x / scale) + zero point), halves to even; NaN gives any integer, and NaN of f8e4m3.
 
     Operands: x of a float dtype, scale of the same dtype, optional zero point of the result's dtype (0). Result: as x, of dtype ``to``.
     The quotient is rounded to the dtype of x first.
 
     Attributes:
-        to: u8, i8, u16, i16 or i32.
+        to: u8, i8, u16, i16, i32 or f8e4m3.
         axis: of the blocks; negative counts from the end.
         block: elements along ``axis`` that share a scale; 0: the scale broadcasts.
     """
@@ -132,6 +134,8 @@ class Quantize(_Linear):
         kind = inputs[0].dtype
         wide = base.compute_type(kind)
         quotient = base.cast(base.cast(Input(0), kind, wide) / base.cast(Input(1), kind, wide), wide, kind)
+        if self.to.is_float:
+            return ex.Cast(self.to, quotient)
         whole = ex.call("round", base.cast(quotient, kind, wide))
         if len(inputs) == 3:
             whole = whole + ex.Cast(wide, Input(2))
@@ -149,14 +153,15 @@ class Quantize(_Linear):
         yield Sample(cls(dt.i8), (halves, np.ones((), np.float32)), "halves")
         far = np.array([-3e38, -2147483648.0, 2147483648.0, 3e38, 127.5, -128.5], np.float32)
         for to in STORED:
-            yield Sample(cls(to), (far, np.ones((), np.float32)), "saturated")
+            if not to.is_float:  # in whose samples all processors have a part
+                yield Sample(cls(to), (far, np.ones((), np.float32)), "saturated")
 
 
 @dataclass(frozen=True)
 class Dequantize(_Linear):
     """(x - zero point) * scale; the difference is exact in i32.
 
-    Operands: x of an integer dtype, scale of a float dtype, optional zero point of the dtype of x (0). Result: as x, of the scale's dtype.
+    Operands: x of an integer dtype or of f8e4m3, scale of a float dtype, optional zero point of the dtype of x (0). Result: as x, of the scale's dtype.
 
     Attributes:
         axis: of the blocks; negative counts from the end.
@@ -183,6 +188,8 @@ class Dequantize(_Linear):
     def expr(self, inputs: Sequence[Type]) -> Expr:
         kind = inputs[1].dtype
         wide = base.compute_type(kind)
+        if inputs[0].dtype.is_float:
+            return base.cast(ex.Cast(wide, Input(0)) * base.cast(Input(1), kind, wide), wide, kind)
         whole = base.cast(Input(0), inputs[0].dtype, dt.i32)
         if len(inputs) == 3:
             whole = whole - base.cast(Input(2), inputs[2].dtype, dt.i32)

@@ -1,4 +1,4 @@
-"""Products of 16-bit activations with 8-bit weights: sums exact, given as f32 (TensorFlow Lite's int16x8)."""
+"""Products whose exact sums are given as f32: of 16-bit activations with 8-bit weights (TensorFlow Lite's int16x8), and of f8e4m3 with f8e4m3."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from strop.ops import base
 from strop.ops.conv import ConvAttributes
 from strop.ops.matmul import MatMul
 
+#: Types of x and w.
+FACTORS = ((dt.i16, dt.i8), (dt.f8e4m3, dt.f8e4m3))
+
 
 @dataclass(frozen=True)
 class _Wide(Op):
-    """What both have in common: operands i16 x and i8 w, a sum of products in i64 that is rounded to f32."""
+    """What both have in common: operands x and w of a row of FACTORS, a sum of products in i64, or of floats in f64, that is rounded to f32."""
 
     def plain(self) -> Op:
         """The same product of numbers of one type."""
@@ -28,8 +31,8 @@ class _Wide(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         base.expect(self, inputs, 2)
-        if inputs[0].dtype is not dt.i16 or inputs[1].dtype is not dt.i8:
-            raise self.fail("operands do not fit", inputs, "i16 and i8")
+        if (inputs[0].dtype, inputs[1].dtype) not in FACTORS:
+            raise self.fail("operands do not fit", inputs, "i16 and i8, or f8e4m3 and f8e4m3")
         (out,) = self.plain().infer([Type(dt.i32, t.shape) for t in inputs])
         return (Type(dt.f32, out.shape),)
 
@@ -41,18 +44,19 @@ class _Wide(Op):
         return Cost(self.plain().cost(inputs, outputs).flops, base.moved((*inputs, *outputs)).bytes)
 
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program | None:
-        program = self.plain().loops([Type(dt.i64, t.shape) for t in inputs], [Type(dt.i64, outputs[0].shape)])
+        sums = dt.f64 if inputs[0].dtype.is_float else dt.i64
+        program = self.plain().loops([Type(sums, t.shape) for t in inputs], [Type(sums, outputs[0].shape)])
         assert program is not None
         (stage,) = program.stages
-        body = ex.substitute(stage.body, lambda e: ex.Cast(dt.i64, e) if isinstance(e, Load) and isinstance(e.source, int) else None)
-        return Program((replace(stage, dtype=dt.f32, body=body, final=ex.Cast(dt.f32, ex.Acc()), acc_dtype=dt.i64),))
+        body = ex.substitute(stage.body, lambda e: ex.Cast(sums, e) if isinstance(e, Load) and isinstance(e.source, int) else None)
+        return Program((replace(stage, dtype=dt.f32, body=body, final=ex.Cast(dt.f32, ex.Acc()), acc_dtype=sums),))
 
 
 @dataclass(frozen=True)
 class WideMatMul(_Wide):
     """matmul(x, w).
 
-    Operands: i16 x[.., M, K] and i8 w[.., K, N], or transposes as in MatMul. Result: f32[.., M, N].
+    Operands: x[.., M, K] and w[.., K, N] of FACTORS, or transposes as in MatMul. Result: f32[.., M, N].
 
     Attributes:
         transpose_a: x is [.., K, M].
@@ -77,7 +81,7 @@ class WideMatMul(_Wide):
 class WideConv(ConvAttributes, _Wide):
     """Conv(x, w).
 
-    Operands: i16 x[N, C, *spatial] and i8 w[O, C/groups, *kernel]. Result: f32, shaped as that of Conv.
+    Operands: x[N, C, *spatial] and w[O, C/groups, *kernel] of FACTORS. Result: f32, shaped as that of Conv.
 
     Attributes: as of Conv.
     """

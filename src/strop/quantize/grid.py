@@ -1,4 +1,4 @@
-"""Scale and zero point of an integer grid over a range: real = (integer - zero) * scale."""
+"""Scale and zero point of a grid over a range: real = (integer - zero) * scale, or real = f8e4m3 * scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
+from strop.ir.expr import cast_array
 from strop.ir.op import Array
 from strop.ops.base import highest, lowest
 
@@ -19,7 +20,7 @@ SYMMETRIC = 127
 
 @dataclass(frozen=True)
 class Grid:
-    """Quantization of a whole tensor: a float32 scale and a zero point of the integer's dtype."""
+    """Quantization of a whole tensor: a float32 scale and a zero point of the integer's dtype; 0 for floats of 8 bits."""
 
     dtype: DType
     scale: float
@@ -35,8 +36,15 @@ class Grid:
         """Greatest number on the grid."""
         return (int(highest(self.dtype)) - self.zero) * self.scale
 
+    @property
+    def half(self) -> float:
+        """Half a step at the ends of the grid: what lies no further beyond them is rounded, and does not saturate."""
+        return 16 * self.scale if self.dtype.is_float else self.scale / 2
+
     def quantized(self, array: Array) -> Array:
         """Integers, saturating, halves rounded to even (ONNX QuantizeLinear)."""
+        if self.dtype.is_float:
+            return cast_array(np.asarray(array, np.float32) / np.float32(self.scale), self.dtype)
         places = np.rint(np.asarray(array, np.float32) / np.float32(self.scale)) + self.zero
         return np.asarray(np.clip(places, int(lowest(self.dtype)), int(highest(self.dtype))).astype(self.dtype.numpy))
 
@@ -46,6 +54,8 @@ class Grid:
 
     def real(self, integers: Array) -> Array:
         """The numbers that integers stand for, float32 (ONNX DequantizeLinear)."""
+        if self.dtype.is_float:
+            return np.asarray(integers.astype(np.float32) * np.float32(self.scale))
         return np.asarray((integers.astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale))
 
 
@@ -59,7 +69,7 @@ def affine(low: float, high: float, dtype: DType = dt.u8) -> Grid:
 
 
 def symmetric(most: float, dtype: DType = dt.i8) -> Grid:
-    """The grid over [-most, most] with zero point 0, on which the least integer is not used."""
+    """The grid over [-most, most] with zero point 0, on which the least integer is not used; of integers, or of floats of 8 bits."""
     return Grid(dtype, _scale(most / int(highest(dtype))), 0)
 
 
@@ -67,16 +77,19 @@ def _scale(step: float) -> float:
     return float(np.float32(max(step, LEAST)))
 
 
-def weight_scales(array: Array, axis: int) -> Array:
+def weight_scales(array: Array, axis: int, dtype: DType = dt.i8) -> Array:
     """Per index of an axis the scale of the symmetric grid that holds all weights there, float32."""
     others = tuple(k for k in range(array.ndim) if k != axis)
     most = np.abs(array.astype(np.float64)).max(axis=others)
-    return np.asarray(np.maximum(most / SYMMETRIC, LEAST).astype(np.float32))
+    return np.asarray(np.maximum(most / float(highest(dtype)), LEAST).astype(np.float32))
 
 
-def quantized_weights(array: Array, scales: Array, axis: int) -> Array:
-    """i8 weights on the grids of ``weight_scales``, halves rounded to even."""
+def quantized_weights(array: Array, scales: Array, axis: int, dtype: DType = dt.i8) -> Array:
+    """i8 or f8e4m3 weights on the grids of ``weight_scales``, halves rounded to even."""
     shape = [1] * array.ndim
     shape[axis] = -1
-    places = np.rint(array.astype(np.float32) / scales.reshape(shape))
+    places = array.astype(np.float32) / scales.reshape(shape)
+    if dtype.is_float:
+        return cast_array(places, dtype)
+    places = np.rint(places)
     return np.clip(places, -SYMMETRIC, SYMMETRIC).astype(np.int8)

@@ -21,7 +21,7 @@ from strop.ir import shape as sh
 from strop.ir.dtype import DType
 from strop.ir.graph import Graph, Node, Value
 from strop.ir.op import Array, Type
-from strop.ops.elementwise import Cast
+from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.quantize import Dequantize, Quantize
 from strop.ops.recurrent import Recurrent
 from strop.quantize.precision import Decisions, is_layer, layer_name
@@ -116,6 +116,8 @@ def takes(node: Node, precision: str) -> bool:
     kind = NARROW.get(precision)
     if kind is None or isinstance(node.op, (Quantize, Dequantize, Cast)) or not any(v.dtype is dt.f32 for v in node.operands):
         return False
+    if not isinstance(node.op, Elementwise) and any(_reads_bytes(v) for v in node.operands):
+        return False  # lowering makes a kernel on bytes of it
     if isinstance(node.op, Recurrent) and node.op.projected:
         return False  # split for a processor, whose kernels recur in f32
     if None in node.inputs and not isinstance(node.op, Recurrent):
@@ -126,6 +128,12 @@ def takes(node: Node, precision: str) -> bool:
     except StropError:
         return False
     return all(r.dtype is (kind if v.dtype is dt.f32 else v.dtype) for r, v in zip(results, node.outputs, strict=True))
+
+
+def _reads_bytes(value: Value) -> bool:
+    """True for what is read back from floats of 8 bits."""
+    node = value.producer
+    return node is not None and isinstance(node.op, Dequantize) and node.operand(0).dtype is dt.f8e4m3
 
 
 def rounded(array: Array, to: DType) -> tuple[Array, int]:

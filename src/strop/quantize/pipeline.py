@@ -1,4 +1,4 @@
-"""The quantize stage: a portable graph of floats to one in which integers flow between Quantize and Dequantize.
+"""The quantize stage: a portable graph of floats to one in which integers, or floats of 8 bits, flow between Quantize and Dequantize.
 
 Before: conv(x, w, b) -> relu.
 After: relu(conv(dequantize(quantize(x)), dequantize(i8 w), b)), quantized again if an int8 layer reads it.
@@ -32,7 +32,7 @@ def observed(graph: Graph, decisions: Decisions) -> list[Value]:
 
 
 def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
-    """The graph with its layers of int8 or int16x8 on integers.
+    """The graph with its layers of int8 or int16x8 on integers, or its layers of fp8 on f8e4m3.
 
     Args:
         graph: portable; it is not changed.
@@ -44,12 +44,13 @@ def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
     """
     result = graph.clone()
     found = place(result, decisions)
+    kind = next((INTEGERS[decisions.of(node)] for node in found.layers), dt.u8)
     for group in found.groups:
-        grid = grid_of(group, table, INTEGERS.get(decisions.default, dt.u8))
+        grid = grid_of(group, table, kind)
         for value in group:
             _insert(result, value, found.readers[value], grid)
     for node in found.layers:
-        _quantize_weights(result, node)
+        _quantize_weights(result, node, dt.f8e4m3 if kind.is_float else dt.i8)
     result.toposort()
     result.prune()
     return result
@@ -96,12 +97,13 @@ def _insert(graph: Graph, value: Value, readers: list[tuple[Node, int]], grid: G
                 graph.set_operand(node, index, read.output)
 
 
-def _quantize_weights(graph: Graph, node: Node) -> None:
-    """Makes a layer's weights 8-bit integers with a scale per output channel."""
+def _quantize_weights(graph: Graph, node: Node, dtype: DType) -> None:
+    """Makes a layer's weights 8-bit integers or floats with a scale per output channel."""
     weight, axis = node.operand(1), weight_axis(node)
     assert weight.const is not None
-    scales = weight_scales(weight.const, axis)
-    integers = graph.add_const(quantized_weights(weight.const, scales, axis), f"{weight.name}.int8")
+    scales = weight_scales(weight.const, axis, dtype)
+    name = "fp8" if dtype.is_float else "int8"
+    integers = graph.add_const(quantized_weights(weight.const, scales, axis, dtype), f"{weight.name}.{name}")
     shape = (-1, *(1,) * (weight.const.ndim - 1 - axis))
     scale = graph.add_const(scales.reshape(shape), f"{weight.name}.scale")
     read = graph.add(Dequantize(), [integers, scale], name=f"{weight.name}.dequantized", source=node.source)

@@ -23,7 +23,8 @@ from strop.quantize.precision import INTEGERS, Decisions, is_layer
 
 #: Results are among the operands' elements: operands and results share one grid, and integers pass unchanged.
 SAME_GRID: tuple[type[Op], ...] = (MaxPool, Concat, Split, Reshape, Transpose, Slice, Tile)
-#: Results are means of the operand's elements: narrower than it, so they have a grid of their own; dividing rescales anyway.
+#: Results are means of the operand's elements: narrower than it, so they have a grid of their own; dividing rescales anyway. Integers only: floats of 8
+#: bits are too coarse to be averaged.
 OWN_GRID: tuple[type[Op], ...] = (AveragePool, Reduce)
 
 
@@ -62,6 +63,7 @@ class _Walk:
 
     def __init__(self, graph: Graph, decisions: Decisions, layers: set[int]) -> None:
         self._graph, self._decisions, self._layers = graph, decisions, layers
+        self._means = all(decisions.of(n) != "fp8" for n in graph.nodes if id(n) in layers)
         self._position = {id(n): k for k, n in enumerate(graph.nodes)}
         self.wanted: dict[Value, None] = {}
         self._todo: list[Value] = []
@@ -79,7 +81,7 @@ class _Walk:
             node = self._todo.pop().producer
             if node is None or self._is_float(node):
                 continue
-            if passes(node):
+            if self._passes(node):
                 self._through[id(node)] = node
                 for operand in _data(node):
                     self.demand(operand)
@@ -91,6 +93,9 @@ class _Walk:
     def _is_float(self, node: Node) -> bool:
         """True for a node that the user wants in floats."""
         return self._decisions.named(node) and self._decisions.nodes[node.name] not in INTEGERS
+
+    def _passes(self, node: Node) -> bool:
+        return passes(node) and (self._means or not isinstance(node.op, OWN_GRID))
 
     def _elementwise(self, node: Node) -> None:
         """Asks for the other large operands of a chain that ends in a stored integer: a residual addition's second branch."""
@@ -143,7 +148,7 @@ class _Walk:
             return index == 0 and id(node) in self._layers
         if self._is_float(node):
             return False
-        if passes(node):
+        if self._passes(node):
             return any(v in self.wanted for v in node.outputs)
         return isinstance(node.op, Elementwise)
 

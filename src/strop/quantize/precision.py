@@ -14,11 +14,13 @@ from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv
 
 #: Of a whole build; ``auto`` chooses for each layer by accuracy and time.
-PRECISIONS = ("fp32", "bf16", "fp16", "fp16x2", "int8", "w8", "w4", "int16x8", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp16x2", "fp8", "int8", "w8", "w4", "int16x8", "auto")
 #: Of one layer.
 LAYER_PRECISIONS = PRECISIONS[:-2]
-#: In which activations are integers, and of which type.
-INTEGERS = {"int8": dt.u8, "int16x8": dt.i16}
+#: In which activations are integers, or floats of 8 bits, with a scale from calibration, and of which type.
+INTEGERS = {"int8": dt.u8, "int16x8": dt.i16, "fp8": dt.f8e4m3}
+#: What a network of a precision computes in where that does not serve.
+_REST = {"fp8": "fp16"}
 #: Of weights alone: bits, and weights of a column that share a scale where ``w4:64`` does not say so; 0: all of them.
 WEIGHTS = {"w8": (8, 0), "w4": (4, 32)}
 #: Patterns that stand for places in the network.
@@ -30,7 +32,7 @@ class Decisions:
     """The precision of every node that computes in another one than fp32 could.
 
     Attributes:
-        default: of layers that ``nodes`` does not name.
+        default: of layers that ``nodes`` does not name. What is no layer is of fp16 in a network of fp8.
         nodes: by node name.
         why: a reason by node name, where there is one to tell.
     """
@@ -40,10 +42,10 @@ class Decisions:
     why: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, node: Node) -> str:
-        """The precision of a node: fp32 for one that int8 does not serve."""
+        """The precision of a node: that of the rest of the network for one that int8 or fp8 does not serve."""
         asked = self.nodes.get(node.name, self.default)
         if asked in INTEGERS:
-            return asked if is_layer(node) else "fp32"
+            return asked if (is_matrix_product(node) if asked == "fp8" else is_layer(node)) else _REST.get(asked, "fp32")
         return "fp32" if weight_bits(asked) is not None and not has_weights(node) else asked
 
     def named(self, node: Node) -> bool:
@@ -66,6 +68,14 @@ def is_layer(node: Node) -> bool:
     if isinstance(op, MatMul):
         return weight.const.ndim == 2 and not op.transpose_a
     return not isinstance(op, ConvTranspose) or op.groups == 1
+
+
+def is_matrix_product(node: Node) -> bool:
+    """True for a layer that kernels compute as a product of matrices: no transposed convolution, and none with a window of its own per channel."""
+    op = node.op
+    if not is_layer(node) or isinstance(op, ConvTranspose):
+        return False
+    return not isinstance(op, Conv) or op.groups == 1 or op.groups != node.operand(0).shape[1 if op.layout == "NCHW" else -1]
 
 
 def has_weights(node: Node) -> bool:
@@ -126,6 +136,8 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
     found: dict[str, str] = {}
     places = layers(graph)
     ends = {FIRST: places[:1], LAST: places[-1:]}
+    default = "int8" if precision == "auto" else precision
+    kind = default if default in INTEGERS else None
     for pattern, wanted in (patterns or {}).items():
         if wanted not in LAYER_PRECISIONS and weight_bits(wanted) is None:
             raise OptionError("unknown precision of a layer", where=pattern, got=wanted, expected=", ".join(LAYER_PRECISIONS))
@@ -133,7 +145,7 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
         if not matched:
             known = ", ".join(layer_name(n) for n in places[:8]) + ", ..." * (len(places) > 8)
             raise OptionError("no layer matches a pattern of layer_precision", got=pattern, expected=f"{FIRST}, {LAST}, or one of {known}")
-        if precision == "int16x8" and wanted == "int8":
-            raise OptionError("a network has activations of 8 or of 16 bits", where=pattern, got=wanted, expected="fp32, or another precision of floats")
+        if wanted in INTEGERS and (kind := kind or wanted) != wanted:
+            raise OptionError(f"a network with layers of {kind} has none of {wanted}", where=pattern, got=wanted, expected=f"{kind}, or floats of 16 bits and more")
         found.update((node.name, wanted) for node in matched)
-    return Decisions("int8" if precision == "auto" else precision, found)
+    return Decisions(default, found)

@@ -21,7 +21,9 @@ CUDA = 2
 _NAME = b"dltensor"
 _USED = b"used_dltensor"
 #: DLDataTypeCode by what a dtype is.
-_INT, _UINT, _FLOAT, _BFLOAT, _BOOL = 0, 1, 2, 4, 6
+_INT, _UINT, _FLOAT, _BOOL = 0, 1, 2, 6
+#: kDLBfloat and kDLFloat8_e4m3fn.
+_OTHERS = {"bf16": 4, "f8e4m3": 10}
 
 
 class _Tensor(ctypes.Structure):
@@ -131,8 +133,8 @@ def _from_capsule(capsule: object) -> DeviceView:
 
 
 def _code_of(dtype: DType) -> int:
-    if dtype.name == "bf16":
-        return _BFLOAT
+    if dtype.name in _OTHERS:
+        return _OTHERS[dtype.name]
     return {"f": _FLOAT, "i": _INT, "u": _UINT, "b": _BOOL}[dtype.numpy.kind]
 
 

@@ -49,6 +49,11 @@ def is_gpu(target: Target) -> bool:
     return target.arch == ARCH
 
 
+def has_fp8(target: Target) -> bool:
+    """True for a GPU whose tensor cores multiply f8e4m3: from compute capability 8.9 on."""
+    return is_gpu(target) and capability(target) >= 89
+
+
 def capability(target: Target) -> int:
     """Compute capability of a GPU target, 90 for 9.0."""
     return int(target.cpu.removeprefix("sm_"))

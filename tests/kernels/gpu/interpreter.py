@@ -85,7 +85,7 @@ class _Named:
 _STORAGES: dict[int, _Storage] = {}
 _TORCH = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "bool": "int8", "i8": "int8", "u8": "uint8", "i16": "int16",
-    "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64",
+    "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64", "f8e4m3": "float8_e4m3fn",
 }  # fmt: skip
 
 

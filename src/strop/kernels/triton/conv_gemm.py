@@ -42,6 +42,7 @@ from strop.kernels.triton.product import Params, Problem
 from strop.ops.conv import Conv
 from strop.ops.integer import IntegerConv
 from strop.ops.mixed import MixedConv
+from strop.ops.wide import WideConv
 from strop.target.base import Target
 
 #: Input channels up to which the window is one run of terms.
@@ -52,7 +53,7 @@ _FEW = 8
 class _Window:
     """A convolution in numbers. Spatial tuples have one entry per axis."""
 
-    op: Conv | IntegerConv
+    op: Conv | IntegerConv | WideConv
     x: View
     out: View
     kernel: tuple[int, ...]
@@ -63,7 +64,7 @@ class _Window:
     @staticmethod
     def of(region: Region) -> _Window:
         op = region.op.plain() if isinstance(region.op, MixedConv) else region.op
-        assert isinstance(op, (Conv, IntegerConv))
+        assert isinstance(op, (Conv, IntegerConv, WideConv))
         x, view = region.operand(0).view, region.operand(1).view
         w = view.shape
         return _Window(op, x, region.out, w[2:], w[1], w[0] // op.groups, product.halves_of(x.dtype, view.dtype))
@@ -107,9 +108,9 @@ class _Window:
 
 
 def convolution(region: Region) -> str | None:
-    """None for a convolution of N, C, ... with known weights, of floats or of bytes, without a bias; else what it is not."""
+    """None for a convolution of N, C, ... with known weights, of floats or of 8-bit integers, without a bias; else what it is not."""
     op = region.op
-    if not isinstance(op, (Conv, IntegerConv)):
+    if not isinstance(op, (Conv, IntegerConv, WideConv)):
         return "it is no convolution"
     if op.layout != "NCHW" or region.operand(1).const is None:
         return "its weights are not known"

@@ -35,7 +35,8 @@ class Depthwise(GpuKernel[Params]):
         reason = convolution(region)
         if reason is not None:
             return reason
-        assert isinstance(region.op, (Conv, IntegerConv))
+        if not isinstance(region.op, (Conv, IntegerConv)):
+            return "it is not a product of one type of floats or of integers"
         if region.op.groups == 1 or region.operand(1).view.shape[1] != 1 or region.operand(1).view.shape[0] != region.op.groups:
             return "its channels do not have a window each"
         return None

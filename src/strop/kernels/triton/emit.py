@@ -1,6 +1,6 @@
 """What Triton kernels are made of: indented text, scalar expressions as Triton, and addresses of tiles.
 
-A kernel is one ``@triton.jit`` function with every size and stride as a literal. f16 and bf16 are computed in f32 and rounded where the
+A kernel is one ``@triton.jit`` function with every size and stride as a literal. f16, bf16 and f8e4m3 are computed in f32 and rounded where the
 result is stored.
 """
 
@@ -43,13 +43,16 @@ _INT32 = (1 << 31) - 1
 #: Triton's names of element types in memory; bools are bytes.
 POINTEE = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "bool": "i8", "i8": "i8", "u8": "u8", "i16": "i16", "u16": "u16",
-    "i32": "i32", "u32": "u32", "i64": "i64", "u64": "u64",
+    "i32": "i32", "u32": "u32", "i64": "i64", "u64": "u64", "f8e4m3": "fp8e4nv",
 }  # fmt: skip
 #: Triton's names of element types in registers.
 VALUE = {
     "f64": "tl.float64", "f32": "tl.float32", "f16": "tl.float16", "bf16": "tl.bfloat16", "bool": "tl.int1", "i8": "tl.int8",
     "u8": "tl.uint8", "i16": "tl.int16", "u16": "tl.uint16", "i32": "tl.int32", "u32": "tl.uint32", "i64": "tl.int64", "u64": "tl.uint64",
+    "f8e4m3": "tl.float8e4nv",
 }  # fmt: skip
+#: Floats that are f32 in registers.
+_SHORT_FLOATS = ("f16", "bf16", "f8e4m3")
 
 #: f32 whose last bit is 1: adding it rounds to whole numbers, halves to even, and the sum's bits less these are the number. Exact up to 2^22; beyond
 #: that sums stay beyond it.
@@ -158,15 +161,20 @@ class GpuEmitted(Emitted):
 
 
 def held(dtype: DType) -> DType:
-    """The type of a value in registers: f32 for f16 and bf16."""
-    return dt.f32 if dtype.name in ("f16", "bf16") else dtype
+    """The type of a value in registers: f32 for f16, bf16 and f8e4m3."""
+    return dt.f32 if dtype.name in _SHORT_FLOATS else dtype
 
 
 def loaded(text: str, dtype: DType) -> str:
     """Text of a loaded element as a value."""
     if dtype is dt.boolean:
         return f"({text} != 0)"
-    return f"{text}.to(tl.float32)" if dtype.name in ("f16", "bf16") else text
+    return f"{text}.to(tl.float32)" if dtype.name in _SHORT_FLOATS else text
+
+
+def zero_text(dtype: DType) -> str:
+    """Text of a zero that stands for what a load leaves out: integers do not become floats of 8 bits."""
+    return "0.0" if dtype.size == 1 and dtype.is_float else "0"
 
 
 def stored(text: str, dtype: DType) -> str:
@@ -231,7 +239,7 @@ class Printer:
         """Text of a value of type ``held(wanted)``."""
         self._kept.append(expr)
         kind = type_of(expr, self._types, self._named) or wanted
-        self._coarse = wanted.name in ("f16", "bf16")
+        self._coarse = wanted.name in _SHORT_FLOATS
         return cast(self._visit(expr, kind), kind, wanted)
 
     def _visit(self, expr: Expr, wanted: DType) -> str:
@@ -546,7 +554,7 @@ class Tile:
         text, along = self.offset(view.strides, wide_of(view))
         mask = self.mask(along)
         where = f"{pointer} + {text}" if text else pointer
-        return f"tl.load({where}{f', mask={mask}, other=0' if mask else ''}{extra})"
+        return f"tl.load({where}{f', mask={mask}, other={zero_text(view.dtype)}' if mask else ''}{extra})"
 
     def store(self, pointer: str, view: View, value: str) -> None:
         """Stores a value of the tile's shape, in registers' type."""

@@ -31,6 +31,7 @@ from strop.kernels.triton.product import Params, Problem
 from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedMatMul
+from strop.ops.wide import WideMatMul
 from strop.target.base import Target
 
 
@@ -66,7 +67,7 @@ class Product:
 
 def _plain(region: Region) -> MatMul:
     """The product as one of floats."""
-    assert isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul))
+    assert isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul, WideMatMul))
     return region.op if isinstance(region.op, MatMul) else region.op.plain()
 
 
@@ -80,7 +81,7 @@ class Gemm(GpuKernel[Params]):
     name = "gemm"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        if not isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul)):
+        if not isinstance(region.op, (MatMul, IntegerMatMul, MixedMatMul, WideMatMul)):
             return "it is no matrix product"
         if min(len(region.operand(0).view.shape), len(region.operand(1).view.shape)) < 2:
             return "a factor is a vector"

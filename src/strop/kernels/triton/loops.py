@@ -31,6 +31,7 @@ from strop.kernels.triton.emit import (
     literal,
     loaded,
     masked,
+    zero_text,
 )
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, Pointers, finish
 from strop.ops.conv import Conv
@@ -179,7 +180,7 @@ class _Emitter:
             where = " + ".join([array.pointer, *terms])
             guards = [*inside, *(text for text, _ in printer.guards)]
             where = f"{where} + m * 0" if guards else where  # a mask has the lanes' shape
-            return loaded(f"tl.load({where}{masked(guards, '0')})", array.dtype)
+            return loaded(f"tl.load({where}{masked(guards, zero_text(array.dtype))})", array.dtype)
 
         types = [o.view.dtype if o is not None else dt.f32 for o in self.region.operands]
         printer = Guarded(types, load, w, named, prefix)

@@ -12,6 +12,7 @@ from strop.ir.expr import Expr, Input
 from strop.kernels.base import Emitted, In, Kernel, Out, Packed, Pointer, Region, View
 from strop.kernels.triton.emit import GpuEmitted, Launch, Printer, Tile, loaded, printable
 from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul
+from strop.ops.wide import WideConv, WideMatMul
 from strop.target.base import Target
 
 P = TypeVar("P")
@@ -132,18 +133,20 @@ def _made(region: Region) -> DType:
     """The type of what the anchor gives the epilogue."""
     if isinstance(region.op, (IntegerConv, IntegerMatMul)):
         return dt.i32
+    if isinstance(region.op, (WideConv, WideMatMul)):
+        return dt.f32
     first = region.operands[0] if region.operands else None
     quantizes = region.has_epilogue and first is not None and first.view.dtype.is_float and not region.out.dtype.is_float
     return first.view.dtype if quantizes and first is not None else region.out.dtype
 
 
 def is_float(*views: View) -> bool:
-    """True when all are f16, bf16 or f32."""
-    return all(v.dtype.name in ("f16", "bf16", "f32") for v in views)
+    """True when all are f32, or floats that are f32 in registers."""
+    return all(v.dtype.is_float and v.dtype is not dt.f64 for v in views)
 
 
 def dot(a: str, b: str, acc: str, dtype: DType, target: Target) -> str:
-    """Text of ``acc + a b``, in f32 or, for bytes, in i32, where unsigned ones of a count less 128."""
+    """Text of ``acc + a b``, in f32 or, for integers, in i32, where unsigned ones of a count less 128."""
     if dtype in FACTORS:
         signed = a if dtype is dt.i8 else f"({a} ^ 128).to(tl.int8, bitcast=True)"
         return f"tl.dot({signed}, {b}, {acc}, out_dtype=tl.int32)"

@@ -20,7 +20,7 @@ from strop.ir.dtype import DType
 from strop.ir.op import Array
 from strop.kernels.base import Region
 from strop.kernels.triton.emit import VALUE, Block, Launch, Tile, Writer, ceil_div, power_of_two
-from strop.kernels.triton.integers import is_integer, sums_of
+from strop.kernels.triton.integers import sums_of
 from strop.kernels.triton.parts import LAUNCH, dot, finish, preload, traffic
 from strop.target.base import Target
 from strop.target.cuda import capability
@@ -116,7 +116,7 @@ def shared_bytes(problem: Problem, p: Params) -> int:
 
 def space(problem: Problem, target: Target) -> list[Params]:
     """Parameter sets worth trying."""
-    wide, byte = problem.dtype.size == 4, is_integer(problem.dtype)
+    wide, byte = problem.dtype.size == 4, problem.dtype.size == 1
     few, most = (_BYTES, 128) if byte else (16, 64)
     rows, columns = (max(_LEAST, power_of_two(n)) for n in (problem.rows, problem.columns))
     found = []
