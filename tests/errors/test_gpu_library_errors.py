@@ -73,7 +73,7 @@ def _operand(name: str, **changes: Any) -> dict[str, Any]:
 def test_malformed_calls(row):
     with pytest.raises((ValueError, KeyError, TypeError)):
         call_of(row)
-    data = encode([], [GpuKernel((), 32 << 20, 0, _Raw(row))])  # type: ignore[arg-type]
+    data = encode([], [GpuKernel((), 32 << 20, 0, library=_Raw(row))])  # type: ignore[arg-type]
     with pytest.raises(EngineFileError, match="the GPU code of the engine is malformed"):
         decode(data)
 
@@ -88,13 +88,13 @@ class _Raw:
 
 @pytest.mark.parametrize("changes", [{"workspace": 0}, {"locks": 1}])
 def test_a_call_with_what_only_launches_have(changes):
-    kernel = replace(GpuKernel((), 32 << 20, 0, call_of(product())), **changes)
+    kernel = replace(GpuKernel((), 32 << 20, 0, library=call_of(product())), **changes)
     with pytest.raises(EngineFileError, match="the GPU code of the engine is malformed"):
         decode(encode([], [kernel]))
 
 
 def test_sections_with_calls_are_read_back():
-    kernels = (GpuKernel((), 32 << 20, 0, call_of(product())), GpuKernel((), 32 << 20, 0, call_of(convolution(act="gelu"))))
+    kernels = (GpuKernel((), 32 << 20, 0, library=call_of(product())), GpuKernel((), 32 << 20, 0, library=call_of(convolution(act="gelu"))))
     assert decode(encode([], kernels)) == ((), kernels)
 
 
@@ -106,7 +106,7 @@ def test_sections_with_calls_are_read_back():
 def test_operands_that_do_not_fit_a_call(change, scratch, fakes):  # noqa: F811
     call = call_of(product())
     args = [Arg(Space.ARENA, 1024 * k, call.operands[name].reach) for k, name in enumerate(call.names)]
-    kernels = [GpuKernel((), 32 << 20, 0, call)]
+    kernels = [GpuKernel((), 32 << 20, 0, library=call)]
     plan = Plan((), (), (PlanStep("fc", 0, tuple(args), 1),), 1 << 16, 32 << 20, 1, True)
     assert list(_libraries(plan, kernels, "here")) == [0]
     spoilt = replace(plan, steps=(PlanStep("fc", 0, tuple(change(args) if change else args), 1),), scratch_bytes=scratch)

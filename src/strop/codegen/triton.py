@@ -159,7 +159,7 @@ class GpuModule:
         index = self._index.setdefault(whole, len(self.kernels))
         if index == len(self.kernels):
             calls = [Call(number, grid) for number, grid in zip(numbers, grids, strict=True)]
-            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label, emitted.library))
+            self.kernels.append(Kernel(calls, emitted.workspace, emitted.locks, label, library=emitted.library))
         if layer not in self.kernels[index].layers:
             self.kernels[index].layers.append(layer)
         return index

@@ -295,7 +295,7 @@ class Assembler:
 
 def _gpu_kernel(kernel: Launches) -> GpuKernel:
     calls = tuple((c.cubin, c.grid) for c in kernel.calls if min(c.grid) > 0)
-    return GpuKernel(calls, kernel.workspace, kernel.locks, None if kernel.library is None else call_of(kernel.library))
+    return GpuKernel(calls, kernel.workspace, kernel.locks, library=None if kernel.library is None else call_of(kernel.library))
 
 
 def _custom(step: Step, emitted: Emitted) -> str:

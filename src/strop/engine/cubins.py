@@ -101,7 +101,7 @@ def _kernel(row: Any, codes: int) -> GpuKernel:
     call = call_of(*library) if library else None
     if call is not None and (found or locks or workspace != WORKSPACE):
         raise ValueError("a step that is a library's call and launches")
-    return GpuKernel(tuple(found), _in_range(workspace, 0, 1 << 40), _in_range(locks, 0, _MOST), call)
+    return GpuKernel(tuple(found), _in_range(workspace, 0, 1 << 40), _in_range(locks, 0, _MOST), library=call)
 
 
 def _in_range(number: Any, least: int, most: int) -> int:
