@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from strop.kernels.triton.places import Params
 from strop.ops.conv import ConvTranspose
 from strop.ops.data import Pad
 from strop.ops.index import Gather, GatherElements
-from strop.ops.mixed import MixedMatMul
+from strop.ops.integer import IntegerMatMul
+from strop.ops.mixed import MixedConv, MixedMatMul
 from strop.ops.resize import Resize
 from strop.target.detect import parse
 from tests.kernels import regions
@@ -63,8 +66,8 @@ def test_elements_have_indices_of_their_own():
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
 @pytest.mark.parametrize("layout", ["dense", "last", "reversed"])
 def test_axes_are_padded_and_cut(layout, mode):
-    region, arrays = _case(Pad((0, 2, 3, -2, 0, 1, 4, 9), mode, 2.5), _normal(2, 19, 11, 23), layout=layout, epilogue=True)
-    check(gather_runs.KERNEL, region, arrays)
+    region, arrays = _case(Pad((0, 2, 3, -2, 0, 1, 4, 9), mode, 2.5), _normal(1, 18, 7, 12), layout=layout, epilogue=True)
+    check(gather_runs.KERNEL, region, arrays, Params(64, 32, 8))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -77,8 +80,8 @@ def test_images_of_odd_sizes_are_resized(layout, params, mode, dtype):
 
 def test_many_taps_are_a_loop():
     region, arrays = _case(Resize((1, 18, 5, 6), (1.0, 1.0, 0.25, 0.3), "linear", antialias=True), _normal(1, 18, 20, 20), layout="last")
-    assert "for tap0 in" in resize_taps.KERNEL.emit(region, Params(2, 32, 1), A100).body
-    check(resize_taps.KERNEL, region, arrays, Params(2, 32, 1))
+    assert "for tap0 in" in resize_taps.KERNEL.emit(region, Params(32, 32, 4), A100).body
+    check(resize_taps.KERNEL, region, arrays, Params(32, 32, 4))
 
 
 @pytest.mark.parametrize("epilogue", [False, True])
@@ -103,6 +106,12 @@ def test_a_bias_is_repeated_for_columns_side_by_side():
     check(conv_transpose_phases.KERNEL, region, arrays)
 
 
+def _late():
+    arrays = (np.ones((128, 384), np.uint8), np.ones((384, 384), np.int8), np.asarray(7, np.uint8))
+    region, given = _case(IntegerMatMul(), *arrays, constants=True)
+    return replace(region, operands=(*region.operands[:2], replace(region.operand(2), const=None))), given
+
+
 _CHOSEN = {
     "gather_runs": lambda: _case(Gather(0), _normal(3000, 384, dtype=np.float16), np.zeros((128,), np.int64)),
     "gather_runs of pads": lambda: _case(Pad((0, 0, 128, 0, 0, 128), "reflect"), _normal(1, 1, 21922)),
@@ -110,6 +119,8 @@ _CHOSEN = {
     "conv_transpose_phases": lambda: _case(
         ConvTranspose((2, 2), (0,) * 4, (1, 1), 1, (0, 0)), _normal(1, 24, 80, 80), _normal(24, 24, 2, 2), layout="last", constants=True
     ),
+    "gemm of bytes whose zero point is found late": _late,
+    "conv_gemm": lambda: _case(MixedConv(8, 0, (1, 1)), _normal(1, 96, 20, 20), np.ones((96, 96, 1, 1), np.int8), layout="last", constants=True),
     "gemm": lambda: _case(MixedMatMul(8, 0), _normal(16, 384), np.ones((384, 384), np.int8), constants=True),
 }  # fmt: skip
 

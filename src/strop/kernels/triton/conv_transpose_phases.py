@@ -28,8 +28,6 @@ class ConvTransposePhases(GpuKernel[Params]):
     name = "conv_transpose_phases"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        if region.symbols:
-            return "its code is made for fixed shapes"
         phases = _phases(region)
         if isinstance(phases, str):
             return phases
