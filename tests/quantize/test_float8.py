@@ -82,10 +82,20 @@ def test_activations_travel_as_bytes_from_kernel_to_kernel() -> None:
     steps = _steps(reduced)
     f8, f16, f32 = dt.f8e4m3, dt.f16, dt.f32
     assert [_kinds(s) for s in steps] == [
-        ("channel_pad", f8), ("conv_gemm", f8), ("pooling", f8), ("conv_gemm", f8), ("conv_gemm", f16), ("fold", f8), ("gemm", f32),
+        ("channel_pad", f16), ("conv_gemm", f8), ("pooling", f8), ("conv_gemm", f8), ("conv_gemm", f16), ("fold", f8), ("gemm", f32),
     ]  # fmt: skip
     residual = steps[4].region
     assert [o.view.dtype for o in residual.operands if o is not None and o.const is None] == [f8, f8]  # the sum is of what the convolution before reads
+    wanted, got = interp.run(graph, FEED)["y"], interp.run(reduced, FEED)["y"]
+    assert 1e-3 < np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 0.06
+
+
+def test_a_layer_of_few_channels_reads_bytes_where_it_is_named() -> None:
+    graph = _net()
+    reduced = _reduced(graph, "fp8", {"first": "fp8"})
+    first, second = _steps(reduced)[:2]
+    assert _kinds(first) == ("channel_pad", dt.f8e4m3) and second.region.op is not None and second.region.op.label == "wide_conv"
+    assert second.region.operands[0] is not None and second.region.operands[0].view.shape[1] == 4
     wanted, got = interp.run(graph, FEED)["y"], interp.run(reduced, FEED)["y"]
     assert 1e-3 < np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 0.08
 

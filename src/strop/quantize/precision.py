@@ -19,6 +19,8 @@ PRECISIONS = ("fp32", "bf16", "fp16", "fp16x2", "fp8", "int8", "w8", "w4", "int1
 LAYER_PRECISIONS = PRECISIONS[:-2]
 #: In which activations are integers, or floats of 8 bits, with a scale from calibration, and of which type.
 INTEGERS = {"int8": dt.u8, "int16x8": dt.i16, "fp8": dt.f8e4m3}
+#: Input channels of a group below which fp8 serves only layers that are named.
+_FEW = 8
 #: What a network of a precision computes in where that does not serve.
 _REST = {"fp8": "fp16"}
 #: Of weights alone: bits, and weights of a column that share a scale where ``w4:64`` does not say so; 0: all of them.
@@ -45,7 +47,8 @@ class Decisions:
         """The precision of a node: that of the rest of the network for one that int8 or fp8 does not serve."""
         asked = self.nodes.get(node.name, self.default)
         if asked in INTEGERS:
-            return asked if (is_matrix_product(node) if asked == "fp8" else is_layer(node)) else _REST.get(asked, "fp32")
+            serves = is_layer(node) if asked != "fp8" else is_matrix_product(node) and (self.named(node) or not has_few_channels(node))
+            return asked if serves else _REST.get(asked, "fp32")
         return "fp32" if weight_bits(asked) is not None and not has_weights(node) else asked
 
     def named(self, node: Node) -> bool:
@@ -76,6 +79,11 @@ def is_matrix_product(node: Node) -> bool:
     if not is_layer(node) or isinstance(op, ConvTranspose):
         return False
     return not isinstance(op, Conv) or op.groups == 1 or op.groups != node.operand(0).shape[1 if op.layout == "NCHW" else -1]
+
+
+def has_few_channels(node: Node) -> bool:
+    """True for a convolution of few input channels, as of images: in 8-bit floats it loses most and gains least, because its sums are short."""
+    return isinstance(node.op, Conv) and int(node.operand(1).type.static_shape[1]) < _FEW
 
 
 def has_weights(node: Node) -> bool:
