@@ -157,7 +157,7 @@ def _layer(samples: int) -> Region:
 @pytest.mark.parametrize(
     ("samples", "params", "shared"),
     [
-        (1, recurrent_persistent.Params(1, 8, 256, 4), 0),
+        (1, recurrent_persistent.Params(1, 8, 512, 4), 0),
         (16, recurrent_persistent.Params(16, 8, 512, 4, True), 32),
         (64, recurrent_persistent.Params(64, 16, 512, 8), 64),
     ],

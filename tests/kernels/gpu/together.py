@@ -53,7 +53,7 @@ _RUNNING: list[_Turns] = []
 
 
 def waiting() -> None:
-    """A program reads what others change."""
+    """A program reads a counter that others count up."""
     if _RUNNING:
         _RUNNING[-1].give_way()
 
@@ -93,14 +93,6 @@ def run(function: Any, grid: tuple[int, int, int], parameters: Sequence[Any]) ->
     interpreter._patch_lang = scopes.of
     builder.set_grid_dim = lambda *_: setattr(builder, "grid_dim", grid)
     builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", turns.programs[turns.own.number])
-    load = builder.create_masked_load
-
-    def loaded(*arguments: Any) -> Any:
-        if arguments[-1]:  # volatile
-            waiting()
-        return load(*arguments)
-
-    builder.create_masked_load = loaded
     _RUNNING.append(turns)
     try:
         threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(turns.programs))]
@@ -111,6 +103,6 @@ def run(function: Any, grid: tuple[int, int, int], parameters: Sequence[Any]) ->
     finally:
         _RUNNING.pop()
         scopes.end()
-        del builder.set_grid_dim, builder.set_grid_idx, builder.create_masked_load
+        del builder.set_grid_dim, builder.set_grid_idx
     if turns.failures:
         raise turns.failures[0]

@@ -7,9 +7,6 @@ tensor cores, in shared memory; cells and what else only their program reads are
 Programs of the same samples and direction wait for each other behind every pass of a step, those of others do not: a counter per such group
 says how many passes its programs are done with, and the last program that leaves sets it to zero again.
 
-Where states are of 16 bits and programs have one sample, they may be ``marked`` instead: a word holds a state and the number of its step, and
-is read until that is the step at hand.
-
 Products are made in one of three ways: for one sample per program, sums of elementwise products in f32; by tensor cores, a program's tile
 as it is; or by tensor cores with the terms ``split`` among warps, whose sums are added up.
 """
@@ -19,22 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product as combinations
 
-from strop.ir import dtype as dt
 from strop.kernels.base import Region
 from strop.kernels.recurrence import Pass, passes_of
-from strop.kernels.triton.emit import (
-    VALUE,
-    GpuEmitted,
-    Launch,
-    Writer,
-    ceil_div,
-    masked,
-    power_of_two,
-    stored,
-)
+from strop.kernels.triton.emit import GpuEmitted, Launch, Writer, ceil_div, masked, power_of_two
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, dot, traffic
 from strop.kernels.triton.product import SHARED
-from strop.kernels.triton.recurrent_cell import Tiles, Unit, op_of, refusal, within
+from strop.kernels.triton.recurrent_cell import Tiles, Unit, op_of, refusal
 from strop.target.base import Target
 from strop.target.cuda import capability, fewest_multiprocessors
 
@@ -44,33 +31,25 @@ ACQUIRE = "ld.acquire.gpu.global.u32 $0, [$1];"
 _APART = 32
 #: Most samples whose products are made one by one.
 _FEW = 8
-#: Threads of a multiprocessor whose registers are as many as there may be per thread.
-_THREADS = 65536 // 256
 #: Most of a thread's registers that hold weights, or that a tile of states passes through.
 _HELD = 128
-#: A number that no step has, above 15 bits.
-_NEVER = 1 << 15
-#: Terms of a tile whose products are made one by one: 16 bytes of every thread of a warp; half as many where they are marked.
-_ROW = 256
 #: Fewest steps.
 _STEPS = 4
 #: Samples of a tile from which on it is large.
 _MANY = 64
-#: Seconds from a state's store until the last program has read it, by a counter; states with marks are left to measurements, as if they took longer.
-_EXCHANGE, _MARKED = 1.7e-6, 1.8e-6
+#: Seconds from a state's store until the last program has read it.
+_EXCHANGE = 1.6e-6
 
 
 @dataclass(frozen=True)
 class Params:
-    """bm: samples per program, 1 for sums of elementwise products; bn: units per program; bk: most terms of a tile; split, marked: see the
-    module's text."""
+    """bm: samples per program, 1 for sums of elementwise products; bn: units per program; bk: most terms of a tile; split: see the module's text."""
 
     bm: int
     bn: int
     bk: int
     warps: int
     split: bool = False
-    marked: bool = False
 
 
 def pieces(hidden: int, least: int, most: int = 1 << 16) -> list[tuple[int, int]]:
@@ -101,33 +80,30 @@ class RecurrentPersistent(GpuKernel[Params]):
 
     def space(self, region: Region, target: Target) -> list[Params]:
         samples = region.out.shape[2]
-        every = (Params(*values) for values in combinations((1, 16, 32, 64, 128), (4, 8, 16, 32, 64), (128, 256, 512, 1024), (2, 4, 8), (False, True), (False, True)))
+        every = (Params(*values) for values in combinations((1, 16, 32, 64, 128), (4, 8, 16, 32, 64), (128, 256, 512, 1024), (2, 4, 8), (False, True)))
         found = [p for p in every if _sensible(region, p, samples) and _fits(region, p, target)]
         return sorted(found, key=lambda p: self.cost(region, p, target))[:16]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         op, p, (steps, directions, samples, hidden), size = op_of(region), params, region.out.shape, region.out.dtype.size
         programs = ceil_div(hidden, p.bn) * ceil_div(samples, p.bm) * directions
-        clock, tiles = target.ghz * 1e9 / ceil_div(programs, target.cores), _terms(hidden, p)
-        state = p.bm * hidden * (4 * p.warps if p.marked else size)
-        seconds = 0.0
+        together = ceil_div(programs, target.cores)
+        terms = sum(count for _, count in _terms(hidden, p))
+        cycles = 0.0
         for each in passes_of(op):
-            columns = len(each.gates) * p.bn
-            products = p.bm * columns * sum(count for _, count in tiles)
+            products = len(each.gates) * p.bn * terms
             if p.bm == 1:
-                cycles = products / 64.0
+                multiply = products / 64.0
             else:
-                rate = target.fma_lanes * (0.5 if p.bm >= _MANY and not p.split else 0.33)
-                cycles = products * (1 if size == 2 else 6) / rate + 250.0 * (len(tiles) - 1)
-            if p.split:
-                cycles += p.warps * p.bm * columns / 16.0
-            cycles += 130.0 * ceil_div(p.bm * p.bn, 32 * p.warps)
-            read = max(state / 48.0 / clock, programs * state / (2.5 * target.bandwidth))
-            seconds += cycles / clock + read + (_MARKED if p.marked else _EXCHANGE)
+                rate = target.fma_lanes * (0.4 if p.bm >= _MANY else 0.2)
+                multiply = p.bm * products * (1 if size == 2 else 6) / rate + products * size / 100.0
+            follow = 20.0 * len(each.gates) * p.bm * p.bn / (128.0 if not p.split else 128.0 / max(1, p.warps / 4))
+            cycles += p.bm * hidden * size / 48.0 + multiply + follow
+        seconds = together * cycles / (target.ghz * 1e9) + len(passes_of(op)) * _EXCHANGE
         return max(steps * seconds + 2 * LAUNCH, traffic(region, target))
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
-        return (_Marked if params.marked else _Walk)(region, params, target).emitted()
+        return _Walk(region, params, target).emitted()
 
 
 def _terms(hidden: int, p: Params) -> list[tuple[int, int]]:
@@ -142,10 +118,8 @@ def _sensible(region: Region, p: Params, samples: int) -> bool:
         return False
     if p.bn > max(8, power_of_two(hidden)) or p.bm > max(16, power_of_two(samples)):
         return False
-    if p.marked and (p.bm > 1 or region.out.dtype.size != 2):
-        return False
     if p.bm == 1:
-        return samples <= _FEW and not p.split and p.bk == (_ROW // 2 if hidden <= _ROW // 2 or p.marked else _ROW) and (gates == 4 or p.bn >= p.warps)
+        return samples <= _FEW and not p.split and p.bk >= min(512, hidden)
     if p.split and p.bk < min(1024, hidden):
         return False
     if p.bm * p.bk * region.out.dtype.size > 4 * 32 * p.warps * _HELD:
@@ -169,9 +143,13 @@ def _fits(region: Region, p: Params, target: Target) -> bool:
         factor = 1 if size == 2 else 3  # products of f32 are made of parts
         states = p.bm * max(count for _, count in terms) * size
         shared = factor * (weights * size + states) + (4 * p.warps * p.bm * p.bn if p.split else 4 * p.bm * p.bn)
-    each = min(_THREADS // (32 * p.warps), SHARED[capability(target)] // (shared + 1024))
+    each = min(_REGISTERS // (32 * p.warps), SHARED[capability(target)] // (shared + 1024))
     programs = ceil_div(hidden, p.bn) * ceil_div(samples, p.bm) * directions
     return programs <= fewest_multiprocessors(target) * each
+
+
+#: Threads of a multiprocessor's register file where each takes all that it may.
+_REGISTERS = 65536 // 256
 
 
 class _Walk(Tiles):
@@ -192,7 +170,9 @@ class _Walk(Tiles):
             unit.constants()
         self.ends(w)
         self.starts(w)
-        self._open(w)
+        w(f"group = locks + (d * {self.grid[1]} + tl.program_id(1)) * {_APART}")
+        self.handed(w)
+        w("goal = 0")
         with w.block(f"for s in tl.range(0, {self.steps}, num_stages=1)"):
             self.time(w)
             for each, unit in zip(passes, units, strict=True):
@@ -200,38 +180,21 @@ class _Walk(Tiles):
                 if self.bm < _MANY:  # moved to where they are needed while others are waited for; many would take registers meanwhile
                     for gate in each.gates:
                         unit.fed(gate)
-                self._wait(w, each)
+                self._wait(w)
                 self._products(w, each)
                 unit.write()
-        with w.block(f'if tl.atomic_add(group, 1, sem="relaxed", scope="gpu") == {self.grid[0] * (self._handed() + 1) - 1}'):
+        with w.block(f'if tl.atomic_add(group, 1, sem="relaxed", scope="gpu") == {self.grid[0] * (self.steps * len(passes) + 2) - 1}'):
             w("tl.store(group, 0)")
         groups = self.grid[1] * self.grid[2]
         return self.pointers().emitted([Launch(w.text(), self.grid, self.params.warps, 1, cooperative=True)], self.workspace, _APART * groups)
 
     # ---- waiting
 
-    def _open(self, w: Writer) -> None:
-        """Before the first step."""
-        w(f"group = locks + (d * {self.grid[1]} + tl.program_id(1)) * {_APART}")
-        self._count(w)
-        w("goal = 0")
-
-    def _handed(self) -> int:
-        """How often a program counts itself."""
-        return self.steps * len(passes_of(self.op)) + 1
-
     def handed(self, w: Writer) -> None:
-        self._count(w)
-
-    def _wait(self, w: Writer, each: Pass) -> None:
-        """Until all programs of the group are done with the pass before ``each``."""
-        self._meet(w)
-
-    def _count(self, w: Writer) -> None:
         w("tl.debug_barrier()", 'tl.atomic_add(group, 1, sem="release", scope="gpu")')
 
-    def _meet(self, w: Writer) -> None:
-        """Until all programs of the group have counted themselves once more."""
+    def _wait(self, w: Writer) -> None:
+        """Until all programs of the group are done with the pass before."""
         read = f'tl.inline_asm_elementwise("{ACQUIRE}", "=r,l", [group], dtype=tl.int32, is_pure=False, pack=1)'
         w(f"goal += {self.grid[0]}", f"seen = {read}")
         with w.block("while seen < goal"):
@@ -252,20 +215,16 @@ class _Walk(Tiles):
         """The gates of a pass whose products are one: 1, 2 or 4 for tensor cores."""
         found, rest = [], each.gates
         while rest:
-            count = min(4, 1 << (len(rest).bit_length() - 1))
+            count = 1 if self.bm == 1 else min(4, 1 << (len(rest).bit_length() - 1))
             found.append(rest[:count])
             rest = rest[count:]
         return found
 
     def _columns(self, w: Writer, count: int) -> None:
         """Units ``j{count}`` and numbers ``g{count}`` of gates of columns: the lowest bit of the number is that of the column, the other the
-        highest, so that a thread has all gates of its units. Sums of elementwise products have two axes of them, the second that of warps,
-        so that the terms of a column are all in one warp."""
-        n, j, warps = self.bn, f"tl.program_id(0) * {self.bn}", self.params.warps
-        if self.bm == 1:
-            w(f"n{count} = tl.arange(0, {count * n // warps})[:, None] * {warps} + tl.arange(0, {warps})[None, :]")
-        else:
-            w(f"n{count} = tl.arange(0, {count * n})")
+        highest, so that a thread has all gates of its units."""
+        n, j = self.bn, f"tl.program_id(0) * {self.bn}"
+        w(f"n{count} = tl.arange(0, {count * n})")
         if count == 1:
             w(f"j1 = {j} + n1", "g1 = 0")
         elif count == 2:
@@ -279,10 +238,10 @@ class _Walk(Tiles):
         runs = [run for each in passes_of(self.op) for run in self._runs(each)]
         for count in sorted({len(run) for run in runs}):
             self._columns(w, count)
-        if p.split or p.bm == 1:
+        if p.split:
             w(f"c = tl.arange(0, {p.warps})")
-        axes, axis = (3, 1) if p.split else (3, 2) if p.bm == 1 else (2, 0)
-        across = "[None, None, :]" if p.split else "[:, :, None]" if p.bm == 1 else "[None, :]"
+        axes, axis = (3, 1) if p.split else (2, 1 if p.bm == 1 else 0)
+        across = "[None, None, :]" if p.split else "[:, None]" if p.bm == 1 else "[None, :]"
         for number, (start, size) in enumerate(self.terms):
             w(f"k{number} = {start} + tl.arange(0, {size // (p.warps if p.split else 1)})")
             term = self._along(number, axes, axis)
@@ -296,44 +255,22 @@ class _Walk(Tiles):
     def _products(self, w: Writer, each: Pass) -> None:
         """Sums ``a0``, ``a1``, ... of the products of a state with the weights of each gate."""
         p, runs, few = self.params, self._runs(each), self.bm == 1
-        sizes = sorted({size for _, size in self.terms})
+        source = self.buffers[each.source] + (" + old" if each.source == "state" else "")
+        axes, row = (3, "[None, :, None]") if p.split else (2, "[:, None]")
         for number in range(len(self.terms)):
-            w(f"h = {self._states(each, number)}{'.to(tl.float32)' if few else ''}")
+            term = self._along(number, axes, axes - 1)
+            checks = [f"(m < {self.samples}){row}"] * self.rows_checked + self._checks(number, term)
+            text = f'tl.load({source} + (d * {self.samples} + m{row}) * {self.hidden} + {term}{masked(checks)}, cache_modifier=".cg")'
+            w(f"h = {text}{'.to(tl.float32)' if few else ''}")
             for run in runs:
                 name, factor = f"a{run[0]}", f"w{run[0]}_{number}"
-                if few:  # added up before warps and threads share their sums, where tiles are of one size
-                    place = f"{name}_{self.terms[number][1]}"
-                    w(f"{place} = {f'{place} + ' if self.terms[number][1] in [size for _, size in self.terms[:number]] else ''}{factor} * h")
-                else:
-                    before = name if number else f"tl.zeros(({f'{p.warps}, ' if p.split else ''}{p.bm}, {p.bn * len(run)}), tl.float32)"
-                    w(f"{name} = {dot('h', factor, before, self.dtype, self.target)}")
+                before = name if number else f"tl.zeros(({f'{p.warps}, ' if p.split else ''}{p.bm}, {p.bn * len(run)}), tl.float32)"
+                product = f"{before} + tl.sum({factor} * h, 1)[None, :]" if few else dot("h", factor, before, self.dtype, self.target)
+                w(f"{name} = {product}")
         for run in runs:
-            name = f"a{run[0]}"
-            if few:
-                total = " + ".join(f"tl.sum({name}_{size}, 2)" for size in sizes)
-                w(f"{name} = tl.reshape({total}, (1, {p.bn * len(run)}))")
-            elif p.split:
-                n, rest = p.bn * len(run), p.warps // 2
-                w(f"{name} = tl.permute({name}, (1, 2, 0))")
-                while rest:  # by pairs of warps, so that threads share the sums: those of tl.sum would be in all warps
-                    w(f"even, odd = tl.split(tl.reshape({name}, ({p.bm}, {n}, {f'{rest}, ' if rest > 1 else ''}2)))", f"{name} = even + odd")
-                    rest //= 2
+            if p.split:
+                w(f"a{run[0]} = tl.sum(a{run[0]}, 0)")
             self._part(w, run)
-
-    def _place_of(self, each: Pass, number: int) -> tuple[str, list[str]]:
-        """Texts of the pointers to a tile of the states that are factors of a pass, and of the conditions under which they are there."""
-        p, few = self.params, self.bm == 1
-        source = self.buffers[each.source] + (" + old" if each.source == "state" else "")
-        axes, row = (3, "[None, :, None]") if p.split else (3, "[:, None, None]") if few else (2, "[:, None]")
-        term = self._along(number, axes, axes - 1)
-        copies = " + c[None, :, None] * 0" * few  # every warp has all
-        checks = [f"(m < {self.samples}){row}"] * self.rows_checked + self._checks(number, term)
-        return f"{source} + (d * {self.samples} + m{row}) * {self.hidden} + {term}{copies}", checks
-
-    def _states(self, each: Pass, number: int) -> str:
-        """Text of a tile of the states that are factors of a pass."""
-        pointers, checks = self._place_of(each, number)
-        return f'tl.load({pointers}{masked(checks)}, cache_modifier=".cg")'
 
     def _part(self, w: Writer, run: tuple[int, ...]) -> None:
         """The sums of each gate of a run, see ``_columns``."""
@@ -343,64 +280,6 @@ class _Walk(Tiles):
         elif len(run) == 4:
             w(f"even, odd = tl.split(tl.reshape({names[0]}, ({p.bm}, 2, {p.bn}, 2)))")
             w(f"{names[0]}, {names[2]} = tl.split(tl.permute(even, (0, 2, 1)))", f"{names[1]}, {names[3]} = tl.split(tl.permute(odd, (0, 2, 1)))")
-
-
-class _Marked(_Walk):
-    """States that are read with the number of their step: reading them again until it is there is all the waiting.
-
-    A program stores its states of a step when it has those of all programs of the step before, so that none still reads what it replaces.
-    """
-
-    #: States that others read; the number is above their 16 bits.
-    READ = ("state", "reset")
-
-    def _buffer(self, name: str, copies: int, dtype: dt.DType) -> None:
-        super()._buffer(name, copies, dt.i32 if name in self.READ else dtype)
-
-    def keep(self, w: Writer, buffer: str, value: str, at: str) -> None:
-        if buffer not in self.READ or buffer not in self.buffers:
-            super().keep(w, buffer, value, at)
-            return
-        mark = f"(s & {_NEVER - 1})" if buffer == "reset" else "0" if at == "own" else f"((s + 1) & {_NEVER - 1})"
-        bits = f"{stored(value, self.dtype)}.to(tl.int16, bitcast=True).to(tl.int32) & 65535"
-        w(f"tl.store({self.buffers[buffer]} + {at}, {bits} | {mark} << 16{within(self.inside)})")
-
-    def _open(self, w: Writer) -> None:
-        """Marks that are there from before would be those of a step: all are taken away first."""
-        for buffer, at in (("state", f"{self.count} + own"), ("reset", "own")):
-            if buffer in self.buffers:
-                none = f"tl.full(({self.bm}, {self.bn}), {_NEVER}, tl.int32) << 16"
-                w(f"tl.store({self.buffers[buffer]} + {at}, {none}{within(self.inside)})")
-        super()._open(w)
-        self._meet(w)
-
-    def _handed(self) -> int:
-        return 1
-
-    def handed(self, w: Writer) -> None:
-        """Nothing: what is stored says so itself."""
-
-    def _wait(self, w: Writer, each: Pass) -> None:
-        w(f"mark = s & {_NEVER - 1}")
-        self._read(w, each)
-        with w.block("while late > 0"):
-            self._read(w, each)
-
-    def _read(self, w: Writer, each: Pass) -> None:
-        """Reads all tiles; ``late`` is 0 when they are of the step."""
-        late: dict[int, str] = {}
-        for number, (_, size) in enumerate(self.terms):
-            pointers, checks = self._place_of(each, number)
-            w(f"v{number} = tl.load({pointers}{masked(checks, 'mark << 16')}, volatile=True)")
-            late[size] = f"{late[size]} | (v{number} >> 16 != mark)" if size in late else f"(v{number} >> 16 != mark)"
-        parts = [f"tl.max(({text}).to(tl.int32), 2)" for text in late.values()]
-        text = parts[0]
-        for other in parts[1:]:
-            text = f"tl.maximum({text}, {other})"
-        w(f"late = tl.max(tl.max({text}, 1), 0)")
-
-    def _states(self, each: Pass, number: int) -> str:
-        return f"v{number}.to(tl.int16).to({VALUE[self.dtype.name]}, bitcast=True)"
 
 
 KERNEL = RecurrentPersistent()
