@@ -95,12 +95,14 @@ def test_products_of_bytes_use_tensor_cores(capability, instruction, tmp_path):
 
 
 def test_shares_of_rounds_use_tensor_cores(tmp_path):
-    target = parse("cuda:sm_90")
-    emitted = _emitted(gemm.KERNEL, _matmul(), StreamParams(128, 128, 64, 4, 3, 1, 132), target)
-    (cubin,) = compile_all(jobs_of(emitted, [True] * len(emitted.pointers), "gemm", target))
-    assert isinstance(cubin, Cubin), cubin
-    text = _sass(cubin, tmp_path)
-    assert "HGMMA" in text and "LDGSTS" in text
+    target, jobs = parse("cuda:sm_90"), []
+    for params in (StreamParams(128, 128, 64, 4, 3, 1, 132), StreamParams(64, 64, 64, 4, 3, 1, 77), StreamParams(64, 128, 32, 4, 4, 1, 132)):
+        emitted = _emitted(gemm.KERNEL, _matmul(), params, target)
+        jobs += jobs_of(emitted, [True] * len(emitted.pointers), "gemm", target)
+    for cubin in compile_all(jobs):
+        assert isinstance(cubin, Cubin), cubin
+        text = _sass(cubin, tmp_path)
+        assert "HGMMA" in text and "LDGSTS" in text
 
 
 def _bytes(kernel_size=3):

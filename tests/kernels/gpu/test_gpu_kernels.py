@@ -409,3 +409,16 @@ def test_a_zero_point_may_be_found_late(kind, split):
     late = replace(region, operands=(*region.operands[:2], replace(region.operand(2), const=None)))
     assert refusal(gemm.KERNEL, late, A100) is None
     check(gemm.KERNEL, late, arrays, Params(16, 16, 32, 4, 2, split))
+
+
+@pytest.mark.parametrize("kinds", [(np.uint8, np.uint8), (np.int8, np.uint8), (np.uint8, np.int8), (np.int8, np.int8)])
+@pytest.mark.parametrize("zeros", [(), (7,), (7, -3)])
+@pytest.mark.parametrize(("batch", "terms", "params"), [((), 128, Params(16, 16, 32, 4, 2, 2)), ((3,), 50, Params(16, 16, 32, 4, 2))])
+def test_factors_and_zero_points_that_only_a_run_knows(kinds, zeros, batch, terms, params):
+    rng = np.random.default_rng(7)
+    factors = [rng.integers(np.iinfo(k).min, np.iinfo(k).max + 1, (*batch, *shape)).astype(k) for k, shape in zip(kinds, ((33, terms), (terms, 40)), strict=True)]
+    points = [np.asarray(np.iinfo(k).min + 120 + z, k) for k, z in zip(kinds, zeros, strict=False)]
+    for constants in (False, True):
+        region, arrays = regions.anchored(Sample(IntegerMatMul(), (*factors, *points)), "dense", rng, constants=constants)
+        assert refusal(gemm.KERNEL, region, A100) is None
+        check(gemm.KERNEL, region, arrays, params)

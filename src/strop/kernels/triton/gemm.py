@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from strop.ir import dtype as dt
 from strop.ir.op import Array
 from strop.kernels.base import In, Operand, Packed, Region, View
-from strop.kernels.triton import mixed, product
+from strop.kernels.triton import mixed, open_integers, product
 from strop.kernels.triton.emit import Block, GpuEmitted, Tile, Writer, ceil_div, masked, times
 from strop.kernels.triton.integers import (
     corrections,
@@ -26,8 +26,9 @@ from strop.kernels.triton.integers import (
     why_not,
     zero_of,
 )
+from strop.kernels.triton.open_integers import Sums, is_open
 from strop.kernels.triton.parts import GpuKernel, Pointers, is_float, standard
-from strop.kernels.triton.product import Params, Problem
+from strop.kernels.triton.product import Params, Problem, StreamParams
 from strop.ops.integer import IntegerMatMul
 from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedMatMul
@@ -54,7 +55,7 @@ class Product:
         a, b = (_turned(v) if turn else v for v, turn in ((a, op.transpose_a), (b, op.transpose_b)))
         batched = len(b.shape) > 2 and math.prod(b.shape[:-2]) > 1
         a, b = (v.broadcast((*lead, *v.shape[-2:])) for v in (a, b))
-        const = region.operand(1).const is not None and not batched
+        const = region.operand(1).const is not None and not batched and not is_open(region)
         return Product(a, b, out, const, batched, product.halves_of(a.dtype, b.dtype) if const else 1)
 
     def problem(self) -> Problem:
@@ -63,6 +64,11 @@ class Product:
         return Problem(
             rows if self.batched else rows * count, columns, self.a.shape[-1], 1, count if self.batched else 1, self.a.dtype, self.halves
         )
+
+
+def _is_open(region: Region) -> bool:
+    """Whether rows and columns of bytes are summed up while they are multiplied."""
+    return isinstance(region.op, IntegerMatMul) and not Product.of(region).const
 
 
 def _plain(region: Region) -> MatMul:
@@ -87,13 +93,14 @@ class Gemm(GpuKernel[Params]):
             return "a factor is a vector"
         if isinstance(region.op, IntegerMatMul):
             found = Product.of(region)
-            return why_not(region, found.a.shape[-1], found_late=True) if found.const else "its second factor is not one known matrix"
+            return why_not(region, found.a.shape[-1], found_late=True) if found.const else open_integers.why_not(region, found.a.shape[-1])
         if isinstance(region.op, MixedMatMul):
             return mixed.why_not(region)
         return None if is_float(region.operand(0).view, region.operand(1).view, region.out) else "it is not a product of floats"
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        return product.space(Product.of(region).problem(), target)
+        found = product.space(Product.of(region).problem(), target)
+        return [p for p in found if not isinstance(p, StreamParams)] if _is_open(region) else found  # not every compiler takes sums in such loops
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
         return product.cost(region, Product.of(region).problem(), params, target)
@@ -113,11 +120,15 @@ class Gemm(GpuKernel[Params]):
             turned = _plain(region).transpose_b
             pointers.packed("w", problem.dtype if found.halves > 1 else weights.view.dtype, Packed(lambda: product.halved(_packed(weights, turned, p), found.halves)))
         mixed.add_groups(pointers, region, p)
-        correct = _correct(region, problem, p, pointers)
+        sums = Sums(w, region, pointers, (p.bm, p.bn)) if _is_open(region) else None
+        problem = problem if sums is None else replace(problem, dtype=dt.i8)
+        correct = _correct(region, problem, p, pointers) if sums is None else sums.once(problem.terms)
         whole, outside = problem.terms % p.bk == 0, "0" if is_integer(problem.dtype) else "0.0"
 
         def start(tile: Tile) -> None:
             w(f"k = tl.arange(0, {p.bk})")
+            if sums is not None:
+                sums.begin()
             rows = m.offset(w, [found.a.strides[a] for a in axes]) or "m * 0"
             first = f"{b.offset(w, [found.a.strides[a] for a in lead])} + " if b is not None and any(found.a.strides[a] for a in lead) else ""
             w(f"x_tile = x + {first}({rows})[:, None] + {times('k[None, :]', found.a.strides[-1])}")
@@ -141,10 +152,12 @@ class Gemm(GpuKernel[Params]):
                 w(f"d = tl.load(w_tile + {step} * {p.bk} + {half})")
                 return "a", "c", "d"
             mask = [*([f"(n < {problem.columns})[None, :]"] if n.checked else []), *(f"{r}[:, None]" for r in rest)]
-            w(f"c = tl.load(w_tile + {step} * {p.bk * found.b.strides[-2]}{masked(mask)})")
+            w(f"c = tl.load(w_tile + {step} * {p.bk * found.b.strides[-2]}{masked(mask, outside)})")
+            if sums is not None:
+                sums.add(("a", "c"), "".join(rest))
             return "a", "c"
 
-        launch, workspace, locks = product.write(w, region, problem, p, target, (m, n), b, start, load, correct)
+        launch, workspace, locks = product.write(w, region, problem, p, target, (m, n), b, start, load, correct, sums.end if sums is not None else None)
         return pointers.emitted([launch], workspace, locks)
 
 

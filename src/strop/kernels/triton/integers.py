@@ -24,7 +24,7 @@ from strop.kernels.triton.emit import Block, Writer
 from strop.ops.integer import FACTORS, IntegerConv, IntegerMatMul
 
 #: Products of 8-bit numbers that always fit one i32.
-_MOST = 1 << 16
+MOST = 1 << 16
 
 
 def is_integer(dtype: DType) -> bool:
@@ -52,7 +52,7 @@ def why_not(region: Region, terms: int, found_late: bool = False) -> str | None:
     zero = region.operands[2] if region.anchors > 2 else None
     if zero is not None and ((zero.const is None and not found_late) or zero.view.count != 1):
         return "the zero point of x is not one known number"
-    return None if terms <= _MOST else "sums do not fit i32"
+    return None if terms <= MOST else "sums do not fit i32"
 
 
 def is_found_late(region: Region) -> bool:

@@ -209,6 +209,7 @@ def write(
     start: Callable[[Tile], None],
     load: Callable[[Tile, str], tuple[str, ...]],
     correct: Callable[[Tile], str] | None = None,
+    after: Callable[[], None] | None = None,
 ) -> tuple[Launch, int, int]:
     """Writes the kernel's body; returns the launch, bytes of workspace and locks.
 
@@ -218,8 +219,10 @@ def write(
         start: writes what comes before the loop.
         load: writes what a round (whose number is the given text) needs; returns the text of the first factor, and of all halves of the second.
         correct: writes what is to be added to whole sums; returns its text.
+        after: writes what follows the loop of each program that has a part in a tile; not for StreamParams.
     """
     if isinstance(p, StreamParams):
+        assert after is None, "nothing follows the loop of a stream"
         return _write_stream(w, region, problem, p, target, blocks, batch, start, load, correct)
     tiles_m, tiles_n = ceil_div(problem.rows, p.bm), ceil_div(problem.columns, p.bn)
     w("program = tl.program_id(0)")
@@ -254,6 +257,8 @@ def write(
             if p.split > 1:
                 w("step = first + turn")
             multiply("step")
+    if after is not None:
+        after()
     workspace = locks = 0
     if p.split > 1:
         count = tiles_m * tiles_n * problem.batch
@@ -362,17 +367,18 @@ def _write_stream(
             first, *second = load(tile, "step")
             for half in second:
                 w(f"acc = {dot(first, half, 'acc', problem.dtype, target)}")
-        w("whole = first < last")
-        with w.block(f"if whole & ((first > 0) | (last < {rounds}))"):
-            work = _places_of_sums(w, p, sums)
+        w("whole = first < last", f"parts = whole & ((first > 0) | (last < {rounds}))")
+        w(f"lowest = shared * {rounds} // {share}", f"highest = (shared * {rounds} + {rounds - 1}) // {share}")
+        work = _places_of_sums(w, p, sums)
+        with w.block("if parts"):
             _arrive(w, f"{work} + (worker * 2 + (first == 0).to(tl.int32)) * {size} + places")
-            w(f"lowest = shared * {rounds} // {share}", f"highest = (shared * {rounds} + {rounds - 1}) // {share}")
             w("whole = arrived == highest - lowest")
             with w.block("if whole"):
-                w(f"acc = tl.zeros(({p.bm}, {p.bn}), {VALUE[sums.name]})")
-                with w.block("for other in range(lowest, highest + 1)"):
-                    w(f'acc += tl.load({work} + (other * 2 + (other == lowest).to(tl.int32)) * {size} + places, cache_modifier=".cg")')
                 w("tl.store(locks + number, 0)")
+        w("added = parts & whole", "acc = tl.where(added, 0, acc)")  # not every compiler lets conditions have tiles as their results
+        w("beyond = tl.where(added, highest + 1, lowest)")
+        with w.block("for other in range(lowest, beyond)"):
+            w(f'acc += tl.load({work} + (other * 2 + (other == lowest).to(tl.int32)) * {size} + places, cache_modifier=".cg")')
         with w.block("if whole"):
             _finish(region, tile, sums, correct, set())
     return Launch(w.text(), (p.stream, 1, 1), p.warps, p.stages), p.stream * 2 * size * 4, tiles * problem.batch
