@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from triton.runtime import interpreter
+import pytest
+
+interpreter = pytest.importorskip("triton.runtime.interpreter", reason="the package triton is not installed")
 
 #: Readings of counters that a program may make before it is said to wait for ever.
 _MOST = 100_000
