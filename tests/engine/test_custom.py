@@ -352,13 +352,13 @@ def test_every_dtype_and_operands_that_are_left_out() -> None:
 
     graph, feed, outputs = Graph("g"), {}, {}
     row = graph.add_const(np.arange(3, dtype=np.float32), "row")
-    for dtype in dt.ALL:
+    for dtype in dt.ON_PROCESSORS:
         x = graph.add_input(f"x_{dtype}", Type(dtype, (2, 3)))
         feed[x.name] = RNG.integers(0, 2, (2, 3)).astype(dtype.numpy)
         outputs[f"y_{dtype}"], outputs[f"e_{dtype}"] = graph.add(Turn(), [x, None, row], name=f"turn_{dtype}").outputs
     graph.set_outputs(list(outputs.values()), list(outputs))
     got = build(graph, level=0, threads=1).run(feed)
-    for dtype in dt.ALL:
+    for dtype in dt.ON_PROCESSORS:
         assert got[f"y_{dtype}"].dtype == dtype.numpy and got[f"e_{dtype}"].shape == (0, 2, 3)
         np.testing.assert_array_equal(got[f"y_{dtype}"], feed[f"x_{dtype}"].T[:, ::-1])
 

@@ -149,7 +149,7 @@ def out_of_scope(case: Case) -> str | None:
         a.i for n in nodes for a in n.attribute if (n.op_type, a.name) in (("Cast", "to"), ("BitCast", "to"))
     ]
     codes += [TensorProto.STRING for n in nodes if any(a.name == "pool_strings" for a in n.attribute)]
-    unknown = sorted({TensorProto.DataType.Name(c) for c in codes if c and c not in dt.BY_CODE})
+    unknown = sorted({TensorProto.DataType.Name(c) for c in codes if c and dt.BY_CODE.get(c) not in dt.ON_PROCESSORS})
     return f"element type {unknown[0]}" if unknown else None
 
 

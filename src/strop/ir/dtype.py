@@ -79,6 +79,8 @@ F8_MAX = 448.0
 ALL: tuple[DType, ...] = (
     f32, u8, i8, u16, i16, i32, i64, boolean, f16, f64, u32, u64, bf16, f8e4m3,
 )  # fmt: skip
+#: Those that code for processors has, and models bring.
+ON_PROCESSORS = tuple(d for d in ALL if d is not f8e4m3)
 BY_NAME: dict[str, DType] = {d.name: d for d in ALL}
 BY_CODE: dict[int, DType] = {d.code: d for d in ALL}
 _BY_NUMPY: dict[np.dtype[np.generic], DType] = {d.numpy: d for d in ALL}

@@ -32,8 +32,6 @@ _TYPED = {
 }
 
 
-#: Types that models bring, whose codes are those of ONNX. Models with f8e4m3 come from calibration only.
-_READ = tuple(d for d in dt.ALL if d is not dt.f8e4m3)
 #: Types of 4 bits, and those of 8 that hold the same numbers.
 HALF_BYTES: dict[int, DType] = {TensorProto.INT4: dt.i8, TensorProto.UINT4: dt.u8}
 
@@ -41,7 +39,7 @@ HALF_BYTES: dict[int, DType] = {TensorProto.INT4: dt.i8, TensorProto.UINT4: dt.u
 def element_type(code: int, where: str) -> DType:
     """The DType of an ONNX elem_type; UnsupportedError names types such as STRING or FLOAT8E4M3FN."""
     found = dt.BY_CODE.get(code)
-    if found in _READ:
+    if found in dt.ON_PROCESSORS:
         return found
     known = TensorProto.DataType.DESCRIPTOR.values_by_number.get(code)
     if known is None or code == TensorProto.UNDEFINED:
@@ -49,7 +47,7 @@ def element_type(code: int, where: str) -> DType:
     raise UnsupportedError(
         f"element type {known.name} is not supported",
         where=where,
-        expected=", ".join(d.name for d in _READ),
+        expected=", ".join(d.name for d in dt.ON_PROCESSORS),
         hint="cast the value to a supported type when the model is exported",
     )
 
