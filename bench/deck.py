@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.batch import with_batch
-from bench.gpu_measure import LIMITS, images, latency, per_run, relative, repeated
+from bench.gpu_measure import LIMITS, images, relative, repeated, timed
 from bench.nets import Net
 from strop.engine.build import build
 from strop.errors import OptionError, StropError
@@ -114,8 +114,8 @@ def gpu(net: Net, precision: str, batch: int, target: str, level: int, budget: f
     context = engine.context()
     assert isinstance(context, GpuContext)
     result = context(repeated(images(net), batch))
-    seconds, _ = per_run(lambda n: context.time(repeats=n))
-    row = {"ms": seconds * 1e3, "images": batch / seconds, "result": np.asarray(result)[:2], **latency(context)}
+    row: dict[str, Any] = {**timed(context), "result": np.asarray(result)[:2]}
+    row["images"] = batch / row["ms"] * 1e3
     context.close()
     return row
 

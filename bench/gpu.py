@@ -30,7 +30,7 @@ import numpy as np
 
 from bench import deck
 from bench.batch import with_batch
-from bench.gpu_measure import LIMITS, SCALE, Energy, images, latency, per_run, relative, repeated
+from bench.gpu_measure import LIMITS, SCALE, Energy, images, per_run, relative, repeated, timed
 from bench.nets import Net, find
 from bench.results import write_text
 from strop.engine.build import build, portable
@@ -76,8 +76,8 @@ def ours(
     assert isinstance(result, np.ndarray)
     error = relative(result, repeated(wanted, batch))
     row: dict[str, Any] = {"build_s": built, "error": error, "right": bool(error <= LIMITS[options.precision]), "steps": len(engine.manifest["steps"])}
-    seconds, spread = per_run(lambda n: context.time(repeats=n))
-    row.update(ms=seconds * 1e3, spread=spread, **latency(context), joules=energy.joules(lambda n: context.time(repeats=n), seconds))
+    row.update(timed(context))
+    row["joules"] = energy.joules(lambda n: context.time(repeats=n), row["ms"] / 1e3)
     row.update(notes=engine.manifest.get("notes", []), exact=len(layers or {}))
     if options.profile:
         row["profile"] = profile(engine, context)

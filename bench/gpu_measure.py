@@ -42,6 +42,12 @@ def per_run(time_of: Callable[[int], float]) -> tuple[float, float]:
     return statistics.median(found), found[-1] / found[0] - 1
 
 
+def timed(context: GpuContext) -> dict[str, float]:
+    """Milliseconds of a run on the device, their spread, and the latency of single runs."""
+    seconds, spread = per_run(lambda n: context.time(repeats=n))
+    return {"ms": seconds * 1e3, "spread": spread, **latency(context)}
+
+
 class Energy:
     """NVML's counter of a GPU's energy."""
 

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 from strop.engine.auto_precision import Network
-from strop.engine.evaluate import Plugin, Run, Score, evaluate, usual_metric
+from strop.engine.evaluate import (
+    Plugin,
+    Remembered,
+    Run,
+    Score,
+    evaluate,
+    usual_metric,
+)
 from strop.engine.xray import Isolation, isolate
 from strop.errors import OptionError
 from strop.ir.graph import Graph
@@ -19,8 +26,6 @@ from strop.quantize.precision import Decisions, layer_name
 
 #: Layers that are tried in low precision again at the end, when a lift of others may have been enough.
 _RETRIES = 4
-#: Bytes of the f32 network's outputs that are kept between trials.
-_ANSWERS = 256 << 20
 
 
 class _Judge:
@@ -33,14 +38,13 @@ class _Judge:
         interpreted: the graph interpreter runs the networks.
     """
 
-    def __init__(self, network: Network, samples: Samples, metric: str | Plugin | None, interpreted: bool) -> None:
+    def __init__(self, network: Network, samples: Samples, metric: str | Plugin | None, max_drop: float, interpreted: bool) -> None:
         self._network, self._samples, self._interpreted = network, samples, interpreted
-        self._original = self._runs(network.graph)
-        self._metric = metric if metric is not None else usual_metric(samples, self._original)
-        self._answers: list[Mapping[str, Array]] = []
-        self._bytes = 0
+        self._max_drop = max_drop
+        self._original = Remembered(self._runs(network.graph))
+        self._metric = metric if metric is not None else usual_metric(samples, self._original.run)
         self._scores: dict[frozenset[tuple[str, str]], Score] = {}
-        self.base = self._evaluate(self._original)
+        self.base = self._evaluate(self._original.run)
 
     def score(self, tried: Decisions) -> Score:
         """The score with some decisions."""
@@ -54,24 +58,17 @@ class _Judge:
         return (lambda inputs: interpret(graph, inputs)) if self._interpreted else self._network.compile(graph).run
 
     def _evaluate(self, run: Run) -> Score:
-        numbers = count()
+        numbers, answer = count(), self._original.walk()
 
         def reference(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-            number = next(numbers)
-            self._network.trace.report("quantize", number, 0)
-            if number < len(self._answers):
-                return self._answers[number]
-            found = {name: array.copy() for name, array in self._original(inputs).items()}
-            self._bytes += sum(array.nbytes for array in found.values())
-            if number == len(self._answers) and self._bytes <= _ANSWERS:
-                self._answers.append(found)
-            return found
+            self._network.trace.report("quantize", next(numbers), 0)
+            return answer(inputs)
 
         return evaluate(run, self._samples, [self._metric], reference)[0]
 
-    def over(self, score: Score, max_drop: float) -> bool:
-        """Whether a score has dropped by more than the budget."""
-        return not self.base.drop(score) <= max_drop
+    def over(self, tried: Decisions) -> bool:
+        """Whether the score with some decisions has dropped by more than the budget."""
+        return not self.base.drop(self.score(tried)) <= self._max_drop
 
 
 def by_accuracy(
@@ -94,25 +91,25 @@ def by_accuracy(
     trace, graph = network.trace, network.graph
     next_better = {"fp8": "fp16", "fp16": EXACT}.get(decisions.default) if gpu else None
     interpreted = next_better is not None
-    judge = _Judge(network, samples, metric, interpreted)
+    judge = _Judge(network, samples, metric, max_drop, interpreted)
     if not math.isfinite(judge.base.value):
         raise OptionError(
             "a drop of this metric cannot be told", where="metric", got=f"{judge.base.metric}: the f32 network compared with itself gives {judge.base.value}",
             expected="top1, top5, agreement, mse, error, or a function of your own",
         )  # fmt: skip
     first = judge.score(decisions)
-    if not judge.over(first, max_drop):
+    if not judge.over(decisions):
         trace.note(f"accuracy: {first.metric} {first}; fp32: {judge.base}")
         return decisions
     compile = None if interpreted else network.compile
     layers = isolate(graph, decisions, network.calibrated, samples, trace, compile, without=False)
-    result = _fewest(judge, decisions, layers, next_better or "fp32", max_drop)
-    if interpreted and judge.over(judge.score(result), max_drop):
+    result = _fewest(judge, decisions, layers, next_better or "fp32")
+    if interpreted and judge.over(result):
         nodes = isolate(graph, result, network.calibrated, samples, trace, None, without=False, nodes=_movable(graph, result))
-        result = _fewest(judge, result, nodes, "fp32", max_drop)
+        result = _fewest(judge, result, nodes, "fp32")
     best = judge.score(result)
     trace.note(f"accuracy: {best.metric} {best}; fp32: {judge.base}; all in low precision: {first}")
-    if judge.over(best, max_drop):
+    if judge.over(result):
         trace.note(f"accuracy: the budget of {max_drop:g} is not met with all lifted")
     for node in graph.nodes:
         if node.name in result.why and result.why[node.name] != decisions.why.get(node.name):
@@ -120,12 +117,12 @@ def by_accuracy(
     return result
 
 
-def _movable(graph: Graph, decisions: Decisions) -> list[str]:
+def _movable(graph: Graph, decisions: Decisions) -> set[str]:
     """Names of the nodes that compute in 16-bit floats and could in f32."""
-    return [node.name for node in graph.nodes if takes(node, decisions.of(node))]
+    return {node.name for node in graph.nodes if takes(node, decisions.of(node))}
 
 
-def _fewest(judge: _Judge, decisions: Decisions, isolation: Isolation, to: str, max_drop: float) -> Decisions:
+def _fewest(judge: _Judge, decisions: Decisions, isolation: Isolation, to: str) -> Decisions:
     """Decisions with the fewest nodes lifted, in the order of their blame, that stay in the budget; with all, where these do not."""
     order, shares = isolation.ranked(), isolation.blame()
 
@@ -133,7 +130,7 @@ def _fewest(judge: _Judge, decisions: Decisions, isolation: Isolation, to: str, 
         return decisions.lifted({n: f"{100 * shares[n]:.0f} % of the noise at the outputs" for n in names}, to)
 
     def over(names: Sequence[str]) -> bool:
-        return judge.over(judge.score(lifted(names)), max_drop)
+        return judge.over(lifted(names))
 
     low, high = 0, 1
     while high < len(order) and over(order[:high]):

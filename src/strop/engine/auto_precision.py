@@ -1,7 +1,7 @@
 """Which layers run in lower precision: none that would get slower by it, and no more than accuracy allows.
 
 Time decides first: the network is lowered and tuned in f32, in int8 and in bf16, and a layer whose kernels are not faster stays in f32. Then
-accuracy: while a metric has dropped by more than the budget, the layers that bring most noise to the outputs are lifted to f32.
+accuracy, see ``accuracy_budget.py``.
 """
 
 from __future__ import annotations

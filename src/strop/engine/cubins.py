@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from strop.engine.format import in_range
 from strop.engine.library_calls import WORKSPACE, LibraryCall, call_of
 from strop.errors import EngineFileError
 
@@ -89,7 +90,7 @@ def decode(data: bytes) -> tuple[tuple[Code, ...], tuple[GpuKernel, ...]]:
 
 def _code(row: Any, blobs: memoryview) -> Code:
     name, at, size, shared, warps = row
-    _in_range(at, 0, len(blobs)), _in_range(size, 1, len(blobs) - at), _in_range(shared, 0, 1 << 18), _in_range(warps, 1, 32)
+    in_range(at, 0, len(blobs)), in_range(size, 1, len(blobs) - at), in_range(shared, 0, 1 << 18), in_range(warps, 1, 32)
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"a function called {name!r}")
     return Code(name, bytes(blobs[at : at + size]), shared, warps)
@@ -99,17 +100,11 @@ def _kernel(row: Any, codes: int) -> GpuKernel:
     calls, workspace, locks, cooperative, *library = row
     found = []
     for number, *grid in calls:
-        _in_range(number, 0, codes - 1)
-        x, y, z = (_in_range(n, 1, most) for n, most in zip(grid, (_HIGHEST_GRID, 65535, 65535), strict=True))
+        in_range(number, 0, codes - 1)
+        x, y, z = (in_range(n, 1, most) for n, most in zip(grid, (_HIGHEST_GRID, 65535, 65535), strict=True))
         found.append((number, (x, y, z)))
     call = call_of(*library) if library else None
-    together = bool(_in_range(cooperative, 0, 1))
+    together = bool(in_range(cooperative, 0, 1))
     if call is not None and (found or locks or together or workspace != WORKSPACE):
         raise ValueError("a step that is a library's call and launches")
-    return GpuKernel(tuple(found), _in_range(workspace, 0, 1 << 40), _in_range(locks, 0, _MOST), together, call)
-
-
-def _in_range(number: Any, least: int, most: int) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
-        raise ValueError(f"{number!r}, expected {least} to {most}")
-    return number
+    return GpuKernel(tuple(found), in_range(workspace, 0, 1 << 40), in_range(locks, 0, _MOST), together, call)

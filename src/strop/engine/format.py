@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -378,3 +378,10 @@ def _check_kinds(sections: list[tuple[SectionKind, str]], where: str) -> None:
                 got=repr(name),
                 expected=f"printable ASCII, at most {_NAME_BYTES - 1} characters",
             )
+
+
+def in_range(number: Any, least: int, most: int) -> int:
+    """A number that a file gives; ValueError for what is none, or leaves its range."""
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+        raise ValueError(f"{number!r}, expected {least} to {most}")
+    return number

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from strop.engine.format import in_range
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 
@@ -106,12 +107,12 @@ def call_of(row: Mapping[str, Any]) -> LibraryCall:
     operands = {name: _lying(dtype, shape, strides) for name, dtype, shape, strides in row["operands"]}
     window = None
     if row["window"]:
-        numbers = [_in_range(n, k >= 4, 1 << 16) for k, n in enumerate(row["window"])]
+        numbers = [in_range(n, k >= 4, 1 << 16) for k, n in enumerate(row["window"])]
         a, b, c, d, e, f, g, h = numbers
         window = Window((a, b), (c, d), (e, f), (g, h))
     if not isinstance(row["tf32"], bool):
         raise ValueError(f"tf32 {row['tf32']!r}")
-    call = LibraryCall(library, version, _in_range(row["rank"], 0, _RANKS - 1), act, operands, window, row["tf32"])
+    call = LibraryCall(library, version, in_range(row["rank"], 0, _RANKS - 1), act, operands, window, row["tf32"])
     if (window is None) != (library == CUBLASLT):
         raise ValueError(f"{library} with window {row['window']}")
     (_check_product if window is None else _check_convolution)(call)
@@ -121,7 +122,7 @@ def call_of(row: Mapping[str, Any]) -> LibraryCall:
 def _lying(name: str, shape: list[int], strides: list[int]) -> Lying:
     if len(shape) != len(strides) or len(shape) > 4:
         raise ValueError(f"shape {shape}, strides {strides}")
-    found = Lying(_DTYPES[name], tuple(_in_range(n, 1, _LONGEST) for n in shape), tuple(_in_range(n, 0, _WIDEST) for n in strides))
+    found = Lying(_DTYPES[name], tuple(in_range(n, 1, _LONGEST) for n in shape), tuple(in_range(n, 0, _WIDEST) for n in strides))
     if found.reach > _WIDEST:
         raise ValueError(f"an operand of {found.reach} bytes")
     return found
@@ -157,9 +158,3 @@ def _check_sides(call: LibraryCall, columns: int) -> None:
         raise ValueError(f"{added.shape} added to {y.shape}")
     if call.operands["x"].dtype is not call.operands["w"].dtype or math.prod(y.shape) == 0:
         raise ValueError("factors of two types")
-
-
-def _in_range(number: Any, least: int, most: int) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
-        raise ValueError(f"{number!r}, expected {least} to {most}")
-    return number

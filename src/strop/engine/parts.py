@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from strop.engine.format import in_range
 from strop.engine.plan import Arg, Plan, Space
 from strop.errors import EngineFileError
 
@@ -72,9 +73,9 @@ def decode_parts(data: bytes, plan: Plan) -> Shared:
         found = json.loads(data)
         parts = tuple(_part(row, plan) for row in found["parts"])
         for part, after in pairwise(parts):
-            _in_range(after.first, part.end, len(plan.steps))
-        inputs = tuple(_in_range(n, 0, len(plan.inputs) - 1) for n in found["inputs"])
-        outputs = tuple(_in_range(n, 0, len(plan.outputs) - 1) for n in found["outputs"])
+            in_range(after.first, part.end, len(plan.steps))
+        inputs = tuple(in_range(n, 0, len(plan.inputs) - 1) for n in found["inputs"])
+        outputs = tuple(in_range(n, 0, len(plan.outputs) - 1) for n in found["outputs"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EngineFileError(
             "the parts that run on the GPU are malformed", where="host section", got=error, hint="build the engine again"
@@ -83,8 +84,8 @@ def decode_parts(data: bytes, plan: Plan) -> Shared:
 
 
 def _part(row: Any, plan: Plan) -> Part:
-    first = _in_range(row["first"], 0, len(plan.steps) - 1)
-    end = _in_range(row["end"], first + 1, len(plan.steps))
+    first = in_range(row["first"], 0, len(plan.steps) - 1)
+    end = in_range(row["end"], first + 1, len(plan.steps))
     return Part(first, end, _places(row["brought"], plan), _places(row["fetched"], plan))
 
 
@@ -94,14 +95,8 @@ def _places(rows: Sequence[Any], plan: Plan) -> tuple[Arg, ...]:
         space = Space(row["space"])
         if space not in (Space.ARENA, Space.OUTPUT):
             raise ValueError(f"a place in {space.name.lower()}")
-        index = _in_range(row["index"], 0, 0 if space == Space.ARENA else len(plan.outputs) - 1)
+        index = in_range(row["index"], 0, 0 if space == Space.ARENA else len(plan.outputs) - 1)
         room = plan.arena_bytes if space == Space.ARENA else plan.outputs[index].n_bytes
-        offset = _in_range(row["offset"], 0, room)
-        found.append(Arg(space, offset, _in_range(row["size"], 0, room - offset), index))
+        offset = in_range(row["offset"], 0, room)
+        found.append(Arg(space, offset, in_range(row["size"], 0, room - offset), index))
     return tuple(found)
-
-
-def _in_range(number: Any, least: int, most: int) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
-        raise ValueError(f"{number!r}, expected {least} to {most}")
-    return number

@@ -16,7 +16,7 @@ from strop.engine.auto_precision import (
     timer,
 )
 from strop.engine.engine import Engine
-from strop.engine.evaluate import Plugin, evaluate
+from strop.engine.evaluate import Plugin, Remembered, evaluate
 from strop.engine.rewrite import Calibrated, rewrite
 from strop.engine.watch import Compile, observe
 from strop.engine.xray import ISOLATED_BATCHES, AccuracyReport, accuracy_report
@@ -288,9 +288,9 @@ def _best(graph: Graph, decisions: Decisions, tries: Mapping[str, Calibrated], f
         return tries[first]
     if all(tries[name].table.covers_as(tries[first].table) for name in others):
         return tries[first]
-    reference = compile(graph).run
+    reference = Remembered(compile(graph).run)
     heard = {
-        name: evaluate(compile(rewrite(graph, decisions, each, Trace())).run, found.first(_COMPARED), ["sqnr"], reference)[0].value
+        name: evaluate(compile(rewrite(graph, decisions, each, Trace())).run, found.first(_COMPARED), ["sqnr"], reference.walk())[0].value
         for name, each in tries.items()
     }
     best = max(others, key=lambda name: heard[name])

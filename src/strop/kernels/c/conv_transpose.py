@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from strop.kernels.base import Candidate, Emitted, Kernel, Out, Packed, Pointer, Region, View
 from strop.kernels.c import conv_bf16, conv_depthwise, conv_direct, conv_dot, conv_winograd
-from strop.kernels.c.transpose_phases import Phase, phases_of
+from strop.kernels.c.transpose_phases import Phase, phases_of, taken_apart
 from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import SymbolicError, constants_of, greater
 from strop.target.base import Target
@@ -23,8 +22,6 @@ _INNER: tuple[Kernel[Any], ...] = (conv_direct.KERNEL, conv_bf16.KERNEL, conv_de
 _FREE = (conv_direct.KERNEL, conv_bf16.KERNEL, conv_depthwise.KERNEL, conv_dot.KERNEL)
 #: Parameter sets offered.
 _OFFERED = 8
-
-_known: WeakKeyDictionary[Region, list[Phase] | str] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,14 @@ class ConvTranspose(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        phases = _phases(region)
+        phases = phases_of(region)
         if isinstance(phases, str):
             return phases
         reasons = [_refusal(kernel, phases, target) for kernel in _INNER]
         return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons[:2])))
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        phases = _taken_apart(region)
+        phases = taken_apart(region)
         widest = max(phases, key=lambda p: p.region.operand(1).view.count).region
         found = [
             Params(Candidate(kernel, params))
@@ -60,30 +57,18 @@ class ConvTranspose(Kernel[Params]):
         return sorted(found, key=lambda p: self.cost(region, p, target))[:_OFFERED]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        return sum(params.phase.cost(p.region, target) for p in _taken_apart(region))
+        return sum(params.phase.cost(p.region, target) for p in taken_apart(region))
 
     def emit(self, region: Region, params: Params, target: Target) -> Emitted:
         kernel = params.phase.kernel
         if region.symbols and not kernel.symbolic:
             raise SymbolicError(f"{kernel.name} is made for fixed shapes")
-        return _Emitter(_taken_apart(region), params.phase, target).emitted()
+        return _Emitter(taken_apart(region), params.phase, target).emitted()
 
     def error(self, region: Region, params: Params) -> float | None:
         kernel, inner = params.phase.kernel, params.phase.params
-        errors = [e for p in _taken_apart(region) if (e := kernel.error(p.region, inner)) is not None]
+        errors = [e for p in taken_apart(region) if (e := kernel.error(p.region, inner)) is not None]
         return max(errors, default=None)
-
-
-def _phases(region: Region) -> list[Phase] | str:
-    if region not in _known:
-        _known[region] = phases_of(region)
-    return _known[region]
-
-
-def _taken_apart(region: Region) -> list[Phase]:
-    phases = _phases(region)
-    assert not isinstance(phases, str), phases
-    return phases
 
 
 def _refusal(kernel: Kernel[Any], phases: list[Phase], target: Target) -> str | None:

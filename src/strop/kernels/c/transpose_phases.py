@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import gcd
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -92,7 +93,24 @@ def parts_of(inputs: int, results: int, kernel: int, stride: int, pad: int, dila
     return found
 
 
+_known: WeakKeyDictionary[Region, list[Phase] | str] = WeakKeyDictionary()
+
+
+def taken_apart(region: Region) -> list[Phase]:
+    """The convolutions of a region that is taken apart."""
+    phases = phases_of(region)
+    assert not isinstance(phases, str), phases
+    return phases
+
+
 def phases_of(region: Region) -> list[Phase] | str:
+    """What ``_phases_of`` finds, once per region."""
+    if region not in _known:
+        _known[region] = _phases_of(region)
+    return _known[region]
+
+
+def _phases_of(region: Region) -> list[Phase] | str:
     """The convolutions that together do the region, or why it is not taken apart.
 
     Raises:

@@ -6,20 +6,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from strop.ir.op import Array
 from strop.kernels.base import Packed, Region
-from strop.kernels.c.transpose_phases import Phase, phases_of
+from strop.kernels.c.transpose_phases import Phase, phases_of, taken_apart
 from strop.kernels.triton.conv_gemm import KERNEL as CONV
 from strop.kernels.triton.emit import GpuEmitted, Launch, Writer
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, Pointers, standard
 from strop.kernels.triton.product import Params, StreamParams
 from strop.target.base import Target
-
-_known: WeakKeyDictionary[Region, list[Phase] | str] = WeakKeyDictionary()
 
 
 class ConvTransposePhases(GpuKernel[Params]):
@@ -28,22 +25,22 @@ class ConvTransposePhases(GpuKernel[Params]):
     name = "conv_transpose_phases"
 
     def takes(self, region: Region, target: Target) -> str | None:
-        phases = _phases(region)
+        phases = phases_of(region)
         if isinstance(phases, str):
             return phases
         return next((reason for p in phases if (reason := CONV.takes(p.region, target)) is not None), None)
 
     def space(self, region: Region, target: Target) -> list[Params]:
-        widest = max(_apart(region), key=lambda p: p.region.operand(1).view.count).region
+        widest = max(taken_apart(region), key=lambda p: p.region.operand(1).view.count).region
         return [p for p in CONV.space(widest, target) if p.split == 1 and not isinstance(p, StreamParams)]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
-        phases = _apart(region)
+        phases = taken_apart(region)
         alone = sum(CONV.cost(p.region, params, target) for p in phases)
         return alone - LAUNCH * (len(phases) - 1) if _spacing(phases) is not None else alone
 
     def launches(self, region: Region, params: Params, target: Target) -> GpuEmitted:
-        pointers, phases = standard(region, [("x", 0)]), _apart(region)
+        pointers, phases = standard(region, [("x", 0)]), taken_apart(region)
         emitted = [CONV.launches(phase.region, params, target) for phase in phases]
         step = _spacing(phases)
         if step is not None:
@@ -99,18 +96,6 @@ def _together(phases: list[Phase], emitted: list[GpuEmitted], step: dict[str, in
 
 def _stacked(parts: tuple[Packed, ...]) -> Array:
     return np.stack([part.array for part in parts])
-
-
-def _phases(region: Region) -> list[Phase] | str:
-    if region not in _known:
-        _known[region] = phases_of(region)
-    return _known[region]
-
-
-def _apart(region: Region) -> list[Phase]:
-    phases = _phases(region)
-    assert not isinstance(phases, str), phases
-    return phases
 
 
 KERNEL = ConvTransposePhases()

@@ -28,6 +28,9 @@ from strop.ops.base import select
 from strop.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from strop.target.base import Target
 
+#: Most samples whose products are made one by one.
+FEW = 8
+
 
 def refusal(region: Region) -> str | None:
     """Why no kernel of recurrent layers takes a region, None where they do."""

@@ -21,7 +21,7 @@ from strop.kernels.recurrence import Pass, passes_of
 from strop.kernels.triton.emit import GpuEmitted, Launch, Writer, ceil_div, masked, power_of_two
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, dot, traffic
 from strop.kernels.triton.product import SHARED
-from strop.kernels.triton.recurrent_cell import Tiles, Unit, op_of, refusal
+from strop.kernels.triton.recurrent_cell import FEW, Tiles, Unit, op_of, refusal
 from strop.target.base import Target
 from strop.target.cuda import capability, fewest_multiprocessors
 
@@ -29,8 +29,6 @@ from strop.target.cuda import capability, fewest_multiprocessors
 ACQUIRE = "ld.acquire.gpu.global.u32 $0, [$1];"
 #: Counters are this many apart, so that groups do not share a line of the cache.
 _APART = 32
-#: Most samples whose products are made one by one.
-_FEW = 8
 #: Most of a thread's registers that hold weights, or that a tile of states passes through.
 _HELD = 128
 #: Fewest steps.
@@ -119,7 +117,7 @@ def _sensible(region: Region, p: Params, samples: int) -> bool:
     if p.bn > max(8, power_of_two(hidden)) or p.bm > max(16, power_of_two(samples)):
         return False
     if p.bm == 1:
-        return samples <= _FEW and not p.split and p.bk >= min(512, hidden)
+        return samples <= FEW and not p.split and p.bk >= min(512, hidden)
     if p.split and p.bk < min(1024, hidden):
         return False
     if p.bm * p.bk * region.out.dtype.size > 4 * 32 * p.warps * _HELD:

@@ -21,13 +21,11 @@ from strop.kernels.base import Region
 from strop.kernels.recurrence import Pass, operands_of, passes_of
 from strop.kernels.triton.emit import GpuEmitted, Launch, Writer, ceil_div, masked, power_of_two
 from strop.kernels.triton.parts import LAUNCH, GpuKernel, dot, traffic
-from strop.kernels.triton.recurrent_cell import Tiles, Unit, op_of, refusal
+from strop.kernels.triton.recurrent_cell import FEW, Tiles, Unit, op_of, refusal
 from strop.target.base import Target
 
 #: Most units of a program that walks all steps.
 _WHOLE = 128
-#: Most samples whose products are made one by one.
-_FEW = 8
 #: Seconds from a state's store to the end of the products that need it, beside reading weights.
 _LATENCY = 1.5e-6
 
@@ -59,7 +57,7 @@ class RecurrentSteps(GpuKernel[Params]):
         gates = len(passes_of(op_of(region))[0].gates)
         found = []
         for bm, bn, bk, warps in combinations((1, 16, 32, 64), (4, 8, 16, 32, 64, 128), (32, 64, 128, 256), (2, 4, 8)):
-            if bk > max(32, depth) or (bm > 1 and (bn < 16 or bk > 128)) or (bm == 1 and samples > _FEW) or bm > max(16, power_of_two(samples)):
+            if bk > max(32, depth) or (bm > 1 and (bn < 16 or bk > 128)) or (bm == 1 and samples > FEW) or bm > max(16, power_of_two(samples)):
                 continue
             held = gates * bn * (bk if bm == 1 else bm) // (32 * warps)
             stages = 3 if bm > 1 else 1
