@@ -101,7 +101,7 @@ def _result(
     settings = replace(plan.settings, threads=threads, cpus=choose_cpus(threads) if plan.pin else None)
     original, inputs, prepared = net.path, None, None
     try:
-        if plan.precision == "int8":
+        if plan.precision in int8.PRECISIONS:
             prepared = int8.prepare(model, build(model, threads=threads, level=0), plan.data, plan.preprocess, plan.python, folder)
             if prepared.model is None:
                 raise OptionError("no QDQ model of this net can be made", where=net.name, got=prepared.reason)
@@ -158,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", default="1", metavar="N,...", help="samples per inference")
     add("--target", default="host", help="machine that Strop builds for; others are limited to AVX2 with it: x86-64-v3")
     add(
-        "--precision", default="fp32", choices=("fp32", "bf16", "fp16", "int8"),
-        help="that Strop builds in and the others may compute in, those that cannot are left out; int8 is calibrated on the same samples",
+        "--precision", default="fp32", choices=("fp32", "bf16", "fp16", *int8.PRECISIONS),
+        help="that Strop builds in and the others may compute in, those that cannot are left out; int8 is calibrated on the same samples, int8x7 is int8 for the others",
     )  # fmt: skip
     add("--unlimited", action="store_true", help="do not limit the others")
     add("--calibrate", type=Path, metavar="DATA", help="samples for int8: .npy, .npz, or a folder of images; random pictures by default")
@@ -193,8 +193,8 @@ def _names(text: str) -> list[str]:
 def _plan(given: argparse.Namespace, folder: Path) -> Plan:
     peers, python = find_peers(_names(given.vs)), python_of(given.peers)
     target = parse_target(given.target)
-    limit = target.isa == "avx2" and not given.unlimited
-    computed = "fp32" if given.precision == "int8" else given.precision
+    limit = target.isa == "avx2" and parse_target("host").isa != "avx2" and not given.unlimited
+    computed = "fp32" if given.precision in int8.PRECISIONS else given.precision
     settings = Settings(
         rounds=given.rounds, seconds=given.seconds, avx2=limit, profile=PROFILE_RUNS if given.layers else 0, precision=computed
     )
@@ -202,7 +202,7 @@ def _plan(given: argparse.Namespace, folder: Path) -> Plan:
     for count in threads:
         replace(settings, threads=count)  # refuses what cannot be, before anything long begins
     found = _nets(given, folder)
-    if given.precision == "int8" and batches != (1,):
+    if given.precision in int8.PRECISIONS and batches != (1,):
         raise OptionError("int8 is compared with a batch of 1", where="--batch", got=given.batch, expected="1")
     pin = not given.no_pin
     return Plan(

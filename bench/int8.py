@@ -20,6 +20,8 @@ from strop.engine.engine import Engine
 from strop.errors import OptionError, StropError
 from strop.quantize.data import samples
 
+#: Of Strop's engines; for the others both are int8.
+PRECISIONS = ("int8", "int8x7")
 SCRIPT = Path(__file__).with_name("int8_peers.py")
 #: Samples that calibrate, and others on which agreement is counted.
 CALIBRATION, TESTS = 32, 256

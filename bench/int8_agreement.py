@@ -27,19 +27,20 @@ from strop.errors import OptionError, StropError
 RUNTIMES = ("onnxruntime", "openvino", "litert")
 
 
-def measure(model: Path, python: Path, folder: Path, threads: int = 1) -> tuple[dict[str, float], int]:
+def measure(model: Path, python: Path, folder: Path, threads: int = 1, precision: str = "int8") -> tuple[dict[str, float], int]:
     """The share of tests in which each runtime names the class of f32, and how many tests there are.
 
     Args:
         model: the net in f32.
         python: of the environment with the other runtimes.
         folder: for what is made.
+        precision: of Strop's engine.
 
     Raises:
         StropError: the net cannot be built.
     """
     prepared = int8.prepare(model, build(model, threads=threads, level=0), None, "unit", python, folder)
-    engine = build(model, threads=threads, level=0, precision="int8", calibration=prepared.calibration, calibrator=int8.CALIBRATOR)
+    engine = build(model, threads=threads, level=0, precision=precision, calibration=prepared.calibration, calibrator=int8.CALIBRATOR)
     return int8.agreement(prepared, engine, RUNTIMES, python, folder, model.stem), len(prepared.floats)
 
 
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--models", type=Path, required=True, metavar="DIR", help="folder of .onnx files")
     add("--only", default="", metavar="NAMES", help="some of the nets, separated by commas")
     add("--peers", type=Path, metavar="DIR", help="virtual environment with the other runtimes (bench/setup_peers.sh)")
+    add("--precision", default="int8", choices=int8.PRECISIONS, help="of Strop's engines")
     add("--json", type=Path, metavar="FILE", help="take nets from it, and write the results after every net")
     add("--markdown", type=Path, metavar="FILE", help="write the table between the markers 'int8-agreement' in a file")
     given = parser.parse_args(arguments)
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in paths:
             if path.stem not in found:
                 with tempfile.TemporaryDirectory(prefix="strop-int8-") as folder:
-                    found[path.stem], tests = measure(path, python, Path(folder))
+                    found[path.stem], tests = measure(path, python, Path(folder), precision=given.precision)
                 print(f"{path.stem}: {tests} tests", file=sys.stderr)
                 if given.json is not None:
                     write_text(given.json, json.dumps({"nets": found}, indent=1) + "\n")

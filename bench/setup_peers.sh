@@ -3,7 +3,7 @@
 #
 #     bench/setup_peers.sh DIR [--torch]
 #
-# onnxruntime and openvino read .onnx files. ncnn reads what pnnx makes of them, which compare.py runs by itself; pnnx is
+# onnxruntime and openvino read .onnx files; onnxruntime's quantizer needs onnx. ncnn reads what pnnx makes of them, which compare.py runs by itself; pnnx is
 # installed without the packages that only its Python export needs. litert reads .tflite files that lie beside the models.
 # torch (with --torch only) reads .pt2 files that `bench/nets.py --export` writes beside the models.
 # PYTHON names the interpreter to use, PIP_ARGS what else to tell pip.
@@ -45,7 +45,7 @@ add() {
         failed="$failed $name"
     fi
 }
-add onnxruntime "onnxruntime==$ONNXRUNTIME"
+add onnxruntime "onnxruntime==$ONNXRUNTIME" onnx
 add openvino "openvino==$OPENVINO"
 add litert "ai-edge-litert==$LITERT"
 add ncnn "ncnn==$NCNN"

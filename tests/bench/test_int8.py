@@ -64,7 +64,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_agreement_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     data, page = tmp_path / "r.json", tmp_path / "p.md"
     data.write_text('{"nets": {"other": {"strop": 0.96, "litert": 0.95}}}', encoding="utf-8")
-    monkeypatch.setattr(int8_agreement, "measure", lambda model, python, folder: ({"strop": 0.9, "litert": 0.95}, 20))
+    monkeypatch.setattr(int8_agreement, "measure", lambda model, python, folder, precision: ({"strop": 0.9, "litert": 0.95}, 20))
     (tmp_path / "lenet.onnx").write_bytes(demo_data.lenet_path().read_bytes())
     assert int8_agreement.main(["--models", str(tmp_path), "--json", str(data), "--markdown", str(page)]) == 1
     assert "| lenet | 90.0 | does not run | does not run | 95.0 |" in page.read_text(encoding="utf-8")

@@ -77,8 +77,17 @@ def image_net() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+#: On such processors ONNX Runtime adds two products in 16 bits, which saturate unless weights have 7 bits: no reference for what is exact here.
+SATURATES = host().isa.startswith("avx") and not ISAS[host().isa].used("vdot4()", host().extras)
+
+
 def steps(engine: Any) -> Counter[str]:
     return Counter(step["kernel"].split("(")[0] for step in engine.manifest["steps"])
+
+
+def products(found: Counter[str]) -> int:
+    """Steps that multiply bytes, by whichever kernel suits the processor."""
+    return sum(found[name] for name in ("conv_int8", "conv_int8_pairs", "conv_int8_small"))
 
 
 def outputs(engine: Any, *inputs: np.ndarray) -> np.ndarray:
@@ -94,12 +103,12 @@ def test_an_image_net(tmp_path: Path, kind: QuantType, layout: QuantFormat) -> N
     onnx.save(image_net(), tmp_path / "float.onnx")
     path = tmp_path / "net.onnx"
     quantize_static(tmp_path / "float.onnx", path, Batches(x=(2, 3, 30, 26)), quant_format=layout, per_channel=True,
-                    activation_type=kind, weight_type=QuantType.QInt8)  # fmt: skip
+                    activation_type=kind, weight_type=QuantType.QInt8, reduce_range=SATURATES)  # fmt: skip
     engine = strop.build(path, level=0, threads=1)
     found = steps(engine)
     assert "naive" not in found
     depthwise = found["conv_depthwise_int8"] + found["conv_depthwise_dot"]
-    assert found["conv_int8"] == 7 and depthwise == 1, found
+    assert products(found) == 7 and depthwise == 1, found
     x = RNG.standard_normal((2, 3, 30, 26)).astype(np.float32)
     want = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
     step = np.diff(np.unique(want)).min()  # of the quantized result
@@ -122,10 +131,10 @@ def test_dynamic_quantization(tmp_path: Path) -> None:
         [constant("w0", 20, 70), constant("b0", 70), constant("w1", 70, 20)],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "float.onnx")
-    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "net.onnx", weight_type=QuantType.QInt8)
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "net.onnx", weight_type=QuantType.QInt8, reduce_range=SATURATES)
     engine = strop.build(tmp_path / "net.onnx", level=0, threads=1, shapes={"x": "1..40(16)x20"})
     found = steps(engine)
-    assert "naive" not in found and found["conv_int8"] == 2, found
+    assert "naive" not in found and products(found) == 2, found
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for rows in (1, 7, 40):
         x = RNG.standard_normal((rows, 20)).astype(np.float32)

@@ -15,6 +15,8 @@ from strop.kernels.base import Kernel, Operand, Region, View
 from strop.kernels.c.conv_depthwise_dot import KERNEL as DOT_KERNEL
 from strop.kernels.c.conv_depthwise_int8 import KERNEL as DEPTHWISE_KERNEL
 from strop.kernels.c.conv_int8 import KERNEL
+from strop.kernels.c.conv_int8_pairs import KERNEL as PAIRS_KERNEL
+from strop.kernels.c.conv_int8_small import KERNEL as SMALL_KERNEL
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.oracle import expected
 from strop.ops.base import random_array
@@ -91,6 +93,20 @@ def cases() -> list[Any]:
     return found
 
 
+def small_cases() -> list[Any]:
+    """With the largest weights that two products allow, met by activations of 255: some sums are exactly those that just fit."""
+    found = []
+    for region, arrays in cases():
+        operands = list(region.operands)
+        weight = operands[1].const
+        small = np.clip(np.abs(weight.astype(np.int16)) // 2, 0, 64).astype(np.int8) * np.where(weight < 0, -1, 1).astype(np.int8)
+        operands[1] = Operand(operands[1].view, small)
+        first = arrays[0].copy()
+        first[np.random.default_rng(1).random(first.shape) < 0.5] = np.iinfo(first.dtype).max
+        found.append((replace(region, operands=tuple(operands)), [first, *arrays[1:]]))
+    return found
+
+
 DEPTHWISE = {
     "3x3 same": dict(n=2, c=35, h=9, w=11, o=35, k=3, pad=1, groups=35),
     "3x3 stride 2": dict(n=1, c=16, h=12, w=13, o=16, k=3, stride=2, pad=1, groups=16),
@@ -111,10 +127,21 @@ def _does_rows(target: Target) -> bool:
     return native("vquads", target) and native("vdot4", target)
 
 
+def _does_pairs(target: Target) -> bool:
+    """True where an instruction multiplies pairs of i16 and none quads of bytes."""
+    return target.isa.startswith("avx") and not native("vdot4", target)
+
+
 @pytest.mark.parametrize(
     ("kernel", "made", "targets"),
-    [(KERNEL, cases, TARGETS_HERE), (DEPTHWISE_KERNEL, depthwise, TARGETS_HERE), (DOT_KERNEL, depthwise, [t for t in TARGETS_HERE if _does_rows(t)])],
-    ids=["direct", "depthwise", "depthwise by dot products"],
+    [
+        (KERNEL, cases, TARGETS_HERE),
+        (PAIRS_KERNEL, cases, [t for t in TARGETS_HERE if _does_pairs(t)]),
+        (SMALL_KERNEL, small_cases, [t for t in TARGETS_HERE if _does_pairs(t)]),
+        (DEPTHWISE_KERNEL, depthwise, TARGETS_HERE),
+        (DOT_KERNEL, depthwise, [t for t in TARGETS_HERE if _does_rows(t)]),
+    ],
+    ids=["direct", "direct by pairs", "direct with small weights", "depthwise", "depthwise by dot products"],
 )
 def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], made: Any, targets: list[Target]) -> None:
     if not targets:

@@ -22,6 +22,8 @@ UNSUITED = {
 }
 #: Instructions without which a kernel is of no use.
 FEATURES = {"conv_depthwise_dot": ("vdot4", "vquads")}
+#: Kernels for x86-64 processors that multiply pairs, and not quads, of bytes.
+PAIRS = ("conv_int8_pairs", "conv_int8_small")
 
 
 def _naive_cases(name: str, step: int = 1) -> list[regions.Case]:
@@ -76,5 +78,7 @@ def test_every_kernel_on_every_sample_it_accepts(kernel, target):
         pytest.skip(UNSUITED[kernel.name])
     if not cases and kernel.name in FEATURES and not all(native(instruction, target) for instruction in FEATURES[kernel.name]):
         pytest.skip(f"{target} has no {' or '.join(FEATURES[kernel.name])}")
+    if not cases and kernel.name in PAIRS and (native("vdot4", target) or not target.isa.startswith("avx")):
+        pytest.skip(f"{target} multiplies quads of bytes, or no pairs")
     assert cases, f"no sample of any op is accepted by {kernel.name}"
     check_all(kernel, cases, target, every=False)

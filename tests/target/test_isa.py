@@ -59,6 +59,8 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
                 arrays.append(_vector(rng, instr, name, lanes))
             elif kind == "vi" and instr.name == "vdot2_bf16":
                 arrays.append(rng.uniform(*RANGES["vdot2_bf16"], 2 * lanes).astype(ml_dtypes.bfloat16).view(np.int32))
+            elif instr.name == "vdot4_small" and name == "b":
+                arrays.append(rng.integers(-64, 65, 4 * lanes).astype(np.int8).view(np.int32))
             elif kind == "vi":
                 mask = "m" in name or instr.name == "vany"
                 density = (0.0, 0.1, 0.5, 1.0)[trial % 4]

@@ -28,7 +28,7 @@ from strop.quantize.narrow import NARROW
 def command(
     model: Annotated[Path, typer.Argument(help="ONNX model.")],
     data: Annotated[Path, typer.Option(help=f"{DATA_HELP} Calibration takes them too, unless --ranges.")],
-    precision: Annotated[str, typer.Option(help="bf16, fp16, int8, w8 or w4.")] = "int8",
+    precision: Annotated[str, typer.Option(help="bf16, fp16, int8, int8x7, w8 or w4.")] = "int8",
     layer_precision: Annotated[list[str] | None, typer.Option(help="PATTERN=PRECISION for layers whose names match; repeatable.")] = None,
     ranges: Annotated[Path | None, typer.Option(help="Range table.")] = None,
     calibrator: Annotated[str | None, typer.Option(help=CALIBRATOR_HELP)] = None,

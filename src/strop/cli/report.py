@@ -22,6 +22,7 @@ from strop.cli.source import (
 from strop.engine.diff import diff
 from strop.engine.engine import Engine
 from strop.engine.report import Extra, report, sqnr_by_node
+from strop.quantize.precision import INTEGERS
 
 
 def command(
@@ -80,5 +81,5 @@ def _opened(
     """An engine file, or a model built at level 0 in this precision."""
     if precision == "fp32" or is_engine(source):
         return lazy_engine(source, threads=threads, shapes=shapes, progress=bar)
-    calibration = {"calibration": data, "preprocess": preprocess} if precision in ("int8", "auto") else {}
+    calibration = {"calibration": data, "preprocess": preprocess} if precision in (*INTEGERS, "auto") else {}
     return build(source, level=0, threads=threads, shapes=parse_shapes(shapes), progress=bar, precision=precision, **calibration)

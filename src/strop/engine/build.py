@@ -80,7 +80,7 @@ def build(
         dump: folder that receives every stage's text.
         stop_after: a stage name; raises Stopped after it.
         progress: called as progress(stage, done, total); None for a bar in notebooks and nothing elsewhere.
-        precision: of the layers: fp32, bf16, fp16, fp8 (GPUs), int8, int16x8, of their weights alone w8, w4 or w4:64 (weights that share a scale), or auto:
+        precision: of the layers: fp32, bf16, fp16, fp8 (GPUs), int8, int8x7 (weights of 7 bits), int16x8, of their weights alone w8, w4 or w4:64 (weights that share a scale), or auto:
             int8 or bf16 where that is faster and accurate enough. On processors bf16 and fp16 leave layers in fp32 that they are not estimated to make faster.
         layer_precision: shell-like pattern over the model's node names to the precision of these; ``@first``, ``@last``.
         calibration: samples for int8 and fp8, see ``strop.quantize.data``, or a range table or its path. Without any, random inputs are used, as a note says.

@@ -40,6 +40,7 @@ from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
 from strop.target.cuda import has_fp8, is_gpu
 from strop.target.detect import runs_here
+from strop.target.isa.table import ISAS
 from strop.trace import Trace
 
 #: Used where nothing else is said: of integers, whose steps are even, and of floats of 8 bits, whose steps grow with the value.
@@ -143,7 +144,7 @@ def reduce_precision(
         raise _no_fp8(machine)
     if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in request.asked):
         graph = split_projections(graph, _known(request))
-    decisions = decide(graph, request.precision, request.layers)
+    decisions = decide(graph, request.precision, request.layers, _fastest_integers(machine))
     calibrator = request.chosen if request.chosen == ranges.BEST else ranges.parse(request.chosen).text
     if calibrator == ranges.BEST and "fp8" in request.asked:
         raise OptionError("the calibrator 'best' compares ranges of integers", where="calibrator", got="fp8", expected="minmax, percentile, ...")
@@ -197,6 +198,13 @@ def reduce_precision(
         return accuracy_report(graph, rewritten, decisions, calibrated, found, compile, Trace(), batches)
 
     return Reduced(result, {"precision": facts}, explain, settled)
+
+
+def _fastest_integers(machine: Target) -> str:
+    """What ``auto`` starts from: weights of 7 bits where x86-64 processors multiply pairs of bytes, in sums that saturate, and not quads."""
+    isa = ISAS.get(machine.isa)
+    pairs = isa is not None and machine.isa.startswith("avx") and not isa.used("vdot4()", machine.extras)
+    return "int8x7" if pairs else "int8"
 
 
 def _no_fp8(machine: Target) -> OptionError:

@@ -28,11 +28,12 @@ from strop.frontend.table import read
 from strop.ir.graph import Graph
 from strop.ir.text import show_dim
 from strop.quantize.data import samples
+from strop.quantize.precision import INTEGERS
 from strop.target.base import host_cores
 from strop.target.detect import parse, runs_here
 
 ROUNDS = 5
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8x7", "auto")
 #: Samples by which precisions are judged when nothing is said.
 BATCHES = 64
 
@@ -201,7 +202,7 @@ def _build_all(
         made = _Built(precision, count, batch, target, folder / f"{len(built)}.strop", 0.0)
         tell(f"building {made.name}")
         started = time.perf_counter()
-        calibration = {"calibration": options["data"], "preprocess": options["preprocess"]} if precision in ("int8", "auto") else {}
+        calibration = {"calibration": options["data"], "preprocess": options["preprocess"]} if precision in (*INTEGERS, "auto") else {}
         try:
             given = _shapes(graph, shapes, batch)
             build(model, target=target, threads=count, level=options["level"], shapes=given, precision=precision, **calibration).save(made.path)

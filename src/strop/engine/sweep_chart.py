@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from strop.engine.sweep import Point, Sweep
 
 #: Fill per precision (Okabe and Ito, 2008: told apart by colour-blind readers too).
-_COLOURS = {"fp32": "#777777", "bf16": "#e69f00", "fp16": "#009e73", "int8": "#0072b2", "auto": "#cc79a7"}
+_COLOURS = {"fp32": "#777777", "bf16": "#e69f00", "fp16": "#009e73", "int8": "#0072b2", "int8x7": "#56b4e9", "auto": "#cc79a7"}
 _WIDTH, _LEFT, _RIGHT, _TOP, _PANEL, _BOTTOM = 900, 84, 36, 86, 200, 52
 _STYLE = """<style>
   svg { color-scheme: light dark; font-family: system-ui, "Segoe UI", Helvetica, Arial, "DejaVu Sans", sans-serif; }

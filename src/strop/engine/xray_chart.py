@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from strop.engine.xray import AccuracyReport, LayerReport
 
 #: Fill per precision (Okabe and Ito, 2008: told apart by colour-blind readers too).
-_COLOURS: Mapping[str, str] = {"int8": "#0072b2", "bf16": "#e69f00", "fp16": "#009e73", "fp32": "#999999"}
+_COLOURS: Mapping[str, str] = {"int8": "#0072b2", "int8x7": "#56b4e9", "bf16": "#e69f00", "fp16": "#009e73", "fp32": "#999999"}
 _FONT = "font-family='Helvetica, Arial, DejaVu Sans, sans-serif'"
 _WIDTH, _NAMES, _TOP, _STEP, _BAR = 860, 200, 88, 18, 12
 #: Left edge and width of both panels.

@@ -77,11 +77,12 @@ def _scale(step: float) -> float:
     return float(np.float32(max(step, LEAST)))
 
 
-def weight_scales(array: Array, axis: int, dtype: DType = dt.i8) -> Array:
-    """Per index of an axis the scale of the symmetric grid that holds all weights there, float32."""
+def weight_scales(array: Array, axis: int, dtype: DType = dt.i8, greatest: int | None = None) -> Array:
+    """Per index of an axis the scale of the symmetric grid that holds all weights there, float32; ``greatest``: number of the type that the largest one
+    becomes, by default its highest."""
     others = tuple(k for k in range(array.ndim) if k != axis)
     most = np.abs(array.astype(np.float64)).max(axis=others)
-    return np.asarray(np.maximum(most / float(highest(dtype)), LEAST).astype(np.float32))
+    return np.asarray(np.maximum(most / float(greatest or highest(dtype)), LEAST).astype(np.float32))
 
 
 def quantized_weights(array: Array, scales: Array, axis: int, dtype: DType = dt.i8) -> Array:

@@ -19,7 +19,14 @@ from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.quantize import Dequantize, Quantize
 from strop.quantize.grid import Grid, affine, quantized_weights, symmetric, weight_scales
 from strop.quantize.place import place
-from strop.quantize.precision import INTEGERS, Decisions, layer_name, layers, weight_axis
+from strop.quantize.precision import (
+    INTEGERS,
+    SMALL_WEIGHTS,
+    Decisions,
+    layer_name,
+    layers,
+    weight_axis,
+)
 from strop.quantize.table import Table
 
 #: Elementwise functions whose results are 0 or more.
@@ -50,7 +57,7 @@ def quantize(graph: Graph, decisions: Decisions, table: Table) -> Graph:
         for value in group:
             _insert(result, value, found.readers[value], grid)
     for node in found.layers:
-        _quantize_weights(result, node, dt.f8e4m3 if kind.is_float else dt.i8)
+        _quantize_weights(result, node, dt.f8e4m3 if kind.is_float else dt.i8, SMALL_WEIGHTS.get(decisions.of(node)))
     result.toposort()
     result.prune()
     return result
@@ -97,11 +104,11 @@ def _insert(graph: Graph, value: Value, readers: list[tuple[Node, int]], grid: G
                 graph.set_operand(node, index, read.output)
 
 
-def _quantize_weights(graph: Graph, node: Node, dtype: DType) -> None:
-    """Makes a layer's weights 8-bit integers or floats with a scale per output channel."""
+def _quantize_weights(graph: Graph, node: Node, dtype: DType, most: int | None = None) -> None:
+    """Makes a layer's weights 8-bit integers, up to ``most`` where it is given, or floats with a scale per output channel."""
     weight, axis = node.operand(1), weight_axis(node)
     assert weight.const is not None
-    scales = weight_scales(weight.const, axis, dtype)
+    scales = weight_scales(weight.const, axis, dtype, most)
     name = "fp8" if dtype.is_float else "int8"
     integers = graph.add_const(quantized_weights(weight.const, scales, axis, dtype), f"{weight.name}.{name}")
     shape = (-1, *(1,) * (weight.const.ndim - 1 - axis))

@@ -14,11 +14,13 @@ from strop.ops.matmul import MatMul
 from strop.ops.mixed import MixedConv
 
 #: Of a whole build; ``auto`` chooses for each layer by accuracy and time.
-PRECISIONS = ("fp32", "bf16", "fp16", "fp16x2", "fp8", "int8", "w8", "w4", "int16x8", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp16x2", "fp8", "int8", "int8x7", "w8", "w4", "int16x8", "auto")
 #: Of one layer.
 LAYER_PRECISIONS = PRECISIONS[:-2]
 #: In which activations are integers, or floats of 8 bits, with a scale from calibration, and of which type.
-INTEGERS = {"int8": dt.u8, "int16x8": dt.i16, "fp8": dt.f8e4m3}
+INTEGERS = {"int8": dt.u8, "int8x7": dt.u8, "int16x8": dt.i16, "fp8": dt.f8e4m3}
+#: Largest magnitude of integer weights where it is less than that of their type: two products with 255 fit i16 (``conv_int8_small``).
+SMALL_WEIGHTS = {"int8x7": 64}
 #: Input channels of a group below which fp8 serves only layers that are named.
 _FEW = 8
 #: What a network of a precision computes in where that does not serve.
@@ -128,13 +130,14 @@ def layer_name(node: Node) -> str:
     return node.source[0] if node.source else node.name
 
 
-def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = None) -> Decisions:
+def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = None, start: str = "int8") -> Decisions:
     """The precision of every node by the default and by patterns; of several that match the last one counts.
 
     Args:
-        precision: a row of PRECISIONS, or ``w4:64``; ``auto`` starts from int8.
+        precision: a row of PRECISIONS, or ``w4:64``.
         patterns: shell-like pattern over layer names (those of the model's nodes) to a row of LAYER_PRECISIONS; ``@first`` and
             ``@last`` are the first and the last layer.
+        start: what ``auto`` starts from.
 
     Raises:
         OptionError: an unknown precision, or a pattern that no node matches.
@@ -144,7 +147,7 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
     found: dict[str, str] = {}
     places = layers(graph)
     ends = {FIRST: places[:1], LAST: places[-1:]}
-    default = "int8" if precision == "auto" else precision
+    default = start if precision == "auto" else precision
     kind = default if default in INTEGERS else None
     for pattern, wanted in (patterns or {}).items():
         if wanted not in LAYER_PRECISIONS and weight_bits(wanted) is None:
@@ -153,7 +156,7 @@ def decide(graph: Graph, precision: str, patterns: Mapping[str, str] | None = No
         if not matched:
             known = ", ".join(layer_name(n) for n in places[:8]) + ", ..." * (len(places) > 8)
             raise OptionError("no layer matches a pattern of layer_precision", got=pattern, expected=f"{FIRST}, {LAST}, or one of {known}")
-        if wanted in INTEGERS and (kind := kind or wanted) != wanted:
+        if wanted in INTEGERS and INTEGERS[kind := kind or wanted] is not INTEGERS[wanted]:
             raise OptionError(f"a network with layers of {kind} has none of {wanted}", where=pattern, got=wanted, expected=f"{kind}, or floats of 16 bits and more")
         found.update((node.name, wanted) for node in matched)
     return Decisions(default, found)

@@ -188,7 +188,7 @@ class Emitter:
         self.target = target
         self.g = self.geometry(region)
         #: C type of activations in memory; another one than tiles read is converted on the way into scratch.
-        self.x_type = region.operand(0).view.dtype.c if region.operand(0).view.dtype.is_float else self.s_type
+        self.x_type = self._memory_type()
         self.narrow = _narrow_weights(region, self.g) if self.s_type == "float" else None
         if self.narrow is not None:
             self.w_type, self.item = self.narrow.c, self.narrow.size
@@ -206,6 +206,11 @@ class Emitter:
     def geometry(region: Region) -> Geometry:
         """How the kernel sees the region."""
         return _geometry(region)
+
+    def _memory_type(self) -> str:
+        """C type by which activations are read from memory."""
+        kind = self.region.operand(0).view.dtype
+        return kind.c if kind.is_float else self.s_type
 
     @property
     def depth(self) -> int:
@@ -329,9 +334,13 @@ class Emitter:
             self._copy_rows(w)
         elif self.prologue:
             w(f"{self.s_type} *xs = a->scratch;")
-            apply_prologue(w, self.region, g, self.lanes, "xn", Rows("xs", self.group_room, self.scratch_type))
+            self._fill_rows(w)
         with self._panel_loop(w):
             self._panel(w)
+
+    def _fill_rows(self, w: Writer) -> None:
+        """Rows of a flat task, run through the prologue or converted, into scratch."""
+        apply_prologue(w, self.region, self.g, self.lanes, "xn", Rows("xs", self.group_room, self.scratch_type))
 
     def _task_axes(self) -> list[tuple[str, int]]:
         """What a task number stands for, outermost first; axes of extent 1 are left out."""

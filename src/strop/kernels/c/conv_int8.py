@@ -46,7 +46,7 @@ class ConvInt8(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        return why_not(region) or _awkward(region)
+        return why_not(region) or awkward(region, integer_geometry(region))
 
     def space(self, region: Region, target: Target) -> list[Params]:
         found = dot_emitter.register_tiles(geometry(region), target, _spare(target))
@@ -84,8 +84,8 @@ def why_not(region: Region) -> str | None:
     return None
 
 
-def _awkward(region: Region) -> str | None:
-    found = integer_geometry(region)
+def awkward(region: Region, found: Geometry | str) -> str | None:
+    """Why a product of bytes with this geometry is not walked here; None when it is."""
     if isinstance(found, str):
         return found
     if found.k > _MOST:

@@ -174,6 +174,15 @@ def int16_geometry(region: Region) -> Geometry | str:
     return _in_steps(region, 2)
 
 
+def widened_geometry(region: Region) -> Geometry | str:
+    """As ``integer_geometry`` where rows are widened into scratch: those of a flat geometry with consecutive channels as they are, others as those that are
+    padded."""
+    whole = _integer_geometry(region, False)
+    if isinstance(whole, str) or whole.copies or (whole.flat and whole.c_stride == 1):
+        return whole
+    return _integer_geometry(region, True)
+
+
 def _in_steps(region: Region, size: int) -> Geometry | str:
     whole = _integer_geometry(region, False)
     if isinstance(whole, str) or whole.copies or whole.run % size == 0:

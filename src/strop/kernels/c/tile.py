@@ -245,6 +245,22 @@ class IntegerTile(DotTile):
 
 
 @dataclass(frozen=True)
+class IntegerSmallTile(IntegerTile):
+    """As ``IntegerTile``, of weights with which two products fit i16."""
+
+    dot: ClassVar[str] = "vdot4_small"
+
+
+@dataclass(frozen=True)
+class IntegerPairTile(IntegerTile):
+    """As ``IntegerTile``, of 16-bit rows with 16-bit weights, two per step and lane."""
+
+    dot: ClassVar[str] = "vdot2"
+    step_items: ClassVar[int] = 2
+    item: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
 class MixedTile(Tile):
     """A tile of f32 sums whose weights are integers, widened as they are loaded. ``bits``: 8, or 4: then a byte holds two weights of a
     column, the lower half the first, each with 8 added. ``scaled``: the caller declares vectors ``s0``, ... that they are multiplied with,

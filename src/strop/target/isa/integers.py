@@ -108,6 +108,10 @@ INSTRS = [
         _dot4,
         needs="quads of u8 in a, of i8 in b; the sum wraps",
     ),
+    Instr(
+        "vdot4_small", "vi", "vi c, vi a, vi b", "return vdot4(c, a, b);", _dot4,
+        needs="as vdot4, where neither the first two nor the last two products of a lane have a sum that leaves i16",
+    ),
     Instr("vquads", "vi", _ROWS, f"vi r; for (int i = 0; i < VL; i++) {{ uint32_t q = 0; {_LANE_OF_ROWS} }} return r;", _quads, needs=_ROWS_NEED),
     Instr(
         "vquads_n", "vi", f"{_ROWS}, int64_t n", f"vi r = {{0}}; for (int i = 0; i < VL; i++) if (i < n) {{ uint32_t q = 0; {_LANE_OF_ROWS} }} return r;",
@@ -138,6 +142,12 @@ def _widened(prefix: str, cast: str) -> Instr:
     return Instr("vdot4", "vi", "vi c, vi a, vi b", body, expect="vpmaddwd")
 
 
+def _small(prefix: str, cast: str) -> Instr:
+    """Products of bytes, added in pairs in i16 and once more in i32."""
+    body = f"return c + (vi){prefix}_madd_epi16({prefix}_maddubs_epi16(({cast})a, ({cast})b), {prefix}_set1_epi16(1));"
+    return Instr("vdot4_small", "vi", "vi c, vi a, vi b", body, expect="vpmaddubsw")
+
+
 _MASK = "(__mmask16)(n >= VL ? 0xffff : (1u << n) - 1)"
 def _pairs(prefix: str, cast: str) -> Instr:
     return Instr("vdot2", "vi", "vi c, vi a, vi b", f"return c + (vi){prefix}_madd_epi16(({cast})a, ({cast})b);", expect="vpmaddwd")
@@ -145,11 +155,13 @@ def _pairs(prefix: str, cast: str) -> Instr:
 
 AVX2_INSTRS = [
     _widened("_mm256", "__m256i"),
+    _small("_mm256", "__m256i"),
     _pairs("_mm256", "__m256i"),
     Instr("vcvt_n", "vi", "vf x", "return (vi)_mm256_cvtps_epi32(x);", expect="vcvtps2dq"),
 ]
 AVX512_INSTRS = [
     _widened("_mm512", "__m512i"),
+    _small("_mm512", "__m512i"),
     _pairs("_mm512", "__m512i"),
     Instr("vload_u8_n", "vi", "const uint8_t *p, int64_t n", f"return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8({_MASK}, p));"),
     Instr("vload_i8_n", "vi", "const int8_t *p, int64_t n", f"return (vi)_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8({_MASK}, p));"),

@@ -1,0 +1,58 @@
+"""``int8x7``: weights of 7 bits, of which two products with activations of 8 bits fit 16 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import strop
+from strop import demo_data
+from strop.engine.describe import describe
+from strop.quantize.grid import quantized_weights, weight_scales
+from strop.target.detect import host, parse, runs_here
+from strop.target.isa.table import ISAS
+from tests.engine.planted import digits
+
+DIGITS = [{"input": image[None]} for image in digits(0, 60)[0]]
+
+
+def test_weights_end_at_64() -> None:
+    weights = np.random.default_rng(0).standard_normal((5, 300)).astype(np.float32)
+    scales = weight_scales(weights, 0, greatest=64)
+    assert np.abs(quantized_weights(weights, scales, 0)).max(axis=1).tolist() == [64] * 5
+    np.testing.assert_allclose(scales, np.abs(weights).max(axis=1) / 64, rtol=1e-6)
+
+
+def test_an_engine_agrees_and_keeps_the_classes() -> None:
+    engine = strop.build(demo_data.lenet_path(), level=0, precision="int8x7", calibration=DIGITS[:20])
+    assert engine.manifest["precision"]["layers"]["int8x7"], "no layer is in it"
+    floats = strop.build(demo_data.lenet_path(), level=0)
+    named = [int(np.argmax(engine(s["input"]))) == int(np.argmax(floats(s["input"]))) for s in DIGITS[20:]]
+    assert sum(named) >= 39
+
+
+@pytest.mark.skipif(not runs_here(parse("x86-64-v3")), reason="this machine has no AVX2")
+def test_avx2_multiplies_bytes_and_gives_what_other_code_gives() -> None:
+    built = {
+        name: strop.build(demo_data.lenet_path(), level=0, threads=1, target=name, precision="int8x7", calibration=DIGITS[:20])
+        for name in ("x86-64-v3", "x86-64", "host")
+    }
+    kernels = [step.kernel.split("(")[0] for step in describe(built["x86-64-v3"]).steps]
+    assert "conv_int8_small" in kernels, kernels
+    for sample in DIGITS[20:30]:
+        wanted = built["x86-64"].run(sample)["logits"]
+        for name in ("x86-64-v3", "host"):
+            assert np.array_equal(built[name].run(sample)["logits"], wanted), name
+
+
+def test_layers_of_8_and_of_7_bits_stand_in_one_network() -> None:
+    options = {"level": 0, "precision": "int8", "layer_precision": {"@first": "int8x7"}, "calibration": DIGITS[:20]}
+    found = strop.build(demo_data.lenet_path(), **options).manifest["precision"]["layers"]
+    assert len(found["int8x7"]) == 1 and found["int8"]
+
+
+def test_auto_starts_from_it_where_bytes_are_multiplied_in_pairs() -> None:
+    pairs = host().isa.startswith("avx") and not ISAS[host().isa].used("vdot4()", host().extras)
+    engine = strop.build(demo_data.lenet_path(), level=0, precision="auto", calibration=DIGITS[:20], max_drop=5.0)
+    reduced = set(engine.manifest["precision"]["layers"]) & {"int8", "int8x7"}
+    assert reduced <= {"int8x7" if pairs else "int8"}
