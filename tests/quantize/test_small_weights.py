@@ -8,6 +8,12 @@ import pytest
 import strop
 from strop import demo_data
 from strop.engine.describe import describe
+from strop.ir import dtype as dt
+from strop.ir import interp
+from strop.ir.graph import Graph
+from strop.ir.op import Type
+from strop.ops.elementwise import make
+from strop.ops.matmul import MatMul
 from strop.quantize.grid import quantized_weights, weight_scales
 from strop.target.detect import host, parse, runs_here
 from strop.target.isa.table import ISAS
@@ -56,3 +62,20 @@ def test_auto_starts_from_it_where_bytes_are_multiplied_in_pairs() -> None:
     engine = strop.build(demo_data.lenet_path(), level=0, precision="auto", calibration=DIGITS[:20], max_drop=5.0)
     reduced = set(engine.manifest["precision"]["layers"]) & {"int8", "int8x7"}
     assert reduced <= {"int8x7" if pairs else "int8"}
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8x7"])
+def test_products_whose_code_differs_in_a_remark_alone(precision: str) -> None:
+    """46 and 47 products are 12 quads and 24 pairs: the same function, of which a library has one."""
+    rng = np.random.default_rng(2)
+    graph = Graph("two")
+    feeds = {}
+    for k in (45, 46, 47):
+        x = graph.add_input(f"x{k}", Type(dt.f32, (1, k)))
+        feeds[x.name] = rng.standard_normal((1, k)).astype(np.float32)
+        product = graph.add(MatMul(), [x, graph.add_const(rng.standard_normal((k, 64)).astype(np.float32))])
+        graph.outputs.append(graph.add(make("relu"), [product.output]).output)
+        graph.output_names.append(f"y{k}")
+    engine = strop.build(graph, level=0, threads=1, precision=precision, calibration=[feeds] * 3)
+    for got, want in zip(engine.run(feeds).values(), interp.run(graph, feeds).values(), strict=True):
+        assert np.abs(got - want).max() <= 0.05 * np.abs(want).max()

@@ -562,9 +562,10 @@ class Emitter:
             parameters.append(f"const {self.w_type} *ahead")
         declared, sizes = constants_of(w.text())
         text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        what = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {g.k} products each */"
+        digest = hashlib.sha256((what + text).encode()).hexdigest()[:8]  # kernels share helpers that are the same to the letter
         name = f"tile_{tile.mr}x{tile.nv}_{digest}"
-        helper = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {g.k} products each */\nstatic void {name}{text}\n"
+        helper = f"{what}\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)
         return name, sizes

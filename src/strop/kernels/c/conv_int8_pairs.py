@@ -21,7 +21,7 @@ from strop.target.isa.table import ISAS
 #: Registers that a multiply-add needs for itself: its products, before they are added.
 _SPARE = 1
 #: Estimated cycles of a multiply-add, in such of floats, and of widening an activation.
-_PER_DOT, _WIDENING = 1.2, 0.15
+_PER_DOT, _WIDENING = 1.4, 0.15
 
 
 class ConvInt8Pairs(Kernel[Params]):
