@@ -37,6 +37,8 @@ from strop.trace import Trace
 from tests import tiny_net
 from tests.engine.planted import BAD, digits, spoiled
 
+#: What ``auto`` starts from on this machine.
+INT8 = stage.fastest_integers(detect("host"))
 CALIBRATION, _ = digits(0, 100)
 IMAGES, LABELS = digits(100, 1782)
 
@@ -272,9 +274,9 @@ def test_auto_takes_what_is_faster_and_accurate_enough(monkeypatch: pytest.Monke
     monkeypatch.setattr(stage, "timer", fake_timer(slow={"fc2"}, naive={"fc1"}))
     engine = made(spoiled(), precision="auto", calibration=CALIBRATION, calibrator="minmax")
     facts, notes = engine.manifest["precision"], engine.manifest["notes"]
-    assert facts["layers"] == {"int8": ["conv1"], "fp32": ["conv2", "fc1", "fc2"]}
-    assert any("fc2 stays in fp32: int8 takes 20.0 us, fp32 10.0 us" in n for n in notes)
-    assert any("fc1 stays in fp32: no fast int8 kernel" in n for n in notes)
+    assert facts["layers"] == {INT8: ["conv1"], "fp32": ["conv2", "fc1", "fc2"]}
+    assert any(f"fc2 stays in fp32: {INT8} takes 20.0 us, fp32 10.0 us" in n for n in notes)
+    assert any(f"fc1 stays in fp32: no fast {INT8} kernel" in n for n in notes)
     assert any(f"{BAD} is lifted to fp32" in n for n in notes)
     assert top1(lenet()) - top1(engine) <= 0.01
 
@@ -306,7 +308,7 @@ def test_auto_takes_bf16_where_that_is_faster_than_int8(monkeypatch: pytest.Monk
 def test_auto_takes_bf16_when_accuracy_costs_int8_its_lead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "timer", typed_timer(int8=5, bf16=6))
     good, bad = (made(model, precision="auto", calibration=CALIBRATION, calibrator="minmax") for model in (None, spoiled()))
-    assert good.manifest["precision"]["layers"] == {"int8": ["conv1", "conv2", "fc1", "fc2"]}
+    assert good.manifest["precision"]["layers"] == {INT8: ["conv1", "conv2", "fc1", "fc2"]}
     assert bad.manifest["precision"]["layers"] == {"bf16": ["conv1", BAD, "fc1", "fc2"]}
     assert top1(lenet()) - top1(bad) <= 0.01
 
@@ -328,7 +330,7 @@ def test_auto_repairs_what_one_planted_layer_spoils(monkeypatch: pytest.MonkeyPa
     assert report.layers[0].name == BAD and report.layers[0].blame > 0.9
     monkeypatch.setattr(stage, "timer", fake_timer())
     engine = made(spoiled(), precision="auto", max_drop=0.5, **options)
-    assert engine.manifest["precision"]["layers"] == {"int8": ["conv1", "fc1", "fc2"], "fp32": [BAD]}
+    assert engine.manifest["precision"]["layers"] == {INT8: ["conv1", "fc1", "fc2"], "fp32": [BAD]}
     assert top1(bad) < 0.9 and top1(lenet()) - top1(engine) <= 0.01
 
 
@@ -347,7 +349,7 @@ def test_auto_above_level_0_lets_both_networks_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(race, "ratio", ratio)
     engine = build(demo_data.lenet_path(), level=1, budget=0, threads=1, precision="auto", calibration=CALIBRATION)
     layers = engine.manifest["precision"]["layers"]
-    assert raced == [[1, 1]] and len(layers.get("int8", [])) == kept and len(layers.get("fp32", [])) == 4 - kept
+    assert raced == [[1, 1]] and len(layers.get(INT8, [])) == kept and len(layers.get("fp32", [])) == 4 - kept
     assert any(f"{100 * share:.1f} % of its time in fp32" in note for note in engine.manifest["notes"])
 
 
@@ -395,7 +397,7 @@ def test_times_and_estimates_are_not_compared(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(stage, "timer", timer)
     engine = made(precision="auto", calibration=CALIBRATION)
     assert engine.manifest["precision"]["layers"]["fp32"] == ["conv1", "fc1"]
-    assert any("conv1 stays in fp32: int8 takes 3.0 us, fp32 2.0 us (estimated)" in n for n in engine.manifest["notes"])
+    assert any(f"conv1 stays in fp32: {INT8} takes 3.0 us, fp32 2.0 us (estimated)" in n for n in engine.manifest["notes"])
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ RNG = np.random.default_rng(3)
 X = floats(2, 6, 8)
 U8 = RNG.integers(0, 256, (2, 6, 8)).astype(np.uint8)
 I8 = RNG.integers(-128, 128, (2, 6, 8)).astype(np.int8)
+#: Of 7 bits: with more, ONNX Runtime's sums of two products saturate on x86-64 processors without VNNI.
+WEIGHTS = I8[0] // 2
 IMAGE = RNG.integers(0, 256, (1, 4, 6, 5)).astype(np.uint8)
 IDS = RNG.integers(0, 9, (2, 6)).astype(np.int32)
 GAMMA, BETA = floats(8, low=0.5, high=1.5), floats(8, seed=1)
@@ -70,10 +72,10 @@ CASES: list[tuple[str, list[Any], tuple[Any, ...], dict[str, Any]]] = [
     ("QLinearGlobalAveragePool", [IMAGE, *SMALL, *SMALL], (np.uint8,), {"channels_last": 0}),
     ("QLinearGlobalAveragePool", [IMAGE, *SMALL, *SMALL], (np.uint8,), {"channels_last": 1}),
     ("NhwcMaxPool", [IMAGE], (np.uint8,), {"kernel_shape": [2, 2], "strides": [2, 1]}),
-    ("MatMulIntegerToFloat", [U8[0], I8[0].T.copy(), *(scalar(s) for s in (0.02, 0.03)), scalar(100, np.uint8), scalar(3, np.int8), floats(6)], (F32,), {}),
-    ("MatMulIntegerToFloat", [U8[0], I8[0].T.copy(), scalar(0.02), floats(6, low=0.01, high=0.1)], (F32,), {}),
-    ("DynamicQuantizeMatMul", [X, I8[0].T.copy(), scalar(0.03), scalar(3, np.int8), floats(6)], (F32,), {}),
-    ("QGemm", [U8[0], *SMALL, I8[0], scalar(0.03), scalar(2, np.int8), np.arange(6, dtype=np.int32)], (F32,), {"transB": 1, "alpha": 0.5}),
+    ("MatMulIntegerToFloat", [U8[0], WEIGHTS.T.copy(), *(scalar(s) for s in (0.02, 0.03)), scalar(100, np.uint8), scalar(3, np.int8), floats(6)], (F32,), {}),
+    ("MatMulIntegerToFloat", [U8[0], WEIGHTS.T.copy(), scalar(0.02), floats(6, low=0.01, high=0.1)], (F32,), {}),
+    ("DynamicQuantizeMatMul", [X, WEIGHTS.T.copy(), scalar(0.03), scalar(3, np.int8), floats(6)], (F32,), {}),
+    ("QGemm", [U8[0], *SMALL, WEIGHTS, scalar(0.03), scalar(2, np.int8), np.arange(6, dtype=np.int32)], (F32,), {"transB": 1, "alpha": 0.5}),
     ("QGemm", [U8[0], *SMALL, U8[1], *OTHER, None, scalar(2.0), scalar(9, np.uint8)], (np.uint8,), {"transB": 1}),
     ("MatMulNBits", [floats(3, 32), RNG.integers(0, 256, (5, 2, 8)).astype(np.uint8), floats(10)], (F32,), {"K": 32, "N": 5, "bits": 4, "block_size": 16}),
     ("MatMulNBits", [floats(3, 40), RNG.integers(0, 256, (5, 2, 16)).astype(np.uint8), floats(10), RNG.integers(0, 256, 5).astype(np.uint8)], (F32,), {"K": 40, "N": 5, "bits": 4, "block_size": 32}),

@@ -143,7 +143,8 @@ def test_products_of_integers(zero: str | None) -> None:
 
 def test_quantized_convolution_per_channel() -> None:
     rng = np.random.default_rng(2)
-    x, w = rng.integers(0, 256, (1, 3, 6, 6)).astype(np.uint8), rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8)
+    x = rng.integers(0, 256, (1, 3, 6, 6)).astype(np.uint8)
+    w = rng.integers(-64, 64, (4, 3, 3, 3)).astype(np.int8)  # with more, ONNX Runtime's sums saturate on x86-64 without VNNI
     scales = floats(4, low=0.001, high=0.01)
     bias = rng.integers(-500, 500, 4).astype(np.int32)
     x_scale, y_scale = np.asarray(0.02, np.float32), np.asarray(0.05, np.float32)

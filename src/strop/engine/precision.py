@@ -144,7 +144,7 @@ def reduce_precision(
         raise _no_fp8(machine)
     if not is_gpu(machine) and any(asked in (*INTEGERS, *NARROW, "auto") for asked in request.asked):
         graph = split_projections(graph, _known(request))
-    decisions = decide(graph, request.precision, request.layers, _fastest_integers(machine))
+    decisions = decide(graph, request.precision, request.layers, fastest_integers(machine))
     calibrator = request.chosen if request.chosen == ranges.BEST else ranges.parse(request.chosen).text
     if calibrator == ranges.BEST and "fp8" in request.asked:
         raise OptionError("the calibrator 'best' compares ranges of integers", where="calibrator", got="fp8", expected="minmax, percentile, ...")
@@ -200,7 +200,7 @@ def reduce_precision(
     return Reduced(result, {"precision": facts}, explain, settled)
 
 
-def _fastest_integers(machine: Target) -> str:
+def fastest_integers(machine: Target) -> str:
     """What ``auto`` starts from: weights of 7 bits where x86-64 processors multiply pairs of bytes, in sums that saturate, and not quads."""
     isa = ISAS.get(machine.isa)
     pairs = isa is not None and machine.isa.startswith("avx") and not isa.used("vdot4()", machine.extras)
