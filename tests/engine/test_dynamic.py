@@ -12,6 +12,7 @@ import pytest
 
 from strop.engine.build import build
 from strop.engine.engine import Engine, load
+from strop.engine.roofline import has_dots
 from strop.errors import InputError
 from strop.frontend.onnx.reader import read_onnx
 from strop.ir import interp
@@ -20,6 +21,7 @@ from strop.ir.op import Type
 from strop.ir.parse import parse
 from strop.ir.shape import Sym, mul
 from strop.ops.elementwise import make
+from strop.target.detect import host
 from tests import dynamic_nets, tiny_net
 from tests.runtime.synthetic import run_script
 
@@ -63,7 +65,7 @@ def test_any_size_in_bf16(net: str, shapes: dict[str, str], sizes: list[tuple[in
     model = getattr(dynamic_nets, net)()
     engine = build(model, level=0, threads=2, shapes=shapes, precision="bf16", layer_precision={"*": "bf16"})
     kernels = {s["kernel"].split("(")[0] for s in engine.manifest["steps"]}
-    assert "naive" not in kernels and "conv_bf16" in kernels
+    assert "naive" not in kernels and ("conv_bf16" in kernels or not has_dots(host()))  # without dot products of bf16 values are widened
     session = runtime_of(model)
     for shape in sizes:
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -24,6 +24,7 @@ import strop
 from strop.engine.format import EngineFile, SectionKind
 from strop.target.detect import host
 from strop.target.isa.table import ISAS
+from tests.saturates import SATURATES
 
 RNG = np.random.default_rng(11)
 
@@ -75,10 +76,6 @@ def image_net() -> onnx.ModelProto:
     value = helper.make_tensor_value_info
     graph = helper.make_graph(nodes, "net", [value("x", TensorProto.FLOAT, [2, 3, 30, 26])], [value("y", TensorProto.FLOAT, [2, 10])], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-#: On such processors ONNX Runtime adds two products in 16 bits, which saturate unless weights have 7 bits: no reference for what is exact here.
-SATURATES = host().isa.startswith("avx") and not ISAS[host().isa].used("vdot4()", host().extras)
 
 
 def steps(engine: Any) -> Counter[str]:

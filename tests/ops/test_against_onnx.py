@@ -32,6 +32,7 @@ from strop.ops.scatter import ScatterElements, ScatterND
 from strop.ops.softmax import LogSoftmax, Softmax
 from tests.ops.quantized_calls import conv_integer, lacking, linear, matmul_integer
 from tests.ops.test_samples import assert_close, named_samples
+from tests.saturates import SATURATES
 
 Array = np.ndarray[Any, Any]
 #: ONNX operator, its inputs, its attributes.
@@ -485,6 +486,8 @@ def compare(sample: Sample, call: Call, runner: str) -> bool:
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("kind", CALLS, ids=lambda c: c.name)
 def test_samples(kind: type[Op], runner: str) -> None:
+    if runner == "runtime" and SATURATES and kind in (IntegerConv, IntegerMatMul):
+        pytest.skip("on this processor ONNX Runtime's sums of two products of bytes saturate")
     asked = 0
     for sample in named_samples(kind.name):
         if why_not(sample, runner) is None:

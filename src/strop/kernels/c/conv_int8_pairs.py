@@ -32,7 +32,7 @@ class ConvInt8Pairs(Kernel[Params]):
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not target.isa.startswith("avx") or dot_emitter.native("vdot4", target):
-            return "quads of bytes are multiplied faster here"
+            return "no instructions for pairs of i16, or faster ones for quads of bytes"
         return conv_int8.why_not(region) or conv_int8.awkward(region, widened_geometry(region))
 
     def space(self, region: Region, target: Target) -> list[Params]:

@@ -33,7 +33,7 @@ class ConvInt8Small(Kernel[Params]):
 
     def accepts(self, region: Region, target: Target) -> str | None:
         if not target.isa.startswith("avx") or dot_emitter.native("vdot4", target):
-            return "quads of bytes are multiplied faster here"
+            return "no instructions for pairs of bytes, or faster ones for quads"
         reason = conv_int8.why_not(region) or conv_int8.awkward(region, integer_geometry(region))
         return reason or (None if _fit(region) else "two products may not fit i16")
 
