@@ -25,6 +25,7 @@ from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.quantize import saturated
 from strop.target.base import Target
 from strop.target.detect import TARGETS, host, runs_here
+from strop.target.isa.table import multiplies_pairs
 from tests.kernels.harness import compiled, run
 from tests.kernels.test_conv_direct import CASES as CONVS
 from tests.kernels.test_conv_direct import NHWC
@@ -127,17 +128,12 @@ def _does_rows(target: Target) -> bool:
     return native("vquads", target) and native("vdot4", target)
 
 
-def _does_pairs(target: Target) -> bool:
-    """True where an instruction multiplies pairs of i16 and none quads of bytes."""
-    return target.isa.startswith("avx") and not native("vdot4", target)
-
-
 @pytest.mark.parametrize(
     ("kernel", "made", "targets"),
     [
         (KERNEL, cases, TARGETS_HERE),
-        (PAIRS_KERNEL, cases, [t for t in TARGETS_HERE if _does_pairs(t)]),
-        (SMALL_KERNEL, small_cases, [t for t in TARGETS_HERE if _does_pairs(t)]),
+        (PAIRS_KERNEL, cases, [t for t in TARGETS_HERE if multiplies_pairs(t)]),
+        (SMALL_KERNEL, small_cases, [t for t in TARGETS_HERE if multiplies_pairs(t)]),
         (DEPTHWISE_KERNEL, depthwise, TARGETS_HERE),
         (DOT_KERNEL, depthwise, [t for t in TARGETS_HERE if _does_rows(t)]),
     ],

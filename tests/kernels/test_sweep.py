@@ -10,6 +10,7 @@ from strop.kernels.c.dot_emitter import native
 from strop.kernels.table import KERNELS, refusal
 from strop.ops.elementwise import Cast, Elementwise
 from strop.target.detect import TARGETS, host, runs_here
+from strop.target.isa.table import multiplies_pairs
 from tests.kernels import regions
 from tests.kernels.harness import check_all
 
@@ -78,7 +79,7 @@ def test_every_kernel_on_every_sample_it_accepts(kernel, target):
         pytest.skip(UNSUITED[kernel.name])
     if not cases and kernel.name in FEATURES and not all(native(instruction, target) for instruction in FEATURES[kernel.name]):
         pytest.skip(f"{target} has no {' or '.join(FEATURES[kernel.name])}")
-    if not cases and kernel.name in PAIRS and (native("vdot4", target) or not target.isa.startswith("avx")):
+    if not cases and kernel.name in PAIRS and not multiplies_pairs(target):
         pytest.skip(f"{target} multiplies quads of bytes, or no pairs")
     assert cases, f"no sample of any op is accepted by {kernel.name}"
     check_all(kernel, cases, target, every=False)

@@ -16,7 +16,7 @@ from strop.ops.elementwise import make
 from strop.ops.matmul import MatMul
 from strop.quantize.grid import quantized_weights, weight_scales
 from strop.target.detect import host, parse, runs_here
-from strop.target.isa.table import ISAS
+from strop.target.isa.table import multiplies_pairs
 from tests.engine.planted import digits
 
 DIGITS = [{"input": image[None]} for image in digits(0, 60)[0]]
@@ -58,10 +58,9 @@ def test_layers_of_8_and_of_7_bits_stand_in_one_network() -> None:
 
 
 def test_auto_starts_from_it_where_bytes_are_multiplied_in_pairs() -> None:
-    pairs = host().isa.startswith("avx") and not ISAS[host().isa].used("vdot4()", host().extras)
     engine = strop.build(demo_data.lenet_path(), level=0, precision="auto", calibration=DIGITS[:20], max_drop=5.0)
     reduced = set(engine.manifest["precision"]["layers"]) & {"int8", "int8x7"}
-    assert reduced <= {"int8x7" if pairs else "int8"}
+    assert reduced <= {"int8x7" if multiplies_pairs(host()) else "int8"}
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8x7"])

@@ -40,7 +40,7 @@ from strop.quantize.weights import StoredLayer, stored_layers
 from strop.target.base import Target
 from strop.target.cuda import has_fp8, is_gpu
 from strop.target.detect import runs_here
-from strop.target.isa.table import ISAS
+from strop.target.isa.table import multiplies_pairs
 from strop.trace import Trace
 
 #: Used where nothing else is said: of integers, whose steps are even, and of floats of 8 bits, whose steps grow with the value.
@@ -202,9 +202,7 @@ def reduce_precision(
 
 def fastest_integers(machine: Target) -> str:
     """What ``auto`` starts from: weights of 7 bits where x86-64 processors multiply pairs of bytes, in sums that saturate, and not quads."""
-    isa = ISAS.get(machine.isa)
-    pairs = isa is not None and machine.isa.startswith("avx") and not isa.used("vdot4()", machine.extras)
-    return "int8x7" if pairs else "int8"
+    return "int8x7" if multiplies_pairs(machine) else "int8"
 
 
 def _no_fp8(machine: Target) -> OptionError:

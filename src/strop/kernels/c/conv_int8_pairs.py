@@ -16,7 +16,7 @@ from strop.kernels.c.positions import Geometry, widened_geometry
 from strop.kernels.c.tile import IntegerPairTile, Tile
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
-from strop.target.isa.table import ISAS
+from strop.target.isa.table import ISAS, multiplies_pairs
 
 #: Registers that a multiply-add needs for itself: its products, before they are added.
 _SPARE = 1
@@ -31,7 +31,7 @@ class ConvInt8Pairs(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        if not target.isa.startswith("avx") or dot_emitter.native("vdot4", target):
+        if not multiplies_pairs(target):
             return "no instructions for pairs of i16, or faster ones for quads of bytes"
         return conv_int8.why_not(region) or conv_int8.awkward(region, widened_geometry(region))
 

@@ -15,7 +15,7 @@ from strop.kernels.c.conv_direct import Params
 from strop.kernels.c.positions import integer_geometry, weight_matrices
 from strop.kernels.c.tile import IntegerSmallTile, Tile
 from strop.target.base import Target
-from strop.target.isa.table import ISAS
+from strop.target.isa.table import ISAS, multiplies_pairs
 
 #: Largest magnitude of a sum of two weights: 255 times this fits i16.
 _MOST = 128
@@ -32,7 +32,7 @@ class ConvInt8Small(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        if not target.isa.startswith("avx") or dot_emitter.native("vdot4", target):
+        if not multiplies_pairs(target):
             return "no instructions for pairs of bytes, or faster ones for quads"
         reason = conv_int8.why_not(region) or conv_int8.awkward(region, integer_geometry(region))
         return reason or (None if _fit(region) else "two products may not fit i16")
