@@ -118,7 +118,7 @@ HALVES = [
 ]
 
 
-@pytest.mark.parametrize(("kernel", "kind", "name", "wanted"), HALVES, ids=str)
+@pytest.mark.parametrize(("kernel", "kind", "name", "wanted"), HALVES, ids=[f"{kernel.name}-{kind}-{name}" for kernel, kind, name, _ in HALVES])
 def test_products_of_halves(kernel, kind, name, wanted):
     target = parse(name).with_cores(1)
     weight = np.ones((64, 32, 1, 1), kind.numpy)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +18,15 @@ pytest.importorskip("h5py", reason="the package h5py is not installed: pip insta
 
 import h5py
 
-from strop.errors import ModelError, OptionError, UnsupportedError
+from strop.errors import ModelError, OptionError, RuntimeFailure, UnsupportedError
+from strop.frontend.keras import hdf5, walk
 from strop.frontend.table import judge, read
 from tests.frontend.test_keras import CASES, saved
 
 Config = dict[str, Any]
+
+#: An HDF5 file that the library reads without end: a file of weights of which some bytes were changed by chance.
+ENDLESS = Path(__file__).with_name("endless.h5.xz")
 
 
 def dense(**changes: Any) -> Config:
@@ -226,3 +232,37 @@ def test_truncated_files(part: str, tmp_path: Path) -> None:
 def test_lambda_layers_hold_code(part: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="layer Lambda holds code, which is not run"):
         read(saved("3/refused lambda", part, tmp_path))
+
+
+def test_a_file_that_the_library_does_not_return_from(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the weights cannot be read"):
+        reading(lzma.decompress(ENDLESS.read_bytes()), tmp_path, "net.h5")
+
+
+#: Programs in the place of the one that tries a file, and what is said of it.
+PROGRAMS: dict[str, tuple[str, type[Exception], str]] = {
+    "crashes": ("import os; os.kill(os.getpid(), 9)", ModelError, f"the HDF5 library was ended by signal {int(signal.SIGKILL)}"),
+    "waits": ("import time; time.sleep(600)", ModelError, "the HDF5 library does not return within"),
+    "works without end": (f"import sys; sys.path[0] = {str(Path(walk.__file__).parent)!r}; import walk; walk._limit(1)\nwhile True: pass", ModelError, f"ended by signal {int(signal.SIGXCPU)}"),
+    "fails": ("raise SystemExit('no room')", RuntimeFailure, "no room"),
+}
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["bytes", "path"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_files_that_are_tried_first(name: str, held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, kind, message = PROGRAMS[name]
+    program, path = tmp_path / "program.py", tmp_path / "net.h5"
+    program.write_text(source)
+    path.write_bytes(weights())
+    monkeypatch.setattr(walk, "__file__", str(program))
+    monkeypatch.setattr(hdf5, "PATIENCE", 0)
+    monkeypatch.setattr(hdf5, "START", 3 if name == "waits" else 60)
+    with pytest.raises(kind, match=message):
+        hdf5.opened(weights() if held else path, path.stat().st_size, "net.h5")
+
+
+def test_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "none"))
+    with pytest.raises(RuntimeFailure, match="HDF5 files cannot be read: Python does not start"):
+        reading(archive(model()), tmp_path)

@@ -59,7 +59,7 @@ from tests.frontend.tflite_nets import every_net
 from tests.fuzz import mutate
 
 #: Seconds that one mutation may take, and bytes that a child may allocate beside what it has.
-PATIENCE, ROOM = 8.0, 1 << 30
+PATIENCE, ROOM = 12.0, 1 << 30
 _DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 KINDS = ("onnx", "onnx", "onnx", "tflite", "saved_model", "keras", "engine", "text", "records")
 

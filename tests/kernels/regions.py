@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -91,6 +92,12 @@ def _with_bias(node: Expr) -> Expr | None:
     if node == Input(0):
         return Input(0) + Input(1)
     return Input(node.index + 1) if isinstance(node, Input) else None
+
+
+def halved(sample: Sample) -> Sample:
+    """A product whose weights, the second operand, have half their size: 7 bits of 8."""
+    x, weight, *others = sample.inputs
+    return replace(sample, inputs=(x, np.asarray(weight) // 2, *others))
 
 
 def elementwise(sample: Sample, layout: str) -> Case:

@@ -9,6 +9,7 @@ from strop.kernels.c import naive
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.table import KERNELS, refusal
 from strop.ops.elementwise import Cast, Elementwise
+from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.target.detect import TARGETS, host, runs_here
 from strop.target.isa.table import multiplies_pairs
 from tests.kernels import regions
@@ -49,6 +50,8 @@ def _accepted(kernel, name: str, target) -> list[regions.Case]:
             ways = [regions.anchored(sample, layout, rng, epilogue, constants) for constants in (False, True)]
             if sample.op.name in ("conv", "conv_transpose") and len(sample.inputs) == 3:
                 ways += [regions.bias_in_epilogue(ways[1])]
+            if isinstance(sample.op, (IntegerConv, IntegerMatMul)):
+                ways += [regions.anchored(regions.halved(sample), layout, rng, epilogue, constants=True)]
             if scalar:
                 ways.insert(0, regions.elementwise(sample, layout))
             found += [case for case in ways if refusal(kernel, case[0], target) is None][:1]

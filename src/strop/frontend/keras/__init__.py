@@ -1,6 +1,6 @@
 """Keras frontend: ``.keras`` and whole-model ``.h5`` files to Graphs by the configuration of their layers, without Keras.
 
-Only ``archive`` and ``hdf5`` import the optional package ``h5py``; what is supported is known without it.
+Only ``archive``, ``hdf5`` and ``walk`` import the optional package ``h5py``; what is supported is known without it.
 """
 
 # Importing these registers their import functions.

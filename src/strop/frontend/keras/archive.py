@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from h5py import File
-
 from strop.errors import ModelError, UnsupportedError
-from strop.frontend.keras.hdf5 import BROKEN, Groups, Tree, names_in, text_of
+from strop.frontend.keras.hdf5 import Groups, Tree, names_in, opened, text_of
+from strop.frontend.keras.walk import BROKEN
 from strop.frontend.keras.weights import Weights
 
 #: Most bytes of a configuration, and of the weights of a ``.keras`` file.
@@ -52,9 +51,9 @@ def load(model: str | Path | bytes) -> Archive:
     """
     where = "the given bytes" if isinstance(model, bytes) else str(model)
     try:
-        data: Any = io.BytesIO(model) if isinstance(model, bytes) else Path(model)
-        size = len(model) if isinstance(model, bytes) else data.stat().st_size
-        head = model[:4] if isinstance(model, bytes) else _head(data)
+        data = model if isinstance(model, bytes) else Path(model)
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        head = data[:4] if isinstance(data, bytes) else _head(data)
         return _zipped(data, where) if head == b"PK\x03\x04" else _whole(data, size, where)
     except (*BROKEN, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error) as error:
         raise ModelError("the Keras model cannot be read", where=where, got=error, hint="check that the file was copied completely") from error
@@ -65,15 +64,15 @@ def _head(path: Path) -> bytes:
         return file.read(4)
 
 
-def _zipped(data: Any, where: str) -> Archive:
-    with zipfile.ZipFile(data) as archive:
+def _zipped(data: Path | bytes, where: str) -> Archive:
+    with zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data) as archive:
         names = archive.namelist()
         config = _json(_member(archive, _CONFIG, MAX_CONFIG, where), f"{where}, {_CONFIG}")
         metadata = _json(_member(archive, _METADATA, MAX_CONFIG, where), f"{where}, {_METADATA}") if _METADATA in names else {}
         if _WEIGHTS not in names:
             raise UnsupportedError("the model has no weights in one HDF5 file", where=where, got=names[:8], expected=_WEIGHTS, hint="save it with model.save('net.keras')")
         raw = _member(archive, _WEIGHTS, MAX_WEIGHTS, where)
-    file = File(io.BytesIO(raw), "r")
+    file = opened(raw, len(raw), f"{where}, {_WEIGHTS}")
     return Archive(_model(config, where), Tree(file, "", len(raw)), _major(metadata.get("keras_version"), where))
 
 
@@ -85,8 +84,8 @@ def _member(archive: zipfile.ZipFile, name: str, most: int, where: str) -> bytes
         return file.read(info.file_size)
 
 
-def _whole(data: Any, size: int, where: str) -> Archive:
-    file = File(data, "r")
+def _whole(data: Path | bytes, size: int, where: str) -> Archive:
+    file = opened(data, size, where)
     text = text_of(file, "model_config", where)
     if text is None:
         raise UnsupportedError(

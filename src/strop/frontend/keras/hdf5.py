@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from h5py import Dataset, File, Group, HardLink
 
-from strop.errors import ModelError, UnsupportedError
+from strop.errors import ModelError, RuntimeFailure, UnsupportedError
+from strop.frontend.keras import walk
+from strop.frontend.keras.walk import BROKEN
 from strop.frontend.keras.weights import Weights
 from strop.ir.op import Array
 
-#: Most bytes of one array, and how much larger than its file it may be: what Deflate can do.
-MAX_BYTES, MAX_RATIO = 1 << 31, 1100
+#: Seconds of work that the HDF5 library may take for a file, and bytes of the file per further second.
+PATIENCE, RATE = 2, 20_000_000
+#: How many times longer that may take on a busy machine, and seconds for Python to start.
+BUSY, START = 10, 60
 #: Where Keras puts the layers of a model, newest first, and the parts of layers that have some, in the order of their weights.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
 _ATTENTION = ("query_dense", "key_dense", "value_dense", "output_dense")
 _PARTS = (*_ATTENTION, *(f"_{name}" for name in _ATTENTION), "forward_layer", "backward_layer", "cell", "layer")
 #: Parts without weights of the network.
 _OTHERS = ("vars", "seed_generator", "optimizer", *_LAYERS)
-#: What the HDF5 library raises for files that are damaged.
-BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 #: Deepest part of a layer.
 MAX_DEPTH = 16
 
@@ -129,6 +135,34 @@ class Groups(Weights):
         return []
 
 
+def opened(data: Path | bytes, size: int, where: str) -> File:
+    """An HDF5 file that the library has read to its end once, in a process of its own, since it never returns from some damaged files.
+
+    Args:
+        data: path or bytes of a file of ``size`` bytes.
+        where: what to call it in errors.
+
+    Raises:
+        ModelError: the library does not return from reading the file, or crashes.
+        RuntimeFailure: the other process cannot do its work.
+        OSError: the file is no HDF5 file.
+    """
+    seconds = PATIENCE + size // RATE
+    words = [sys.executable, str(walk.__file__), "-" if isinstance(data, bytes) else str(data.resolve()), str(seconds), str(size)]
+    source: dict[str, Any] = {"input": data} if isinstance(data, bytes) else {"stdin": subprocess.DEVNULL}
+    try:
+        done = subprocess.run(words, **source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=START + BUSY * seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise _unreadable(where, f"the HDF5 library does not return within {START + BUSY * seconds} s") from None
+    except OSError as error:
+        raise RuntimeFailure("HDF5 files cannot be read: Python does not start", where=where, got=error) from None
+    if done.returncode < 0:
+        raise _unreadable(where, f"the HDF5 library was ended by signal {-done.returncode}, within {seconds} s of work")
+    if done.returncode:
+        raise RuntimeFailure("HDF5 files cannot be read: the process that tries them failed", where=where, got=done.stderr.decode("utf-8", "replace").strip()[-2000:])
+    return File(io.BytesIO(data) if isinstance(data, bytes) else data, "r")
+
+
 def snake(name: str) -> str:
     """A class as Keras names its groups: ``DepthwiseConv2D`` is ``depthwise_conv2d``."""
     name = re.sub(r"\W+", "", name)
@@ -181,11 +215,11 @@ def array(file: File, path: str, size: int) -> Array:
     if not isinstance(found, Dataset):
         raise ModelError("weights of a layer are missing", where=where, hint="save the whole model: model.save(path)")
     try:
-        if found.external or found.is_virtual:
+        if not walk.local(found):
             raise UnsupportedError("weights that lie in other files are not supported", where=where)
         if found.dtype.kind not in "fiub" or found.shape is None:
             raise UnsupportedError("weights of this type are not supported", where=where, got=found.dtype, expected="floats, integers or bool")
-        if found.nbytes > min(MAX_BYTES, max(size, 1 << 16) * MAX_RATIO):
+        if not walk.fits(found, size):
             raise ModelError("weights are larger than their file can hold", where=where, got=f"{found.nbytes} bytes in a file of {size}")
         return np.asarray(found[()])
     except BROKEN as error:
@@ -233,4 +267,8 @@ def _holds(file: File, path: str, depth: int) -> bool:
 
 
 def _damaged(path: str, error: Exception) -> ModelError:
-    return ModelError("the weights cannot be read", where=f"weights {path}", got=error, hint="check that the file was copied completely")
+    return _unreadable(f"weights {path}", error)
+
+
+def _unreadable(where: str, got: object) -> ModelError:
+    return ModelError("the weights cannot be read", where=where, got=got, hint="check that the file was copied completely")
