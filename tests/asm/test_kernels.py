@@ -10,11 +10,12 @@ import pytest
 from strop.codegen.c import Module
 from strop.codegen.toolchain import assembly, compile_all
 from strop.ir import dtype as dt
-from strop.ir.expr import Input, call
+from strop.ir.expr import Cast, Input, call
 from strop.kernels.base import Operand, Region, View
 from strop.kernels.c import (
     conv_bf16,
     conv_direct,
+    conv_int8,
     copy,
     elementwise,
     gather,
@@ -27,7 +28,9 @@ from strop.kernels.c import (
 from strop.ops.conv import Conv
 from strop.ops.elementwise import make
 from strop.ops.index import Gather
+from strop.ops.integer import IntegerConv
 from strop.ops.pool import AveragePool, MaxPool
+from strop.ops.quantize import saturated
 from strop.ops.reduce import ArgReduce, Reduce
 from strop.ops.resize import Resize
 from strop.target.detect import TARGETS, parse
@@ -132,6 +135,26 @@ def test_products_of_halves(kernel, kind, name, wanted):
     text = assembly("\n".join(module.units()[:1]), target)
     assert re.search(wanted, text), f"{kernel.name} on {name}: no {wanted}"
     assert not re.search(r"(call|bl)q?\s+\w*(extendhf|truncsf|gnu_h2f|gnu_f2h)", text), "16-bit floats are converted by a function"
+
+
+@pytest.mark.parametrize("zero", [0.0, 7.0, 7.5, None])
+@pytest.mark.parametrize("name", ["x86-64-v4+avx512vnni", "x86-64-v3"])
+def test_bytes_are_packed_from_several_vectors(name, zero):
+    """None: no zero point is added; what is no whole number is none, and is added in floats."""
+    target, shape, out = parse(name).with_cores(1), (1, 32, 14, 14), (1, 64, 14, 14)
+    rounded = call("round", Cast(dt.f32, X) * 0.01)
+    weight, added = np.ones((64, 32, 1, 1), np.int8), np.asarray(zero or 0.0, np.float32)
+    operands = [Operand(View.dense(shape, dt.u8, NHWC)), Operand(View.dense(weight.shape, dt.i8), weight)]
+    operands += [Operand(View.dense((), dt.f32).broadcast(out), added)] if zero is not None else []
+    expr = saturated(rounded if zero is None else rounded + Input(1), dt.f32, dt.u8)
+    op = IntegerConv((1, 1), (0, 0, 0, 0), (1, 1))
+    case = Region("case", op, tuple(operands), 2, expr, (View.dense(out, dt.u8, NHWC),))
+    params = next(p for p in conv_int8.KERNEL.space(case, target) if p.nv in (2, 4))
+    module = Module(target)
+    module.add(conv_int8.KERNEL.emit(case, params, target), "case()", "case")
+    text = assembly("\n".join(module.units()[:1]), target)
+    assert ("vpackssdw" in text) == (zero != 7.5)
+    assert ("vpaddsw" in text, "vaddps" in text) == (zero in (0.0, 7.0), zero == 7.5)
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS.values() if t.arch != "x86_64"], ids=str)

@@ -34,16 +34,17 @@ from tests.kernels.test_conv_direct import NHWC
 TARGETS_HERE = [host(), *(t for base in TARGETS.values() for t in (base, *(replace(base, extras=(f,)) for f in base.optional)) if runs_here(t))]
 
 
-def requantized(kind: dt.DType, factor: Expr) -> Expr:
+def requantized(kind: dt.DType, factor: Expr, zero: Expr | float) -> Expr:
     """A sum of products as a quantized value: scaled per channel, rounded, clamped, narrowed."""
-    whole = call("round", Cast(dt.f32, Input(0) + Input(1)) * factor) + 3.0
+    whole = call("round", Cast(dt.f32, Input(0) + Input(1)) * factor) + zero
     return saturated(whole, dt.f32, kind)
 
 
 def region_of(
     rng: np.random.Generator, op: IntegerConv | IntegerMatMul, x: View, weight: np.ndarray, y_view: Any, kind: dt.DType | None, zero: bool = True
 ) -> tuple[Region, list[np.ndarray | None]]:
-    """A product with a requantizing epilogue in ``kind``, with a quantized residual between i8 values, or with i32 results."""
+    """A product with a requantizing epilogue in ``kind``, whose zero point is an operand for u8 values, with a quantized residual between i8 values, or with
+    i32 results."""
     out = op.infer([Type(x.dtype, x.shape), Type(dt.i8, weight.shape)])[0].shape
     channels = (weight.shape[0], *(1,) * (len(out) - 2)) if isinstance(op, IntegerConv) else out[-1:]
     operands = [Operand(x), Operand(View.dense(weight.shape, dt.i8), weight)]
@@ -59,7 +60,11 @@ def region_of(
         factor = rng.uniform(1e-3, 4e-3, channels).astype(np.float32)
         operands += [Operand(View.dense(a.shape, d).broadcast(out), a) for a, d in ((bias, dt.i32), (factor, dt.f32))]
         arrays += [None, None]
-        expr = requantized(kind, Input(2))
+        expr = requantized(kind, Input(2), 3.0)
+    if kind is not None and x.dtype is dt.u8:  # a zero point that may be another in the next layer
+        operands.append(Operand(View.dense((), dt.f32).broadcast(out), np.asarray(-3.0 if kind is dt.i8 else 3.0, np.float32)))
+        arrays.append(None)
+        expr = requantized(kind, Input(2), Input(3))
     if kind is x.dtype is dt.i8:  # a residual is added
         operands.append(Operand(y_view(out, dt.i8)))
         arrays.append(random_array(rng, out, dt.i8, -128, 127))

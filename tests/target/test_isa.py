@@ -31,6 +31,8 @@ RANGES = {
 }  # fmt: skip
 #: Instructions that may take subnormal numbers for zero.
 FLUSHES = ("vround_bf16", "vstore_bf16", "vstore_bf16_n", "vscatter_bf16_n")
+#: Instructions that store vectors of numbers, no NaN among them, side by side as 8-bit integers.
+SIDE_BY_SIDE = {f"vstore{count}_{kind}": count for count in (2, 4) for kind in ("u8", "i8")}
 EDGES = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 1.5, 2.5, 1e-40, 3e38, -3e38, 8388609.0, -7.5], np.float32)
 
 
@@ -39,9 +41,9 @@ def _vector(rng: np.random.Generator, instr: Instr, name: str, lanes: int) -> np
         return rng.integers(-140, 120, lanes).astype(np.float32)
     if instr.name in RANGES:
         return rng.uniform(*RANGES[instr.name], lanes).astype(np.float32)
-    values = rng.uniform(-9, 9, lanes).astype(np.float32)
+    values = rng.uniform(-9, 9, lanes).astype(np.float32) * (40 if instr.name in SIDE_BY_SIDE else 1)
     picked = rng.random(lanes) < 0.4
-    edges = rng.choice(EDGES[~np.isnan(EDGES)] if name == "c" else EDGES, lanes)
+    edges = rng.choice(EDGES[~np.isnan(EDGES)] if name == "c" or instr.name in SIDE_BY_SIDE else EDGES, lanes)
     if instr.name in FLUSHES:
         edges = np.where(np.abs(edges) < 1e-38, np.float32(0), edges)
     return np.where(picked, edges, values)
@@ -69,7 +71,7 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
             elif kind == "float":
                 arrays.append(rng.standard_normal(1).astype(np.float32))
             elif kind in ("int64_t", "int32_t"):
-                value = stride if name == "s" else trial % 4 if name == "shift" else 1 + trial % 4 if name == "rows" else count
+                value = stride if name == "s" else trial % 4 if name == "shift" else 1 + trial % 4 if name == "rows" else (0, 3, 255, -128)[trial % 4] if name == "zero" else count
                 arrays.append(np.array([value], np.int64 if kind == "int64_t" else np.int32))
             else:
                 if "int16" in kind and "uint16" not in kind:
@@ -79,7 +81,7 @@ def _problems(rng: np.random.Generator, instr: Instr, lanes: int) -> Iterator[li
                     if "rows" in names:
                         arrays.append(rng.integers(0, 256, 3 * stride + lanes).astype(np.uint8))
                         continue
-                    size = 2 * lanes if instr.name == "vload_p" else 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes
+                    size = 2 * lanes if instr.name == "vload_p" else 4 * lanes if instr.name == "vload_q" else 4 if instr.name == "vquad" else lanes * SIDE_BY_SIDE.get(instr.name, 1)
                     info = np.iinfo(np.int8 if kind.removeprefix("const ") == "int8_t *" else np.uint8)
                     arrays.append(rng.integers(info.min, info.max + 1, size).astype(info.dtype))
                     continue

@@ -17,7 +17,7 @@ from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c import conv_direct, conv_int8
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.c.positions import Geometry, columns_met, depthwise_geometry
-from strop.kernels.c.tile import Ahead, IntegerTile, Side, Tile
+from strop.kernels.c.tile import Ahead, IntegerTile, Tile
 from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import constants_of
 from strop.target.base import Target
@@ -123,18 +123,14 @@ class _Emitter(conv_int8.Emitter):
         return np.ascontiguousarray(parts.transpose(3, 0, 2, 4, 1)).reshape(-1)
 
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
-        g, region = self.g, self.region
+        g = self.g
         assert isinstance(tile, IntegerTile)
         w = Writer()
         self._start(w, tile)
         for quad in range(_quads(g)):
             with w.block(""):
                 self._quad(w, tile, quad)
-        types = [e.view.dtype for e in region.extras]
-        sides = [Side(f"e{k}", s[2], s[3], kind) for k, (s, kind) in enumerate(zip(g.extras, types, strict=True))]
-        tile.finish(w, region.epilogue, sides, Side("y", g.y[2], 1, region.out.dtype))
-        parameters = [f"const {self.x_type} *x", f"const {self.w_type} *w", f"{region.out.dtype.c} *y"]
-        parameters += [f"const {kind.c} *e{k}" for k, kind in enumerate(types)] + self._more_parameters()
+        parameters = self._results(w, tile)
         declared, sizes = constants_of(w.text())
         text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         return define(self.helpers, f"depthwise_{tile.mr}", text), sizes

@@ -17,7 +17,7 @@ from strop.ir.op import Array
 from strop.kernels.base import Emitted, Kernel, Region, accepted, memory_seconds
 from strop.kernels.c import conv_direct, conv_int8
 from strop.kernels.c.positions import Geometry, columns_met, depthwise_geometry
-from strop.kernels.c.tile import Ahead, Side, Tile
+from strop.kernels.c.tile import Ahead, Tile
 from strop.kernels.c.vector import loaded
 from strop.kernels.c.writer import Writer, define
 from strop.kernels.extent import constants_of
@@ -144,7 +144,7 @@ class _Emitter(conv_int8.Emitter):
         return np.ascontiguousarray(whole.reshape(self.depth, self.vectors, self.lanes).transpose(1, 0, 2)).reshape(-1)
 
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
-        g, region = self.g, self.region
+        g = self.g
         w = Writer()
         start = "vcvt_f(vload_i(sums) * vset1_i(-x_zero))" if self.shifted else "vzero()"
         w(f"const vf start = {start};")
@@ -154,11 +154,7 @@ class _Emitter(conv_int8.Emitter):
             for i in range(g.kw):
                 w(f"const vf w{i} = vload(wk + {i} * VL);" if i else "const vf w0 = vload(wk);")
             self._taps(w, tile)
-        types = [e.view.dtype for e in region.extras]
-        sides = [Side(f"e{k}", s[2], s[3], kind) for k, (s, kind) in enumerate(zip(g.extras, types, strict=True))]
-        tile.finish(w, region.epilogue, sides, Side("y", g.y[2], 1, region.out.dtype))
-        parameters = [f"const {self.x_type} *x", "const float *w", f"{region.out.dtype.c} *y"]
-        parameters += [f"const {kind.c} *e{k}" for k, kind in enumerate(types)] + self._more_parameters()
+        parameters = self._results(w, tile)
         declared, sizes = constants_of(w.text())
         text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
         return define(self.helpers, f"depthwise_{tile.mr}", text), sizes

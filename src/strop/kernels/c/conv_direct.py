@@ -41,6 +41,7 @@ from strop.kernels.c.tile import (
     Tile,
     ahead,
     halves,
+    is_zero_point,
     pack_panels,
     product_cycles,
     shorter,
@@ -546,18 +547,21 @@ class Emitter:
         """The innermost loop."""
         tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
 
+    def _results(self, w: Writer, tile: Tile) -> list[str]:
+        """Applies the epilogue to a tile and stores it; returns the parameters of the tile's function."""
+        extras, out = self.region.extras, self.region.out.dtype
+        sides = [Side(f"e{k}", s[2], s[3], e.view.dtype, is_zero_point(e)) for k, (s, e) in enumerate(zip(self.g.extras, extras, strict=True))]
+        tile.finish(w, self.region.epilogue, sides, Side("y", self.g.y[2], 1, out))
+        parameters = [f"const {self.s_type} *x", f"const {self.w_type} *w", f"{out.c} *y"]
+        return parameters + [f"const {e.view.dtype.c} *e{k}" for k, e in enumerate(extras)] + self._more_parameters()
+
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
         """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
         g = self.g
         w = Writer()
         self._start(w, tile)
         self._walk_products(w, tile)
-        types = [e.view.dtype for e in self.region.extras]
-        sides = [Side(f"e{k}", s[2], s[3], kind) for k, (s, kind) in enumerate(zip(g.extras, types, strict=True))]
-        out = self.region.out.dtype
-        tile.finish(w, self.region.epilogue, sides, Side("y", g.y[2], 1, out))
-        parameters = [f"const {self.s_type} *x", f"const {self.w_type} *w", f"{out.c} *y"]
-        parameters += [f"const {kind.c} *e{k}" for k, kind in enumerate(types)] + self._more_parameters()
+        parameters = self._results(w, tile)
         if self.fetch is not None:
             parameters.append(f"const {self.w_type} *ahead")
         declared, sizes = constants_of(w.text())

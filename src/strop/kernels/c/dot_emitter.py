@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from strop.ir import dtype as dt
+from strop.ir.expr import Call, Cast, walk
 from strop.ir.op import Array
 from strop.kernels.base import Region, memory_seconds
 from strop.kernels.c import conv_direct
@@ -13,8 +15,13 @@ from strop.kernels.c.tile import Tile, aliasing, pack_groups
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
-_MR = (1, 2, 4, 6, 8, 10, 12, 14)
+_MR = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14)
 _NV = (1, 2, 3, 4)
+#: Instructions per primitive of an epilogue, how many of them, in all vectors of a tile, a processor does beside the next tile's products, and the most
+#: multiply-adds that are lost per vector where there are more.
+_MADE, _AHEAD, _MOST_LOST = 0.6, 100, 4.0
+#: Instructions that store a vector as bytes, by what tiles have beyond whole fours of them.
+_BYTE_STORES = (1.25, 3.0, 2.0, 2.3)
 #: Estimated cycles per byte that is copied into a padded scratch.
 _COPY_CYCLES = 0.1
 
@@ -53,13 +60,21 @@ def seconds(region: Region, g: Geometry, params: conv_direct.Params, target: Tar
         for tiles, mr in ((rows, params.mr), (1 if last else 0, last)):
             if panels and tiles:
                 walked = group * item * steps * nv * lanes
-                rate = 64.0 if walked <= target.l1 // 2 else 28.0 if walked <= target.l2 // 2 else 10.0
+                rate = 64.0 if walked <= target.l1 // 2 else 32.0 if walked <= target.l2 // 2 else 10.0
                 step = max(mr * nv * per_dot, 4.0, nv * lanes * 4 / rate + 0.5 * mr + mr * aliasing(item * g.row_step, mr))
-                cycles += panels * tiles * (steps * step + 6.0 * mr * nv + 16.0)
+                cycles += panels * tiles * (steps * step + _epilogue_cycles(region, mr, nv) * lanes / target.fma_lanes + 8.0)
     cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
     if g.copies:
         cycles += _COPY_CYCLES * item * g.n * g.groups * g.c * g.padded_h * g.padded_w
     return max(cycles / (target.ghz * 1e9), memory_seconds(region, target))
+
+
+def _epilogue_cycles(region: Region, mr: int, nv: int) -> float:
+    """Estimated multiply-adds of a vector that a tile's epilogue takes the time of. It is done beside products of the next tile as long as a processor looks
+    that far ahead."""
+    stores = _BYTE_STORES[nv % 4] if region.out.dtype in (dt.u8, dt.i8) else 1.0
+    made = mr * nv * (_MADE * sum(isinstance(node, (Call, Cast)) for node in walk(region.epilogue)) + stores)
+    return made / 2 + mr * nv * min(max(0.0, made - _AHEAD) / 30, _MOST_LOST)
 
 
 class Emitter(conv_direct.Emitter):

@@ -5,8 +5,9 @@ A row is an output position (pixel, token), a column an output channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import gcd
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ import numpy as np
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
 from strop.ir.expr import Expr
+from strop.kernels.base import Operand
 from strop.kernels.c.rows import Tail
-from strop.kernels.c.vector import VectorC, loaded, stored, vector_type
+from strop.kernels.c.vector import VectorC, loaded, stored, stored_side_by_side, vector_type
 from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.base import Isa
@@ -36,14 +38,23 @@ class Side:
         row: elements between rows; 0 when the operand is the same for all rows.
         column: elements between columns: 1, 0 (same for all) or another stride.
         dtype: of its elements.
+        zero_point: it is one number for all, known to be whole and from -128 to 255.
     """
 
     pointer: str
     row: int
     column: int
     dtype: DType = dt.f32
+    zero_point: bool = False
 
 
+def is_zero_point(operand: Operand) -> bool:
+    """True for a constant of one whole number from -128 to 255."""
+    const = operand.const
+    return const is not None and const.size == 1 and float(const.reshape(-1)[0]) in _ZERO_POINTS
+
+
+_ZERO_POINTS = range(-128, 256)
 #: Bytes of a cache line.
 _LINE = 64
 
@@ -154,20 +165,37 @@ class Tile:
         """
         inputs = [self.accumulates, *(side.dtype for side in sides)]
         shared = self._shared(w, epilogue, sides)
+        zeros = {k + 1 for k, side in enumerate(sides) if side.zero_point}
         for r in range(self.mr):
-            for v in range(self.nv):
-                partial = self.tail and v == self.nv - 1
-
-                def load(index: int, r: int = r, v: int = v, partial: bool = bool(partial)) -> str:
-                    if index == 0:
-                        return self.acc(r, v)
-                    return shared.get((index, v)) or self._load(sides[index - 1], r, v, partial)
-
+            for first, count in self._together(epilogue, inputs, zeros, out):
                 with w.block(""):
-                    printer = VectorC(inputs, load, w)
-                    text = printer.print(epilogue, out.dtype)
-                    address = self._address(out, r, v)
-                    w(stored(out.dtype, address, text, out.column, self.tail if partial else 0))
+                    printers = [VectorC(inputs, self._loads(sides, shared, r, v), w, f"t{v}_") for v in range(first, first + count)]
+                    address = self._address(out, r, first)
+                    if count > 1:
+                        found = [each for p in printers if (each := p.unrounded(epilogue, zeros)) is not None]
+                        zero = found[0][1]
+                        w(stored_side_by_side(out.dtype, address, [text for text, _ in found], f"(int32_t)*({sides[zero - 1].pointer})" if zero else "0"))
+                    else:
+                        text = printers[0].print(epilogue, out.dtype)
+                        w(stored(out.dtype, address, text, out.column, self.tail if first == self.nv - 1 else 0))
+
+    def _together(self, epilogue: Expr, inputs: Sequence[DType], zeros: Collection[int], out: Side) -> list[tuple[int, int]]:
+        """Which column vectors are stored at once: the first of each and their number."""
+        side_by_side = out.column == 1 and VectorC(inputs, str, lambda _: None).unrounded(epilogue, zeros) is not None
+        whole = self.nv - bool(self.tail) if side_by_side else 0
+        counts = [4] * (whole // 4) + [2] * (whole % 4 // 2)
+        counts += [1] * (self.nv - sum(counts))
+        return list(zip(accumulate(counts, initial=0), counts, strict=False))
+
+    def _loads(self, sides: Sequence[Side], shared: dict[tuple[int, int], str], r: int, v: int) -> Callable[[int], str]:
+        """C text of what the epilogue reads, by its number, at a row and a column vector."""
+
+        def load(index: int) -> str:
+            if index == 0:
+                return self.acc(r, v)
+            return shared.get((index, v)) or self._load(sides[index - 1], r, v, bool(self.tail) and v == self.nv - 1)
+
+        return load
 
     def _shared(self, w: Writer, epilogue: Expr, sides: Sequence[Side]) -> dict[tuple[int, int], str]:
         """Operands that are the same for all rows are loaded once per column vector."""

@@ -6,7 +6,7 @@ midst of an expression is an f32 rounded to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from strop.ir import dtype as dt
 from strop.ir.dtype import DType
@@ -130,6 +130,11 @@ def stored(dtype: DType, address: str, value: str, step: int, tail: int | str = 
     return f"{name}_n({address}, {value}, {tail});" if tail else f"{name}({address}, {value});"
 
 
+def stored_side_by_side(dtype: DType, address: str, floats: Sequence[str], zero: str = "0") -> str:
+    """C statement that stores two or four vectors of floats as 8-bit integers next to each other, as ``VectorC.unrounded`` wants them."""
+    return f"vstore{len(floats)}_{_SUFFIX[dtype]}({', '.join([address, zero, *floats])});"
+
+
 _SUFFIX = {dt.i32: "i", dt.u8: "u8", dt.i8: "i8", dt.i16: "i16", dt.bf16: "bf16", dt.f16: "f16"}
 
 
@@ -159,13 +164,33 @@ class VectorC:
         """C text of the result; statements for shared parts go to ``emit`` first. ``to``: the type that it is stored in, which rounds it."""
         if to in FLOATS and isinstance(expr, Cast) and expr.to is to and kind_of(expr.arg, self._inputs) is dt.f32:
             expr = expr.arg
+        return self._visit(*self._counted(expr))
+
+    def unrounded(self, expr: Expr, zeros: Collection[int] = ()) -> tuple[str, int | None] | None:
+        """C text of the floats that give the result when they are rounded, halves to even, a zero point is added, and the sum is saturated to its type, and the
+        index of that zero point, None when there is none; None when the result is nothing of the kind. ``zeros``: operands that may be zero points."""
+        if not isinstance(expr, Cast) or expr.to not in (dt.u8, dt.i8) or kind_of(expr.arg, self._inputs) is not dt.f32:
+            return None
+        whole, counts = self._counted(expr)
+        found = _limits(children(whole)[0], counts, zeros)
+        if found is None:
+            return None
+        value, lo, hi, zero = found
+        bounds = lo.value == lowest(expr.to), hi.value == highest(expr.to)
+        if zero is not None and not all(bounds):
+            return None
+        value = value if bounds[0] else Call("max", (value, lo))
+        return self._visit(value if bounds[1] else Call("min", (value, hi)), counts), zero
+
+    def _counted(self, expr: Expr) -> tuple[Expr, dict[int, int]]:
+        """The expression with equal parts made one object, and how often each is used."""
         expr = self._distinct(expr)
         self._floats = self._floats and not any(isinstance(n, Cast) and n.to not in FLOATS for n in walk(expr))
         counts: dict[int, int] = {}
         for node in walk(expr):
             for child in children(node):
                 counts[id(child)] = counts.get(id(child), 0) + 1
-        return self._visit(expr, counts)
+        return expr, counts
 
     def _distinct(self, expr: Expr) -> Expr:
         """The expression with equal parts made one object; takes time in the number of parts, not of paths to them."""
@@ -272,17 +297,31 @@ class VectorC:
 
 
 def _limited(node: Expr, counts: dict[int, int]) -> Expr | None:
-    """min(max(v, lo), hi) for min(max(round(v), lo), hi) whose limits are whole numbers, which rounding leaves where they are, and None for all else or where
-    a part has other uses: the conversion rounds."""
+    """min(max(v, lo), hi) for what ``_limits`` takes apart, None for all else: the conversion rounds."""
+    found = _limits(node, counts)
+    if found is None:
+        return None
+    value, lo, hi, _ = found
+    return Call("min", (Call("max", (value, lo)), hi))
+
+
+def _limits(node: Expr, counts: dict[int, int], zeros: Collection[int] = ()) -> tuple[Expr, Const, Const, int | None] | None:
+    """v, lo, hi and which operand z is of min(max(round(v) + z, lo), hi), whose limits are whole numbers, which rounding leaves where they are; z is None where
+    nothing is added. None for all else or where a part has other uses."""
     bounds: list[Const] = []
     for fn in ("min", "max"):
         if not (isinstance(node, Call) and node.fn == fn and isinstance(node.args[1], Const)) or counts.get(id(node), 0) > 1:
             return None
         bounds.append(node.args[1])
         node = node.args[0]
+    zero: int | None = None
+    if isinstance(node, Call) and node.fn == "add" and counts.get(id(node), 0) <= 1:
+        rounded, added = node.args
+        if isinstance(added, Input) and added.index in zeros:
+            node, zero = rounded, added.index
     if not (isinstance(node, Call) and node.fn == "round") or counts.get(id(node), 0) > 1:
         return None
     if any(float(bound.value) != int(bound.value) for bound in bounds):
         return None
     hi, lo = bounds
-    return Call("min", (Call("max", (node.args[0], lo)), hi))
+    return node.args[0], lo, hi, zero

@@ -54,6 +54,29 @@ def _store(name: str, kind: str) -> list[Instr]:
     return [Instr(name, "void", f"{c}, vi x", whole, stored, needs="the lowest bits are written"), tail]
 
 
+def _floats(kind: str, count: int) -> str:
+    return f"{'uint8_t' if kind == 'u8' else 'int8_t'} *p, int32_t zero, {', '.join(f'vf x{k}' for k in range(count))}"
+
+
+def _rounded(kind: str, count: int) -> Instr:
+    """One by one: where an instruction set packs vectors, it has its own."""
+    low, high = (0, 255) if kind == "u8" else (-128, 127)
+
+    def stored(p: Array, zero: int, *floats: Array) -> Array:
+        result = p.copy()
+        whole = np.concatenate(floats)
+        result[: len(whole)] = np.clip(np.rint(whole) + zero, low, high).astype(p.dtype)
+        return result
+
+    at = [f"p{f' + {k} * VL' if k else ''}" for k in range(count)]
+    limits = f"const vf low = vset1((float)({low} - zero)), high = vset1((float)({high} - zero));\n"
+    body = limits + "\n".join(f"vstore_{kind}({at[k]}, vcvt_n(vmin_c(vmax_c(x{k}, low), high)) + vset1_i(zero));" for k in range(count))
+    return Instr(
+        f"vstore{count}_{kind}", "void", _floats(kind, count), body, stored,
+        needs="no NaN, -128 <= zero <= 255; side by side: rounded, halves to even, zero added, and saturated",
+    )  # fmt: skip
+
+
 def _dot4(c: Array, a: Array, b: Array) -> Array:
     left = np.ascontiguousarray(a).view(np.uint8).reshape(-1, 4).astype(np.int64)
     right = np.ascontiguousarray(b).view(np.int8).reshape(-1, 4).astype(np.int64)
@@ -92,6 +115,7 @@ INSTRS = [
     *_store("vstore_i8", "i8"),
     *_store("vstore_i16", "i16"),
     *_store("vstore_i", "i"),
+    *(_rounded(kind, count) for kind in ("u8", "i8") for count in (2, 4)),
     Instr("vset1_i", "vi", "int32_t x", "return x - (vi){0};", lambda x: np.int32(x)),
     Instr("vmax_i", "vi", "vi a, vi b", "return __builtin_elementwise_max(a, b);", np.maximum),
     Instr("vmin_i", "vi", "vi a, vi b", "return __builtin_elementwise_min(a, b);", np.minimum),
@@ -148,18 +172,36 @@ def _small(prefix: str, cast: str) -> Instr:
     return Instr("vdot4_small", "vi", "vi c, vi a, vi b", body, expect="vpmaddubsw")
 
 
+def _packed(bits: int, kind: str, count: int) -> Instr:
+    """Floats are limited above, as conversions give the lowest integer for all that is too large for one. Packing saturates twice, within 128 bits each, and
+    leaves quarters of vectors there in turns."""
+    prefix, cast, parts, pack = f"_mm{bits}", f"__m{bits}i", bits // 128, "packus" if kind == "u8" else "packs"
+    lines = [f"const {cast} i{k} = {prefix}_cvtps_epi32({prefix}_min_ps({prefix}_set1_ps(1024.0f), x{k}));" for k in range(count)]
+    pairs = [f"{prefix}_adds_epi16({prefix}_packs_epi32(i{k}, i{k + 1}), z)" for k in range(0, count, 2)]
+    lines += [f"const {cast} z = {prefix}_set1_epi16((short)zero);", f"const {cast} q = {prefix}_{pack}_epi16({pairs[0]}, {pairs[-1]});"]
+    places = [4 * part + k for k in range(count) for part in range(parts)] + [0] * (4 - count) * parts
+    index = f"{prefix}_setr_epi32({', '.join(map(str, places))})"
+    ordered = f"_mm512_permutexvar_epi32({index}, q)" if bits == 512 else f"_mm256_permutevar8x32_epi32(q, {index})"
+    size = bits * count // 4
+    whole = ordered if size == bits else f"{prefix}_castsi{bits}_si{size}({ordered})"
+    store = "_mm_storeu_si128" if size == 128 else f"_mm{size}_storeu_si{size}"
+    return Instr(f"vstore{count}_{kind}", "void", _floats(kind, count), "\n".join([*lines, f"{store}((__m{size}i *)p, {whole});"]), expect="vpermd")
+
+
 _MASK = "(__mmask16)(n >= VL ? 0xffff : (1u << n) - 1)"
 def _pairs(prefix: str, cast: str) -> Instr:
     return Instr("vdot2", "vi", "vi c, vi a, vi b", f"return c + (vi){prefix}_madd_epi16(({cast})a, ({cast})b);", expect="vpmaddwd")
 
 
 AVX2_INSTRS = [
+    *(_packed(256, kind, count) for kind in ("u8", "i8") for count in (2, 4)),
     _widened("_mm256", "__m256i"),
     _small("_mm256", "__m256i"),
     _pairs("_mm256", "__m256i"),
     Instr("vcvt_n", "vi", "vf x", "return (vi)_mm256_cvtps_epi32(x);", expect="vcvtps2dq"),
 ]
 AVX512_INSTRS = [
+    *(_packed(512, kind, count) for kind in ("u8", "i8") for count in (2, 4)),
     _widened("_mm512", "__m512i"),
     _small("_mm512", "__m512i"),
     _pairs("_mm512", "__m512i"),
