@@ -185,7 +185,7 @@ def _packed(bits: int, kind: str, count: int) -> Instr:
     size = bits * count // 4
     whole = ordered if size == bits else f"{prefix}_castsi{bits}_si{size}({ordered})"
     store = "_mm_storeu_si128" if size == 128 else f"_mm{size}_storeu_si{size}"
-    return Instr(f"vstore{count}_{kind}", "void", _floats(kind, count), "\n".join([*lines, f"{store}((__m{size}i *)p, {whole});"]), expect="vpermd")
+    return Instr(f"vstore{count}_{kind}", "void", _floats(kind, count), "\n".join([*lines, f"{store}((__m{size}i *)p, {whole});"]), expect="vpackssdw")
 
 
 _MASK = "(__mmask16)(n >= VL ? 0xffff : (1u << n) - 1)"
