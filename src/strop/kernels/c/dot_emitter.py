@@ -15,7 +15,7 @@ from strop.kernels.c.tile import Tile, aliasing, pack_groups
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
-_MR = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14)
+_MR = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 _NV = (1, 2, 3, 4)
 #: Instructions per primitive of an epilogue, how many of them, in all vectors of a tile, a processor does beside the next tile's products, and the most
 #: multiply-adds that are lost per vector where there are more.
