@@ -281,17 +281,19 @@ def test_auto_takes_what_is_faster_and_accurate_enough(monkeypatch: pytest.Monke
     assert top1(lenet()) - top1(engine) <= 0.01
 
 
-def typed_timer(int8: float, bf16: float) -> Any:
-    """Takes 10 us for a layer in f32, and as many as given in the other types."""
+def typed_timer(int8: float, bf16: float, mixed: float = 0) -> Any:
+    """Takes 10 us for a layer in f32, as many as given in the other types, and more for a network of both."""
 
     def timer(*_: Any) -> Any:
         def time(graph: Graph, names: dict[str, str]) -> Timing:
-            each = {}
+            each, kinds = {}, set()
             for node in graph.nodes:
                 if node.name in ("conv1", "conv2", "fc1", "fc2"):
                     weight = node.operand(1)
-                    each[node.name] = 1e-6 * (int8 if weight.const is None else bf16 if weight.dtype is dt.bf16 else 10)
-            return Timing(sum(each.values()), each, measured=True)
+                    kind = int8 if weight.const is None else bf16 if weight.dtype is dt.bf16 else 10
+                    each[node.name] = 1e-6 * kind
+                    kinds.add(kind)
+            return Timing(sum(each.values()) + 1e-6 * mixed * ({int8, bf16} <= kinds), each, measured=True)
 
         return time
 
@@ -306,11 +308,26 @@ def test_auto_takes_bf16_where_that_is_faster_than_int8(monkeypatch: pytest.Monk
 
 
 def test_auto_takes_bf16_when_accuracy_costs_int8_its_lead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "timer", typed_timer(int8=5, bf16=6))
+    monkeypatch.setattr(stage, "timer", typed_timer(int8=5, bf16=6, mixed=4))
     good, bad = (made(model, precision="auto", calibration=CALIBRATION, calibrator="minmax") for model in (None, spoiled()))
     assert good.manifest["precision"]["layers"] == {INT8: ["conv1", "conv2", "fc1", "fc2"]}
     assert bad.manifest["precision"]["layers"] == {"bf16": ["conv1", BAD, "fc1", "fc2"]}
     assert top1(lenet()) - top1(bad) <= 0.01
+
+
+def test_auto_takes_both_where_that_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What accuracy lifts out of int8 is in bf16."""
+    monkeypatch.setattr(stage, "timer", typed_timer(int8=5, bf16=6))
+    engine = made(spoiled(), precision="auto", calibration=CALIBRATION, calibrator="minmax")
+    assert engine.manifest["precision"]["layers"] == {INT8: ["conv1", "fc1", "fc2"], "bf16": [BAD]}
+    assert any("auto: 1 of the lifted layers in bf16: 21.0 us instead of 25.0 us" in n for n in engine.manifest["notes"])
+    assert top1(lenet()) - top1(engine) <= 0.01
+
+
+def test_auto_lifts_to_fp32_where_bf16_is_no_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "timer", typed_timer(int8=5, bf16=10))
+    engine = made(spoiled(), precision="auto", calibration=CALIBRATION, calibrator="minmax")
+    assert engine.manifest["precision"]["layers"] == {INT8: ["conv1", "fc1", "fc2"], "fp32": [BAD]}
 
 
 def test_auto_refuses_a_network_that_gets_slower(monkeypatch: pytest.MonkeyPatch) -> None:

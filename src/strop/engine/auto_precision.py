@@ -17,7 +17,13 @@ from strop.ir.op import Array
 from strop.lower.pipeline import Lowered, Step, lower
 from strop.quantize.narrow import NARROW
 from strop.quantize.place import passes
-from strop.quantize.precision import Decisions, is_layer, layer_name, layers
+from strop.quantize.precision import (
+    INTEGERS,
+    Decisions,
+    is_layer,
+    layer_name,
+    layers,
+)
 from strop.target.base import Target
 from strop.trace import Trace
 from strop.tune.search import tune
@@ -204,7 +210,8 @@ def by_time(network: Network, decisions: Decisions, time: Timer, asked: str = "a
 
 
 def automatic(network: Network, start: Decisions, time: Timer, limited: Callable[[Decisions], Decisions]) -> Decisions:
-    """The faster of int8 and bf16, each where it makes layers faster, once accuracy has had its say.
+    """The faster of int8 and bf16, each where it makes layers faster, once accuracy has had its say; layers that it lifts out of int8 are in bf16 where that is
+    faster than fp32.
 
     Args:
         start: with int8 as the default.
@@ -217,11 +224,31 @@ def automatic(network: Network, start: Decisions, time: Timer, limited: Callable
     if decisions == best.decisions:
         return decisions
     names = network.names()
-    left = time(network.reduced(decisions), names).total
+
+    def seconds(tried: Decisions) -> float:
+        return time(network.reduced(tried), names).total
+
+    left = seconds(decisions)
+    mixed = _between(network.graph, best.decisions, decisions, other.decisions)
+    if mixed != decisions and seconds(mixed) < (1 - _WORTH) * left:
+        mixed = limited(mixed)
+        found = seconds(mixed)
+        if found < left:
+            count = sum(mixed.of(n) == other.decisions.default for n in layers(network.graph))
+            network.trace.note(f"auto: {count} of the lifted layers in {other.decisions.default}: {1e6 * found:.1f} us instead of {1e6 * left:.1f} us")
+            decisions, left = mixed, found
     if other.seconds >= left:
         return decisions
     second = limited(other.decisions)
-    return second if time(network.reduced(second), names).total < left else decisions
+    return second if seconds(second) < left else decisions
+
+
+def _between(graph: Graph, integers: Decisions, lifted: Decisions, floats: Decisions) -> Decisions:
+    """What accuracy lifted out of integers in 16-bit floats instead, where these are faster than fp32, which only time has looked at; the same where there is
+    no such layer."""
+    kind = floats.default
+    chosen = [n.name for n in layers(graph) if integers.of(n) in INTEGERS and lifted.of(n) == "fp32" and floats.of(n) == kind in NARROW]
+    return lifted.lifted({name: lifted.why[name] for name in chosen}, kind)
 
 
 def by_race(network: Network, decisions: Decisions, plain: Graph, tuned: Compile, inputs: Mapping[str, Array] | None) -> Decisions:
