@@ -3,6 +3,8 @@ differences are told."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -223,3 +225,19 @@ def test_floats_on_a_grid_may_be_its_neighbours_where_the_epilogue_rounds():
     got[0, 7] += 0.25
     assert "1 of 2000" in str(oracle.difference(region(True), 0, got, want))
     assert "3 of 2000" in str(oracle.difference(region(True), 0, want + 0.25 * (np.arange(2000).reshape(4, 500) < 3), want))
+
+
+def test_more_neighbours_where_values_of_16_bits_are_rounded():
+    """A sum that becomes another bf16 may become another integer; none is two steps away."""
+    want = np.arange(2000) % 50
+    got = want.copy()
+    got[:20] += 1
+    two = got.copy()
+    two[3] += 1
+    rounds = call("round", Input(0))
+    for kind, source, epilogue in ((dt.u8, dt.bf16, Input(0)), (dt.f32, dt.bf16, rounds), (dt.f32, dt.f32, Cast(dt.f32, Cast(dt.bf16, rounds)))):
+        region = replace(out_region(kind, source), epilogue=epilogue)
+        narrow, wide = (replace(region, operands=(Operand(View.dense((2000,), k)),), epilogue=e) for k, e in ((source, epilogue), (dt.f32, rounds)))
+        assert oracle.difference(narrow, 0, got.astype(kind.numpy), want.astype(kind.numpy)) is None
+        assert oracle.difference(narrow, 0, two.astype(kind.numpy), want.astype(kind.numpy)) is not None
+        assert oracle.difference(wide, 0, got.astype(kind.numpy), want.astype(kind.numpy)) is not None

@@ -30,7 +30,8 @@ TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 4e-3, "bf16": 3e-2, "f8e4m3": 1.3e
 #: Rounding of one step of a recurrence, relative to the largest element of x, and how many of its effects are allowed.
 _STEP_ROUNDING = {"f64": 1e-12, "f32": 1e-6, "f16": 1e-3, "bf16": 1e-2}
 _EFFECTS = 64.0
-#: Share of integer results that may be off by one where floats are rounded on the way; one may in any case.
+#: Share of integer results that may be off by one where floats are rounded on the way, or as many as their tolerance is where these have 16 bits; one may in
+#: any case.
 _OFF_BY_ONE = 1e-3
 
 
@@ -218,17 +219,17 @@ def difference(
         return None
     floats = any(o is not None and o.view.dtype.is_float for o in region.operands)
     far = np.abs(got.astype(np.float64) - want.astype(np.float64)).max()
-    if floats and far <= 1 and count <= max(1, _OFF_BY_ONE * got.size):
+    if floats and far <= 1 and count <= max(1, max(_OFF_BY_ONE, _tolerance(region)) * got.size):
         return None
     at = _place(unequal)
     text = f"{count} of {got.size} elements differ, first at {list(at)}"
     return f"{text}: got {got[at]}, expected {want[at]}"
 
 
-def _tolerance(region: Region, dtype: DType) -> float:
-    """That of the narrowest float among a result, the operands and the casts on the way: where values of 16 bits are rounded before they become an f32, another
+def _tolerance(region: Region, *results: DType) -> float:
+    """That of the narrowest float among results, the operands and the casts on the way: where values of 16 bits are rounded before they become an f32, another
     order of summing may round one to its neighbour."""
-    kinds = {dtype, *(o.view.dtype for o in region.operands if o is not None and o.view.dtype.is_float)}
+    kinds = {*results, *(o.view.dtype for o in region.operands if o is not None and o.view.dtype.is_float)}
     for part in (*ex.walk(region.prologue), *ex.walk(region.epilogue)):
         if isinstance(part, ex.Cast) and part.to.is_float:
             kinds.add(part.to)
@@ -264,7 +265,7 @@ def _float_difference(
     ranked = np.where(wrong, np.nan_to_num(error, nan=np.inf, posinf=np.inf), -1.0)
     at = tuple(int(k) for k in np.unravel_index(int(ranked.argmax()), got.shape))
     count = int(np.count_nonzero(wrong))
-    if count <= _OFF_BY_ONE * got.size and error[wrong].max() <= (1.0 + tolerance) * step:
+    if count <= max(_OFF_BY_ONE, tolerance) * got.size and error[wrong].max() <= (1.0 + tolerance) * step:
         return None
     text = f"{count} of {got.size} elements differ, most at {list(at)}"
     return f"{text}: got {got[at]:.6g}, expected {want[at]:.6g}"
