@@ -166,8 +166,9 @@ class Tile:
         inputs = [self.accumulates, *(side.dtype for side in sides)]
         shared = self._shared(w, epilogue, sides)
         zeros = {k + 1 for k, side in enumerate(sides) if side.zero_point}
+        together = self._together(epilogue, inputs, zeros, out)
         for r in range(self.mr):
-            for first, count in self._together(epilogue, inputs, zeros, out):
+            for first, count in together:
                 with w.block(""):
                     printers = [VectorC(inputs, self._loads(sides, shared, r, v), w, f"t{v}_") for v in range(first, first + count)]
                     address = self._address(out, r, first)
