@@ -23,7 +23,7 @@ UNSUITED = {
     **dict.fromkeys(("non_zero", "unique", "nms"), "it finds a size: see its own tests"),
 }
 #: Instructions without which a kernel is of no use.
-FEATURES = {"conv_depthwise_dot": ("vdot4", "vquads")}
+FEATURES = {"conv_depthwise_dot": ("vdot4", "vquads"), "conv_int8_pipelined": ("vdot4",)}
 #: Kernels for x86-64 processors that multiply pairs, and not quads, of bytes.
 PAIRS = ("conv_int8_pairs", "conv_int8_small")
 

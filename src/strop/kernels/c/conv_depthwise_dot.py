@@ -130,9 +130,9 @@ class _Emitter(conv_int8.Emitter):
         for quad in range(_quads(g)):
             with w.block(""):
                 self._quad(w, tile, quad)
-        parameters = self._results(w, tile)
+        self._results(w, tile)
         declared, sizes = constants_of(w.text())
-        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
+        text = f"({', '.join([*self._parameters(), *declared])}) {{\n{w.text()}\n}}"
         return define(self.helpers, f"depthwise_{tile.mr}", text), sizes
 
     def _quad(self, w: Writer, tile: IntegerTile, quad: int) -> None:

@@ -154,9 +154,9 @@ class _Emitter(conv_int8.Emitter):
             for i in range(g.kw):
                 w(f"const vf w{i} = vload(wk + {i} * VL);" if i else "const vf w0 = vload(wk);")
             self._taps(w, tile)
-        parameters = self._results(w, tile)
+        self._results(w, tile)
         declared, sizes = constants_of(w.text())
-        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
+        text = f"({', '.join([*self._parameters(), *declared])}) {{\n{w.text()}\n}}"
         return define(self.helpers, f"depthwise_{tile.mr}", text), sizes
 
     def _taps(self, w: Writer, tile: Tile) -> None:

@@ -37,6 +37,7 @@ from strop.kernels.c.rows import vectors
 from strop.kernels.c.tile import (
     Ahead,
     NarrowTile,
+    Part,
     Side,
     Tile,
     ahead,
@@ -480,15 +481,23 @@ class Emitter:
                     w(f"p += {height};")
 
     def _call(self, w: Writer, tile: Tile, p: str) -> None:
-        g = self.g
         name, sizes = self._tile(tile)
-        x = self._input(p) + self._channel
-        h = "" if g.flat else "h"
-        sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)] + self._more_arguments()
-        ahead_at = ["next"] if self.fetch is not None else []
-        w(f"{name}({', '.join([x, 'wp', self._at('y', g.y, h, p), *sides, *ahead_at, *sizes])});")
+        w(f"{name}({', '.join([*self._arguments(p), *sizes])});")
         if self.fetch is not None:
-            w(f"next += {self.fetch.floats(self.steps) * 4 // self.item};")
+            w(f"next += {self._fetched};")
+
+    def _arguments(self, p: str) -> list[str]:
+        """What a tile's function gets at position p, for ``_parameters``."""
+        g = self.g
+        h = "" if g.flat else "h"
+        sides = [self._at(f"e{k}", s, h, p) for k, s in enumerate(g.extras)]
+        ahead_at = ["next"] if self.fetch is not None else []
+        return [self._input(p) + self._channel, "wp", self._at("y", g.y, h, p), *sides, *self._more_arguments(), *ahead_at]
+
+    @property
+    def _fetched(self) -> int:
+        """Elements of the next panel that a tile fetches."""
+        return self.fetch.floats(self.steps) * 4 // self.item if self.fetch is not None else 0
 
     def _input(self, p: str) -> str:
         """C text of the address of what position p of row h reads first."""
@@ -547,28 +556,38 @@ class Emitter:
         """The innermost loop."""
         tile.walk(w, self.inner, "w", self._rows(tile), self.fetch)
 
-    def _results(self, w: Writer, tile: Tile) -> list[str]:
-        """Applies the epilogue to a tile and stores it; returns the parameters of the tile's function."""
+    def _parts(self, w: Writer, tile: Tile) -> list[Part]:
+        """The pieces of a tile's epilogue."""
         extras, out = self.region.extras, self.region.out.dtype
         sides = [Side(f"e{k}", s[2], s[3], e.view.dtype, is_zero_point(e)) for k, (s, e) in enumerate(zip(self.g.extras, extras, strict=True))]
-        tile.finish(w, self.region.epilogue, sides, Side("y", self.g.y[2], 1, out))
-        parameters = [f"const {self.s_type} *x", f"const {self.w_type} *w", f"{out.c} *y"]
-        return parameters + [f"const {e.view.dtype.c} *e{k}" for k, e in enumerate(extras)] + self._more_parameters()
+        return tile.parts(w, self.region.epilogue, sides, Side("y", self.g.y[2], 1, out))
+
+    def _results(self, w: Writer, tile: Tile) -> None:
+        """Applies the epilogue to a tile and stores it."""
+        for part in self._parts(w, tile):
+            part.write()
+
+    def _parameters(self) -> list[str]:
+        """C parameters of a tile's function."""
+        extras = [f"const {e.view.dtype.c} *e{k}" for k, e in enumerate(self.region.extras)]
+        fetched = [f"const {self.w_type} *ahead"] if self.fetch is not None else []
+        return [f"const {self.s_type} *x", f"const {self.w_type} *w", f"{self.region.out.dtype.c} *y", *extras, *self._more_parameters(), *fetched]
 
     def _tile(self, tile: Tile) -> tuple[str, list[str]]:
         """Defines the tile's function once and returns its name, and the run-time sizes that it takes behind its operands."""
-        g = self.g
         w = Writer()
         self._start(w, tile)
         self._walk_products(w, tile)
-        parameters = self._results(w, tile)
-        if self.fetch is not None:
-            parameters.append(f"const {self.w_type} *ahead")
-        declared, sizes = constants_of(w.text())
-        text = f"({', '.join([*parameters, *declared])}) {{\n{w.text()}\n}}"
-        what = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {g.k} products each */"
+        self._results(w, tile)
+        return self._defined("tile", tile, w.text(), self._parameters())
+
+    def _defined(self, stem: str, tile: Tile, body: str, parameters: list[str]) -> tuple[str, list[str]]:
+        """Defines a function around a tile once and returns its name, and the run-time sizes that it takes behind its parameters."""
+        declared, sizes = constants_of(body)
+        text = f"({', '.join([*parameters, *declared])}) {{\n{body}\n}}"
+        what = f"/* {tile.mr} positions by {tile.nv} vectors of output channels, {self.g.k} products each */"
         digest = hashlib.sha256((what + text).encode()).hexdigest()[:8]  # kernels share helpers that are the same to the letter
-        name = f"tile_{tile.mr}x{tile.nv}_{digest}"
+        name = f"{stem}_{tile.mr}x{tile.nv}_{digest}"
         helper = f"{what}\nstatic void {name}{text}\n"
         if helper not in self.helpers:
             self.helpers.append(helper)

@@ -50,10 +50,10 @@ class WideTile(Tile):
                 for v in range(self.nv):
                     w(f"{self._whole(r, v)} = vdot2({self._whole(r, v)}, e, w{v});")
 
-    def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
+    def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None, start: int = 0) -> None:
         for r in range(self.mr):
             w("vi " + ", ".join(f"{self._whole(r, v)} = vset1_i(0)" for v in range(self.nv)) + ";")
-        super().walk(w, steps, weights, rows, fetch)
+        super().walk(w, steps, weights, rows, fetch, start)
         for r in range(self.mr):
             for v in range(self.nv):
                 w(f"{self.acc(r, v)} += vcvt_f({self._whole(r, v)});")

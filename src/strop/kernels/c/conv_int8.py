@@ -208,13 +208,17 @@ class Emitter(dot_emitter.Emitter):
         return ["const int32_t *sums", "int32_t x_zero"] if self.shifted else []
 
     def _start(self, w: Writer, tile: Tile) -> None:
+        self._starts(w, tile)
+        tile.declare(w)
+
+    def _starts(self, w: Writer, tile: Tile) -> None:
+        """Declares what accumulators start at."""
         for v in range(tile.nv):
             at = f" + {v} * VL" if v else ""
             terms = [f"vload_i(sums{at}) * vset1_i(-x_zero)"] if self.shifted else []
             if self.bias is not None:
                 terms.append(loaded(dt.i32, f"e{self.bias}{at}", 1, tile.tail if v == tile.nv - 1 else 0))
             w(f"const vi start{v} = {' + '.join(terms) or 'vset1_i(0)'};")
-        tile.declare(w)
 
 
 KERNEL = ConvInt8()

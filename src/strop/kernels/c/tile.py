@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from math import gcd
 from typing import Any, ClassVar
@@ -86,14 +87,23 @@ def ahead(panel: int, tiles: int, steps: int, inner: int | None = None) -> Ahead
 
 
 @dataclass(frozen=True)
+class Part:
+    """A piece of a tile's epilogue: so many vectors, and what writes it."""
+
+    vectors: int
+    write: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Tile:
     """MR rows by NV vectors; the last vector may be partial (``tail`` lanes, 0: full; C text where only a run knows). ``half``: its upper
-    half stays zero, at half the work (see ``halves``)."""
+    half stays zero, at half the work (see ``halves``). ``sums``: what the accumulators' names begin with."""
 
     mr: int
     nv: int
     tail: Tail = 0
     half: bool = False
+    sums: str = "c"
 
     #: Type of the accumulators, weights per lane that a step takes, and bytes of one.
     accumulates: ClassVar[DType] = dt.f32
@@ -102,7 +112,7 @@ class Tile:
 
     def acc(self, r: int, v: int) -> str:
         """Name of an accumulator."""
-        return f"c{r}_{v}"
+        return f"{self.sums}{r}_{v}"
 
     def declare(self, w: Writer) -> None:
         """Accumulators, zero."""
@@ -138,11 +148,11 @@ class Tile:
         """C text of what a row multiplies with, in all lanes."""
         return f"vset1({row})"
 
-    def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None) -> None:
-        """The loop over ``k`` that takes ``steps`` steps and moves the pointer ``weights``; ``rows`` as in ``step``."""
+    def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None, start: int = 0) -> None:
+        """The loop over ``k`` from ``start`` to ``steps`` that moves the pointer ``weights``; ``rows`` as in ``step``. ``fetch``: from 0 only."""
         width = f"{weights} += {self.nv * self.step_items} * VL"
         if fetch is None:
-            with w.block(f"for (int64_t k = 0; k < {steps}; k++, {width})"):
+            with w.block(f"for (int64_t k = {start}; k < {steps}; k++, {width})"):
                 self.step(w, weights, rows)
             return
         with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every}, ahead += {_LINE // self.item})"):
@@ -163,22 +173,29 @@ class Tile:
             sides: epilogue operands.
             out: the result.
         """
+        for part in self.parts(w, epilogue, sides, out):
+            part.write()
+
+    def parts(self, w: Writer, epilogue: Expr, sides: Sequence[Side], out: Side) -> list[Part]:
+        """``finish``, to be written piece by piece: writes the loads that all rows share, and returns the rest, a part for vectors that are stored at once."""
         inputs = [self.accumulates, *(side.dtype for side in sides)]
         shared = self._shared(w, epilogue, sides)
         zeros = {k + 1 for k, side in enumerate(sides) if side.zero_point}
         together = self._together(epilogue, inputs, zeros, out)
-        for r in range(self.mr):
-            for first, count in together:
-                with w.block(""):
-                    printers = [VectorC(inputs, self._loads(sides, shared, r, v), w, f"t{v}_") for v in range(first, first + count)]
-                    address = self._address(out, r, first)
-                    if count > 1:
-                        found = [each for p in printers if (each := p.unrounded(epilogue, zeros)) is not None]
-                        zero = found[0][1]
-                        w(stored_side_by_side(out.dtype, address, [text for text, _ in found], f"(int32_t)*({sides[zero - 1].pointer})" if zero else "0"))
-                    else:
-                        text = printers[0].print(epilogue, out.dtype)
-                        w(stored(out.dtype, address, text, out.column, self.tail if first == self.nv - 1 else 0))
+
+        def write(r: int, first: int, count: int) -> None:
+            with w.block(""):
+                printers = [VectorC(inputs, self._loads(sides, shared, r, v), w, f"t{v}_") for v in range(first, first + count)]
+                address = self._address(out, r, first)
+                if count > 1:
+                    found = [each for p in printers if (each := p.unrounded(epilogue, zeros)) is not None]
+                    zero = found[0][1]
+                    w(stored_side_by_side(out.dtype, address, [text for text, _ in found], f"(int32_t)*({sides[zero - 1].pointer})" if zero else "0"))
+                else:
+                    text = printers[0].print(epilogue, out.dtype)
+                    w(stored(out.dtype, address, text, out.column, self.tail if first == self.nv - 1 else 0))
+
+        return [Part(count, partial(write, r, first, count)) for r in range(self.mr) for first, count in together]
 
     def _together(self, epilogue: Expr, inputs: Sequence[DType], zeros: Collection[int], out: Side) -> list[tuple[int, int]]:
         """Which column vectors are stored at once: the first of each and their number."""
