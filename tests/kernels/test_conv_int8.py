@@ -16,6 +16,7 @@ from strop.kernels.c.conv_depthwise_dot import KERNEL as DOT_KERNEL
 from strop.kernels.c.conv_depthwise_int8 import KERNEL as DEPTHWISE_KERNEL
 from strop.kernels.c.conv_int8 import KERNEL
 from strop.kernels.c.conv_int8_pairs import KERNEL as PAIRS_KERNEL
+from strop.kernels.c.conv_int8_pipelined import KERNEL as PIPELINED_KERNEL
 from strop.kernels.c.conv_int8_small import KERNEL as SMALL_KERNEL
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.oracle import expected
@@ -25,7 +26,7 @@ from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.ops.quantize import saturated
 from strop.target.base import Target
 from strop.target.detect import TARGETS, host, runs_here
-from strop.target.isa.table import multiplies_pairs
+from strop.target.isa.table import ISAS, multiplies_pairs
 from tests.kernels.harness import compiled, run
 from tests.kernels.test_conv_direct import CASES as CONVS
 from tests.kernels.test_conv_direct import NHWC
@@ -99,6 +100,18 @@ def cases() -> list[Any]:
     return found
 
 
+def short_cases() -> list[Any]:
+    """Products of one short run, between one tile and many, some with weights beyond the first cache level, which are fetched ahead."""
+    rng = np.random.default_rng(8)
+    kinds = [(dt.u8, dt.u8), (dt.i8, dt.i8), (dt.u8, None), (dt.u8, dt.i8), (dt.i8, None)]
+    sizes = [(64, 5, 7, 256), (24, 9, 11, 40), (16, 5, 5, 17), (20, 6, 6, 33), (12, 1, 7, 100), (256, 6, 11, 512), (8, 8, 8, 64), (96, 1, 1, 24)]
+    found = [
+        conv_case(rng, kinds[i % 5], i % 4 != 2, n=1 + (i == 2), c=c, h=h, w=w, o=o, k=1, slices=7 * (i == 3)) for i, (c, h, w, o) in enumerate(sizes)
+    ]
+    weight = rng.integers(-128, 128, (64, 72)).astype(np.int8)
+    return [*found, region_of(rng, IntegerMatMul(), View.dense((13, 64), dt.i8), weight, View.dense, dt.i8)]
+
+
 def small_cases() -> list[Any]:
     """With the largest weights that two products allow, met by activations of 255: some sums are exactly those that just fit."""
     found = []
@@ -128,6 +141,11 @@ def depthwise() -> list[Any]:
     return [conv_case(rng, kinds[i % 5], i % 3 != 2, **case) for i, case in enumerate(DEPTHWISE.values())]
 
 
+def _does_both(target: Target) -> bool:
+    """True where an instruction adds four products and there are registers for two sets of sums."""
+    return native("vdot4", target) and ISAS[target.isa].registers >= 32
+
+
 def _does_rows(target: Target) -> bool:
     """True where an instruction interleaves rows and one adds four products."""
     return native("vquads", target) and native("vdot4", target)
@@ -139,10 +157,11 @@ def _does_rows(target: Target) -> bool:
         (KERNEL, cases, TARGETS_HERE),
         (PAIRS_KERNEL, cases, [t for t in TARGETS_HERE if multiplies_pairs(t)]),
         (SMALL_KERNEL, small_cases, [t for t in TARGETS_HERE if multiplies_pairs(t)]),
+        (PIPELINED_KERNEL, short_cases, [t for t in TARGETS_HERE if _does_both(t)]),
         (DEPTHWISE_KERNEL, depthwise, TARGETS_HERE),
         (DOT_KERNEL, depthwise, [t for t in TARGETS_HERE if _does_rows(t)]),
     ],
-    ids=["direct", "direct by pairs", "direct with small weights", "depthwise", "depthwise by dot products"],
+    ids=["direct", "direct by pairs", "direct with small weights", "pipelined", "depthwise", "depthwise by dot products"],
 )
 def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], made: Any, targets: list[Target]) -> None:
     if not targets:
@@ -154,7 +173,7 @@ def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], made: 
         for (region, arrays), want in zip(problems, wanted, strict=True):
             assert kernel.accepts(region, target) is None, (region.signature(), kernel.accepts(region, target))
             space = kernel.space(region, target)
-            for params in (space[0], space[-1]):
+            for params in {space[0], space[len(space) // 2], space[-1]}:
                 assert kernel.cost(region, params, target) > 0
                 work.append((region, arrays, want, kernel.emit(region, params, target)))
         functions = compiled([emitted for *_, emitted in work], target)
@@ -162,6 +181,29 @@ def test_exact_and_the_same_on_every_instruction_set(kernel: Kernel[Any], made: 
             (got,) = run(function, emitted, region, arrays, splits=2)
             assert got.dtype == want.dtype
             np.testing.assert_array_equal(got, want, f"{target} {target.extras} {region.signature()}")
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        (dict(c=260, h=6, w=6, o=32, k=1), "small part"),
+        (dict(c=16, h=6, w=6, o=32, k=3), "several runs"),
+        (dict(c=16, h=6, w=6, o=32, k=1, stride=2), "different distances"),
+    ],
+)
+def test_only_short_products_at_even_distances_are_pipelined(case: dict[str, Any], says: str) -> None:
+    target = replace(TARGETS["x86-64-v4"], extras=("avx512vnni",))
+    region, _ = conv_case(np.random.default_rng(1), (dt.u8, dt.u8), True, n=1, **case)
+    assert says in (PIPELINED_KERNEL.accepts(region, target) or "")
+
+
+def test_long_epilogues_and_few_registers_are_not_pipelined() -> None:
+    region, _ = conv_case(np.random.default_rng(1), (dt.u8, dt.u8), True, n=1, c=16, h=6, w=6, o=32, k=1)
+    target = replace(TARGETS["x86-64-v4"], extras=("avx512vnni",))
+    assert PIPELINED_KERNEL.accepts(region, target) is None
+    assert "no instruction" in (PIPELINED_KERNEL.accepts(region, TARGETS["x86-64-v4"]) or "")
+    long = replace(region, epilogue=saturated(call("round", call("exp", Cast(dt.f32, Input(0)))), dt.f32, dt.u8))
+    assert "long" in (PIPELINED_KERNEL.accepts(long, target) or "")
 
 
 def test_the_widest_products_do_not_saturate() -> None:

@@ -28,8 +28,8 @@ _LONGEST = 256
 _SHORT = ("add", "sub", "mul", "fma", "max", "min", "neg", "abs", "round", "select", "shr", "lt", "le", "gt", "ge", "eq", "ne")
 #: Vectors of the epilogue per step, and the step behind which it starts, so that the sums that it takes are there.
 _PER_STEP, _FIRST = 2, 1
-#: Registers that an epilogue needs for itself.
-_SPARE = 2
+#: Fewest registers of a processor, and how many an epilogue needs for itself.
+_REGISTERS, _SPARE = 32, 2
 #: Cycles per vector of a tile that ``conv_int8`` loses beyond what it is estimated to take.
 _SAVED = 0.5
 
@@ -41,8 +41,8 @@ class ConvInt8Pipelined(Kernel[Params]):
     symbolic = True
 
     def accepts(self, region: Region, target: Target) -> str | None:
-        if not native("vdot4", target):
-            return "no instruction for quads of bytes"
+        if not native("vdot4", target) or ISAS[target.isa].registers < _REGISTERS:
+            return "no instructions for quads of bytes, or too few registers for two sets of sums"
         reason = conv_int8.why_not(region) or conv_int8.awkward(region, integer_geometry(region))
         if reason:
             return reason
@@ -53,12 +53,12 @@ class ConvInt8Pipelined(Kernel[Params]):
             return "epilogues take a small part of the time"
         if any(isinstance(node, Call) and node.fn not in _SHORT for node in walk(region.epilogue)):
             return "the epilogue is long"
-        return None if self.space(region, target) else "too few registers for two sets of accumulators"
+        return None
 
     def space(self, region: Region, target: Target) -> list[Params]:
         registers = ISAS[target.isa].registers
         tiles = dot_emitter.register_tiles(conv_int8.geometry(region), target, 0)
-        found = [p for p in tiles if p.mr > 1 and 2 * p.mr * p.nv + p.nv + 1 + _SPARE <= registers]
+        found = [p for p in tiles if 2 * p.mr * p.nv + p.nv + 1 + _SPARE <= registers]
         return sorted(found, key=lambda p: self.cost(region, p, target))[:8]
 
     def cost(self, region: Region, params: Params, target: Target) -> float:
