@@ -16,7 +16,7 @@ from strop.kernels.c import conv_int8, dot_emitter
 from strop.kernels.c.conv_direct import Params, walk_of
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.c.positions import integer_geometry
-from strop.kernels.c.tile import Tile, shorter
+from strop.kernels.c.tile import Part, Tile, shorter
 from strop.kernels.c.writer import Writer
 from strop.kernels.extent import is_symbolic
 from strop.target.base import Target
@@ -100,19 +100,20 @@ class _Emitter(conv_int8.Emitter):
         before.declare(w)
         with w.block(""):
             self._walk_products(w, before)
+        parts = self._parts(w, before)
         with w.block("for (int64_t t = 1; t < tiles; t++)"):
             w(f"x += {tile.mr * moved.pop('x')};", "w = panel;")
             tile.declare(w)
-            self._among_products(w, tile, before)
+            self._among_products(w, tile, parts)
             w(*(f"{name} += {tile.mr} * {step};" for name, step in moved.items() if not (isinstance(step, int) and step == 0)))
             w(*(f"{before.acc(r, v)} = {tile.acc(r, v)};" for r in range(tile.mr) for v in range(tile.nv)))
-        self._results(w, before)
+        for part in parts:
+            part.write()
         return self._defined("tiles", tile, w.text(), [*self._parameters(), "int64_t tiles"])
 
-    def _among_products(self, w: Writer, tile: Tile, before: Tile) -> None:
-        """A tile's products, and among the first of them the epilogue of the one before."""
+    def _among_products(self, w: Writer, tile: Tile, parts: list[Part]) -> None:
+        """A tile's products, and among the first of them ``parts``, the epilogue of the one before."""
         steps, rows = self.steps, self._rows(tile)
-        parts = self._parts(w, before)
         at: list[int] = []
         vectors = 0
         for part in parts:
