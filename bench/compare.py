@@ -68,7 +68,8 @@ def run(plan: Plan, folder: Path) -> Iterator[Result]:
     peaks: dict[int, Peaks | None] = {}
     for threads in plan.threads:
         cpus = choose_cpus(threads) if plan.pin else None
-        peaks[threads] = roofline.measure(plan.target, threads, cpus, plan.settings.precision) if plan.roofline else None
+        kind = "int8" if plan.precision in int8.PRECISIONS else plan.settings.precision
+        peaks[threads] = roofline.measure(plan.target, threads, cpus, kind) if plan.roofline else None
     for net in plan.nets:
         for batch in plan.batches:
             try:

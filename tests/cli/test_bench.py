@@ -27,7 +27,7 @@ def test_json(strop: Strop, engine: Path) -> None:
 def test_text(strop: Strop, engine: Path) -> None:
     done = strop("bench", engine, "--seconds", 0.05, "--warmup", 1, "--layers")
     assert done.code == 0, done.err
-    for word in ("throughput", "efficiency", "latency ms", "p99", "first ms", "accuracy", "weights", "process peak", "least time per step", "conv1"):
+    for word in ("throughput", "efficiency", "latency ms", "p99", "first ms", "accuracy", "weights", "process peak", "least time per step", "conv1", "% of peak", "peaks of multiply-adds"):
         assert word in done.out
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from strop.engine import resident as module
+from strop.engine import step_rates
 from strop.engine.bench import Latency, bench, time_calls, wilson
-from strop.errors import InputError, OptionError
+from strop.engine.describe import describe
+from strop.engine.roofline import precisions_of
+from strop.errors import InputError, OptionError, ToolchainError
+from strop.target.detect import host
 from tests import tiny_net
 
 
@@ -99,6 +104,44 @@ def test_report_is_json() -> None:
     assert found["model"] == "tiny" and found["runs"] == 2
     assert {"min", "mean", "p50", "p90", "p95", "p99", "max", "std", "low", "high"} == set(found["latency_ms"])
     assert [step["name"] for step in found["steps"]] == ["conv1", "conv2", "fc"]
+
+
+def test_steps_are_set_against_the_peak_of_their_precision() -> None:
+    engine = tiny_net.engine()
+    report = bench(engine, runs=10, warmup=0, per_step=True)
+    steps = describe(engine).steps
+    assert set(report.peaks) == set(precisions_of(host()))
+    for rate, step in zip(report.steps, steps, strict=True):
+        assert rate.kernel == step.kernel and rate.precision == "fp32"
+        assert 0 < rate.operations <= step.flops  # an epilogue is no part of a product
+        assert rate.of_peak == pytest.approx(1e9 * rate.operations / rate.nanoseconds / report.peaks["fp32"])
+        assert 0 < rate.of_peak < 4  # Winograd's algorithm saves multiplications
+    assert not bench(engine, runs=1, warmup=0).peaks
+
+
+def test_without_a_compiler_there_are_times_and_no_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ToolchainError("no C compiler")
+
+    engine = tiny_net.engine()
+    monkeypatch.setattr(step_rates, "MultiplyAdds", missing)
+    report = bench(engine, runs=2, warmup=0, per_step=True)
+    assert not report.peaks and all(step.of_peak is None and step.nanoseconds > 0 for step in report.steps)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "out", "wanted"),
+    [
+        ("integer_conv", ("u8[1,64,56,56]:(200704,1,3584,64)", "i8[256,64,1,1]:(64,1,1,1)"), "u8[1,256,56,56]:(802816,1,14336,256)", 2 * 256 * 64 * 56 * 56),
+        ("conv", ("f32[2,8,9,9]:(648,81,9,1)", "f32[16,4,3,3]:(36,9,3,1)"), "f32[2,16,7,7]:(784,49,7,1)", 2 * 2 * 16 * 49 * 36),
+        ("matmul", ("bf16[3,5,7]:(35,7,1)", "bf16[7,11]:(11,1)"), "bf16[3,5,11]:(55,11,1)", 2 * 3 * 5 * 7 * 11),
+        ("matmul", ("f32[n,7]:(7,1)", "f32[7,11]:(11,1)"), "f32[n,11]:(11,1)", 0),
+        ("max_pool", ("f32[1,4,8,8]:(256,64,8,1)", None), "f32[1,4,4,4]:(64,16,4,1)", 0),
+    ],
+)
+def test_operations_of_a_product(kind: str, inputs: tuple[str | None, ...], out: str, wanted: int) -> None:
+    step = replace(describe(tiny_net.engine()).steps[0], kind=kind, inputs=inputs, outputs=(out,))
+    assert step_rates._operations(step) == wanted
 
 
 def test_given_inputs_are_checked() -> None:

@@ -18,7 +18,7 @@ X86 = [t for t in TARGETS.values() if t.arch == "x86_64" and t.isa in ("avx2", "
 @pytest.mark.parametrize("target", X86, ids=str)
 def test_the_loop_is_nothing_but_multiply_adds(target: object) -> None:
     text = toolchain.assembly(roofline.source(target), target)  # type: ignore[arg-type]
-    body = text[text.index("peak_fma:") : text.index("peak_copy:")]
+    body = text[text.index("peak_fp32:") : text.index("peak_copy:")]
     register, count = {"avx2": ("ymm", 12), "avx512": ("zmm", 24)}[target.isa]  # type: ignore[attr-defined]
     loops = re.findall(r"^(\.LBB\w+):[^\n]*\n(.*?)^\s+j\w+\s+\1$", body, re.M | re.S)
     assert any(len(re.findall(rf"vfmadd\w+ps.*{register}", loop)) == count and "(%r" not in loop for _, loop in loops), body
@@ -27,15 +27,34 @@ def test_the_loop_is_nothing_but_multiply_adds(target: object) -> None:
     assert sum(stored) == 4 * {"ymm": 32, "zmm": 64}[register], copy  # a loop of four vectors, all past the caches
 
 
-def test_dot_products_are_measured_where_there_are_some() -> None:
-    target = parse("x86-64-v4+avx512bf16")
+@pytest.mark.parametrize(
+    ("name", "precision", "instruction", "count"),
+    [
+        ("x86-64-v4+avx512bf16", "bf16", r"vdpbf16ps[^\n]*zmm", 24),
+        ("x86-64-v4+avx512vnni", "int8", r"vpdpbusd[^\n]*zmm", 24),
+        ("x86-64-v3+avxvnni", "int8", r"vpdpbusd[^\n]*ymm", 12),
+    ],
+)
+def test_dot_products_are_measured_where_there_are_some(name: str, precision: str, instruction: str, count: int) -> None:
+    target = parse(name)
     text = toolchain.assembly(roofline.source(target), target)
-    body = text[text.index("peak_dot:") :]
-    assert len(re.findall(r"vdpbf16ps[^\n]*zmm", body)) >= 24 and not re.findall(r"vdpbf16ps[^\n]*\(%r", body)
-    assert not roofline.has_dots(parse("x86-64-v3"))
+    body = text[text.index(f"peak_{precision}:") :]
+    assert len(re.findall(instruction, body)) >= count and not re.findall(rf"{instruction[:8]}[^\n]*\(%r", body)
+    assert not roofline.has_dots(parse("x86-64-v3"), precision)
     if runs_here(target):
-        library = roofline._library(target)
-        assert library.peak_dot(3) == sum(range(24))
+        peak = getattr(roofline._library(target), f"peak_{precision}")
+        assert peak(3) == sum(range(count))
+
+
+def test_multiply_adds_of_every_precision_in_turns() -> None:
+    here = host()
+    adds = roofline.MultiplyAdds(here, 1, None)
+    adds.measure(2)
+    assert set(adds.rates) == set(roofline.precisions_of(here)) >= {"fp32"}
+    assert all(1e9 < rate < 1e14 for rate in adds.rates.values())
+    before = dict(adds.rates)
+    adds.measure()
+    assert all(adds.rates[precision] >= rate for precision, rate in before.items())
 
 
 def test_every_target_has_kernels() -> None:

@@ -45,7 +45,7 @@ def command(
     ] = None,
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     signature: Annotated[str | None, typer.Option(help=SIGNATURE_HELP)] = None,
-    per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step; strop profile tells more.")] = False,
+    per_step: Annotated[bool, typer.Option("--per-step", "--layers", help="Also the least time of every step, and its share of the measured peak of its precision; strop profile tells more.")] = False,
     data: Annotated[Path | None, typer.Option(help=f"For accuracy. {DATA_HELP}")] = None,
     metric: Annotated[str | None, typer.Option(help="Of accuracy, as for strop eval; by default all that --data and --against allow.")] = None,
     against: Annotated[Path | None, typer.Option(help=AGAINST_HELP)] = None,
@@ -98,10 +98,23 @@ def _show_one(report: Report, basis: str, json: bool) -> None:
         return
     pairs(factors(report, basis))
     if report.steps:
-        whole = max(1, sum(step.nanoseconds for step in report.steps))
-        rows = [(s.name, micros(s.nanoseconds), f"{100 * s.nanoseconds / whole:.1f}") for s in report.steps]
-        print("\nleast time per step")
-        table(("step", "us", "%"), rows, right=("us", "%"))
+        _show_steps(report)
+
+
+def _show_steps(report: Report) -> None:
+    whole = max(1, sum(step.nanoseconds for step in report.steps))
+    columns = ["step", "kernel", "us", "%", *["Gop/s", "precision", "% of peak"] * bool(report.peaks)]
+    rows = []
+    for s in report.steps:
+        row = [s.name, s.kernel, micros(s.nanoseconds), f"{100 * s.nanoseconds / whole:.1f}"]
+        if report.peaks:
+            row += ["", "", ""] if s.of_peak is None else [f"{s.rate / 1e9:.1f}", s.precision, f"{100 * s.of_peak:.1f}"]
+        rows.append(row)
+    print("\nleast time per step")
+    table(columns, rows, right=("us", "%", "Gop/s", "% of peak"))
+    if report.peaks:
+        peaks = ", ".join(f"{precision} {rate / 1e9:.0f}" for precision, rate in report.peaks.items())
+        print(f"peaks of multiply-adds, measured in turns with the steps, Gop/s on {report.threads} thread{'s' * (report.threads != 1)}: {peaks}")
 
 
 def _streams(

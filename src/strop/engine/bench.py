@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
 from strop.engine.notebook import pairs_html
 from strop.engine.resident import peak, reset_peak, resident
+from strop.engine.step_rates import StepRate, step_rates
 from strop.errors import OptionError
-from strop.runtime.context import Context, StepTime
+from strop.runtime.context import Context
 from strop.runtime.session import Session
 
 #: Seconds that are measured, and that come before without being measured, when nothing else is asked for.
@@ -104,7 +105,8 @@ class Report:
         memory: bytes: ``weights`` and ``code`` (shared by all contexts), ``arena`` and ``scratch`` (of this one), ``io`` (inputs and
             outputs), ``predicted``: what loading and running adds to the process by the engine's own figures, ``measured``: what
             it added, ``host_peak``: all resident memory of the process at its peak while measuring. None where the system does not tell.
-        steps: least time per step, when asked for.
+        steps: least time per step and what it reaches of the cores' peak, when asked for.
+        peaks: what that is measured by: operations per second of all threads together, by precision; a multiply-add counts 2.
         scores: how good it is, where there were data; see ``strop.engine.evaluate``.
     """
 
@@ -121,7 +123,8 @@ class Report:
     cold: Cold
     energy: Energy
     memory: dict[str, int | None]
-    steps: tuple[StepTime, ...] = ()
+    steps: tuple[StepRate, ...] = ()
+    peaks: dict[str, float] = field(default_factory=dict)
     scores: tuple[Any, ...] = ()
 
     @property
@@ -205,7 +208,7 @@ def bench(
             started = time.perf_counter_ns()
             times = time_calls(call, runs=runs, seconds=SECONDS if seconds is None else seconds)
             wall = (time.perf_counter_ns() - started) / 1e9
-        steps = context.profile(arrays, runs=min(max(len(times), 1), 50)) if per_step else ()
+        steps, peaks = step_rates(engine, context, arrays, min(max(len(times), 1), 50)) if per_step else ((), {})
         memory = _memory(engine, context, arrays)
     finally:
         context.close()
@@ -226,6 +229,7 @@ def bench(
         energy=meter.found,
         memory={**memory, "measured": measured, "host_peak": peak() if with_peak else None},
         steps=steps,
+        peaks=peaks,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the cores can do at most: multiply-adds from registers, of f32 or in dot products of bf16, and bytes copied through memory.
+"""What the cores can do at most: multiply-adds from registers, of f32 or in dot products of bf16 or bytes, and bytes copied through memory.
 
 Both are measured with kernels that are made here and compiled like Strop's own. The best of several repetitions counts: it is
 a limit that is looked for, and everything else a machine does only lowers it.
@@ -67,27 +67,15 @@ def measure(target: Target, threads: int, cpus: Sequence[int] | None, precision:
         target: whose vectors are used; this machine must run it.
         threads: that work at once.
         cpus: cores to stay on, one per thread; None to leave that to the system.
-        precision: of the factors; for bf16 dot products count where the target has them.
+        precision: of the factors; for bf16 and int8 dot products count where the target has them, else multiply-adds of f32.
 
     Raises:
         TargetError: this machine cannot run the target's code.
         ToolchainError: no C compiler.
     """
-    if not runs_here(target):
-        raise TargetError("this machine does not run the target", got=target.name)
-    library = _library(target)
-    size, accumulators = _REGISTERS.get(target.isa, _DEFAULT_REGISTERS)
-    dots = precision == "bf16" and has_dots(target)
-    per_loop = (4 if dots else 2) * accumulators * (size // 4)
-    peak = library.peak_dot if dots else library.peak_fma
-
-    def fma(loops: int) -> Callable[[int], object]:
-        return lambda thread: peak(loops)
-
-    loops = 1000
-    while _time(fma(loops), 1, cpus) < _FMA_SECONDS:
-        loops *= 2
-    fma_s = min(_time(fma(loops), threads, cpus) for _ in range(FMA_REPEATS))
+    adds = MultiplyAdds(target, threads, cpus, [precision if precision in ("bf16", "int8") and has_dots(target, precision) else "fp32"])
+    adds.measure(FMA_REPEATS)
+    library, size = _library(target), _registers(target)[0]
     buffers = [np.ones(COPY_BYTES + _ALIGNMENT, np.uint8) for _ in range(2 * threads)]
     starts = [-(-b.ctypes.data // _ALIGNMENT) * _ALIGNMENT for b in buffers]
     places = list(zip(starts[::2], starts[1::2]))
@@ -95,32 +83,93 @@ def measure(target: Target, threads: int, cpus: Sequence[int] | None, precision:
     near, times = max(4 * size, target.l2 // 4 // (4 * size) * 4 * size), 64
     reuse_s = min(_time(lambda k: library.peak_reuse(*places[k], near, times), threads, cpus) for _ in range(COPY_REPEATS))
     rate = threads * 2 * near * times / reuse_s
-    return Peaks(threads * loops * per_loop / fma_s, threads * 2 * COPY_BYTES / copy_s, rate)
+    return Peaks(next(iter(adds.rates.values())), threads * 2 * COPY_BYTES / copy_s, rate)
 
 
-def has_dots(target: Target) -> bool:
-    """True when the processor has dot products of bf16 that are measured here."""
-    return "avx512bf16" in target.extras
+class MultiplyAdds:
+    """Multiply-adds from registers in every precision, measured as often as is asked; the best of each counts.
+
+    Attributes:
+        rates: operations per second of all threads together, by precision; a multiply-add counts 2.
+    """
+
+    def __init__(self, target: Target, threads: int, cpus: Sequence[int] | None, precisions: Sequence[str] | None = None) -> None:
+        """
+        Args:
+            target: whose vectors are used; this machine must run it.
+            threads: that work at once.
+            cpus: cores to stay on, one per thread; None to leave that to the system.
+            precisions: of ``precisions_of(target)``; all of them by default.
+
+        Raises:
+            TargetError: this machine cannot run the target's code.
+            ToolchainError: no C compiler.
+        """
+        if not runs_here(target):
+            raise TargetError("this machine does not run the target", got=target.name)
+        self.rates: dict[str, float] = {}
+        self._threads, self._cpus = threads, cpus
+        size, accumulators = _registers(target)
+        self._chains: dict[str, tuple[Callable[[int], Callable[[int], object]], int, int]] = {}
+        for precision in precisions_of(target) if precisions is None else precisions:
+            run, loops = self._chain(getattr(_library(target), f"peak_{precision}")), 1000
+            while _time(run(loops), 1, cpus) < _FMA_SECONDS:
+                loops *= 2
+            self._chains[precision] = run, loops, threads * loops * accumulators * size // 4 * _OPERATIONS[precision]
+
+    @staticmethod
+    def _chain(peak: Callable[[int], object]) -> Callable[[int], Callable[[int], object]]:
+        return lambda loops: lambda thread: peak(loops)
+
+    def measure(self, repeats: int = 1) -> None:
+        """Measures each precision so many times more."""
+        for _ in range(repeats):
+            for precision, (run, loops, operations) in self._chains.items():
+                rate = operations / _time(run(loops), self._threads, self._cpus)
+                self.rates[precision] = max(rate, self.rates.get(precision, 0.0))
+
+
+def precisions_of(target: Target) -> list[str]:
+    """What multiply-adds are measured in: fp32, and where the processor has dot products of them bf16 and int8."""
+    return ["fp32", *(precision for precision in _DOTS if has_dots(target, precision))]
+
+
+def has_dots(target: Target, precision: str = "bf16") -> bool:
+    """True when the processor has dot products of a precision, bf16 or int8, that are measured here."""
+    return any(feature in target.extras for feature in _DOTS[precision])
 
 
 def source(target: Target) -> str:
     """The C text of the kernels."""
-    return _source(target) + (_dots(target) if has_dots(target) else "")
+    return _source(target) + "".join(_dots(target, precision) for precision in precisions_of(target)[1:])
 
 
-def _dots(target: Target) -> str:
-    """The C text of chains of dot products of bf16."""
-    names = [f"a{k}" for k in range(_REGISTERS[target.isa][1])]
+#: Operations per 32 bits of a vector.
+_OPERATIONS = {"fp32": 2, "bf16": 4, "int8": 8}
+#: Dot products per precision: by a feature of targets, the function that adds the products of two vectors to a third.
+_DOTS = {
+    "bf16": {"avx512bf16": "(vec)_mm512_dpbf16_ps((__m512){name}, (__m512bh)m, (__m512bh)m)"},
+    "int8": {
+        "avx512vnni": "(vec)_mm512_dpbusd_epi32((__m512i){name}, (__m512i)m, (__m512i)m)",
+        "avxvnni": "(vec)_mm256_dpbusd_avx_epi32((__m256i){name}, (__m256i)m, (__m256i)m)",
+    },
+}
+
+
+def _dots(target: Target, precision: str) -> str:
+    """The C text of chains of dot products."""
+    names = [f"a{k}" for k in range(_registers(target)[1])]
+    dot = next(text for feature, text in _DOTS[precision].items() if feature in target.extras)
     return "\n".join(
         [
             "#include <immintrin.h>",
-            "API float peak_dot(long loops) {",
+            f"API float peak_{precision}(long loops) {{",
             "    volatile float factor = 0.0f;",
-            "    const __m512bh m = (__m512bh)_mm512_set1_ps(factor);",
-            *(f"    __m512 {name} = _mm512_set1_ps({k}.0f);" for k, name in enumerate(names)),
+            "    const vec m = (vec){0} + factor;",
+            *(f"    vec {name} = (vec){{0}} + {k}.0f;" for k, name in enumerate(names)),
             "    for (long i = 0; i < loops; i++) {",
-            *(f"        {name} = _mm512_dpbf16_ps({name}, m, m);" for name in names),
-            *(f'        __asm__ volatile("" : "+v"({name}));' for name in names),
+            *(f"        {name} = {dot.format(name=name)};" for name in names),
+            *(f'        __asm__ volatile("" : "+{_constraint(target)}"({name}));' for name in names),
             "    }",
             f"    return ({' + '.join(names)})[0];",
             "}",
@@ -129,8 +178,13 @@ def _dots(target: Target) -> str:
     )
 
 
+def _registers(target: Target) -> tuple[int, int]:
+    """Bytes of a vector, and how many chains there are."""
+    return _REGISTERS.get(target.isa, _DEFAULT_REGISTERS)
+
+
 def _source(target: Target) -> str:
-    size, count = _REGISTERS.get(target.isa, _DEFAULT_REGISTERS)
+    size, count = _registers(target)
     names = [f"a{k}" for k in range(count)]
     return "\n".join(
         [
@@ -138,7 +192,7 @@ def _source(target: Target) -> str:
             '#define API __attribute__((visibility("default")))',
             "",
             "/* Chains of multiply-adds that do not depend on each other. */",
-            "API float peak_fma(long loops) {",
+            "API float peak_fp32(long loops) {",
             "    volatile float factor = 0.999f, term = 0.001f;",
             "    vec m = (vec){0} + factor, t = (vec){0} + term;",
             *(f"    vec {name} = m + {k}.0f;" for k, name in enumerate(names)),
@@ -191,9 +245,9 @@ def _store(place: str, value: str) -> str:
 def _library(target: Target) -> ctypes.CDLL:
     path = toolchain.link_shared(toolchain.compile_all([source(target)], target), target)
     library = ctypes.CDLL(str(path))
-    library.peak_fma.argtypes, library.peak_fma.restype = [ctypes.c_long], ctypes.c_float
-    if has_dots(target):
-        library.peak_dot.argtypes, library.peak_dot.restype = [ctypes.c_long], ctypes.c_float
+    for precision in precisions_of(target):
+        peak = getattr(library, f"peak_{precision}")
+        peak.argtypes, peak.restype = [ctypes.c_long], ctypes.c_float
     library.peak_copy.argtypes, library.peak_copy.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long], None
     library.peak_reuse.argtypes, library.peak_reuse.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_long], None
     return library
