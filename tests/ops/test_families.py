@@ -25,6 +25,7 @@ from strop.ops.norm import LRN, BatchNorm, GroupNorm, LayerNorm
 from strop.ops.pool import AveragePool, MaxPool
 from strop.ops.reduce import ArgReduce, Reduce
 from strop.ops.resize import Resize
+from strop.ops.roi import MaxRoiPool
 from strop.ops.scatter import ScatterElements, ScatterND
 from strop.ops.softmax import LogSoftmax, Softmax
 from tests.ops import loop_interpreter
@@ -451,3 +452,15 @@ def test_unknown_attribute_values_are_named(op: Op) -> None:
     with pytest.raises(UnsupportedError, match="unknown") as caught:
         op.infer([F, G] if isinstance(op, Conv) else [F])
     assert caught.value.expected is not None
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e30])
+def test_regions_whose_corners_are_no_places_hold_nothing(odd: float) -> None:
+    x = np.abs(normal(2, 3, 6, 5)) + 1
+    regions = np.array([[0, 1, 1, 4, 4], [0, odd, 1, 4, 4], [1, 0, odd, 3, 4], [0, odd, odd, odd, odd]], np.float32)
+    op = MaxRoiPool((2, 3))
+    with np.errstate(all="ignore"):
+        found, looped = apply(op, x, regions), loops_of(op, x, regions)
+    assert (found[0] >= 1).all()
+    assert not found[3].any()
+    np.testing.assert_array_equal(found, looped)

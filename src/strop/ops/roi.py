@@ -246,22 +246,22 @@ class MaxRoiPool(Op):
         x, regions = inputs
         kind: Any = base.compute_type(dt.from_numpy(x.dtype)).numpy
         out = np.zeros((len(regions), x.shape[1], *self.size))
-        for r, region in enumerate(regions.astype(kind)):
-            scaled = region[1:] * kind.type(self.scale)
-            corner = (np.sign(scaled) * np.floor(np.abs(scaled) + kind.type(0.5))).astype(np.int64)
-            image = x[min(max(int(region[0]), 0), len(x) - 1)]
-            for place in np.ndindex(*self.size):
-                spans = []
-                for k, b in enumerate(place):
-                    low, high = corner[1 - k], corner[3 - k]
-                    width = kind.type(max(high - low + 1, 1)) / kind.type(self.size[k])
-                    first = int(np.floor(kind.type(b) * width)) + low
-                    last = int(np.ceil(kind.type(b + 1) * width)) + low
-                    limit = x.shape[2 + k]
-                    spans.append(slice(min(max(first, 0), limit), min(max(last, 0), limit)))
-                part = image[(slice(None), *spans)]
-                if part.shape[1] and part.shape[2]:
-                    out[(r, slice(None), *place)] = part.max((1, 2))
+        with np.errstate(all="ignore"):  # corners that are no numbers hold nothing
+            for r, region in enumerate(regions.astype(kind)):
+                scaled = region[1:] * kind.type(self.scale)
+                corner = np.sign(scaled) * np.floor(np.abs(scaled) + kind.type(0.5))
+                image = x[min(max(int(region[0].astype(np.int64)), 0), len(x) - 1)]
+                for place in np.ndindex(*self.size):
+                    inside = []
+                    for k, b in enumerate(place):
+                        low, high = corner[1 - k], corner[3 - k]
+                        width = np.maximum(high - low + kind.type(1), kind.type(1)) / kind.type(self.size[k])
+                        at = np.arange(x.shape[2 + k], dtype=kind)
+                        first, last = np.floor(kind.type(b) * width) + low, np.ceil(kind.type(b + 1) * width) + low
+                        inside.append((at >= first) & (at < last))
+                    part = image[:, inside[0]][:, :, inside[1]]
+                    if part.shape[1] and part.shape[2]:
+                        out[(r, slice(None), *place)] = part.max((1, 2))
         return (base.narrow(out, x),)
 
     def loops(self, inputs: Sequence[Type], outputs: Sequence[Type]) -> Program:
