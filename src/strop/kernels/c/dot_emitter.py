@@ -22,6 +22,8 @@ _NV = (1, 2, 3, 4)
 _MADE, _AHEAD, _MOST_LOST = 0.6, 100, 4.0
 #: Instructions that store a vector as bytes, by what tiles have beyond whole fours of them.
 _BYTE_STORES = (1.25, 3.0, 2.0, 2.3)
+#: Accumulators below which a processor that does two of these instructions in a cycle waits for sums, and what each that is missing adds to the products' time.
+_ENOUGH, _MISSING = 12, 0.02
 #: Estimated cycles per byte that is copied into a padded scratch.
 _COPY_CYCLES = 0.1
 
@@ -61,7 +63,8 @@ def seconds(region: Region, g: Geometry, params: conv_direct.Params, target: Tar
             if panels and tiles:
                 walked = group * item * steps * nv * lanes
                 rate = 64.0 if walked <= target.l1 // 2 else 32.0 if walked <= target.l2 // 2 else 10.0
-                step = max(mr * nv * per_dot, 4.0, nv * lanes * 4 / rate + 0.5 * mr + mr * aliasing(item * g.row_step, mr))
+                dots = mr * nv * per_dot * (1.0 + _MISSING * max(0, _ENOUGH - mr * nv))
+                step = max(dots, 4.0, nv * lanes * 4 / rate + 0.5 * mr + mr * aliasing(item * g.row_step, mr))
                 cycles += panels * tiles * (steps * step + _epilogue_cycles(region, mr, nv) * lanes / target.fma_lanes + 8.0)
     cycles *= g.groups * g.n * (g.h if g.row_extent == g.w else 1)
     if g.copies:
