@@ -66,9 +66,9 @@ class Plan:
 def run(plan: Plan, folder: Path) -> Iterator[Result]:
     """Measures; yields every result as it is there. A net that cannot be built or changed has a row that says so."""
     peaks: dict[int, Peaks | None] = {}
+    kind = "int8" if plan.precision in int8.PRECISIONS else plan.settings.precision
     for threads in plan.threads:
         cpus = choose_cpus(threads) if plan.pin else None
-        kind = "int8" if plan.precision in int8.PRECISIONS else plan.settings.precision
         peaks[threads] = roofline.measure(plan.target, threads, cpus, kind) if plan.roofline else None
     for net in plan.nets:
         for batch in plan.batches:

@@ -11,7 +11,7 @@ from strop.kernels.table import KERNELS, refusal
 from strop.ops.elementwise import Cast, Elementwise
 from strop.ops.integer import IntegerConv, IntegerMatMul
 from strop.target.detect import TARGETS, host, runs_here
-from strop.target.isa.table import multiplies_pairs
+from strop.target.isa.table import ISAS, multiplies_pairs
 from tests.kernels import regions
 from tests.kernels.harness import check_all
 
@@ -24,6 +24,8 @@ UNSUITED = {
 }
 #: Instructions without which a kernel is of no use.
 FEATURES = {"conv_depthwise_dot": ("vdot4", "vquads"), "conv_int8_pipelined": ("vdot4",)}
+#: Vector registers without which a kernel is of no use.
+REGISTERS = {"conv_int8_pipelined": 32}
 #: Kernels for x86-64 processors that multiply pairs, and not quads, of bytes.
 PAIRS = ("conv_int8_pairs", "conv_int8_small")
 
@@ -82,6 +84,8 @@ def test_every_kernel_on_every_sample_it_accepts(kernel, target):
         pytest.skip(UNSUITED[kernel.name])
     if not cases and kernel.name in FEATURES and not all(native(instruction, target) for instruction in FEATURES[kernel.name]):
         pytest.skip(f"{target} has no {' or '.join(FEATURES[kernel.name])}")
+    if not cases and ISAS[target.isa].registers < REGISTERS.get(kernel.name, 0):
+        pytest.skip(f"{target} has less than {REGISTERS[kernel.name]} vector registers")
     if not cases and kernel.name in PAIRS and not multiplies_pairs(target):
         pytest.skip(f"{target} multiplies quads of bytes, or no pairs")
     assert cases, f"no sample of any op is accepted by {kernel.name}"

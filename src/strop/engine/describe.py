@@ -166,6 +166,12 @@ def describe(engine: Engine, times: Sequence[StepTime] = ()) -> Description:
     )
 
 
+def precision_of(step: StepReport) -> str:
+    """The dtype that a step computes in: that of its first operand, of a quantizing one that of its result."""
+    views = [v for v in step.inputs if v is not None] or list(step.outputs)
+    return views[0].partition("[")[0] if views else ""
+
+
 def title(engine: Engine) -> str:
     """What people call the network: the model's name, or that of the engine file where exporters give every model the same."""
     name = str(engine.manifest.get("model"))

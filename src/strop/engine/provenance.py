@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from strop.engine.bench import Latency, time_calls
-from strop.engine.describe import StepReport, describe, title
+from strop.engine.describe import StepReport, describe, precision_of, title
 from strop.engine.energy import Energy, Gauge
 from strop.engine.engine import Engine
 from strop.engine.notebook import pairs_html, table_html
@@ -201,12 +201,6 @@ def attribute(
             )  # fmt: skip
         parts.append(tuple(zip(members, shares)))
     return tuple(_finished(layer, steps, time, joules, peaks) for layer in layers), tuple(parts)
-
-
-def precision_of(step: StepReport) -> str:
-    """The dtype that a step computes in: that of its first operand, of a quantizing one that of its result."""
-    views = [v for v in step.inputs if v is not None] or list(step.outputs)
-    return views[0].partition("[")[0] if views else ""
 
 
 def _fate(layer: LayerProfile, step: StepReport) -> str:

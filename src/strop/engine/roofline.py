@@ -73,7 +73,8 @@ def measure(target: Target, threads: int, cpus: Sequence[int] | None, precision:
         TargetError: this machine cannot run the target's code.
         ToolchainError: no C compiler.
     """
-    adds = MultiplyAdds(target, threads, cpus, [precision if precision in ("bf16", "int8") and has_dots(target, precision) else "fp32"])
+    kind = precision if precision in precisions_of(target) else "fp32"
+    adds = MultiplyAdds(target, threads, cpus, [kind])
     adds.measure(FMA_REPEATS)
     library, size = _library(target), _registers(target)[0]
     buffers = [np.ones(COPY_BYTES + _ALIGNMENT, np.uint8) for _ in range(2 * threads)]
@@ -83,7 +84,7 @@ def measure(target: Target, threads: int, cpus: Sequence[int] | None, precision:
     near, times = max(4 * size, target.l2 // 4 // (4 * size) * 4 * size), 64
     reuse_s = min(_time(lambda k: library.peak_reuse(*places[k], near, times), threads, cpus) for _ in range(COPY_REPEATS))
     rate = threads * 2 * near * times / reuse_s
-    return Peaks(next(iter(adds.rates.values())), threads * 2 * COPY_BYTES / copy_s, rate)
+    return Peaks(adds.rates[kind], threads * 2 * COPY_BYTES / copy_s, rate)
 
 
 class MultiplyAdds:
@@ -110,22 +111,21 @@ class MultiplyAdds:
         self.rates: dict[str, float] = {}
         self._threads, self._cpus = threads, cpus
         size, accumulators = _registers(target)
-        self._chains: dict[str, tuple[Callable[[int], Callable[[int], object]], int, int]] = {}
+        self._chains: dict[str, tuple[Callable[[int], object], int, int]] = {}
         for precision in precisions_of(target) if precisions is None else precisions:
-            run, loops = self._chain(getattr(_library(target), f"peak_{precision}")), 1000
-            while _time(run(loops), 1, cpus) < _FMA_SECONDS:
+            peak, loops = getattr(_library(target), f"peak_{precision}"), 1000
+            while self._seconds(peak, loops, 1) < _FMA_SECONDS:
                 loops *= 2
-            self._chains[precision] = run, loops, threads * loops * accumulators * size // 4 * _OPERATIONS[precision]
+            self._chains[precision] = peak, loops, threads * loops * accumulators * size // 4 * _OPERATIONS[precision]
 
-    @staticmethod
-    def _chain(peak: Callable[[int], object]) -> Callable[[int], Callable[[int], object]]:
-        return lambda loops: lambda thread: peak(loops)
+    def _seconds(self, peak: Callable[[int], object], loops: int, threads: int) -> float:
+        return _time(lambda thread: peak(loops), threads, self._cpus)
 
     def measure(self, repeats: int = 1) -> None:
         """Measures each precision so many times more."""
         for _ in range(repeats):
-            for precision, (run, loops, operations) in self._chains.items():
-                rate = operations / _time(run(loops), self._threads, self._cpus)
+            for precision, (peak, loops, operations) in self._chains.items():
+                rate = operations / self._seconds(peak, loops, self._threads)
                 self.rates[precision] = max(rate, self.rates.get(precision, 0.0))
 
 

@@ -5,15 +5,15 @@ Steps and multiply-adds are measured in turns, as a machine's clock wanders.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from numpy.typing import ArrayLike
 
-from strop.engine.describe import StepReport, describe
+from strop.engine.describe import StepReport, describe, precision_of
 from strop.engine.engine import Engine
+from strop.engine.layer_json import tensor
 from strop.engine.roofline import MultiplyAdds
 from strop.errors import StropError
 from strop.runtime.context import Context
@@ -43,9 +43,9 @@ class StepRate:
 
     name: str
     nanoseconds: int
-    kernel: str = ""
-    operations: int = 0
-    precision: str = ""
+    kernel: str
+    operations: int
+    precision: str
     of_peak: float | None = None
 
     @property
@@ -65,18 +65,14 @@ def step_rates(engine: Engine, context: Context, inputs: Mapping[str, ArrayLike]
     """
     adds = _multiply_adds(engine, context.threads)
     turns = min(_TURNS, runs) if adds is not None else 1
-    least: list[int] = []
-    names: list[str] = []
+    found = []
     for turn in range(turns):
         if adds is not None:
             adds.measure(_REPEATS)
-        times = context.profile(inputs, runs=max(1, runs * (turn + 1) // turns - runs * turn // turns))
-        names = [t.name for t in times]
-        least = [min(a, t.nanoseconds) for a, t in zip(least or [t.nanoseconds for t in times], times, strict=True)]
+        found.append(context.profile(inputs, runs=runs * (turn + 1) // turns - runs * turn // turns))
+    least = [min(times, key=lambda time: time.nanoseconds) for times in zip(*found, strict=True)]
     peaks = {} if adds is None else adds.rates
-    steps = describe(engine).steps
-    known: list[StepReport | None] = [*steps] if len(steps) == len(names) else [None] * len(names)
-    return tuple(_rate(name, ns, step, peaks) for name, ns, step in zip(names, least, known, strict=True)), peaks
+    return tuple(_rate(step, time.nanoseconds, peaks) for step, time in zip(describe(engine).steps, least, strict=True)), peaks
 
 
 def _multiply_adds(engine: Engine, threads: int) -> MultiplyAdds | None:
@@ -89,29 +85,22 @@ def _multiply_adds(engine: Engine, threads: int) -> MultiplyAdds | None:
         return None
 
 
-def _rate(name: str, ns: int, step: StepReport | None, peaks: Mapping[str, float]) -> StepRate:
-    if step is None:
-        return StepRate(name, ns)
+def _rate(step: StepReport, ns: int, peaks: Mapping[str, float]) -> StepRate:
     operations = _operations(step)
-    precision = _PRECISIONS.get((step.inputs[0] or "").partition("[")[0], "") if operations else ""
-    peak = peaks.get(precision)
-    share = None if peak is None or not ns else 1e9 * operations / ns / peak
-    return StepRate(name, ns, step.kernel, operations, precision, share)
+    precision = _PRECISIONS.get(precision_of(step), "") if operations else ""
+    found = StepRate(step.name, ns, step.kernel, operations, precision)
+    return replace(found, of_peak=found.rate / peaks[precision]) if precision in peaks and ns else found
 
 
 def _operations(step: StepReport) -> int:
     """Of a convolution or matrix product of fixed shapes; 0 for all else."""
     if step.kind not in (*_CONVS, *_MATMULS) or len(step.inputs) < 2:
         return 0
-    weight, out = _shape(step.inputs[1]), _shape(step.outputs[0])
-    if not weight or not out:
+    weight: list[int]
+    out: list[int]
+    weight, out = (tensor(view or "")["Dimensions"] for view in (step.inputs[1], step.outputs[0]))
+    if not weight or not out or min(*weight, *out) < 0:
         return 0
     if step.kind in _CONVS:
         return 2 * prod(out) * prod(weight[1:])
     return 2 * prod(out) * prod(weight[-2:]) // out[-1]
-
-
-def _shape(view: str | None) -> tuple[int, ...]:
-    """The dims of ``f32[1,2]:(2,1)``; none where one of them is free."""
-    dims = re.match(r"\w+\[([\d,]+)\]", view or "")
-    return tuple(map(int, dims[1].split(","))) if dims else ()

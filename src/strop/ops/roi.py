@@ -246,6 +246,7 @@ class MaxRoiPool(Op):
         x, regions = inputs
         kind: Any = base.compute_type(dt.from_numpy(x.dtype)).numpy
         out = np.zeros((len(regions), x.shape[1], *self.size))
+        axes = [np.arange(extent, dtype=kind) for extent in x.shape[2:]]
         with np.errstate(all="ignore"):  # corners that are no numbers hold nothing
             for r, region in enumerate(regions.astype(kind)):
                 scaled = region[1:] * kind.type(self.scale)
@@ -256,9 +257,8 @@ class MaxRoiPool(Op):
                     for k, b in enumerate(place):
                         low, high = corner[1 - k], corner[3 - k]
                         width = np.maximum(high - low + kind.type(1), kind.type(1)) / kind.type(self.size[k])
-                        at = np.arange(x.shape[2 + k], dtype=kind)
                         first, last = np.floor(kind.type(b) * width) + low, np.ceil(kind.type(b + 1) * width) + low
-                        inside.append((at >= first) & (at < last))
+                        inside.append((axes[k] >= first) & (axes[k] < last))
                     part = image[:, inside[0]][:, :, inside[1]]
                     if part.shape[1] and part.shape[2]:
                         out[(r, slice(None), *place)] = part.max((1, 2))

@@ -18,8 +18,7 @@ from strop.kernels.c import conv_direct, conv_int8
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.c.positions import Geometry, columns_met, depthwise_geometry
 from strop.kernels.c.tile import Ahead, IntegerTile, Tile
-from strop.kernels.c.writer import Writer, define
-from strop.kernels.extent import constants_of
+from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -131,9 +130,7 @@ class _Emitter(conv_int8.Emitter):
             with w.block(""):
                 self._quad(w, tile, quad)
         self._results(w, tile)
-        declared, sizes = constants_of(w.text())
-        text = f"({', '.join([*self._parameters(), *declared])}) {{\n{w.text()}\n}}"
-        return define(self.helpers, f"depthwise_{tile.mr}", text), sizes
+        return self._defined("depthwise", tile, w.text(), self._parameters())
 
     def _quad(self, w: Writer, tile: IntegerTile, quad: int) -> None:
         """Up to four rows of taps: every column of activations once."""

@@ -19,8 +19,7 @@ from strop.kernels.c import conv_direct, conv_int8
 from strop.kernels.c.positions import Geometry, columns_met, depthwise_geometry
 from strop.kernels.c.tile import Ahead, Tile
 from strop.kernels.c.vector import loaded
-from strop.kernels.c.writer import Writer, define
-from strop.kernels.extent import constants_of
+from strop.kernels.c.writer import Writer
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -155,9 +154,7 @@ class _Emitter(conv_int8.Emitter):
                 w(f"const vf w{i} = vload(wk + {i} * VL);" if i else "const vf w0 = vload(wk);")
             self._taps(w, tile)
         self._results(w, tile)
-        declared, sizes = constants_of(w.text())
-        text = f"({', '.join([*self._parameters(), *declared])}) {{\n{w.text()}\n}}"
-        return define(self.helpers, f"depthwise_{tile.mr}", text), sizes
+        return self._defined("depthwise", tile, w.text(), self._parameters())
 
     def _taps(self, w: Writer, tile: Tile) -> None:
         """One row of taps: every column of activations once, for all positions that it is a tap of."""

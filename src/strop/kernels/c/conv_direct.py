@@ -12,6 +12,7 @@ activations stay in the second.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
@@ -441,15 +442,10 @@ class Emitter:
         if self.fetch is not None:
             w(f"const {self.w_type} *next = wp + {self.panel_size};")
         if is_symbolic(rest):
-            self._any_positions(w, nv, tail)
+            self._any_positions(w, nv, tail, shorter(mr))
             return
         if g.flat:  # tasks start at multiples of mr, so only the very last tile is short
-            w("int64_t p = from;")
-            with w.block(f"for (; p + {mr} <= to; p += {mr})"):
-                self._call(w, self._shape(mr, nv, tail), "p")
-            if rest:
-                with w.block("if (p < to)"):
-                    self._call(w, self._shape(rest, nv, tail), "p")
+            self._any_positions(w, nv, tail, [rest] if rest else [])
             return
         with w.block("for (int64_t h = from; h < to; h++)"):
             if full:
@@ -458,14 +454,19 @@ class Emitter:
             if rest:
                 self._call(w, self._shape(rest, nv, tail), str(full * mr))
 
+    def _whole_tiles(self, w: Writer, tile: Tile, stop: str) -> None:
+        """As many tiles from p to ``stop`` as there are; p is behind them then."""
+        with w.block(f"for (; p + {tile.mr} <= {stop}; p += {tile.mr})"):
+            self._call(w, tile, "p")
+
     def _shape(self, mr: int, nv: int, tail: int) -> Tile:
         """The register tile."""
         if self.narrow is not None:
             return NarrowTile(mr, nv, tail, stored=self.narrow)
         return Tile(mr, nv, tail, halves(tail, ISAS[self.target.isa]))
 
-    def _any_positions(self, w: Writer, nv: int, tail: int) -> None:
-        """``_positions`` of rows whose length is known only at run time."""
+    def _any_positions(self, w: Writer, nv: int, tail: int, heights: Sequence[int]) -> None:
+        """``_positions`` of rows of any length: behind the full tiles shorter ones, the tallest first, each where there is room for it."""
         mr = self.params.mr
         with ExitStack() as scope:
             start, stop = "from", "to"
@@ -473,9 +474,8 @@ class Emitter:
                 scope.enter_context(w.block("for (int64_t h = from; h < to; h++)"))
                 start, stop = "0", str(self.g.w)
             w(f"int64_t p = {start};")
-            with w.block(f"for (; p + {mr} <= {stop}; p += {mr})"):
-                self._call(w, self._shape(mr, nv, tail), "p")
-            for height in shorter(mr):
+            self._whole_tiles(w, self._shape(mr, nv, tail), stop)
+            for height in heights:
                 with w.block(f"if (p + {height} <= {stop})"):
                     self._call(w, self._shape(height, nv, tail), "p")
                     w(f"p += {height};")

@@ -13,12 +13,11 @@ from dataclasses import replace
 from strop.ir.expr import Call, walk
 from strop.kernels.base import Emitted, Kernel, Region
 from strop.kernels.c import conv_int8, dot_emitter
-from strop.kernels.c.conv_direct import Params, walk_of
+from strop.kernels.c.conv_direct import Params
 from strop.kernels.c.dot_emitter import native
 from strop.kernels.c.positions import integer_geometry
-from strop.kernels.c.tile import Part, Tile, shorter
+from strop.kernels.c.tile import Part, Tile
 from strop.kernels.c.writer import Writer
-from strop.kernels.extent import is_symbolic
 from strop.target.base import Target
 from strop.target.isa.table import ISAS
 
@@ -47,7 +46,7 @@ class ConvInt8Pipelined(Kernel[Params]):
         if reason:
             return reason
         g = conv_int8.geometry(region)
-        if not g.flat or g.copies or any(extent > 1 for _, extent, _ in walk_of(g, 0).outer):
+        if not g.flat or g.c_stride != 1:
             return "positions at different distances, or products in several runs"
         if g.k > _LONGEST:
             return "epilogues take a small part of the time"
@@ -74,27 +73,19 @@ class ConvInt8Pipelined(Kernel[Params]):
 class _Emitter(conv_int8.Emitter):
     """``conv_int8``'s with one function for all whole tiles of a panel."""
 
-    def _positions(self, w: Writer, nv: int, tail: int) -> None:
-        mr = self.params.mr
-        if self.fetch is not None:
-            w(f"const {self.w_type} *next = wp + {self.panel_size};")
-        w("int64_t p = from;", f"const int64_t tiles = (to - from) / {mr};")
+    def _whole_tiles(self, w: Writer, tile: Tile, stop: str) -> None:
+        name, sizes = self._all_tiles(tile)
+        w(f"const int64_t tiles = ({stop} - p) / {tile.mr};")
         with w.block("if (tiles > 0)"):
-            name, sizes = self._all_tiles(self._shape(mr, nv, tail))
-            w(f"{name}({', '.join([*self._arguments('p'), 'tiles', *sizes])});", f"p += tiles * {mr};")
+            w(f"{name}({', '.join([*self._arguments('p'), 'tiles', *sizes])});", f"p += tiles * {tile.mr};")
             if self.fetch is not None:
                 w(f"next += tiles * {self._fetched};")
-        rest = self.g.w % mr
-        for height in shorter(mr) if is_symbolic(rest) else [rest] if rest else []:
-            with w.block(f"if (p + {height} <= to)"):
-                self._call(w, self._shape(height, nv, tail), "p")
-                w(f"p += {height};")
 
     def _all_tiles(self, tile: Tile) -> tuple[str, list[str]]:
         """Defines the function that walks tiles and returns its name, and the run-time sizes that it takes."""
         w = Writer()
         before = replace(tile, sums="d")
-        moved = {"x": self.row_step, "y": self.g.y[2], **{f"e{k}": strides[2] for k, strides in enumerate(self.g.extras)}}
+        results = {"y": self.g.y[2], **{f"e{k}": strides[2] for k, strides in enumerate(self.g.extras)}}
         w(f"const {self.w_type} *const panel = w;")
         self._starts(w, tile)
         before.declare(w)
@@ -102,10 +93,10 @@ class _Emitter(conv_int8.Emitter):
             self._walk_products(w, before)
         parts = self._parts(w, before)
         with w.block("for (int64_t t = 1; t < tiles; t++)"):
-            w(f"x += {tile.mr * moved.pop('x')};", "w = panel;")
+            w(f"x += {tile.mr * self.row_step};", "w = panel;")
             tile.declare(w)
             self._among_products(w, tile, parts)
-            w(*(f"{name} += {tile.mr} * {step};" for name, step in moved.items() if not (isinstance(step, int) and step == 0)))
+            w(*(f"{name} += {tile.mr} * {step};" for name, step in results.items() if step != 0))
             w(*(f"{before.acc(r, v)} = {tile.acc(r, v)};" for r in range(tile.mr) for v in range(tile.nv)))
         for part in parts:
             part.write()
@@ -120,15 +111,15 @@ class _Emitter(conv_int8.Emitter):
             at.append(min(_FIRST + vectors // _PER_STEP, steps - 1))
             vectors += part.vectors
         first = at[-1] + 1
-        lines = 0 if self.fetch is None else steps // self.fetch.every
+        lines = 0 if self.fetch is None else self.fetch.lines(steps)
         w(f"const {self.s_type} *xk = x;")
         for k in range(first):
             with w.block(""):
                 for _ in range(lines * k // first, lines * (k + 1) // first):
-                    w("__builtin_prefetch(ahead, 0, 2);", "ahead += 64;")
+                    tile.fetch_line(w)
                 w(f"const int64_t k = {k};")
                 tile.step(w, "w", rows)
-                w(f"w += {tile.nv * tile.step_items} * VL;")
+                w(f"{tile.move('w')};")
             for part, step in zip(parts, at, strict=True):
                 if step == k:
                     part.write()

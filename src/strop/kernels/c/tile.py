@@ -70,9 +70,13 @@ class Ahead:
 
     every: int
 
+    def lines(self, steps: int) -> int:
+        """Cache lines fetched by a tile of ``steps`` products per element."""
+        return steps // self.every
+
     def floats(self, steps: int) -> int:
-        """Elements fetched by a tile of ``steps`` products per element."""
-        return steps // self.every * (_LINE // 4)
+        """The same as elements of 4 bytes."""
+        return self.lines(steps) * (_LINE // 4)
 
 
 def ahead(panel: int, tiles: int, steps: int, inner: int | None = None) -> Ahead | None:
@@ -150,19 +154,27 @@ class Tile:
 
     def walk(self, w: Writer, steps: int, weights: str, rows: Sequence[str], fetch: Ahead | None = None, start: int = 0) -> None:
         """The loop over ``k`` from ``start`` to ``steps`` that moves the pointer ``weights``; ``rows`` as in ``step``. ``fetch``: from 0 only."""
-        width = f"{weights} += {self.nv * self.step_items} * VL"
+        move = self.move(weights)
         if fetch is None:
-            with w.block(f"for (int64_t k = {start}; k < {steps}; k++, {width})"):
+            with w.block(f"for (int64_t k = {start}; k < {steps}; k++, {move})"):
                 self.step(w, weights, rows)
             return
-        with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every}, ahead += {_LINE // self.item})"):
-            w("__builtin_prefetch(ahead, 0, 2);")
-            with w.block(f"for (int64_t k = j; k < j + {fetch.every}; k++, {width})" if fetch.every > 1 else ""):
+        with w.block(f"for (int64_t j = 0; j < {steps}; j += {fetch.every})"):
+            self.fetch_line(w)
+            with w.block(f"for (int64_t k = j; k < j + {fetch.every}; k++, {move})" if fetch.every > 1 else ""):
                 if fetch.every == 1:
                     w("const int64_t k = j;")
                 self.step(w, weights, rows)
                 if fetch.every == 1:
-                    w(f"{width};")
+                    w(f"{move};")
+
+    def move(self, weights: str) -> str:
+        """C text that moves the pointer ``weights`` by a step."""
+        return f"{weights} += {self.nv * self.step_items} * VL"
+
+    def fetch_line(self, w: Writer) -> None:
+        """Fetches what the pointer ``ahead`` points to, and moves it by a cache line."""
+        w("__builtin_prefetch(ahead, 0, 2);", f"ahead += {_LINE // self.item};")
 
     def finish(self, w: Writer, epilogue: Expr, sides: Sequence[Side], out: Side) -> None:
         """Applies the epilogue to every accumulator and stores it.
